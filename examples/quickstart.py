@@ -1,0 +1,132 @@
+"""Pick the most diverse rows of some text, and show what was gained.
+
+Without arguments the text is on every machine: the docstrings of Python's standard library. With `--data` it is yours:
+
+    python examples/quickstart.py --data my_rows.jsonl --budget 1000
+    python examples/quickstart.py --data tatsu-lab/alpaca --budget 0.05 --method simscale
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sysconfig
+import time
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, load_dataset
+
+import hf_sae_select
+from hf_sae_select import Features
+from hf_sae_select.metrics import coverage
+
+LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
+SHOWN = 5
+
+
+def main() -> None:
+    args = arguments()
+    ds = docstrings() if args.data is None else load(args.data)
+    print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
+
+    coded = ds.sae_encode(text=args.text)  # once; every selection below reads its columns
+    started = time.perf_counter()
+    subset = coded.sae_select(args.budget, args.method)
+    print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.2f} s\n")
+
+    threshold = subset.sae_selection.parameters["threshold"]
+    features = Features.from_dataset(coded).above(threshold)
+    table(features, {args.method: subset} | {m: coded.sae_select(len(subset), m) for m in ("random", "longest")})
+    reasons(coded, features, subset)
+
+
+def table(features: Features, subsets: dict[str, Dataset]) -> None:
+    """Print how many distinct features each subset covers."""
+    pool = coverage(features)
+    print(f"{'method':<12}{'distinct features':>20}{'of the pool':>14}{'mean tokens':>14}")
+    for method, subset in subsets.items():
+        rows = subset.sae_selection.indices
+        covered = coverage(features, rows)
+        print(f"{method:<12}{covered:>20,}{covered / pool:>14.1%}{features.tokens[rows].mean():>14.0f}")
+    print(f"{'(all rows)':<12}{pool:>20,}{1:>14.1%}{features.tokens.mean():>14.0f}\n")
+
+
+def reasons(coded: Dataset, features: Features, subset: Dataset) -> None:
+    """Print the first picks, and for each the strongest feature that it was first to bring."""
+    covered: set[int] = set()
+    owners = np.repeat(np.arange(len(features)), features.counts)
+    for pick, row in enumerate(subset.sae_selection.indices[:SHOWN]):
+        ids = features.row(row)
+        acts = features.acts[features.offsets[row] : features.offsets[row + 1]]
+        new = [(act, int(i)) for act, i in zip(acts, ids, strict=True) if int(i) not in covered]
+        covered |= set(ids.tolist())
+        print(f"{pick + 1}. row {row}: brings {len(new)} features. {snippet(coded[int(row)])}")
+        if not new:
+            continue
+        _, strongest = max(new)
+        holders = np.flatnonzero(features.ids == strongest)
+        best = owners[holders[np.argsort(-features.acts[holders], kind="stable")]]
+        print(f"   strongest new one: #{strongest}, in {len(holders)} rows. Where it is strongest:")
+        for other in best[:2]:
+            print(f"     row {other}: {snippet(coded[int(other)])}")
+
+
+def snippet(row: dict[str, object]) -> str:
+    """Return the beginning of a row's strings on one line."""
+    words = " ".join(value for value in row.values() if isinstance(value, str)).split()
+    text = " ".join(words)
+    return f"“{text[:90]}…”" if len(text) > 90 else f"“{text}”"
+
+
+def docstrings(most: int = 4000) -> Dataset:
+    """Read the docstrings of Python's standard library: its files are parsed, not imported."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    rows = {}
+    for file in sorted(library.rglob("*.py")):
+        path = file.relative_to(library)
+        if {"site-packages", "test", "tests", "lib2to3", "idlelib"} & set(path.parts):
+            continue
+        for name, text in documented(file, ".".join(path.with_suffix("").parts)):
+            if len(text.split()) >= 5:
+                rows.setdefault(text, name)
+    picked = sorted(rows.items(), key=lambda item: item[1])[:: -(-len(rows) // most)]
+    return Dataset.from_dict({"name": [name for _, name in picked], "text": [text for text, _ in picked]})
+
+
+def documented(file: Path, module: str) -> list[tuple[str, str]]:
+    """Return (dotted name, docstring) of a file's module, classes and functions."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return []  # the library ships a few files that are broken on purpose
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+            found.append((module if isinstance(node, ast.Module) else f"{module}.{node.name}", text))
+    return found
+
+
+def load(source: str) -> Dataset:
+    """Load a local file by its suffix, or the train split of a Hub dataset."""
+    loader = LOADERS.get(Path(source).suffix)
+    if loader and Path(source).is_file():
+        return load_dataset(loader, data_files=source, split="train")
+    return load_dataset(source, split="train")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a file (.parquet, .json, .jsonl, .csv, .txt) or a Hub dataset id")
+    parser.add_argument("--text", help="the text column, where it is not found by itself")
+    parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300) or a share of them (0.05)")
+    parser.add_argument("--method", default="greedy", choices=sorted(hf_sae_select.SELECTORS))
+    return parser.parse_args()
+
+
+def rows_or_share(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Choose training data by what it means: the rows of a dataset that carry the most distinct SAE features.
+
+Importing this package sets `sae_select` and `sae_encode` on `datasets.Dataset`; the functions below do the same
+without the methods. Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .plugin import attach
+
+if TYPE_CHECKING:
+    from .encoding import encode
+    from .features import Features
+    from .formats import load_sae
+    from .sae import SaeConfig, SparseAutoencoder
+    from .selection import SELECTORS, Selection, choose, select
+    from .training import train_sae
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "encode": "encoding",
+    "Features": "features",
+    "load_sae": "formats",
+    "SaeConfig": "sae",
+    "SparseAutoencoder": "sae",
+    "SELECTORS": "selection",
+    "Selection": "selection",
+    "choose": "selection",
+    "select": "selection",
+    "train_sae": "training",
+}
+
+__all__ = [
+    "SELECTORS",
+    "Features",
+    "SaeConfig",
+    "Selection",
+    "SparseAutoencoder",
+    "choose",
+    "encode",
+    "load_sae",
+    "select",
+    "train_sae",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its file when it is first asked for: torch and numba cost seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+attach()

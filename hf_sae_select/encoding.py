@@ -1,0 +1,226 @@
+"""Dataset -> Dataset with the features of each row: text rendered, model run up to the SAE's layer, SAE, max over tokens.
+
+Work is cut into shards of rows, each its own `Dataset.map` with its own cache file under a name that depends on
+everything that decides the result. An interrupted encoding goes on where it stopped, several processes take turns
+(`accelerate launch`), and a second call reads the files without loading a model.
+"""
+
+from __future__ import annotations
+
+import numbers
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm
+
+from .activations import ChatTemplate, LanguageModel, width_of
+from .features import ACTS, IDS, TOKENS, column_types
+from .formats import SaeSource, load_sae
+from .sae import SparseAutoencoder
+from .text import Rendering, TextSource, find_text
+
+ENCODING_VERSION = 1  # raise it when the same input would give other features: old cache files are then left alone
+SHARD_ROWS = 4000  # rows lost at most to an interruption
+MAP_ROWS = 1000  # rows tokenised and sorted by length together
+
+
+def encode(
+    ds: Dataset,
+    sae: SaeSource | None = None,
+    *,
+    text: TextSource | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+) -> Dataset:
+    """Return `ds` with the SAE features of each row in the columns `sae_ids`, `sae_acts` and `sae_tokens`.
+
+    A row's features are those that fire on any of its tokens; its activations are the largest over the tokens. Blank
+    rows have none. A row longer than the model's window is read in windows and merged by maximum. The result does not
+    depend on `batch_size`, on the other rows or on the number of processes (bit for bit on a CPU in float32; other
+    devices may differ in the last digits), and is kept in datasets' cache.
+
+    Args:
+        sae: a folder or an SAE in hand; by default the SAE that ships in the package.
+        text: a column, a list of columns, or a callable from a row to its text; by default the common schemas.
+        max_length: read only the first `max_length` tokens of each row; by default all.
+        batch_size: windows per forward pass; memory and speed, never the result.
+
+    Raises:
+        TypeError, ValueError: bad input, before any model is loaded.
+        OSError: the base model can be had neither from the Hub nor from an installed package.
+
+    Example: a row in which feature 7 fires on two tokens, at 0.9 and 1.4, and feature 2 on one, at 0.6, becomes
+    ``sae_ids [2, 7], sae_acts [0.6, 1.4], sae_tokens 12``.
+    """
+    _check(ds, max_length, batch_size)
+    ds = ds.remove_columns([name for name in (IDS, ACTS, TOKENS) if name in ds.column_names])
+    rendering = find_text(ds, text)
+    autoencoder = load_sae(sae)
+    encoder = _Encoder(autoencoder, rendering, max_length, batch_size)
+    record = encoder.record()
+    fingerprint = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", record)
+    codes = _encode_shards(ds, encoder, record, fingerprint)
+    coded = datasets.concatenate_datasets([ds, codes], axis=1)
+    coded._fingerprint = fingerprint  # datasets would draw one from file times; ours says what is in it
+    return coded
+
+
+def _check(ds: Any, max_length: Any, batch_size: Any) -> None:
+    if not isinstance(ds, Dataset):
+        raise TypeError(f"`ds` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']")
+    if not len(ds):
+        raise ValueError("the dataset is empty: there is no row to encode")
+    for name, value in (("max_length", max_length), ("batch_size", batch_size)):
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not (whole and value >= 1) and not (name == "max_length" and value is None):
+            raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
+
+
+def _encode_shards(ds: Dataset, encoder: _Encoder, record: dict[str, Any], fingerprint: str) -> Dataset:
+    """Encode the shards that no file holds yet, and open them all."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    starts = range(0, len(ds), SHARD_ROWS)
+    folder = _cache_folder(shared=state.num_processes > 1) / fingerprint
+    files = [folder / f"{i:05d}-of-{len(starts):05d}.arrow" for i in range(len(starts))]
+    mine = range(state.process_index, len(starts), state.num_processes)
+    if missing := [i for i in mine if not files[i].is_file()]:
+        folder.mkdir(parents=True, exist_ok=True)
+        shards = {i: ds.select(range(starts[i], min(starts[i] + SHARD_ROWS, len(ds)))) for i in missing}
+        encoder.load(state.device)
+        with _one_bar(sum(len(shard) for shard in shards.values())) as encoder.bar:
+            for i, shard in shards.items():
+                shard.map(
+                    encoder,
+                    batched=True,
+                    batch_size=MAP_ROWS,
+                    remove_columns=shard.column_names,
+                    features=column_types(record),
+                    cache_file_name=str(files[i]),
+                    new_fingerprint=f"{fingerprint}-{i:05d}",
+                )
+    state.wait_for_everyone()
+    return datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+
+
+def _cache_folder(shared: bool) -> Path:
+    # Processes that share the work meet in the cache: there it is used even where caching is disabled.
+    if is_caching_enabled() or shared:
+        return Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select"
+    return Path(tempfile.mkdtemp(dir=get_temporary_cache_files_directory()))  # datasets removes it at exit
+
+
+@contextmanager
+def _one_bar(rows: int) -> Iterator[tqdm]:
+    """Show one bar over all shards in place of one per `map`, if bars are on."""
+    with tqdm(total=rows, desc="Encoding", unit=" rows") as bar:
+        if are_progress_bars_disabled():
+            yield bar
+            return
+        disable_progress_bars()
+        try:
+            yield bar
+        finally:
+            enable_progress_bars()
+
+
+class _Encoder:
+    """Turn batches of rows into their code columns; the function that `Dataset.map` calls."""
+
+    def __init__(self, sae: SparseAutoencoder, rendering: Rendering, max_length: int | None, batch_size: int) -> None:
+        self.sae, self.rendering, self.max_length, self.batch_size = sae, rendering, max_length, batch_size
+        config = sae.config
+        if (width := width_of(config.model, config.model_revision)) != config.d_in:
+            raise ValueError(
+                f"this SAE reads vectors of d_in={config.d_in}, but {config.model} has width {width}; "
+                "it was trained on another model, or its config names the wrong one"
+            )
+        self.template = ChatTemplate.of(config.model, config.model_revision) if rendering.chat else None
+        self.bar: tqdm | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Say in JSON what decides the codes: the key of the cache, and the record that the columns carry."""
+        config = self.sae.config
+        return {
+            "version": ENCODING_VERSION,
+            "sae_sha256": self.sae.digest(),
+            "d_sae": config.d_sae,
+            "threshold": config.feature_threshold,
+            "model": config.model,
+            "model_revision": config.model_revision,
+            "hook": config.hook,
+            "window": config.context_size,
+            "max_length": self.max_length,
+            "text": self.rendering.record(),
+            "chat_template_sha256": self.template.digest if self.template else None,
+        }
+
+    def load(self, device: torch.device) -> None:
+        """Load the language model onto `device`; only now does the work begin."""
+        config = self.sae.config
+        # A GPU holds large models in the type they were saved in; a CPU has no fast half precision.
+        dtype = "auto" if device.type == "cuda" else torch.float32
+        self.model = LanguageModel.from_pretrained(
+            config.model,
+            config.hook,
+            revision=config.model_revision,
+            window=config.context_size,
+            device=device,
+            dtype=dtype,
+        )
+        self.sae = self.sae.to(device)
+
+    @torch.no_grad()
+    def __call__(self, batch: dict[str, list[Any]]) -> pa.Table:
+        texts = self.rendering(batch, self.template)
+        windows = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
+        found: list[list[tuple[Any, Any]]] = [[] for _ in texts]
+        tokens = np.zeros(len(texts), np.int32)
+        for group, states in self.model.states(windows, self.batch_size):
+            lengths = [sum(window.is_text) for window in group]
+            pooled = self.sae.encode_max(states.to(self.sae.W_enc.dtype), lengths)
+            segment, ids = pooled.nonzero(as_tuple=True)
+            acts = pooled[segment, ids].cpu().numpy()
+            cuts = torch.bincount(segment, minlength=len(group)).cumsum(0)[:-1].cpu().numpy()
+            codes = zip(np.split(ids.cpu().numpy(), cuts), np.split(acts, cuts), strict=True)
+            for window, length, code in zip(group, lengths, codes, strict=True):
+                found[window.row].append(code)
+                tokens[window.row] += length
+        if self.bar is not None:
+            self.bar.update(len(texts))
+        return _table([_merged(codes) for codes in found], tokens, self.sae.config.d_sae)
+
+
+def _merged(codes: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Merge the codes of a row's windows: every feature of any, each at its largest activation."""
+    if len(codes) == 1:
+        return codes[0]
+    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in codes)])
+    acts = np.concatenate([np.empty(0, np.float32), *(acts for _, acts in codes)])
+    unique, where = np.unique(ids, return_inverse=True)
+    largest = np.zeros(len(unique), np.float32)
+    np.maximum.at(largest, where, acts)
+    return unique, largest
+
+
+def _table(codes: list[tuple[Any, Any]], tokens: Any, d_sae: int) -> pa.Table:
+    """Lay the rows' codes out as Arrow columns, without a Python object per number."""
+    schema = column_types({"d_sae": d_sae}).arrow_schema
+    offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in codes)]), pa.int32())
+    ids, acts = (np.concatenate(parts) for parts in zip(*codes, strict=True))
+    columns = [
+        pa.ListArray.from_arrays(offsets, pa.array(ids, schema.field(IDS).type.value_type)),
+        pa.ListArray.from_arrays(offsets, pa.array(acts, pa.float32())),
+        pa.array(tokens),
+    ]
+    return pa.table(columns, names=[IDS, ACTS, TOKENS])

@@ -1,0 +1,41 @@
+"""What every test shares: no network, no progress bars, one thread, a cache of its own, and tiny random models."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import datasets
+import pytest
+import tiny
+import torch
+
+from hf_sae_select import SaeConfig, SparseAutoencoder
+
+torch.set_num_threads(1)
+datasets.disable_progress_bars()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory):
+    """A folder with a random BERT of width 16 and three layers, windows of 16 tokens at most."""
+    return tiny.save("bert", tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture
+def sae(bert):
+    """A random jumprelu SAE with 32 latents on the second layer of `bert`."""
+    config = SaeConfig(16, 32, "jumprelu", model=str(bert), hook="encoder.layer.1", feature_threshold=0.5)
+    sae = SparseAutoencoder(config).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in sae.named_parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        if name == "threshold":
+            parameter.abs_()
+    return sae

@@ -1,0 +1,256 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+
+from hf_sae_select import Features, SaeConfig, SparseAutoencoder, encode, encoding
+from hf_sae_select.activations import LanguageModel
+from hf_sae_select.features import encoding_record
+
+TEXTS = ["the cat sat on the mat", "", "a dog", None, "the big red bird flew over the moon and then it was small", "  "]
+
+
+@pytest.fixture
+def ds():
+    return Dataset.from_dict({"text": TEXTS, "id": list(range(6))})
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Count how often a language model is loaded."""
+    seen = []
+    load = LanguageModel.from_pretrained
+    monkeypatch.setattr(LanguageModel, "from_pretrained", lambda *a, **k: seen.append(1) or load(*a, **k))
+    return seen
+
+
+def codes(coded):
+    """Each row as {feature id: activation}."""
+    return [dict(zip(row["sae_ids"], row["sae_acts"])) for row in coded.select_columns(["sae_ids", "sae_acts"])]
+
+
+def by_formula(bert, sae, text):
+    """The features of a text that fits one window, from the plain equations."""
+    lm = LanguageModel.from_pretrained(str(bert), "encoder.layer.1")
+    ids = lm.tokenizer(text, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        hidden = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0, 1:-1]
+        pooled = sae.encode(hidden).amax(dim=0)
+    return {i: act for i, act in enumerate(pooled.tolist()) if act > 0}
+
+
+def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
+    coded = encode(ds, sae)
+    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens"]
+    assert coded["text"][:] == TEXTS and coded["sae_tokens"][:] == [6, 0, 2, 0, 13, 0]
+    for row in (0, 2, 4):
+        expected = by_formula(bert, sae, TEXTS[row])
+        assert codes(coded)[row] == pytest.approx(expected, abs=1e-4) and len(expected) > 5
+
+
+def test_blank_rows_have_no_features(ds, sae):
+    assert [codes(encode(ds, sae))[row] for row in (1, 3, 5)] == [{}, {}, {}]
+
+
+def test_a_dataset_of_blank_rows_encodes(sae):
+    coded = encode(Dataset.from_dict({"text": ["", None]}), sae)
+    assert coded["sae_ids"][:] == [[], []]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_neither_order_nor_batch_size_changes_a_bit(sae, batch_size):
+    texts = [" ".join(tiny.WORDS[i : i + 1 + i % 13]) for i in range(20)]
+    forth = codes(encode(Dataset.from_dict({"text": texts}), sae))
+    datasets.disable_caching()
+    try:
+        back = codes(encode(Dataset.from_dict({"text": texts[::-1]}), sae, batch_size=batch_size))
+    finally:
+        datasets.enable_caching()
+    assert back[::-1] == forth
+
+
+def test_a_long_row_is_the_maximum_over_its_windows(sae):
+    words = (tiny.WORDS * 2)[:40]  # windows of 16 tokens hold 14 words
+    parts = [" ".join(words[start : start + 14]) for start in (0, 14, 28)]
+    whole, *pieces = codes(encode(Dataset.from_dict({"text": [" ".join(words), *parts]}), sae))
+    merged = {}
+    for piece in pieces:
+        for i, act in piece.items():
+            merged[i] = max(act, merged.get(i, 0))
+    assert whole == merged
+
+
+def test_max_length_reads_the_first_tokens_and_is_recorded(sae):
+    ds = Dataset.from_dict({"text": ["the cat sat on the mat"], "short": ["the cat"]})
+    cut = encode(ds, sae, text="text", max_length=2)
+    assert codes(cut) == codes(encode(ds, sae, text="short")) and cut["sae_tokens"][:] == [2]
+    assert encoding_record(cut)["max_length"] == 2
+
+
+def test_the_record_says_how_the_codes_were_made(ds, sae, bert):
+    assert encoding_record(encode(ds, sae)) == {
+        "version": 1,
+        "sae_sha256": sae.digest(),
+        "d_sae": 32,
+        "threshold": 0.5,
+        "model": str(bert),
+        "model_revision": None,
+        "hook": "encoder.layer.1",
+        "window": None,
+        "max_length": None,
+        "text": {"columns": ["text"], "chat": False},
+        "chat_template_sha256": None,
+    }
+
+
+def test_a_wide_sae_takes_32_bit_ids(bert):
+    wide = SparseAutoencoder(SaeConfig(16, 2**16 + 1, "relu", model=str(bert), hook="encoder.layer.1"))
+    wide.requires_grad_(False).b_enc[-1] = 1.0
+    coded = encode(Dataset.from_dict({"text": ["the cat"]}), wide)
+    assert coded["sae_ids"][:] == [[2**16]] and Features.from_dataset(coded).ids.dtype == np.uint32
+
+
+def test_the_second_time_no_model_is_loaded(ds, sae, loads):
+    first = encode(ds, sae)
+    again = encode(Dataset.from_dict({"text": TEXTS, "id": list(range(6))}), sae)
+    assert len(loads) == 1
+    assert codes(again) == codes(first) and again._fingerprint == first._fingerprint
+
+
+def test_anything_that_decides_the_result_misses_the_cache(ds, sae, loads):
+    encode(ds, sae)
+    shifted = SparseAutoencoder(sae.config).requires_grad_(False)
+    shifted.load_state_dict(sae.state_dict())
+    shifted.b_enc.add_(0.1)
+    encode(ds, shifted)
+    for change in ({"feature_threshold": 0.7}, {"model_revision": "0" * 40}, {"hook": "encoder.layer.0"}):
+        shifted.config = replace(sae.config, **change)
+        encode(ds, shifted)
+    encode(ds, sae, max_length=3)
+    encode(ds, sae, text=lambda row: "the cat")
+    encode(ds.select([0, 2, 4]), sae)
+    assert len(loads) == 8
+    encode(ds, sae)
+    assert len(loads) == 8
+
+
+def test_disabled_caching_is_respected(ds, sae, loads, cache):
+    datasets.disable_caching()
+    try:
+        assert codes(encode(ds, sae)) == codes(encode(ds, sae))
+    finally:
+        datasets.enable_caching()
+    assert len(loads) == 2 and not cache.exists()
+
+
+def test_an_interrupted_encoding_goes_on_where_it_stopped(sae, monkeypatch):
+    ds = Dataset.from_dict({"text": [f"the {word}" for word in tiny.WORDS[:9]]})
+    whole = codes(encode(ds, sae))
+    monkeypatch.setattr(encoding, "ENCODING_VERSION", 2)  # another cache file, the same codes
+    monkeypatch.setattr(encoding, "SHARD_ROWS", 3)
+    encoded = []
+    call = encoding._Encoder.__call__
+
+    def interrupted(self, batch):
+        if "the bird" in batch["text"] and not encoded.count("interrupted"):
+            encoded.append("interrupted")
+            raise KeyboardInterrupt
+        encoded.extend(batch["text"])
+        return call(self, batch)
+
+    monkeypatch.setattr(encoding._Encoder, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode(ds, sae)
+    assert codes(encode(ds, sae)) == whole
+    assert encoded == [*ds["text"][:3], "interrupted", *ds["text"][3:]]
+
+
+def test_a_shuffled_dataset_keeps_its_order(ds, sae):
+    coded = encode(ds.select([4, 0, 2]), sae)
+    assert coded["id"][:] == [4, 0, 2]
+    assert codes(coded) == [codes(encode(ds, sae))[i] for i in (4, 0, 2)]
+
+
+def test_encoding_an_encoded_dataset_replaces_its_codes(ds, sae):
+    coded = encode(encode(ds, sae), sae, max_length=1)
+    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens"]
+    assert coded["sae_tokens"][:] == [1, 0, 1, 0, 1, 0]
+
+
+def test_a_chat_template_is_used_without_adding_special_tokens_again(sae, bert, tmp_path):
+    folder = tiny.save("bert", tmp_path)
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = "[CLS] {% for turn in messages %}{{ turn.content }} [SEP]{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    sae.config = replace(sae.config, model=str(folder))
+    ds = Dataset.from_dict({"messages": [[{"role": "user", "content": "the cat"}]], "plain": ["the cat"]})
+    chat = encode(ds, sae)
+    assert codes(chat) == codes(encode(ds, sae, text="plain"))
+    assert encoding_record(chat)["chat_template_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "`batch_size=0`: pass a whole number from 1 on"),
+        ({"batch_size": True}, ValueError, "`batch_size=True`"),
+        ({"max_length": 2.5}, ValueError, "`max_length=2.5`"),
+        ({"text": "words"}, ValueError, "no column `words`"),
+        ({"text": "id"}, TypeError, "column `id` holds"),
+        ({"sae": "no/such/folder"}, FileNotFoundError, "no SAE folder at `sae='no/such/folder'`"),
+    ],
+)
+def test_bad_arguments_are_refused_before_a_model_loads(ds, sae, loads, arguments, error, message):
+    with pytest.raises(error, match=message):
+        encode(ds, **({"sae": sae} | arguments))
+    assert not loads
+
+
+def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
+    with pytest.raises(ValueError, match="the dataset is empty"):
+        encode(ds.select([]), sae)
+    with pytest.raises(TypeError, match=r"`ds` is a DatasetDict; pass a datasets.Dataset, .* ds\['train'\]"):
+        encode(datasets.DatasetDict({"train": ds}), sae)
+
+
+def test_an_sae_of_another_width_is_refused_before_the_model_loads(ds, bert, loads):
+    narrow = SparseAutoencoder(SaeConfig(8, 32, "relu", model=str(bert), hook="encoder.layer.1"))
+    with pytest.raises(ValueError, match="this SAE reads vectors of d_in=8, but .* has width 16"):
+        encode(ds, narrow)
+    assert not loads
+
+
+SCRIPT = """
+import datasets, torch
+from hf_sae_select import SparseAutoencoder, encode, encoding
+torch.set_num_threads(1)
+encoding.SHARD_ROWS = 2
+ds = datasets.Dataset.from_dict({"text": ["the cat", "a dog", "the moon", "it was red", "a log"]})
+coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"))
+print(coded["sae_ids"][:], flush=True)
+"""
+
+
+def test_two_processes_share_the_work_and_agree_with_one(sae, tmp_path):
+    sae.save_pretrained(tmp_path / "sae")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("FOLDER", str(tmp_path / "sae")))
+    quiet = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+    def run(*launcher, cache):
+        env = os.environ | quiet | {"HF_DATASETS_CACHE": str(tmp_path / cache)}
+        done = subprocess.run([*launcher, str(script)], env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if line]
+
+    (alone,) = run(sys.executable, cache="one")
+    torchrun = Path(sys.executable).with_name("torchrun")
+    assert run(torchrun, "--nproc_per_node", "2", "--standalone", cache="two") == [alone, alone]

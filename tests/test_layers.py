@@ -1,0 +1,69 @@
+"""The house's rules: imports run one way, and choosing costs neither torch nor transformers."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "hf_sae_select"
+# file -> files of ours that it may import, wherever in the file the import stands
+MAY_IMPORT = {
+    "features": set(),
+    "text": set(),
+    "sae": set(),
+    "activations": set(),
+    "coverage": set(),
+    "metrics": {"features"},
+    "formats": {"sae"},
+    "encoding": {"activations", "features", "formats", "sae", "text"},
+    # encoding only inside `select`, for rows not yet encoded; formats and text only for annotations
+    "selection": {"coverage", "features", "encoding", "formats", "text"},
+    "training": {"sae"},
+    # the doors
+    "plugin": {"selection", "encoding", "formats", "text"},
+    "__init__": {"plugin", "encoding", "features", "formats", "sae", "selection", "training"},
+}
+
+
+def imports_of(file):
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return {node.module.partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+def test_imports_run_one_way(file):
+    assert imports_of(file) <= MAY_IMPORT[file.stem]
+
+
+def loaded_by(code):
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_costs_import_datasets_and_nothing_more():
+    assert loaded_by("import hf_sae_select") - loaded_by("import datasets") == {"hf_sae_select"}
+
+
+def test_importing_datasets_and_us_loads_no_torch():
+    assert not loaded_by("import hf_sae_select") & {"torch", "transformers", "accelerate", "numba"}
+
+
+@pytest.mark.parametrize("name", ["features", "text", "coverage", "metrics", "selection"])
+def test_choosing_and_measuring_load_neither_torch_nor_transformers(name):
+    assert not loaded_by(f"import hf_sae_select.{name}") & {"torch", "transformers", "accelerate"}
+
+
+def test_selecting_from_an_encoded_dataset_loads_no_torch():
+    code = """
+from datasets import Dataset
+from hf_sae_select.features import column_types
+import hf_sae_select
+types = column_types({"d_sae": 4, "threshold": 0.0})
+ds = Dataset.from_dict({"sae_ids": [[0], [1, 2]], "sae_acts": [[1.0], [1.0, 1.0]], "sae_tokens": [1, 2]}, features=types)
+assert ds.sae_select(1).sae_selection.indices.tolist() == [1]
+"""
+    assert not loaded_by(code) & {"transformers", "accelerate"}

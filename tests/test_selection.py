@@ -1,0 +1,227 @@
+import functools
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from pools import features_of, pools, thoroughly
+
+from hf_sae_select.metrics import coverage
+from hf_sae_select.selection import SELECTORS, Selection, choose, longest, rows_of, select
+
+FIVE = [{0, 1}, {1, 2, 3, 4}, {5}, {0, 1, 5}, set()]
+ALIKE = [{i} for i in range(8)]  # eight rows of equal worth: the seed decides
+
+EVERY_OPTION = [
+    ("greedy", {}),
+    ("greedy", {"pick": "first"}),
+    ("simscale", {}),
+    ("simscale", {"order": "shuffled", "max_overlap": 0.2}),
+    ("simscale", {"order": "given"}),
+    ("random", {}),
+    ("longest", {}),
+]
+
+
+def picks(rows, budget, method="greedy", *, tokens=None, seed=None, **options):
+    selection = choose(features_of(rows, tokens=tokens), budget, method, seed=seed, **options)
+    assert all(part.dtype == np.int64 for part in (selection.indices, selection.gains, selection.round_starts))
+    return selection.indices.tolist(), selection.gains.tolist(), selection.round_starts.tolist()
+
+
+# The rules
+
+
+def test_greedy_restarts_when_no_row_adds_a_feature_and_takes_rows_without_features_last():
+    assert picks(FIVE, 5) == ([1, 3, 0, 2, 4], [4, 2, 2, 1, 0], [0, 2])
+
+
+def test_greedy_by_first_takes_the_richest_row_then_every_row_that_adds_a_feature():
+    # row 1 is the richest; row 3 adds 0 and 5; rows 0 and 2 add nothing: a new round
+    assert picks(FIVE, 5, pick="first") == ([1, 3, 0, 2, 4], [4, 2, 2, 1, 0], [0, 2])
+
+
+def test_the_two_readings_of_greedy_differ():
+    rows = [{0, 1, 2, 3}, {0, 1, 4}, {5, 6}]
+    assert picks(rows, 2, pick="best")[0] == [0, 2]  # row 2 adds two features, row 1 only one
+    assert picks(rows, 2, pick="first")[0] == [0, 1]  # row 1 is richer, and adds one
+
+
+def test_simscale_refuses_a_row_with_more_than_max_overlap_covered():
+    rows = [{0, 1, 2, 3}, {0, 1, 4}, {5, 6}]  # 2 of the 3 features of row 1 are covered
+    assert picks(rows, 3, "simscale", max_overlap=0.7) == ([0, 1, 2], [4, 1, 2], [0])
+    assert picks(rows, 3, "simscale", max_overlap=0.6) == ([0, 2, 1], [4, 2, 3], [0, 2])
+
+
+def test_simscale_scans_in_the_order_asked_for():
+    rows = [{0}, {0, 1}, {2, 3, 4}]
+    assert picks(rows, 3, "simscale", order="richest") == ([2, 1, 0], [3, 2, 1], [0, 2])
+    assert picks(rows, 3, "simscale", order="given") == ([0, 1, 2], [1, 1, 3], [0])
+    assert picks(rows, 3, "simscale", order="given", seed=5) == ([0, 1, 2], [1, 1, 3], [0])
+    shuffled = np.random.default_rng(5).permutation(8).tolist()
+    assert picks(ALIKE, 8, "simscale", order="shuffled", seed=5)[0] == shuffled
+
+
+def test_longest_takes_the_most_tokens_first_and_blank_rows_last():
+    assert picks(FIVE, 5, "longest", tokens=[3, 5, 0, 9, 5]) == ([3, 1, 4, 0, 2], [3, 3, 0, 0, 0], [0])
+
+
+def test_random_takes_the_seeds_permutation_and_blank_rows_last():
+    order = np.random.default_rng(7).permutation(8).tolist()
+    assert picks(ALIKE, 8, "random", seed=7) == (order, [1] * 8, [0])
+    blank = [order[0]]
+    tokens = [0 if i in blank else 1 for i in range(8)]
+    assert picks(ALIKE, 8, "random", seed=7, tokens=tokens)[0] == order[1:] + blank
+
+
+@pytest.mark.parametrize("method", ["greedy", "simscale"])
+def test_of_the_rows_without_features_blank_ones_come_last(method):
+    assert picks([set(), set(), {3}], 3, method, tokens=[0, 4, 4]) == ([2, 1, 0], [1, 0, 0], [0])
+
+
+@pytest.mark.parametrize("method, options", EVERY_OPTION)
+def test_a_pool_without_any_feature_still_fills_the_budget(method, options):
+    indices, gains, starts = picks([set(), set()], 2, method, seed=0, tokens=[0, 4], **options)
+    assert (indices, gains, starts) == ([1, 0], [0, 0], [0])
+
+
+@pytest.mark.parametrize("method, options", EVERY_OPTION)
+def test_the_seed_orders_equal_rows_and_none_keeps_their_order(method, options):
+    orders = {tuple(picks(ALIKE, 8, method, seed=seed, **options)[0]) for seed in range(5)}
+    assert len(orders) == (1 if options.get("order") == "given" else 5)
+    if method != "random" and options.get("order") != "shuffled":
+        assert picks(ALIKE, 8, method, **options)[0] == list(range(8))
+
+
+@pytest.mark.parametrize("method, options", EVERY_OPTION)
+@thoroughly
+@given(rows=pools.filter(len), seed=st.integers(0, 3))
+def test_a_budget_is_a_prefix_of_the_next_and_no_row_comes_twice(method, options, rows, seed):
+    indices, gains, starts = picks(rows, len(rows), method, seed=seed, **options)
+    assert sorted(indices) == list(range(len(rows)))
+    for budget in range(1, len(rows)):
+        starts_so_far = [start for start in starts if start < budget]
+        expected = indices[:budget], gains[:budget], starts_so_far
+        assert picks(rows, budget, method, seed=seed, **options) == expected
+
+
+@pytest.mark.parametrize("method, options", EVERY_OPTION)
+@thoroughly
+@given(rows=pools.filter(len))
+def test_the_gains_of_a_round_add_up_to_what_its_rows_cover(method, options, rows):
+    indices, gains, starts = picks(rows, len(rows), method, seed=0, **options)
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        assert sum(gains[start:end]) == coverage(features_of(rows), indices[start:end])
+
+
+# choose
+
+
+@pytest.mark.parametrize("method", ["greedy", "simscale"])
+def test_stop_returns_fewer_rows_and_says_so(method):
+    with pytest.warns(UserWarning, match="`exhausted='stop'`: no row left to pick after 2 of 5; returning 2 rows"):
+        assert picks(FIVE, 5, method, exhausted="stop") == ([1, 3], [4, 2], [0])
+
+
+def test_stop_without_any_feature_returns_no_row():
+    with pytest.warns(UserWarning, match="returning 0 rows"):
+        assert picks([set()], 1, exhausted="stop") == ([], [], [])
+
+
+def test_the_receipt_names_every_parameter_also_those_left_at_their_default():
+    selection = choose(features_of(FIVE), 0.4, "simscale", seed=np.int64(3), max_overlap=np.float64(0.5))
+    assert selection.method == "simscale"
+    assert selection.parameters == {
+        "budget": 2,
+        "seed": 3,
+        "max_overlap": 0.5,
+        "order": "richest",
+        "exhausted": "restart",
+    }
+    assert json.loads(json.dumps(selection.parameters)) == selection.parameters
+    assert len(selection) == 2
+
+
+def test_a_rule_of_ones_own_is_a_method():
+    def last(features, budget, rng, *, skip=0):
+        indices = np.arange(len(features))[::-1][skip : skip + budget]
+        return Selection(indices, np.zeros(budget, np.int64), np.zeros(1, np.int64))
+
+    selection = choose(features_of(FIVE), 2, last, skip=1)
+    assert selection.indices.tolist() == [3, 2]
+    assert (selection.method, selection.parameters) == ("last", {"budget": 2, "seed": 0, "skip": 1})
+    fewer = functools.partial(SELECTORS["greedy"], pick="first")
+    assert choose(features_of(FIVE), 2, fewer).parameters["pick"] == "first"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"method": "gready"}, "unknown `method='gready'`; choose one of: greedy, longest, random, simscale"),
+        ({"method": None}, "unknown `method=None`"),
+        ({"foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, pick"),
+        ({"method": "longest", "pick": "best"}, "unknown option `pick` for `method='longest'`; it takes: none"),
+        ({"pick": "worst"}, "unknown `pick='worst'`; choose one of: best, first"),
+        ({"exhausted": "panic"}, "unknown `exhausted='panic'`; choose one of: restart, stop"),
+        ({"method": "simscale", "exhausted": None}, "unknown `exhausted=None`"),
+        ({"method": "simscale", "order": "poorest"}, "`order='poorest'`; choose one of: richest, shuffled, given"),
+        ({"method": "simscale", "max_overlap": 1.1}, "`max_overlap=1.1` must be a number from 0 to 1"),
+        ({"method": "simscale", "max_overlap": float("nan")}, "`max_overlap=nan` must be"),
+        ({"method": "simscale", "max_overlap": True}, "`max_overlap=True` must be"),
+        ({"method": "simscale", "max_overlap": "0.8"}, "`max_overlap='0.8'` must be"),
+        ({"method": "simscale", "order": "shuffled", "seed": None}, "`order='shuffled'` needs a seed; pass `seed=0`"),
+        ({"method": "random", "seed": None}, "`method='random'` needs a seed; pass `seed=0`"),
+        ({"seed": -1}, "`seed=-1` must be an integer >= 0, or None"),
+        ({"seed": True}, "`seed=True` must be"),
+        ({"seed": 1.5}, "`seed=1.5` must be"),
+        ({"budget": 0}, "`budget=0` but the dataset has 5 rows; pass 1 to 5"),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused_in_choose_and_before_encoding_in_select(arguments, message):
+    with pytest.raises((ValueError, TypeError)) as error:
+        choose(features_of(FIVE), **{"budget": 3, **arguments})
+    assert message in str(error.value)
+    with pytest.raises((ValueError, TypeError)) as error:
+        select(Dataset.from_dict({"no text": [1] * 5}), sae="/no/such/folder", **{"budget": 3, **arguments})
+    assert message in str(error.value)
+
+
+# The budget
+
+
+@pytest.mark.parametrize(
+    "budget, rows",
+    [(1, 1), (3201, 3201), (np.int32(7), 7), (0.1, 320), (0.00001, 1), (0.99999, 3201), (np.float32(0.5), 1600)],
+)
+def test_a_budget_is_a_number_of_rows_or_a_fraction(budget, rows):
+    assert rows_of(budget, 3201) == rows
+    assert type(rows_of(budget, 3201)) is int
+
+
+@pytest.mark.parametrize(
+    "budget, error, message",
+    [
+        (5000, ValueError, "`budget=5000` but the dataset has 3,201 rows; pass 1 to 3201, or a fraction such as 0.1"),
+        (0, ValueError, "`budget=0` but"),
+        (-1, ValueError, "`budget=-1` but"),
+        (0.0, ValueError, "`budget=0.0` is no fraction; pass one strictly between 0 and 1, or a whole number"),
+        (1.0, ValueError, "`budget=1.0` is no fraction"),
+        (3000.0, ValueError, "`budget=3000.0` is no fraction"),
+        (float("nan"), ValueError, "`budget=nan` is no fraction"),
+        (True, TypeError, "`budget=True` must be a number of rows, or a fraction such as 0.1"),
+        ("10%", TypeError, "`budget='10%'` must be"),
+        (None, TypeError, "`budget=None` must be"),
+    ],
+)
+def test_what_is_no_budget_is_refused(budget, error, message):
+    with pytest.raises(error) as raised:
+        rows_of(budget, 3201)
+    assert message in str(raised.value)
+
+
+def test_an_empty_pool_has_nothing_to_choose():
+    with pytest.raises(ValueError, match="the dataset is empty"):
+        choose(features_of([]), 1)
+    assert len(longest(features_of([]), 0, None)) == 0

@@ -1,0 +1,63 @@
+"""Tiny random transformers and a tokenizer of whole words, made on the spot."""
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertModel,
+    Gemma2Config,
+    Gemma2Model,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+)
+
+WORDS = "the a cat dog bird sat ran flew on under over mat log moon and then it was red blue green big small".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+VOCABULARY = {word: i for i, word in enumerate(SPECIAL + WORDS)}
+SIZES = {"vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+SIZES |= {"intermediate_size": 32, "max_position_embeddings": 16}
+HEADS = {"num_key_value_heads": 2, "head_dim": 8}
+
+# kind -> (model class, config, path of layer i, name of the final norm or None)
+MODELS = {
+    "bert": (BertModel, BertConfig(**SIZES), "encoder.layer.{}", None),
+    "llama": (LlamaModel, LlamaConfig(**SIZES, **HEADS), "layers.{}", "norm"),
+    "gemma": (Gemma2Model, Gemma2Config(**SIZES, **HEADS), "layers.{}", "norm"),
+    "gpt2": (
+        GPT2Model,
+        GPT2Config(vocab_size=len(VOCABULARY), n_embd=16, n_layer=3, n_head=2, n_positions=16),
+        "h.{}",
+        "ln_f",
+    ),
+}
+
+
+def tokenizer(frame="[CLS] $A [SEP]"):
+    """Split at spaces; put the special tokens of `frame` around the text."""
+    backend = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [(token, VOCABULARY[token]) for token in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing(single=frame, special_tokens=special)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=16, **names)
+
+
+def model(kind):
+    """Return a random model whose weights are large enough that tokens differ."""
+    torch.manual_seed(0)
+    made = MODELS[kind][0](MODELS[kind][1]).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.5)
+    return made
+
+
+def save(kind, folder, **options):
+    """Save a model and its tokenizer into `folder`, as a Hub repo holds them."""
+    model(kind).save_pretrained(folder)
+    tokenizer(**options).save_pretrained(folder)
+    return folder
