@@ -76,7 +76,9 @@ def encode(
 
 def _check(ds: Any, max_length: Any, batch_size: Any) -> None:
     if not isinstance(ds, Dataset):
-        raise TypeError(f"`ds` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']")
+        raise TypeError(
+            f"`ds` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
+        )
     if not len(ds):
         raise ValueError("the dataset is empty: there is no row to encode")
     for name, value in (("max_length", max_length), ("batch_size", batch_size)):

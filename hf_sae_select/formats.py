@@ -22,5 +22,7 @@ def load_sae(source: SaeSource | None = None) -> SparseAutoencoder:
         return source
     folder = DEFAULT_SAE if source is None else Path(source)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no SAE folder at `sae={str(source)!r}`; it must hold cfg.json and sae_weights.safetensors")
+        raise FileNotFoundError(
+            f"no SAE folder at `sae={str(source)!r}`; it must hold cfg.json and sae_weights.safetensors"
+        )
     return SparseAutoencoder.from_pretrained(folder)

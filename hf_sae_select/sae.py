@@ -200,7 +200,9 @@ def _from_saelens(cfg: dict[str, Any]) -> SaeConfig:
             raise ValueError(f"`{name}={cfg[name]!r}` in {CONFIG_FILE} is not supported; only {value!r} is")
     ours = {word: name for name, word in ARCHITECTURES.items()}
     if cfg.get("architecture") not in ours:
-        raise ValueError(f"unknown `architecture={cfg.get('architecture')!r}` in {CONFIG_FILE}; known: {', '.join(ours)}")
+        raise ValueError(
+            f"unknown `architecture={cfg.get('architecture')!r}` in {CONFIG_FILE}; known: {', '.join(ours)}"
+        )
     metadata = cfg["metadata"]
     names = ("model_revision", "feature_threshold", "context_size", "training")
     return SaeConfig(
@@ -222,6 +224,8 @@ def _check_tensors(tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) ->
         if name not in shapes:
             raise ValueError(f"tensor `{name}` in {WEIGHTS_FILE} is unexpected; expected: {', '.join(sorted(shapes))}")
         if tensors[name].shape != shapes[name]:
-            raise ValueError(f"tensor `{name}` is {list(tensors[name].shape)}; {CONFIG_FILE} says {list(shapes[name])}")
+            raise ValueError(
+                f"tensor `{name}` is {list(tensors[name].shape)}; {CONFIG_FILE} says {list(shapes[name])}"
+            )
         if not tensors[name].isfinite().all():
             raise ValueError(f"tensor `{name}` in {WEIGHTS_FILE} holds NaN or infinity")

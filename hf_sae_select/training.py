@@ -1,10 +1,10 @@
 """Activations -> SparseAutoencoder: a BatchTopK autoencoder, kept as a JumpReLU one.
 
-BatchTopK (arXiv 2412.06410) keeps the k * batch largest activations of a whole batch, so that a hard token may use more
-latents than an easy one; at inference a single threshold, the running mean of each batch's smallest kept activation,
-stands in for the batch. Gradients reach only what was kept, k of d_sae latents a token, so the backward pass is sparse:
-the cost of a step is the one dense product that finds what fires. Latents that have not fired for long are given the
-residual to explain (AuxK, Gao et al. 2024, arXiv 2406.04093), and so come back.
+BatchTopK (arXiv 2412.06410) keeps the k * batch largest activations of a whole batch, so that a hard token may use
+more latents than an easy one; at inference a single threshold, the running mean of each batch's smallest kept
+activation, stands in for the batch. Gradients reach only what was kept, k of d_sae latents a token, so the backward
+pass is sparse: the cost of a step is the one dense product that finds what fires. Latents that have not fired for long
+are given the residual to explain (AuxK, Gao et al. 2024, arXiv 2406.04093), and so come back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from datasets.utils import tqdm
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,7 +64,7 @@ def train_sae(
     if config.activation != "jumprelu":
         raise ValueError(f"`config.activation={config.activation!r}`: training leaves a 'jumprelu' SAE behind")
     trainer: _Trainer | None = None
-    for step, batch in zip(range(steps), batches, strict=False):
+    for step, batch in zip(tqdm(range(steps), desc="Training", unit=" steps"), batches, strict=False):
         if trainer is None:
             trainer = _Trainer(batch, config, k, lr or 2e-4 / math.sqrt(config.d_sae / 2**14), dead_after, seed)
         ramp = min(1.0, (step + 1) / warmup, (steps - step) / max(1.0, decay * steps))
@@ -93,6 +94,17 @@ class _Trainer:
 
     @torch.no_grad()
     def step(self, batch: Tensor, ramp: float) -> None:
+        """Take one step of Adam, its size times `ramp`."""
+        for weight, gradient in zip(self.weights, self.gradients(batch), strict=True):
+            weight.grad = gradient
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.param_groups[0]["lr"] = self.lr * ramp
+        self.optimizer.step()
+        self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+
+    @torch.no_grad()
+    def gradients(self, batch: Tensor) -> list[Tensor]:
+        """Return the gradients of the mean squared error, and of AuxK, in the order of `weights`."""
         x = batch * self.scale
         centred = x - self.b_dec
         token, latent, z = self._fire(centred)
@@ -104,18 +116,21 @@ class _Trainer:
         by_latent = latent.argsort(stable=True)
         owner = token[by_latent]
         begins = torch.searchsorted(latent[by_latent], torch.arange(self.config.d_sae, device=x.device))
-        d_error = 2 / len(x) * error.detach()
-        self.W_dec.grad = _weighted_sums(d_error, owner, begins, z.detach()[by_latent])
-        self.W_encT.grad = _weighted_sums(centred, owner, begins, dz[by_latent])
-        self.b_enc.grad = torch.zeros_like(self.b_enc).index_add_(0, latent, dz)
-        self.b_dec.grad = d_error.sum(dim=0) - self.b_enc.grad @ self.W_encT
+        error = error.detach()
+        d_error = 2 / len(x) * error
+        dW_encT = _weighted_sums(centred, owner, begins, dz[by_latent])
+        dW_dec = _weighted_sums(d_error, owner, begins, z.detach()[by_latent])
+        db_enc = torch.zeros_like(self.b_enc).index_add_(0, latent, dz)
+        db_dec = d_error.sum(dim=0) - db_enc @ self.W_encT
         self.idle += len(x)
         self.idle[latent] = 0
-        self._revive(centred, -error.detach())
-        self._update(ramp)
+        self._revive(centred, -error, dW_encT, dW_dec, db_enc)
+        # The part of the gradient along a decoder row would only change its norm, which is fixed at 1.
+        dW_dec -= (dW_dec * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
+        return [dW_encT, dW_dec, db_enc, db_dec]
 
-    def _revive(self, centred: Tensor, residual: Tensor) -> None:
-        """Add the gradient of AuxK: the dead latents alone, d_in / 2 of them a token, explain what was left over."""
+    def _revive(self, centred: Tensor, residual: Tensor, *gradients: Tensor) -> None:
+        """Add AuxK's `gradients`: the dead latents alone, d_in / 2 of them a token, explain what was left over."""
         dead = (self.idle > self.dead_after).nonzero().squeeze(1)
         if not len(dead):
             return
@@ -124,9 +139,10 @@ class _Trainer:
             strongest = (centred @ encT.T + bias).topk(min(len(dead), self.config.d_in // 2), dim=1)
             z = torch.zeros(len(centred), len(dead), device=dead.device)
             error = z.scatter(1, strongest.indices, strongest.values.relu()) @ dec - residual
-            (AUX_COEFFICIENT * (error**2).sum() / len(centred)).backward()
-        for weight, part in ((self.W_encT, encT), (self.W_dec, dec), (self.b_enc, bias)):
-            weight.grad.index_add_(0, dead, part.grad)
+            loss = AUX_COEFFICIENT * (error**2).sum() / len(centred)
+            parts = torch.autograd.grad(loss, (encT, dec, bias))
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.index_add_(0, dead, part)
 
     def _fire(self, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (token, latent, activation) of the k * batch largest activations, ordered by token."""
@@ -147,14 +163,6 @@ class _Trainer:
         self.threshold = smallest if not self.threshold else 0.9 * self.threshold + 0.1 * smallest
         self.guess = 0.8 * smallest
         return found // self.config.d_sae, found % self.config.d_sae, z
-
-    def _update(self, ramp: float) -> None:
-        # The part of the gradient along a decoder row would only change its norm, which is fixed at 1.
-        self.W_dec.grad -= (self.W_dec.grad * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
-        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimizer.param_groups[0]["lr"] = self.lr * ramp
-        self.optimizer.step()
-        self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
 
     def finish(self) -> SparseAutoencoder:
         """Fold the input scale and the pre-encoder bias into the weights."""

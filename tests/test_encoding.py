@@ -15,7 +15,14 @@ from hf_sae_select import Features, SaeConfig, SparseAutoencoder, encode, encodi
 from hf_sae_select.activations import LanguageModel
 from hf_sae_select.features import encoding_record
 
-TEXTS = ["the cat sat on the mat", "", "a dog", None, "the big red bird flew over the moon and then it was small", "  "]
+TEXTS = [
+    "the cat sat on the mat",
+    "",
+    "a dog",
+    None,
+    "the big red bird flew over the moon and then it was small",
+    "  ",
+]
 
 
 @pytest.fixture

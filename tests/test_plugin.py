@@ -65,7 +65,9 @@ def test_attaching_again_changes_nothing():
 
 def test_a_foreign_attribute_is_not_overwritten(monkeypatch):
     monkeypatch.setattr(Dataset, "sae_select", lambda self: "somebody else's")
-    with pytest.raises(AttributeError, match="datasets.Dataset already has an attribute `sae_select` that is not ours"):
+    with pytest.raises(
+        AttributeError, match="datasets.Dataset already has an attribute `sae_select` that is not ours"
+    ):
         plugin.attach()
 
 

@@ -35,7 +35,9 @@ def test_empty_parts_leave_no_blank_line():
 
 
 def test_a_chat_in_either_dialect_is_written_turn_by_turn():
-    openai = table(prompt=["x"], messages=[[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]])
+    openai = table(
+        prompt=["x"], messages=[[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]]
+    )
     sharegpt = table(conversations=[[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}]])
     assert texts(openai) == ["user: Hi\nassistant: Yes?"]
     assert texts(sharegpt) == ["human: Hi\ngpt: Yes?"]

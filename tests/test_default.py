@@ -1,0 +1,53 @@
+"""The SAE inside the package, on the real model."""
+
+import pytest
+from datasets import Dataset
+
+from hf_sae_select import load_sae
+from hf_sae_select.activations import PACKAGED
+from hf_sae_select.formats import DEFAULT_SAE
+from hf_sae_select.sae import WEIGHTS_FILE
+
+
+def test_it_is_small():
+    assert (DEFAULT_SAE / WEIGHTS_FILE).stat().st_size <= 16 * 2**20
+
+
+def test_it_is_what_its_bar_asks_for():
+    config = load_sae().config
+    assert (config.d_in, config.d_sae, config.activation) == (384, 8192, "jumprelu")
+    assert config.training["explained_variance"] >= 0.85
+    assert config.training["l0"] == pytest.approx(32, abs=1)
+    assert config.training["dead"] <= 0.01
+    assert config.feature_threshold > 0
+
+
+def test_its_card_states_its_facts():
+    config = load_sae().config
+    card = (DEFAULT_SAE / "README.md").read_text(encoding="utf-8")
+    for fact in (config.model, config.model_revision, config.hook, PACKAGED[config.model][2], "python examples/train"):
+        assert fact in card
+    for figure in ("explained_variance", "l0", "dead"):
+        assert f"| {config.training[figure] * (100 if figure == 'dead' else 1):.3g}"[:5] in card
+
+
+def test_its_figures_hold_on_text_written_here():
+    """Reconstruct a page it has surely not seen: the figures in the card are no accident of the documents there."""
+    from hf_sae_select.activations import LanguageModel
+    from hf_sae_select.training import evaluate
+
+    sae = load_sae()
+    config = sae.config
+    model = LanguageModel.from_pretrained(config.model, config.hook, revision=config.model_revision, window=256)
+    page = " ".join(__doc__.split()) + " ".join(open(__file__).read().split())
+    quality = evaluate(sae, (states for _, states in model.states(model.windows([page]))))
+    assert quality.explained_variance > 0.7
+    assert 16 < quality.l0 < 64
+
+
+def test_paraphrases_share_more_features_than_strangers():
+    egg, eggs, prime = Dataset.from_dict(
+        {"text": ["How do I boil an egg?", "How should you boil eggs?", "Is seventeen a prime number?"]}
+    ).sae_encode()["sae_ids"]
+    egg, eggs, prime = set(egg), set(eggs), set(prime)
+    assert len(egg & eggs) / len(egg | eggs) > 2 * len(egg & prime) / len(egg | prime)
