@@ -43,7 +43,7 @@ def main() -> None:
         least = tokens * statistics.median(before + after)
         print(f"{len(ds):,} rows, {tokens:,} tokens, {torch.get_num_threads()} threads")
         print(
-            f"encode: {seconds:,.0f} s, {tokens / seconds:,.0f} tokens/s; floor {least:,.0f} s ({seconds / least:.2f}x)"
+            f"encode {seconds:,.0f} s, {tokens / seconds:,.0f} tokens/s; floor {least:,.0f} s; {seconds / least:.2f}x"
         )
         table(coded, args.budget)
 

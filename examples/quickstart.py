@@ -82,7 +82,7 @@ def snippet(row: dict[str, object]) -> str:
 def docstrings(most: int = 4000) -> Dataset:
     """Read the docstrings of Python's standard library: its files are parsed, not imported."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    rows = {}
+    rows: dict[str, str] = {}
     for file in sorted(library.rglob("*.py")):
         path = file.relative_to(library)
         if {"site-packages", "test", "tests", "lib2to3", "idlelib"} & set(path.parts):

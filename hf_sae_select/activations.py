@@ -52,15 +52,15 @@ class LanguageModel:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, hook: str, *, window: int | None = None, device: Any = "cpu"
+        self, model: Any, tokenizer: Any, hook: str, *, window: int | None = None, device: Any = "cpu"
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
         self.hook = hook
         self.device = device
         self._module = module_at(model, hook)
-        limits = [window, getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
-        self.window: int = min(limit for limit in limits if limit)
+        limits = [window, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+        self.window: int = min(limit for limit in (*limits, tokenizer.model_max_length) if limit)
         self._before, self._after = _frame(tokenizer)
         added = tokenizer.added_tokens_decoder.items()
         self._special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
@@ -151,7 +151,7 @@ def module_at(model: nn.Module, hook: str) -> nn.Module:
 
     SAEs name their hook either way: `layers.12` of the backbone is `model.layers.12` of the model with a head.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     for path in (hook, hook.partition(".")[2]):
         if path and path in modules:
             return modules[path]
@@ -174,7 +174,7 @@ class ChatTemplate:
 
     def __call__(self, turns: Sequence[Mapping[str, Any]]) -> str:
         chat = [{"role": t["role"], "content": t["content"]} if "role" in t else _from_sharegpt(t) for t in turns]
-        return self.tokenizer.apply_chat_template(chat, tokenize=False)
+        return str(self.tokenizer.apply_chat_template(chat, tokenize=False))
 
     @property
     def digest(self) -> str:
@@ -184,7 +184,7 @@ class ChatTemplate:
 
 def width_of(name: str, revision: str | None) -> int:
     """Return the width of a model's residual stream, from its config alone."""
-    return _load("AutoConfig", name, revision).get_text_config().hidden_size
+    return int(_load("AutoConfig", name, revision).get_text_config().hidden_size)
 
 
 def _from_sharegpt(turn: Mapping[str, Any]) -> dict[str, Any]:

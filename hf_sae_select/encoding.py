@@ -1,4 +1,4 @@
-"""Dataset -> Dataset with the features of each row: text rendered, model run up to the SAE's layer, SAE, max over tokens.
+"""Dataset -> Dataset with the features of each row: text, model up to the SAE's layer, SAE, maximum over the tokens.
 
 Work is cut into shards of rows, each its own `Dataset.map` with its own cache file under a name that depends on
 everything that decides the result. An interrupted encoding goes on where it stopped, several processes take turns
@@ -7,6 +7,7 @@ everything that decides the result. An interrupted encoding goes on where it sto
 
 from __future__ import annotations
 
+import copy
 import numbers
 import tempfile
 from collections.abc import Iterator
@@ -61,16 +62,29 @@ def encode(
     Example: a row in which feature 7 fires on two tokens, at 0.9 and 1.4, and feature 2 on one, at 0.6, becomes
     ``sae_ids [2, 7], sae_acts [0.6, 1.4], sae_tokens 12``.
     """
+    coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size)
+    source = ds.remove_columns([name for name in (IDS, ACTS, TOKENS) if name in ds.column_names])
+    both = datasets.concatenate_datasets([source, coded], axis=1)
+    both._fingerprint = coded._fingerprint  # datasets would draw one from file times; ours says what is in it
+    return both
+
+
+def codes(
+    ds: Dataset,
+    sae: SaeSource | None = None,
+    *,
+    text: TextSource | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+) -> Dataset:
+    """Return the three code columns alone, arguments as in `encode`; the rows of `ds` are read but not copied."""
     _check(ds, max_length, batch_size)
-    ds = ds.remove_columns([name for name in (IDS, ACTS, TOKENS) if name in ds.column_names])
     rendering = find_text(ds, text)
-    autoencoder = load_sae(sae)
-    encoder = _Encoder(autoencoder, rendering, max_length, batch_size)
+    encoder = _Encoder(load_sae(sae), rendering, max_length, batch_size)
     record = encoder.record()
     fingerprint = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", record)
-    codes = _encode_shards(ds, encoder, record, fingerprint)
-    coded = datasets.concatenate_datasets([ds, codes], axis=1)
-    coded._fingerprint = fingerprint  # datasets would draw one from file times; ours says what is in it
+    coded = _encode_shards(ds.with_format(None), encoder, record, fingerprint)
+    coded._fingerprint = fingerprint
     return coded
 
 
@@ -180,7 +194,8 @@ class _Encoder:
             device=device,
             dtype=dtype,
         )
-        self.sae = self.sae.to(device)
+        if self.sae.W_enc.device != device:
+            self.sae = copy.deepcopy(self.sae).to(device)  # the caller's own stays where it is
 
     @torch.no_grad()
     def __call__(self, batch: dict[str, list[Any]]) -> pa.Table:
@@ -192,34 +207,34 @@ class _Encoder:
             lengths = [sum(window.is_text) for window in group]
             pooled = self.sae.encode_max(states.to(self.sae.W_enc.dtype), lengths)
             segment, ids = pooled.nonzero(as_tuple=True)
-            acts = pooled[segment, ids].cpu().numpy()
+            acts = pooled[segment, ids].float().cpu().numpy()
             cuts = torch.bincount(segment, minlength=len(group)).cumsum(0)[:-1].cpu().numpy()
-            codes = zip(np.split(ids.cpu().numpy(), cuts), np.split(acts, cuts), strict=True)
-            for window, length, code in zip(group, lengths, codes, strict=True):
+            pairs = zip(np.split(ids.cpu().numpy(), cuts), np.split(acts, cuts), strict=True)
+            for window, length, code in zip(group, lengths, pairs, strict=True):
                 found[window.row].append(code)
                 tokens[window.row] += length
         if self.bar is not None:
             self.bar.update(len(texts))
-        return _table([_merged(codes) for codes in found], tokens, self.sae.config.d_sae)
+        return _table([_merged(parts) for parts in found], tokens, self.sae.config.d_sae)
 
 
-def _merged(codes: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Merge the codes of a row's windows: every feature of any, each at its largest activation."""
-    if len(codes) == 1:
-        return codes[0]
-    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in codes)])
-    acts = np.concatenate([np.empty(0, np.float32), *(acts for _, acts in codes)])
+def _merged(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Merge the (ids, acts) of a row's windows: every feature of any, each at its largest activation."""
+    if len(parts) == 1:
+        return parts[0]
+    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
+    acts = np.concatenate([np.empty(0, np.float32), *(acts for _, acts in parts)])
     unique, where = np.unique(ids, return_inverse=True)
     largest = np.zeros(len(unique), np.float32)
     np.maximum.at(largest, where, acts)
     return unique, largest
 
 
-def _table(codes: list[tuple[Any, Any]], tokens: Any, d_sae: int) -> pa.Table:
-    """Lay the rows' codes out as Arrow columns, without a Python object per number."""
+def _table(rows: list[tuple[Any, Any]], tokens: Any, d_sae: int) -> pa.Table:
+    """Lay the rows' (ids, acts) out as Arrow columns, without a Python object per number."""
     schema = column_types({"d_sae": d_sae}).arrow_schema
-    offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in codes)]), pa.int32())
-    ids, acts = (np.concatenate(parts) for parts in zip(*codes, strict=True))
+    offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in rows)]), pa.int32())
+    ids, acts = (np.concatenate(column) for column in zip(*rows, strict=True))
     columns = [
         pa.ListArray.from_arrays(offsets, pa.array(ids, schema.field(IDS).type.value_type)),
         pa.ListArray.from_arrays(offsets, pa.array(acts, pa.float32())),

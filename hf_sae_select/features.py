@@ -109,7 +109,8 @@ def is_encoded(ds: datasets.Dataset) -> bool:
 
 def encoding_record(ds: datasets.Dataset) -> dict[str, Any]:
     """Return how the codes of an encoded Dataset were made, from the type of its `sae_ids` column."""
-    return json.loads(_record_text(ds) or "{}")
+    record: dict[str, Any] = json.loads(_record_text(ds) or "{}")
+    return record
 
 
 def column_types(record: dict[str, Any]) -> datasets.Features:

@@ -34,8 +34,8 @@ def sae_select(
     """Return the `budget` rows that carry the most distinct SAE features; see `hf_sae_select.select`."""
     from .selection import select
 
-    keywords = {"sae": sae, "text": text, "max_length": max_length, "batch_size": batch_size}
-    return select(self, budget, method, threshold=threshold, top=top, seed=seed, **keywords, **options)
+    coding: dict[str, Any] = {"sae": sae, "text": text, "max_length": max_length, "batch_size": batch_size}
+    return select(self, budget, method, threshold=threshold, top=top, seed=seed, **coding, **options)
 
 
 def sae_encode(

@@ -6,7 +6,7 @@
                                                  topk:      the k largest of each token, negatives dropped
     x'  = z @ W_dec + b_dec
 
-There is no pre-encoder bias and no input scale: both fold into W_enc and b_enc, and are folded before an SAE gets here.
+There is no pre-encoder bias and no input scale: both fold into W_enc and b_enc, and are folded before they get here.
 On disk it is a folder that SAELens 6 reads: `cfg.json` and `sae_weights.safetensors`.
 """
 
@@ -109,7 +109,7 @@ class SparseAutoencoder(nn.Module):
             pre = _product(x[start : start + sum(chunk)], self.W_enc)
             if early:
                 pre = self._activate(pre + self.b_enc)
-            for i, segment in enumerate(pre.split(chunk)):
+            for i, segment in enumerate(torch.split(pre, chunk)):
                 torch.amax(segment, dim=0, out=pooled[first + i])
             first, start = first + len(chunk), start + sum(chunk)
         return pooled if early else self._activate(pooled.add_(self.b_enc))
@@ -127,7 +127,7 @@ class SparseAutoencoder(nn.Module):
         found = hashlib.sha256(f"{self.config.activation} {self.config.k}".encode())
         for tensor in (self.W_enc, self.b_enc, self.threshold):
             if tensor is not None:
-                found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy())
+                found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return found.hexdigest()
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
@@ -185,7 +185,13 @@ def _to_saelens(config: SaeConfig, dtype: str) -> dict[str, Any]:
     for name in ("d_in", "d_sae", "activation", "k"):
         own.pop(name)
     metadata = {"model_name": own.pop("model"), "hook_name": own.pop("hook"), "hf_hook_name": config.hook}
-    metadata |= {"model_class_name": "AutoModel", "prepend_bos": True, "exclude_special_tokens": True}
+    # Without a version SAELens takes a config for one of before 6 and drops its metadata; this is the one tested.
+    metadata |= {
+        "sae_lens_version": "6.54.12",
+        "model_class_name": "AutoModel",
+        "prepend_bos": True,
+        "exclude_special_tokens": True,
+    }
     cfg = {"d_in": config.d_in, "d_sae": config.d_sae, "architecture": ARCHITECTURES[config.activation]}
     cfg |= {"dtype": dtype, "device": "cpu", "apply_b_dec_to_input": False}
     cfg |= {"normalize_activations": "none", "reshape_activations": "none", "metadata": metadata | own}

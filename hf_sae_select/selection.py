@@ -192,9 +192,9 @@ def select(
 
     coded = ds
     if not is_encoded(ds) or sae is not None or text is not None or max_length is not None:
-        from .encoding import encode  # needs torch, which choosing among encoded rows does not
+        from .encoding import codes  # needs torch, which choosing among encoded rows does not
 
-        coded = encode(ds, sae, text=text, max_length=max_length, batch_size=batch_size)
+        coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size)
     record = encoding_record(coded)
     threshold = record["threshold"] if threshold is None else float(threshold)
     top = None if top is None else int(top)

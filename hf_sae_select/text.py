@@ -43,7 +43,7 @@ class Rendering:
     def __call__(self, batch: dict[str, list[Any]], template: Callable[[Turns], str] | None = None) -> list[str]:
         """Return one text per row of `batch`; blank where there is nothing to read.
 
-        `template` renders the turns of a chat, as a tokenizer's chat template does; without it they are written plainly.
+        `template` renders the turns of a chat, as a tokenizer's chat template does; without it they are written out.
         """
         if self.function is not None:
             rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]

@@ -195,11 +195,11 @@ def shuffled(states: Iterable[Tensor], batch: int, buffer: int, seed: int = 0) -
         if size >= buffer:
             mixed = torch.cat(held)[torch.randperm(size, generator=generator)]
             used = size // 2 // batch * batch
-            yield from mixed[:used].split(batch)
+            yield from torch.split(mixed[:used], batch)
             held, size = [mixed[used:]], size - used
     if held:
         mixed = torch.cat(held)[torch.randperm(size, generator=generator)]
-        yield from mixed[: size // batch * batch].split(batch)
+        yield from torch.split(mixed[: size // batch * batch], batch)
 
 
 @torch.no_grad()

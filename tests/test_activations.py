@@ -19,7 +19,7 @@ def states_of(lm, texts, **options):
     windows = lm.windows(texts)
     found = {}
     for group, states in lm.states(windows, **options):
-        for window, part in zip(group, states.split([sum(w.is_text) for w in group])):
+        for window, part in zip(group, states.split([sum(w.is_text) for w in group]), strict=True):
             found.setdefault(window.row, []).append(part)
     return {row: torch.cat(parts) for row, parts in found.items()}
 
@@ -118,7 +118,7 @@ def pose_as_packaged(tmp_path, monkeypatch, digest):
 
 def test_packaged_weights_that_are_not_the_hub_s_are_refused(tmp_path, monkeypatch):
     pose_as_packaged(tmp_path, monkeypatch, "0" * 64)
-    with pytest.raises(OSError, match="the weights in the package fake-weights are not those of org/model: SHA-256"):
+    with pytest.raises(OSError, match=r"the weights in the package fake-weights are not those of org/model: SHA-256"):
         activations.locate("org/model", None)
 
 

@@ -41,7 +41,10 @@ def loads(monkeypatch):
 
 def codes(coded):
     """Each row as {feature id: activation}."""
-    return [dict(zip(row["sae_ids"], row["sae_acts"])) for row in coded.select_columns(["sae_ids", "sae_acts"])]
+    return [
+        dict(zip(row["sae_ids"], row["sae_acts"], strict=True))
+        for row in coded.select_columns(["sae_ids", "sae_acts"])
+    ]
 
 
 def by_formula(bert, sae, text):
@@ -186,6 +189,10 @@ def test_a_shuffled_dataset_keeps_its_order(ds, sae):
     assert codes(coded) == [codes(encode(ds, sae))[i] for i in (4, 0, 2)]
 
 
+def test_a_format_of_the_dataset_does_not_matter(ds, sae):
+    assert codes(encode(ds.with_format("numpy"), sae)) == codes(encode(ds, sae))
+
+
 def test_encoding_an_encoded_dataset_replaces_its_codes(ds, sae):
     coded = encode(encode(ds, sae), sae, max_length=1)
     assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens"]
@@ -222,7 +229,7 @@ def test_bad_arguments_are_refused_before_a_model_loads(ds, sae, loads, argument
 
 
 def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
-    with pytest.raises(ValueError, match="the dataset is empty"):
+    with pytest.raises(ValueError, match=r"the dataset is empty"):
         encode(ds.select([]), sae)
     with pytest.raises(TypeError, match=r"`ds` is a DatasetDict; pass a datasets.Dataset, .* ds\['train'\]"):
         encode(datasets.DatasetDict({"train": ds}), sae)
@@ -230,7 +237,7 @@ def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
 
 def test_an_sae_of_another_width_is_refused_before_the_model_loads(ds, bert, loads):
     narrow = SparseAutoencoder(SaeConfig(8, 32, "relu", model=str(bert), hook="encoder.layer.1"))
-    with pytest.raises(ValueError, match="this SAE reads vectors of d_in=8, but .* has width 16"):
+    with pytest.raises(ValueError, match=r"this SAE reads vectors of d_in=8, but .* has width 16"):
         encode(ds, narrow)
     assert not loads
 

@@ -62,8 +62,8 @@ def test_selecting_from_an_encoded_dataset_loads_no_torch():
 from datasets import Dataset
 from hf_sae_select.features import column_types
 import hf_sae_select
-types = column_types({"d_sae": 4, "threshold": 0.0})
-ds = Dataset.from_dict({"sae_ids": [[0], [1, 2]], "sae_acts": [[1.0], [1.0, 1.0]], "sae_tokens": [1, 2]}, features=types)
+codes = {"sae_ids": [[0], [1, 2]], "sae_acts": [[1.0], [1.0, 1.0]], "sae_tokens": [1, 2]}
+ds = Dataset.from_dict(codes, features=column_types({"d_sae": 4, "threshold": 0.0}))
 assert ds.sae_select(1).sae_selection.indices.tolist() == [1]
 """
     assert not loaded_by(code) & {"transformers", "accelerate"}

@@ -45,7 +45,7 @@ def test_a_row_of_text_goes_in_and_the_diverse_rows_come_out(sae):
 
 def test_a_bad_budget_is_refused_before_a_model_loads(monkeypatch):
     monkeypatch.setattr("hf_sae_select.encoding.load_sae", lambda source: pytest.fail("an SAE was loaded"))
-    with pytest.raises(ValueError, match="`budget=3` but the dataset has 2 rows"):
+    with pytest.raises(ValueError, match=r"`budget=3` but the dataset has 2 rows"):
         Dataset.from_dict({"text": ["a", "b"]}).sae_select(3)
 
 
@@ -66,12 +66,12 @@ def test_attaching_again_changes_nothing():
 def test_a_foreign_attribute_is_not_overwritten(monkeypatch):
     monkeypatch.setattr(Dataset, "sae_select", lambda self: "somebody else's")
     with pytest.raises(
-        AttributeError, match="datasets.Dataset already has an attribute `sae_select` that is not ours"
+        AttributeError, match=r"datasets.Dataset already has an attribute `sae_select` that is not ours"
     ):
         plugin.attach()
 
 
 def test_public_names_are_there_and_no_others():
     assert all(getattr(hf_sae_select, name) is not None for name in hf_sae_select.__all__)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'"):
         _ = hf_sae_select.nothing

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 from hf_sae_select import SELECTORS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

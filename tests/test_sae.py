@@ -135,12 +135,12 @@ def test_a_config_that_says_something_we_do_not_compute_is_refused(sae, tmp_path
 
 
 def test_a_folder_without_the_files_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no `cfg.json` in"):
+    with pytest.raises(FileNotFoundError, match=r"no `cfg.json` in"):
         SparseAutoencoder.from_pretrained(tmp_path)
 
 
 def test_bad_configs_are_refused():
-    with pytest.raises(ValueError, match="unknown `activation='gelu'`; known: relu, jumprelu, topk"):
+    with pytest.raises(ValueError, match=r"unknown `activation='gelu'`; known: relu, jumprelu, topk"):
         SaeConfig(2, 3, "gelu", model="m", hook="h")
-    with pytest.raises(ValueError, match="`activation='topk'` needs `k`"):
+    with pytest.raises(ValueError, match=r"`activation='topk'` needs `k`"):
         SaeConfig(2, 3, "topk", model="m", hook="h")

@@ -81,7 +81,7 @@ def test_an_unknown_column_lists_those_there_are():
 )
 def test_a_column_of_another_type_is_refused(feature, value):
     ds = Dataset.from_dict({"text": [value]}, features=Features({"text": feature}))
-    with pytest.raises(TypeError, match="column `text` holds .*, not text; pass another column or `text=lambda row"):
+    with pytest.raises(TypeError, match=r"column `text` holds .*, not text; pass another column or `text=lambda row"):
         find_text(ds)
 
 
@@ -92,5 +92,5 @@ def test_text_of_another_type_is_refused(text):
 
 
 def test_a_function_that_returns_no_string_is_named():
-    with pytest.raises(TypeError, match="the callable given as `text` returned int, not a string"):
+    with pytest.raises(TypeError, match=r"the callable given as `text` returned int, not a string"):
         texts(table(a=["1"]), lambda row: 3)

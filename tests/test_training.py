@@ -51,9 +51,9 @@ def test_the_same_seed_gives_the_same_sae():
 
 
 def test_training_takes_a_jumprelu_config_and_enough_batches():
-    with pytest.raises(ValueError, match="`config.activation='relu'`: training leaves a 'jumprelu' SAE behind"):
+    with pytest.raises(ValueError, match=r"`config.activation='relu'`: training leaves a 'jumprelu' SAE behind"):
         train_sae(planted(1), replace(CONFIG, activation="relu"), k=2, steps=1)
-    with pytest.raises(ValueError, match="`steps=5` but the batches ended after 3"):
+    with pytest.raises(ValueError, match=r"`steps=5` but the batches ended after 3"):
         train_sae(planted(3), CONFIG, k=2, steps=5)
 
 

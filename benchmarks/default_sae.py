@@ -1,0 +1,70 @@
+"""Train small versions of the default SAE at several layers, widths and sparsities, and print one table.
+
+    python benchmarks/default_sae.py --data ../shared/data
+
+The same text, trainer and seed as `examples/train_default_sae.py`, a fifth of its tokens, twice its step size. The
+last column is what layers differ in most for selection: how far a row's number of features, at the threshold that
+leaves k a row, is its length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hf_sae_select.activations import LanguageModel
+from hf_sae_select.sae import SaeConfig
+from hf_sae_select.training import calibrate, evaluate, shuffled, train_sae
+
+sys.path.append(str(Path(__file__).parent.parent / "examples"))
+from train_default_sae import MODEL, REVISION, blocks, documents
+
+# (layers run, d_sae, k)
+TRIALS = ((3, 8192, 32), (4, 8192, 32), (5, 8192, 32), (5, 4096, 32), (5, 8192, 16), (5, 8192, 64), (6, 8192, 32))
+BATCH, LR = 1024, 2e-3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the Parquet files")
+    parser.add_argument("--tokens", type=int, default=800_000)
+    args = parser.parse_args()
+    training, held_out = documents(args.data, seed=0)
+    print(f"{'layers':>6}{'d_sae':>8}{'k':>5}{'explained variance':>20}{'L0':>7}{'dead %':>8}{'r with length':>15}")
+    states: list[Tensor] = []
+    unseen: list[tuple[list[int], Tensor]] = []
+    for i, (layers, d_sae, k) in enumerate(TRIALS):
+        config = SaeConfig(384, d_sae, "jumprelu", MODEL, f"encoder.layer.{layers - 1}", REVISION, context_size=256)
+        if not i or layers != TRIALS[i - 1][0]:
+            model = LanguageModel.from_pretrained(MODEL, config.hook, revision=REVISION, window=256)
+            states = enough((states for _, states in blocks(model, training)), args.tokens)
+            unseen = list(blocks(model, held_out[:512]))
+        steps = args.tokens // BATCH
+        sae = train_sae(shuffled(cycle(states), BATCH, 2**18), config, k=k, steps=steps, lr=LR, dead_after=100_000)
+        quality = evaluate(sae, (x for _, x in unseen))
+        maxima = torch.cat([sae.encode_max(x, lengths) for lengths, x in unseen])
+        counts = (maxima > calibrate(sae, maxima, k).config.feature_threshold).sum(dim=1)
+        tokens = torch.tensor([length for lengths, _ in unseen for length in lengths])
+        r = torch.corrcoef(torch.stack([tokens, counts]).float())[0, 1]
+        figures = f"{quality.explained_variance:>20.3f}{quality.l0:>7.1f}{100 * quality.dead:>8.2f}{r:>15.2f}"
+        print(f"{layers:>6}{d_sae:>8}{k:>5}{figures}", flush=True)
+
+
+def enough(states: Iterable[Tensor], tokens: int) -> list[Tensor]:
+    """Take blocks of states until they hold `tokens` tokens."""
+    taken: list[Tensor] = []
+    for block in states:
+        taken.append(block)
+        if sum(map(len, taken)) >= tokens:
+            break
+    return taken
+
+
+if __name__ == "__main__":
+    main()
