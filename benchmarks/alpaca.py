@@ -24,21 +24,22 @@ from hf_sae_select.activations import PAD_TO, LanguageModel, Window
 from hf_sae_select.metrics import coverage, length_correlation
 from hf_sae_select.text import find_text
 
-SLICES, SLICE_ROWS = 8, 1000
+SLICES = 8  # of at most 1,000 rows, spread over the dataset
 
 
 def main() -> None:
     args = arguments()
     ds = Dataset.from_parquet(str(args.data))
     ds = ds.select(range(args.rows or len(ds)))
-    starts = [round(i * (len(ds) - SLICE_ROWS) / (SLICES - 1)) for i in range(SLICES)]
-    before = [floor(ds.select(range(start, start + SLICE_ROWS))) for start in starts[::2]]
+    rows = min(1000, len(ds) // SLICES)
+    slices = [ds.select(range(start, start + rows)) for start in range(0, len(ds) - rows + 1, len(ds) // SLICES)]
+    before = [floor(part) for part in slices[::2]]
     with tempfile.TemporaryDirectory() as cache:
         datasets.config.HF_DATASETS_CACHE = Path(cache)  # nothing from an earlier run
         started = time.perf_counter()
         coded = ds.sae_encode()
         seconds = time.perf_counter() - started
-        after = [floor(ds.select(range(start, start + SLICE_ROWS))) for start in starts[1::2]]
+        after = [floor(part) for part in slices[1::2]]
         tokens = int(Features.from_dataset(coded).tokens.sum())
         least = tokens * statistics.median(before + after)
         print(f"{len(ds):,} rows, {tokens:,} tokens, {torch.get_num_threads()} threads")
