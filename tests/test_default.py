@@ -4,9 +4,16 @@ import pytest
 from datasets import Dataset
 
 from hf_sae_select import load_sae
-from hf_sae_select.activations import PACKAGED
+from hf_sae_select.activations import PACKAGED, LanguageModel
 from hf_sae_select.formats import DEFAULT_SAE
 from hf_sae_select.sae import WEIGHTS_FILE
+from hf_sae_select.training import evaluate
+
+PAGE = """The ferry left the harbour at six, an hour late, with nine passengers and a crate of lemons. Nobody on deck spoke
+until the lighthouse was out of sight; then the engineer, who had repaired the pump with a bicycle tube, began to explain
+how pressure depends on temperature and volume. A child asked whether fish get thirsty. The cook answered that they
+drink all day, and wrote the recipe for a soup on the back of a timetable: two onions, a spoon of salt, whatever the net
+brings up. By noon the wind had turned, the radio repeated the exchange rates, and the island lay ahead like a loaf."""
 
 
 def test_it_is_small():
@@ -32,17 +39,12 @@ def test_its_card_states_its_facts():
 
 
 def test_its_figures_hold_on_text_written_here():
-    """Reconstruct a page it has surely not seen: the figures in the card are no accident of the documents there."""
-    from hf_sae_select.activations import LanguageModel
-    from hf_sae_select.training import evaluate
-
     sae = load_sae()
     config = sae.config
     model = LanguageModel.from_pretrained(config.model, config.hook, revision=config.model_revision, window=256)
-    page = " ".join(__doc__.split()) + " ".join(open(__file__).read().split())
-    quality = evaluate(sae, (states for _, states in model.states(model.windows([page]))))
-    assert quality.explained_variance > 0.7
-    assert 16 < quality.l0 < 64
+    quality = evaluate(sae, (states for _, states in model.states(model.windows([PAGE]))))
+    assert quality.explained_variance > 0.8  # 0.90 on its held-out documents
+    assert 24 < quality.l0 < 40  # 31.9 there
 
 
 def test_paraphrases_share_more_features_than_strangers():
