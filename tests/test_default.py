@@ -9,11 +9,12 @@ from hf_sae_select.formats import DEFAULT_SAE
 from hf_sae_select.sae import WEIGHTS_FILE
 from hf_sae_select.training import evaluate
 
-PAGE = """The ferry left the harbour at six, an hour late, with nine passengers and a crate of lemons. Nobody on deck spoke
-until the lighthouse was out of sight; then the engineer, who had repaired the pump with a bicycle tube, began to explain
-how pressure depends on temperature and volume. A child asked whether fish get thirsty. The cook answered that they
-drink all day, and wrote the recipe for a soup on the back of a timetable: two onions, a spoon of salt, whatever the net
-brings up. By noon the wind had turned, the radio repeated the exchange rates, and the island lay ahead like a loaf."""
+PAGE = """The ferry left the harbour at six, an hour late, with nine passengers and a crate of lemons. Nobody on
+deck spoke until the lighthouse was out of sight; then the engineer, who had repaired the pump with a
+bicycle tube, began to explain how pressure depends on temperature and volume. A child asked whether fish
+get thirsty. The cook answered that they drink all day, and wrote the recipe for a soup on the back of a
+timetable: two onions, a spoon of salt, whatever the net brings up. By noon the wind had turned, the
+radio repeated the exchange rates, and the island lay ahead like a loaf."""
 
 
 def test_it_is_small():
