@@ -89,20 +89,21 @@ def tensors(batch: list[Window], model: LanguageModel) -> tuple[torch.Tensor, to
 
 def table(coded: Dataset, budget: int) -> None:
     """Print what each method costs and covers, under the SAE's own threshold."""
-    timed = {method: [timed_select(coded, budget, method) for _ in range(3)] for method in SELECTORS}
+    calls = {method: (method, None) for method in SELECTORS} | {"greedy, top=10": ("greedy", 10)}
+    timed = {name: [timed_select(coded, budget, *call) for _ in range(3)] for name, call in calls.items()}
     threshold = timed["greedy"][0][1].sae_selection.parameters["threshold"]
     everything = Features.from_dataset(coded)
     features = everything.above(threshold)
     pool = coverage(features)
-    print(f"\n{'method':<12}{'select s':>10}{'rounds':>8}{'features covered':>20}{'mean tokens':>14}")
-    for method, runs in timed.items():
+    print(f"\n{'method':<16}{'select s':>10}{'rounds':>8}{'features covered':>20}{'mean tokens':>14}")
+    for name, runs in timed.items():
         receipt = runs[0][1].sae_selection
         covered = coverage(features, receipt.indices)
         seconds = statistics.median(run[0] for run in runs)
         mean = features.tokens[receipt.indices].mean()
         share = f"{covered:,} ({covered / pool:.1%})"
-        print(f"{method:<12}{seconds:>10.2f}{len(receipt.round_starts):>8}{share:>20}{mean:>14.0f}")
-    print(f"{'(all rows)':<12}{'':>18}{f'{pool:,}':>20}{features.tokens.mean():>14.0f}")
+        print(f"{name:<16}{seconds:>10.2f}{len(receipt.round_starts):>8}{share:>20}{mean:>14.0f}")
+    print(f"{'(all rows)':<16}{'':>18}{f'{pool:,}':>20}{features.tokens.mean():>14.0f}")
     print(f"\nPearson r of length and number of features: {length_correlation(features):.2f} above the threshold")
     print(
         f"  ({features.counts.mean():.0f} features a row), {length_correlation(everything):.2f} with every activation"
@@ -111,9 +112,9 @@ def table(coded: Dataset, budget: int) -> None:
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
 
 
-def timed_select(coded: Dataset, budget: int, method: str) -> tuple[float, Dataset]:
+def timed_select(coded: Dataset, budget: int, method: str, top: int | None) -> tuple[float, Dataset]:
     started = time.perf_counter()
-    subset = coded.sae_select(budget, method)
+    subset = coded.sae_select(budget, method, top=top)
     return time.perf_counter() - started, subset
 
 
