@@ -30,10 +30,10 @@ def main() -> None:
     ds = docstrings() if args.data is None else load(args.data)
     print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
 
-    coded = ds.sae_encode(text=args.text)  # once; every selection below reads its columns
     started = time.perf_counter()
-    subset = coded.sae_select(args.budget, args.method)
-    print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.2f} s\n")
+    subset = ds.sae_select(args.budget, args.method, text=args.text)
+    print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
+    coded = ds.sae_encode(text=args.text)  # from the cache: nothing is encoded twice
 
     threshold = subset.sae_selection.parameters["threshold"]
     features = Features.from_dataset(coded).above(threshold)
@@ -57,6 +57,8 @@ def reasons(coded: Dataset, features: Features, subset: Dataset) -> None:
     covered: set[int] = set()
     owners = np.repeat(np.arange(len(features)), features.counts)
     for pick, row in enumerate(subset.sae_selection.indices[:SHOWN]):
+        if pick in subset.sae_selection.round_starts:
+            covered = set()
         ids = features.row(row)
         acts = features.acts[features.offsets[row] : features.offsets[row + 1]]
         new = [(act, int(i)) for act, i in zip(acts, ids, strict=True) if int(i) not in covered]

@@ -115,7 +115,7 @@ def main() -> None:
         "seed": args.seed,
         "documents": len(training),
         "held_out_documents": len(held_out),
-        "model_sha256": PACKAGED[MODEL][2],
+        "model_sha256": PACKAGED[MODEL][3],
         "text": [f"{source.origin} ({source.licence})" for source in SOURCES],
         "versions": {"torch": torch.__version__},
         "explained_variance": quality.explained_variance,

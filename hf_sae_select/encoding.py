@@ -19,12 +19,14 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm
 
-from .activations import ChatTemplate, LanguageModel, width_of
-from .features import ACTS, IDS, TOKENS, column_types
+from .activations import ChatTemplate, LanguageModel, look_up
+from .features import ACTS, IDS, TOKENS, column_types, is_encoded
 from .formats import SaeSource, load_sae
 from .sae import SparseAutoencoder
 from .text import Rendering, TextSource, find_text
@@ -62,8 +64,11 @@ def encode(
     Example: a row in which feature 7 fires on two tokens, at 0.9 and 1.4, and feature 2 on one, at 0.6, becomes
     ``sae_ids [2, 7], sae_acts [0.6, 1.4], sae_tokens 12``.
     """
+    taken = [name for name in (IDS, ACTS, TOKENS) if name in ds.column_names]
+    if taken and not is_encoded(ds):
+        raise ValueError(f"column `{taken[0]}` is in the way: it was not made by `sae_encode`; rename or remove it")
     coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size)
-    source = ds.remove_columns([name for name in (IDS, ACTS, TOKENS) if name in ds.column_names])
+    source = ds.remove_columns(taken)
     both = datasets.concatenate_datasets([source, coded], axis=1)
     both._fingerprint = coded._fingerprint  # datasets would draw one from file times; ours says what is in it
     return both
@@ -80,8 +85,8 @@ def codes(
     """Return the three code columns alone, arguments as in `encode`; the rows of `ds` are read but not copied."""
     _check(ds, max_length, batch_size)
     rendering = find_text(ds, text)
-    encoder = _Encoder(load_sae(sae), rendering, max_length, batch_size)
-    record = encoder.record()
+    encoder = _Encoder(load_sae(sae), rendering, None if max_length is None else int(max_length), int(batch_size))
+    record = _agreed(encoder.record())
     fingerprint = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", record)
     coded = _encode_shards(ds.with_format(None), encoder, record, fingerprint)
     coded._fingerprint = fingerprint
@@ -101,11 +106,21 @@ def _check(ds: Any, max_length: Any, batch_size: Any) -> None:
             raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
 
 
+def _state() -> PartialState:
+    # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _agreed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the first process's record: the hash of a callable may differ from process to process."""
+    if _state().num_processes > 1:
+        (record,) = broadcast_object_list([record])
+    return record
+
+
 def _encode_shards(ds: Dataset, encoder: _Encoder, record: dict[str, Any], fingerprint: str) -> Dataset:
     """Encode the shards that no file holds yet, and open them all."""
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = _state()
     starts = range(0, len(ds), SHARD_ROWS)
     folder = _cache_folder(shared=state.num_processes > 1) / fingerprint
     files = [folder / f"{i:05d}-of-{len(starts):05d}.arrow" for i in range(len(starts))]
@@ -113,7 +128,7 @@ def _encode_shards(ds: Dataset, encoder: _Encoder, record: dict[str, Any], finge
     if missing := [i for i in mine if not files[i].is_file()]:
         folder.mkdir(parents=True, exist_ok=True)
         shards = {i: ds.select(range(starts[i], min(starts[i] + SHARD_ROWS, len(ds)))) for i in missing}
-        encoder.load(state.device)
+        encoder.load()
         with _one_bar(sum(len(shard) for shard in shards.values())) as encoder.bar:
             for i, shard in shards.items():
                 shard.map(
@@ -126,7 +141,16 @@ def _encode_shards(ds: Dataset, encoder: _Encoder, record: dict[str, Any], finge
                     new_fingerprint=f"{fingerprint}-{i:05d}",
                 )
     state.wait_for_everyone()
-    return datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+    return datasets.concatenate_datasets([_opened(file) for file in files])
+
+
+def _opened(file: Path) -> Dataset:
+    try:
+        return Dataset.from_file(str(file))
+    except pa.ArrowInvalid as error:
+        raise OSError(
+            f"the cache file {file} is damaged ({error}); delete it, and its rows are encoded again"
+        ) from error
 
 
 def _cache_folder(shared: bool) -> Path:
@@ -156,12 +180,16 @@ class _Encoder:
     def __init__(self, sae: SparseAutoencoder, rendering: Rendering, max_length: int | None, batch_size: int) -> None:
         self.sae, self.rendering, self.max_length, self.batch_size = sae, rendering, max_length, batch_size
         config = sae.config
-        if (width := width_of(config.model, config.model_revision)) != config.d_in:
+        width, self.revision = look_up(config.model, config.model_revision)
+        if width != config.d_in:
             raise ValueError(
                 f"this SAE reads vectors of d_in={config.d_in}, but {config.model} has width {width}; "
                 "it was trained on another model, or its config names the wrong one"
             )
-        self.template = ChatTemplate.of(config.model, config.model_revision) if rendering.chat else None
+        self.template = ChatTemplate.of(config.model, self.revision) if rendering.chat else None
+        self.device = _state().device
+        # A GPU holds large models in the type they were saved in; a CPU has no fast half precision.
+        self.dtype = "auto" if self.device.type == "cuda" else "float32"
         self.bar: tqdm | None = None
 
     def record(self) -> dict[str, Any]:
@@ -173,29 +201,28 @@ class _Encoder:
             "d_sae": config.d_sae,
             "threshold": config.feature_threshold,
             "model": config.model,
-            "model_revision": config.model_revision,
+            "model_revision": self.revision,
             "hook": config.hook,
+            "dtype": [self.dtype, str(self.sae.W_enc.dtype).removeprefix("torch.")],
             "window": config.context_size,
             "max_length": self.max_length,
             "text": self.rendering.record(),
             "chat_template_sha256": self.template.digest if self.template else None,
         }
 
-    def load(self, device: torch.device) -> None:
-        """Load the language model onto `device`; only now does the work begin."""
+    def load(self) -> None:
+        """Load the language model onto the device; only now does the work begin."""
         config = self.sae.config
-        # A GPU holds large models in the type they were saved in; a CPU has no fast half precision.
-        dtype = "auto" if device.type == "cuda" else torch.float32
         self.model = LanguageModel.from_pretrained(
             config.model,
             config.hook,
-            revision=config.model_revision,
+            revision=self.revision,
             window=config.context_size,
-            device=device,
-            dtype=dtype,
+            device=self.device,
+            dtype=self.dtype,
         )
-        if self.sae.W_enc.device != device:
-            self.sae = copy.deepcopy(self.sae).to(device)  # the caller's own stays where it is
+        if self.sae.W_enc.device.type != self.device.type:
+            self.sae = copy.deepcopy(self.sae).to(self.device)  # the caller's own stays where it is
 
     @torch.no_grad()
     def __call__(self, batch: dict[str, list[Any]]) -> pa.Table:

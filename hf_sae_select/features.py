@@ -99,6 +99,8 @@ class Features:
         table = codes.data.table if codes._indices is None else codes.with_format("arrow")[:]
         offsets, ids = _csr(table.column(IDS))
         _, acts = _csr(table.column(ACTS))
+        if table.column(TOKENS).null_count:
+            raise ValueError(f"column `{TOKENS}` holds nulls; encode the whole dataset again")
         return cls(offsets, ids, acts, encoding_record(ds)["d_sae"], table.column(TOKENS).to_numpy())
 
 

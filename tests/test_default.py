@@ -33,10 +33,15 @@ def test_it_is_what_its_bar_asks_for():
 def test_its_card_states_its_facts():
     config = load_sae().config
     card = (DEFAULT_SAE / "README.md").read_text(encoding="utf-8")
-    for fact in (config.model, config.model_revision, config.hook, PACKAGED[config.model][2], "python examples/train"):
+    for fact in (config.model, config.model_revision, config.hook, PACKAGED[config.model][3], "python examples/train"):
         assert fact in card
-    for figure in ("explained_variance", "l0", "dead"):
-        assert f"| {config.training[figure] * (100 if figure == 'dead' else 1):.3g}"[:5] in card
+    facts = config.training
+    for figure in (
+        f"| {facts['explained_variance']:.3f} |",
+        f"| {facts['l0']:.1f} |",
+        f"| {100 * facts['dead']:.2f} % |",
+    ):
+        assert figure in card
 
 
 def test_its_figures_hold_on_text_written_here():

@@ -1,4 +1,7 @@
+import copy
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +15,7 @@ import torch
 from datasets import Dataset
 
 from hf_sae_select import Features, SaeConfig, SparseAutoencoder, encode, encoding
-from hf_sae_select.activations import LanguageModel
+from hf_sae_select.activations import LanguageModel, look_up
 from hf_sae_select.features import encoding_record
 
 TEXTS = [
@@ -112,8 +115,9 @@ def test_the_record_says_how_the_codes_were_made(ds, sae, bert):
         "d_sae": 32,
         "threshold": 0.5,
         "model": str(bert),
-        "model_revision": None,
+        "model_revision": look_up(str(bert), None)[1],
         "hook": "encoder.layer.1",
+        "dtype": ["float32", "float32"],
         "window": None,
         "max_length": None,
         "text": {"columns": ["text"], "chat": False},
@@ -144,12 +148,43 @@ def test_anything_that_decides_the_result_misses_the_cache(ds, sae, loads):
     for change in ({"feature_threshold": 0.7}, {"model_revision": "0" * 40}, {"hook": "encoder.layer.0"}):
         shifted.config = replace(sae.config, **change)
         encode(ds, shifted)
-    encode(ds, sae, max_length=3)
+    encode(ds, sae, max_length=np.int64(3))
     encode(ds, sae, text=lambda row: "the cat")
     encode(ds.select([0, 2, 4]), sae)
-    assert len(loads) == 8
+    encode(ds, copy.deepcopy(sae).half())
+    assert len(loads) == 9
     encode(ds, sae)
-    assert len(loads) == 8
+    encode(ds, sae, max_length=3)
+    assert len(loads) == 9
+
+
+def test_a_function_edited_in_its_module_misses_the_cache(ds, sae, loads, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for words in ("the cat", "a big red bird"):
+        (tmp_path / "rendering.py").write_text(f"def text(row):\n    return {words!r}\n")
+        sys.modules.pop("rendering", None)
+        importlib.invalidate_caches()
+        coded = encode(ds, sae, text=importlib.import_module("rendering").text)
+        assert coded["sae_tokens"][:] == [len(words.split())] * 6
+
+
+def test_a_damaged_cache_file_is_named(ds, sae, cache):
+    encode(ds, sae)
+    (file,) = cache.rglob("*.arrow")
+    file.write_bytes(b"not arrow")
+    with pytest.raises(OSError, match=rf"the cache file {file} is damaged .* delete it"):
+        encode(ds, sae)
+
+
+def test_a_base_model_that_changes_in_its_folder_misses_the_cache(ds, sae, bert, loads, tmp_path):
+    folder = shutil.copytree(bert, tmp_path / "model")
+    sae.config = replace(sae.config, model=str(folder))
+    before = codes(encode(ds, sae))
+    other = tiny.model("bert")
+    with torch.no_grad():
+        other.encoder.layer[0].attention.self.query.weight.add_(1)
+    other.save_pretrained(folder)
+    assert codes(encode(ds, sae)) != before and len(loads) == 2
 
 
 def test_disabled_caching_is_respected(ds, sae, loads, cache):
@@ -228,6 +263,12 @@ def test_bad_arguments_are_refused_before_a_model_loads(ds, sae, loads, argument
     assert not loads
 
 
+def test_a_foreign_column_in_the_way_is_not_overwritten(ds, sae, loads):
+    with pytest.raises(ValueError, match=r"column `sae_acts` is in the way: .* rename or remove it"):
+        encode(ds.rename_column("id", "sae_acts"), sae)
+    assert not loads
+
+
 def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
     with pytest.raises(ValueError, match=r"the dataset is empty"):
         encode(ds.select([]), sae)
@@ -244,12 +285,18 @@ def test_an_sae_of_another_width_is_refused_before_the_model_loads(ds, bert, loa
 
 SCRIPT = """
 import datasets, torch
+from accelerate import PartialState
 from hf_sae_select import SparseAutoencoder, encode, encoding
 torch.set_num_threads(1)
 encoding.SHARD_ROWS = 2
 ds = datasets.Dataset.from_dict({"text": ["the cat", "a dog", "the moon", "it was red", "a log"]})
-coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"))
-print(coded["sae_ids"][:], flush=True)
+read = []
+call = encoding._Encoder.__call__
+encoding._Encoder.__call__ = lambda self, batch: read.extend(batch["text"]) or call(self, batch)
+# the hash of a set in a lambda differs from process to process
+text = lambda row: " ".join(word for word in row["text"].split() if word not in {"x", "y", "z"})
+coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"), text=text)
+print(PartialState().num_processes, len(read), coded["sae_ids"][:], flush=True)
 """
 
 
@@ -266,5 +313,8 @@ def test_two_processes_share_the_work_and_agree_with_one(sae, tmp_path):
         return [line for line in done.stdout.splitlines() if line]
 
     (alone,) = run(sys.executable, cache="one")
+    assert alone.startswith("1 5 [[")
     torchrun = Path(sys.executable).with_name("torchrun")
-    assert run(torchrun, "--nproc_per_node", "2", "--standalone", cache="two") == [alone, alone]
+    shared = run(torchrun, "--nproc_per_node", "2", "--standalone", cache="two")
+    codes = alone.removeprefix("1 5 ")
+    assert sorted(shared) == [f"2 2 {codes}", f"2 3 {codes}"]  # three shards, the last of one row

@@ -66,4 +66,4 @@ codes = {"sae_ids": [[0], [1, 2]], "sae_acts": [[1.0], [1.0, 1.0]], "sae_tokens"
 ds = Dataset.from_dict(codes, features=column_types({"d_sae": 4, "threshold": 0.0}))
 assert ds.sae_select(1).sae_selection.indices.tolist() == [1]
 """
-    assert not loaded_by(code) & {"transformers", "accelerate"}
+    assert not loaded_by(code) & {"torch", "transformers", "accelerate"}

@@ -29,6 +29,12 @@ def test_jumprelu_keeps_the_whole_value_above_the_threshold_and_nothing_at_it():
     assert sae.encode(tensor([[2.5, 3.0], [1.0, 4.0]])).tolist() == [[2.5, 0.0, 0.0], [0.0, 4.0, 0.0]]
 
 
+def test_jumprelu_with_a_threshold_below_zero_is_relu():
+    sae = plane("jumprelu")
+    sae.threshold.fill_(-2.0)
+    assert sae.encode(tensor([[1.0, -1.0]])).tolist() == [[1.0, 0.0, 0.0]]
+
+
 def test_topk_keeps_the_largest_of_each_token_and_drops_negatives():
     sae = plane("topk", k=2)
     assert sae.encode(tensor([[3.0, 4.0], [2.0, -5.0]])).tolist() == [[3.0, 4.0, 0.0], [2.0, 0.0, 0.0]]
@@ -46,10 +52,8 @@ def test_encode_max_is_the_maximum_of_encode(activation, chunk, monkeypatch):
     monkeypatch.setattr("hf_sae_select.sae.CHUNK_FLOATS", chunk)
     generator = torch.Generator().manual_seed(0)
     sae = SparseAutoencoder(SaeConfig(4, 20, activation, model="m", hook="h", k=3)).requires_grad_(False)
-    for name, parameter in sae.named_parameters():
+    for parameter in sae.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        if name == "threshold":
-            parameter.abs_()
     lengths = [3, 1, 7, 2]
     x = torch.randn(sum(lengths), 4, generator=generator)
     expected = torch.stack([part.amax(dim=0) for part in sae.encode(x).split(lengths)])
@@ -123,6 +127,7 @@ def test_weights_that_are_not_what_the_config_says_are_refused(sae, tmp_path, ch
     [
         ("architecture", "temporal", "unknown `architecture='temporal'` in cfg.json; known: standard, jumprelu, topk"),
         ("apply_b_dec_to_input", True, "`apply_b_dec_to_input=True` in cfg.json is not supported"),
+        ("rescale_acts_by_decoder_norm", True, "`rescale_acts_by_decoder_norm=True` in cfg.json is not supported"),
         ("normalize_activations", "layer_norm", "`normalize_activations='layer_norm'` in cfg.json is not supported"),
     ],
 )
@@ -134,8 +139,31 @@ def test_a_config_that_says_something_we_do_not_compute_is_refused(sae, tmp_path
         SparseAutoencoder.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["d_in", "d_sae", "model_name", "hook_name"])
+def test_a_config_that_leaves_something_out_is_refused(sae, tmp_path, key):
+    sae.save_pretrained(tmp_path)
+    cfg = json.loads((tmp_path / CONFIG_FILE).read_text())
+    for place in (cfg, cfg["metadata"]):
+        place.pop(key, None)
+    cfg["metadata"].pop("hf_hook_name")
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(cfg))
+    with pytest.raises(ValueError, match=rf"cfg.json does not say `(hf_)?{key}`; add it"):
+        SparseAutoencoder.from_pretrained(tmp_path)
+
+
 def test_a_folder_without_the_files_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no `cfg.json` in"):
+        SparseAutoencoder.from_pretrained(tmp_path)
+
+
+def test_files_that_cannot_be_read_are_named(sae, tmp_path):
+    sae.save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match=r"cannot read cfg.json or sae_weights.safetensors in"):
+        SparseAutoencoder.from_pretrained(tmp_path)
+    sae.save_pretrained(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text("{")
+    with pytest.raises(ValueError, match=r"cannot read cfg.json"):
         SparseAutoencoder.from_pretrained(tmp_path)
 
 
@@ -144,3 +172,7 @@ def test_bad_configs_are_refused():
         SaeConfig(2, 3, "gelu", model="m", hook="h")
     with pytest.raises(ValueError, match=r"`activation='topk'` needs `k`"):
         SaeConfig(2, 3, "topk", model="m", hook="h")
+    with pytest.raises(ValueError, match=r"needs `k`, the latents per token, from 1 to d_sae; it is 4"):
+        SaeConfig(2, 3, "topk", model="m", hook="h", k=4)
+    with pytest.raises(ValueError, match=r"`feature_threshold=nan` must be a finite number from 0 on"):
+        SaeConfig(2, 3, "relu", model="m", hook="h", feature_threshold=float("nan"))

@@ -1,10 +1,11 @@
 import json
 
 import datasets
+import numpy as np
 import pytest
 from pools import RECORD, coded
 
-from hf_sae_select.selection import select
+from hf_sae_select.selection import Selection, select
 
 CODED = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 
@@ -61,6 +62,28 @@ def test_rows_of_a_filtered_dataset_are_counted_in_the_filtered_dataset():
     subset = select(ds, 2, seed=None)
     assert subset["text"] == ["row 1", "row 0"]
     assert subset.sae_selection.indices.tolist() == [1, 0]
+
+
+def test_an_encoded_dataset_is_not_encoded_by_another_sae_unasked():
+    with pytest.raises(
+        ValueError, match=r"encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
+    ):
+        select(coded(CODED), 2, max_length=3)
+
+
+@pytest.mark.parametrize("rows", [[1, 1], [0, 1, 2], [-1], [4]])
+def test_a_rule_that_returns_no_selection_of_rows_is_refused(rows):
+    def rule(features, budget, rng):
+        picks = np.array(rows)
+        return Selection(picks, np.zeros_like(picks), picks[:1])
+
+    with pytest.raises(ValueError, match=r"`method='rule'` must return at most 2 different rows from 0 to 3"):
+        select(coded(CODED), 2, rule)
+
+
+def test_a_rule_that_returns_a_list_is_refused():
+    with pytest.raises(TypeError, match=r"`method='<lambda>'` returned a list; it must return a Selection"):
+        select(coded(CODED), 2, lambda features, budget, rng: [0])
 
 
 def test_a_subset_can_be_selected_from_again():

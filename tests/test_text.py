@@ -1,5 +1,7 @@
+import json
+
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 
 from hf_sae_select.text import find_text
 
@@ -40,7 +42,26 @@ def test_a_chat_in_either_dialect_is_written_turn_by_turn():
     )
     sharegpt = table(conversations=[[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}]])
     assert texts(openai) == ["user: Hi\nassistant: Yes?"]
-    assert texts(sharegpt) == ["human: Hi\ngpt: Yes?"]
+    assert texts(sharegpt) == ["user: Hi\nassistant: Yes?"]
+
+
+def test_turns_and_chats_without_words_are_left_out():
+    turns = [{"role": "user", "content": "Hi"}, None, {"role": "assistant", "content": None}]
+    ds = table(messages=[turns, None, [], turns[2:]])
+    assert texts(ds) == ["user: Hi", "", "", ""]
+
+
+def test_content_in_parts_is_read_for_its_text():
+    rows = [{"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]}]
+    assert texts(Dataset.from_list(rows)) == ["user: What is it?"]
+
+
+def test_turns_with_different_keys_loaded_from_json_are_a_chat(tmp_path):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "3", "name": "add", "weight": 0}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    assert texts(load_dataset("json", data_files=str(tmp_path / "chats.jsonl"), split="train")) == [
+        "user: Hi\ntool: 3"
+    ]
 
 
 def test_a_chat_goes_through_the_template_where_there_is_one():
@@ -89,6 +110,14 @@ def test_a_column_of_another_type_is_refused(feature, value):
 def test_text_of_another_type_is_refused(text):
     with pytest.raises(TypeError, match=r"pass a column name, a list of them, or a callable"):
         find_text(table(text=["1"]), text)
+
+
+def test_a_function_that_cannot_be_hashed_is_never_found_in_the_cache():
+    words = (word for word in "ab")  # a generator cannot be pickled
+    rendering = find_text(table(a=["1"]), lambda row: next(words))
+    with pytest.warns(UserWarning, match=r"cannot be hashed: its codes will not be found in the cache"):
+        first, second = rendering.record(), rendering.record()
+    assert first["hash"] != second["hash"]
 
 
 def test_a_function_that_returns_no_string_is_named():

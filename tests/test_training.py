@@ -53,6 +53,8 @@ def test_the_same_seed_gives_the_same_sae():
 def test_training_takes_a_jumprelu_config_and_enough_batches():
     with pytest.raises(ValueError, match=r"`config.activation='relu'`: training leaves a 'jumprelu' SAE behind"):
         train_sae(planted(1), replace(CONFIG, activation="relu"), k=2, steps=1)
+    with pytest.raises(ValueError, match=r"`k=65` latents per token of 64: pass 1 to 64"):
+        train_sae(planted(1), CONFIG, k=65, steps=1)
     with pytest.raises(ValueError, match=r"`steps=5` but the batches ended after 3"):
         train_sae(planted(3), CONFIG, k=2, steps=5)
 
@@ -63,6 +65,11 @@ def test_shuffled_gives_every_token_once_but_for_the_last_short_batch():
     assert [len(batch) for batch in batches] == [8] * 8
     tokens = torch.cat(batches).flatten().tolist()
     assert len(set(tokens)) == 64 and tokens != sorted(tokens)
+
+
+def test_a_buffer_smaller_than_a_batch_gives_no_empty_batches():
+    blocks = [torch.arange(start, start + 4.0)[:, None] for start in range(0, 24, 4)]
+    assert all(len(batch) == 8 for batch in shuffled(iter(blocks), batch=8, buffer=4))
 
 
 def axis():
