@@ -2,7 +2,7 @@
 
 Work is cut into shards of rows, each its own `Dataset.map` with its own cache file under a name that depends on
 everything that decides the result. An interrupted encoding goes on where it stopped, several processes take turns
-(`accelerate launch`), and a second call reads the files without loading a model.
+(`torchrun`), and a second call reads the files without loading a model.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def encode(
     Example: a row in which feature 7 fires on two tokens, at 0.9 and 1.4, and feature 2 on one, at 0.6, becomes
     ``sae_ids [2, 7], sae_acts [0.6, 1.4], sae_tokens 12``.
     """
+    _check(ds, max_length, batch_size)
     taken = [name for name in (IDS, ACTS, TOKENS) if name in ds.column_names]
     if taken and not is_encoded(ds):
         raise ValueError(f"column `{taken[0]}` is in the way: it was not made by `sae_encode`; rename or remove it")
