@@ -89,7 +89,10 @@ def tensors(batch: list[Window], model: LanguageModel) -> tuple[torch.Tensor, to
 
 def table(coded: Dataset, budget: int) -> None:
     """Print what each method costs and covers, under the SAE's own threshold."""
-    calls = {method: (method, None) for method in SELECTORS} | {"greedy, top=10": ("greedy", 10)}
+    calls: dict[str, tuple[str, int | None]] = {
+        name: (name, None) for name, method in SELECTORS.items() if method.keep is None
+    }
+    calls["greedy, top=10"] = ("greedy", 10)
     timed = {name: [timed_select(coded, budget, *call) for _ in range(3)] for name, call in calls.items()}
     threshold = timed["greedy"][0][1].sae_selection.parameters["threshold"]
     everything = Features.from_dataset(coded)

@@ -31,12 +31,11 @@ def main() -> None:
     print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
 
     started = time.perf_counter()
-    subset = ds.sae_select(args.budget, args.method, text=args.text)
+    keep = hf_sae_select.SELECTORS[args.method].keep or ()  # what some methods need beside the features
+    coded = ds.sae_encode(text=args.text, keep=keep)
+    subset = coded.sae_select(args.budget, args.method)
     print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
-    coded = ds.sae_encode(text=args.text)  # from the cache: nothing is encoded twice
-
-    threshold = subset.sae_selection.parameters["threshold"]
-    features = Features.from_dataset(coded).above(threshold)
+    features = Features.from_dataset(coded).above(subset.sae_selection.parameters["encoding"]["threshold"])
     table(features, {args.method: subset} | {m: coded.sae_select(len(subset), m) for m in ("random", "longest")})
     reasons(coded, features, subset)
 

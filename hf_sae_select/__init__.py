@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .comparing import compare
+    from .constraints import Constraints
     from .encoding import encode
     from .features import Features
     from .formats import load_sae
+    from .rules import SELECTORS
     from .sae import SaeConfig, SparseAutoencoder
-    from .selection import SELECTORS, Selection, choose, select
+    from .selecting import choose, select
+    from .selection import Selection
     from .training import train_sae
 
 __version__ = "0.1.0"
@@ -27,20 +31,24 @@ _HOMES = {
     "load_sae": "formats",
     "SaeConfig": "sae",
     "SparseAutoencoder": "sae",
-    "SELECTORS": "selection",
+    "compare": "comparing",
+    "Constraints": "constraints",
+    "SELECTORS": "rules",
     "Selection": "selection",
-    "choose": "selection",
-    "select": "selection",
+    "choose": "selecting",
+    "select": "selecting",
     "train_sae": "training",
 }
 
 __all__ = [
     "SELECTORS",
+    "Constraints",
     "Features",
     "SaeConfig",
     "Selection",
     "SparseAutoencoder",
     "choose",
+    "compare",
     "encode",
     "load_sae",
     "select",

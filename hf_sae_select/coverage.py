@@ -1,153 +1,445 @@
 """Coverage kernels: which rows together have the most features, compiled by numba. Arrays in, arrays out.
 
-All kernels read CSR arrays: row i has the features `ids[offsets[i]:offsets[i + 1]]`, each below `d_sae`. The two that
-choose rows return `(indices, gains, round_starts)`, int64: the rows in the order they were picked, how many features
-each added to what its round had covered before, and the pick positions at which the rounds began. A round begins with
-every feature uncovered. With `restart`, a round that can add nothing more is followed by another over the rows left,
-so at most `budget` rows come back; without it the first round is all. Rows without features are never picked.
+A pool is CSR arrays: row i has the features `ids[starts[i]:ends[i]]`. What is maximised is
 
-Memory beyond the input is O(rows + d_sae).
+    f(S) = sum over features j of  weight_j * curve(how much of j the rows S have)
+
+with a concave curve, so that what a row adds, its gain, never grows while S does. A `Goal` is f at some S, and counted
+or massed:
+
+    counted  how many rows of S have j counts; `steps[c]` is what one more row adds where c have it already, and
+             [1, 0] is plain coverage. `worth[j] = weight_j * steps[had_j]` is a whole number of `unit`s, so a row's
+             gain, the sum over its features, is exact in whatever order and by however many threads it is summed.
+    massed   the amounts that the rows of S have of j are added up, and the curve is the square root or log(1 + x);
+             or, with "max", only the largest amount counts.
+
+Rows are picked by score, gain times `scale`; of equal scores the first in `order`. `Limits` says which rows fit.
+A round begins with nothing had. With `restart`, a round in which no row adds anything more is followed by another over
+the rows left; without it the first round is all. A row that adds nothing is never picked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from heapq import heappop, heappush
-from typing import Any, TypeVar
+from itertools import pairwise
+from math import log1p, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-F = TypeVar("F", bound=Callable[..., Any])
-compiled: Callable[[F], F] = njit(cache=True)  # numba has no types: say that the signature stays
+from .limits import Floats, Int64s, Limits, compiled, cores, fits, pay
 
-Int64s = NDArray[np.int64]
-Picks = tuple[Int64s, Int64s, Int64s]
+Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the pick positions at which the rounds began
+
+SMALL = 2**20  # ids that one thread reads in less time than others take to start
+PATIENCE = 0.5  # after reading this share of all ids row by row, reading them all at once, in threads, pays
 
 
-@compiled
-def greedy_cover(offsets: Int64s, ids: NDArray[Any], d_sae: int, order: Int64s, budget: int, restart: bool) -> Picks:
-    """Pick again and again the row with the most uncovered features; of equal rows the first in `order`.
+class Csr(NamedTuple):
+    """Row i has the features `ids[starts[i]:ends[i]]`, and `amounts` of them, unless they are counted."""
 
-    Exact greedy maximum coverage by lazy evaluation (CELF, Leskovec et al. 2007). `order` is a permutation of the
-    rows. Example, features of rows 0, 1, 2 being {0, 1}, {1, 2, 3}, {3}, with restart: indices [1, 0, 2], gains
-    [3, 1, 1], round_starts [0, 2].
+    starts: Int64s
+    ends: Int64s
+    ids: NDArray[np.unsignedinteger[Any]]
+    amounts: NDArray[np.float32]
+
+
+class Goal(NamedTuple):
+    """f at the rows taken so far; see the top of the file."""
+
+    worth: NDArray[Any]  # [d_sae], whole numbers: what one more row that has the feature gains by it
+    fresh: NDArray[Any]  # [d_sae]: `worth` when a round begins
+    had: Floats  # [d_sae]: how many rows have the feature, or how much of it they have
+    weight: Floats  # [d_sae], in units
+    steps: Floats
+    curve: int  # of the masses: a place in CURVES
+    unit: float
+
+
+class Race(NamedTuple):
+    """Hold a selection under way: what the kernels read and change."""
+
+    csr: Csr
+    goal: Goal
+    holders: Int64s  # [d_sae]: how many of the rows left have the feature
+    limits: Limits
+    indices: Int64s  # [budget]
+    gains: Floats  # [budget], in units
+    at: Int64s  # [3]: picks made; features that some row left would add; how often the rows left have those
+
+
+N, LEFT, LIVE = 0, 1, 2  # places in `Race.at`
+CURVES = ("sqrt", "log", "max")
+SQRT, LOG, MAX = 0, 1, 2
+
+
+def counted(weight: Floats, steps: Sequence[float] | Floats) -> Goal:
+    """Make the goal in which the (c + 1)-th row that has feature j adds `weight[j] * steps[c]`, steps falling."""
+    steps = np.asarray(steps, np.float64)
+    whole = bool(np.isin(weight, (0, 1)).all() and np.isin(steps, (0, 1)).all())
+    # 2^52 units in all: no row's sum leaves the whole numbers that float64 holds
+    unit = 1.0 if whole else float((weight * steps[0]).sum()) / 2**52 or 1.0
+    fresh = np.rint(weight * steps[0] / unit).astype(np.uint8 if whole else np.int64)
+    return Goal(fresh.copy(), fresh, np.zeros(len(weight)), weight / unit, steps, SQRT, unit)
+
+
+def massed(weight: Floats, curve: str) -> Goal:
+    """Make the goal `sum_j weight[j] * curve(mass_j)`, curve being "sqrt", "log" or "max"."""
+    always = np.ones(len(weight), np.uint8)
+    return Goal(always, always, np.zeros(len(weight)), weight, np.empty(0), CURVES.index(curve), 1.0)
+
+
+def race(csr: Csr, goal: Goal, holders: Int64s, limits: Limits, budget: int) -> Race:
+    """Make ready to pick `budget` rows; `holders` counts the rows that may be picked, and those picked beforehand."""
+    return Race(csr, goal, holders, limits, np.empty(budget, np.int64), np.empty(budget), np.zeros(3, np.int64))
+
+
+def greedy_cover(race: Race, first: Int64s, begun: Int64s, restart: bool) -> Picks:
+    """Pick again and again the row of the largest score: exact greedy, by lazy evaluation (CELF, Leskovec 2007).
+
+    `first` are rows picked already, and at the positions `begun` in it rounds began. Example, features of rows 0, 1, 2
+    being {0, 1}, {1, 2, 3}, {3}, with restart: indices [1, 0, 2], gains [3, 1, 1], round_starts [0, 2].
     """
-    indices, gains, round_starts = np.empty(budget, np.int64), np.empty(budget, np.int64), []
-    covered, picked = np.empty(d_sae, np.bool_), np.zeros(len(order), np.bool_)
-    holders, held = _holders(ids, d_sae)
-    # A key is -gain * 2^32 + rank in `order`: the smallest has the largest gain, and of those the first rank.
-    keys = [r - ((offsets[i + 1] - offsets[i]) << 32) for r, i in enumerate(order) if offsets[i + 1] > offsets[i]]
-    rich = np.sort(np.array(keys, np.int64))
-    n = first = 0
-    while n < budget and held > 0:
-        covered[:] = False
-        round_starts.append(n)
-        # Rows looked at in this round and not picked wait in the heap; those after `fresh` in `rich` were not yet
-        # looked at. Coverage only grows within a round, so the gain in a key is never below the row's true gain. A
-        # smallest key whose gain is still true therefore beats or ties every other row, and ties go to the first
-        # rank: the exact pick. A row that adds nothing is dropped. `left` features are uncovered and held by rows not
-        # picked, so while it is above zero there is a row to pick, and at zero the round is over.
-        heap, fresh, left = [np.int64(0) for _ in range(0)], first, held
-        while left > 0 and n < budget:
-            while fresh < len(rich) and picked[order[rich[fresh] & 0xFFFFFFFF]]:
-                first += fresh == first  # rows picked in earlier rounds, skipped for good
-                fresh += 1
-            if heap and (fresh == len(rich) or heap[0] < rich[fresh]):
-                key = heappop(heap)
-            else:
-                key, fresh = rich[fresh], fresh + 1
-            i, bound = order[key & 0xFFFFFFFF], -(key >> 32)
-            row = ids[offsets[i] : offsets[i + 1]]
-            gain = _uncovered(row, covered)
-            if gain == bound:
-                indices[n], gains[n], picked[i] = i, gain, True
-                n, left, held = n + 1, left - gain, held - _release(row, holders)
-                _cover(row, covered)
-            elif gain > 0:
-                heappush(heap, key + ((bound - gain) << 32))
-        if not restart:
-            break
-    return indices[:n], gains[:n], np.array(round_starts, np.int64)
+    blocks = _blocks(race.csr)
+    _begin(race)
+    at_start = _ranked(race, race.csr, blocks)
+
+    def one_round(began: int) -> None:
+        # `bounds` are scores that the rows of `rich` do not exceed, since gains only fall; exact after each pass.
+        kept, size, share = race.csr, len(race.csr.ids), 0.25  # a first copy is worth its memory once it is small
+        rich, bounds = at_start if race.at[N] == began else _ranked(race, kept, blocks)
+        while not _lazy(race, kept, rich, bounds, int(PATIENCE * size) + len(kept.starts)):
+            if len(race.csr.amounts) == 0 and race.at[LIVE] <= share * size:
+                kept, size, share = _shrunk(race, kept, blocks), int(race.at[LIVE]), 0.5
+            rich, bounds = _ranked(race, kept, blocks)
+
+    return _by_rounds(race, one_round, first, begun, restart)
 
 
-@compiled
 def scan(
-    offsets: Int64s, ids: NDArray[Any], d_sae: int, order: Int64s, budget: int, max_overlap: float, restart: bool
+    race: Race, first: Int64s, begun: Int64s, restart: bool, order: Int64s, max_overlap: float, nearest: bool
 ) -> Picks:
-    """Go through the rows in `order` and pick each that adds a feature and has at most a share `max_overlap` covered.
+    """Go through the rows in `order` and pick each that has at most a share `max_overlap` of its worth covered.
 
+    Covered by the round's picks together, and then a row must add something; with `nearest`, by any one of them.
     Example, features of rows 0, 1, 2 being {0, 1}, {1, 2, 3}, {3}, scanned in that order with max_overlap 0.5 and
     restart: row 1 has 1/3 covered, row 2 all: indices [0, 1, 2], gains [2, 2, 1], round_starts [0, 2].
     """
-    indices, gains, round_starts = np.empty(budget, np.int64), np.empty(budget, np.int64), []
-    covered = np.empty(d_sae, np.bool_)
-    holders, held = _holders(ids, d_sae)
-    waiting = order[offsets[order + 1] > offsets[order]]
-    n, end = 0, len(waiting)
-    while n < budget and end > 0:
-        covered[:] = False
-        round_starts.append(n)
-        left, refused = held, 0
-        # Coverage only grows within a round, so a row refused once stays refused: one pass is the whole round.
-        # `waiting[:refused]` holds the refused rows, in order. The first row of a pass is always picked. `left`
-        # features are uncovered and held by rows not picked: at zero no row adds one, and none is read any more.
-        for i in waiting[:end]:
-            row = ids[offsets[i] : offsets[i + 1]]
-            gain = _uncovered(row, covered) if left > 0 and n < budget else 0
-            if gain > 0 and (len(row) - gain) / len(row) <= max_overlap:
-                indices[n], gains[n] = i, gain
-                n, left, held = n + 1, left - gain, held - _release(row, holders)
-                _cover(row, covered)
-            else:
-                waiting[refused] = i
-                refused += 1
-        end = refused
-        if not restart:
+    _begin(race)
+    totals = _all_gains(race, race.csr, _blocks(race.csr))
+
+    def one_round(began: int) -> None:
+        if nearest:
+            _scan_nearest(race, order, totals, max_overlap, began)
+        else:
+            _scan_union(race, order, totals, max_overlap)
+
+    return _by_rounds(race, one_round, first, begun, restart)
+
+
+def _by_rounds(race: Race, one_round: Callable[[int], None], first: Int64s, begun: Int64s, restart: bool) -> Picks:
+    """Take the rows `first`, go on with the round they are in, and begin others until one adds nothing.
+
+    `one_round` is told the pick position at which the round in hand began.
+    """
+    starts = begun.tolist()
+    _take_first(race, first, begun)
+    if len(first) and race.at[N] < len(race.indices):
+        one_round(starts[-1])
+    while race.at[N] < len(race.indices) and (restart or not starts):
+        began = int(race.at[N])
+        _begin(race)
+        one_round(began)
+        if race.at[N] == began:
             break
-    return indices[:n], gains[:n], np.array(round_starts, np.int64)
+        starts.append(began)
+    n, goal = race.at[N], race.goal
+    gains = (
+        race.gains[:n].astype(np.int64)
+        if goal.fresh is not goal.worth and goal.unit == 1
+        else race.gains[:n] * goal.unit
+    )
+    return race.indices[:n], gains, np.array(starts, np.int64)
 
 
 @compiled
-def gains_in_order(offsets: Int64s, ids: NDArray[Any], d_sae: int, indices: Int64s) -> Int64s:
-    """Count the features that each row of `indices` adds to those of the rows before it."""
-    gains, covered = np.empty(len(indices), np.int64), np.zeros(d_sae, np.bool_)
-    for n, i in enumerate(indices):
-        row = ids[offsets[i] : offsets[i + 1]]
-        gains[n] = _uncovered(row, covered)
-        _cover(row, covered)
-    return gains
+def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) -> bool:
+    """Pick until the round is over, and return True; or until `patience` ids have been read from `kept`.
+
+    Rows looked at and not picked wait in the heap, the others in `rich` (as places in `order`) from `looked` on. The
+    best of both has the largest bound. If its gain was taken after the last pick, its score beats or ties that of
+    every other row, and ties go to the first in `order`: it is the exact pick.
+    """
+    # Arrays are taken out of the tuples first: numba would count references to them at every turn.
+    starts, ends, ids, amounts = kept
+    worth, had, weight, curve = race.goal.worth, race.goal.had, race.goal.weight, race.goal.curve
+    limits, at, order, scale, massed = race.limits, race.at, race.limits.order, race.limits.scale, len(amounts) > 0
+    heap = [(0.0, 0, 0, 0.0) for _ in range(0)]  # (-score, place in `order`, number of picks when taken, gain)
+    looked = read = 0
+    while at[N] < len(race.indices) and at[LEFT] > 0:
+        if read >= patience:
+            return False
+        if looked < len(rich) and (len(heap) == 0 or (-bounds[looked], rich[looked], 0, 0.0) < heap[0]):
+            bound, place, when, gain = bounds[looked], rich[looked], -1, 0.0
+            looked += 1
+        elif len(heap) > 0:
+            top = heappop(heap)
+            bound, place, when, gain = -top[0], top[1], top[2], top[3]
+        else:
+            return True
+        i = order[place]
+        if not fits(limits, i):
+            continue
+        if when < at[N]:
+            if massed:
+                gain = _massed_gain(ids[starts[i] : ends[i]], amounts[starts[i] : ends[i]], had, weight, curve)
+            else:
+                gain = _counted_gain(ids[starts[i] : ends[i]], worth)
+            read += ends[i] - starts[i]
+            if gain * scale[i] < bound:
+                if gain * scale[i] > 0:
+                    heappush(heap, (-gain * scale[i], place, at[N], gain))
+                continue
+        _pick(race, i, gain)
+    return True
 
 
 @compiled
-def _uncovered(row: NDArray[Any], covered: NDArray[np.bool_]) -> int:
-    gain = 0
-    for feature in row:
-        gain += not covered[feature]
+def _scan_union(race: Race, order: Int64s, totals: Floats, max_overlap: float) -> None:
+    starts, ends, ids, _ = race.csr
+    worth, limits, at = race.goal.worth, race.limits, race.at
+    # What is covered only grows within a round, so a row refused once stays refused: one pass is the whole round.
+    for i in order:
+        if at[N] == len(race.indices) or at[LEFT] == 0:
+            break
+        if fits(limits, i):
+            gain = _counted_gain(ids[starts[i] : ends[i]], worth)
+            if gain > 0 and (totals[i] - gain) / totals[i] <= max_overlap:
+                _pick(race, i, gain)
+
+
+@compiled
+def _scan_nearest(race: Race, order: Int64s, totals: Floats, max_overlap: float, began: int) -> None:
+    csr, fresh = race.csr, race.goal.fresh
+    mark = np.zeros_like(fresh)  # what each feature of the row in hand is worth; nothing for all others
+    for i in order:
+        if race.at[N] == len(race.indices):
+            break
+        if totals[i] > 0 and fits(race.limits, i):
+            row = csr.ids[csr.starts[i] : csr.ends[i]]
+            for feature in row:
+                mark[feature] = fresh[feature]
+            most = 0
+            for other in race.indices[began : race.at[N]]:
+                shared = 0
+                for feature in csr.ids[csr.starts[other] : csr.ends[other]]:
+                    shared += mark[feature]
+                most = max(most, shared)
+                if most / totals[i] > max_overlap:
+                    break
+            for feature in row:
+                mark[feature] = 0
+            if most / totals[i] <= max_overlap:
+                _pick(race, i, _counted_gain(row, race.goal.worth))
+
+
+@compiled
+def _take_first(race: Race, rows: Int64s, begun: Int64s) -> None:
+    csr, goal = race.csr, race.goal
+    for n, i in enumerate(rows):
+        if n in begun:
+            _begin(race)
+        ids, amounts = csr.ids[csr.starts[i] : csr.ends[i]], csr.amounts[csr.starts[i] : csr.ends[i]]
+        if len(csr.amounts) > 0:
+            _pick(race, i, _massed_gain(ids, amounts, goal.had, goal.weight, goal.curve))
+        else:
+            _pick(race, i, _counted_gain(ids, goal.worth))
+
+
+@compiled
+def _begin(race: Race) -> None:
+    """Begin a round: nothing is had."""
+    goal, at = race.goal, race.at
+    goal.had[:] = 0
+    goal.worth[:] = goal.fresh
+    at[LEFT] = at[LIVE] = 0
+    for feature, holders in enumerate(race.holders):
+        if goal.fresh[feature] > 0 and holders > 0:
+            at[LEFT] += 1
+            at[LIVE] += holders
+
+
+@compiled
+def _counted_gain(ids: NDArray[Any], worth: NDArray[Any]) -> float:
+    total = 0
+    for feature in ids:
+        total += worth[feature]
+    return float(total)
+
+
+@compiled
+def _massed_gain(ids: NDArray[Any], amounts: NDArray[np.float32], had: Floats, weight: Floats, curve: int) -> float:
+    """Return what a row adds. Rounding, too, leaves the square root's gain falling as `had` grows: no bound lies."""
+    gain = 0.0
+    for feature, amount in zip(ids, amounts):  # noqa: B905 -- numba knows no `strict`
+        if curve == MAX:
+            gain += weight[feature] * max(0.0, amount - had[feature])
+        elif curve == LOG:
+            gain += weight[feature] * log1p(amount / (1 + had[feature]))
+        elif amount > 0:  # sqrt(had + amount) - sqrt(had)
+            gain += weight[feature] * (amount / (sqrt(had[feature] + amount) + sqrt(had[feature])))
     return gain
 
 
 @compiled
-def _cover(row: NDArray[Any], covered: NDArray[np.bool_]) -> None:
-    for feature in row:
-        covered[feature] = True
-
-
-@compiled
-def _holders(ids: NDArray[Any], d_sae: int) -> tuple[Int64s, int]:
-    """Count the rows that have each feature, and the features that any row has."""
-    holders = np.zeros(d_sae, np.int64)
-    for feature in ids:
-        holders[feature] += 1
-    return holders, (holders > 0).sum()
-
-
-@compiled
-def _release(row: NDArray[Any], holders: Int64s) -> int:
-    """Take a picked row out of `holders`; return how many of its features no other row has."""
-    alone = 0
-    for feature in row:
+def _pick(race: Race, i: int, gain: float) -> None:
+    """Pick row i. `left` then is exact while every row fits; else it is too high, and rounds end a little later."""
+    csr, goal, holders, at = race.csr, race.goal, race.holders, race.at
+    race.indices[at[N]], race.gains[at[N]] = i, gain
+    at[N] += 1
+    pay(race.limits, i)
+    for p in range(csr.starts[i], csr.ends[i]):
+        feature = csr.ids[p]
         holders[feature] -= 1
-        alone += holders[feature] == 0
-    return alone
+        if len(csr.amounts) > 0:
+            had, amount = goal.had[feature], float(csr.amounts[p])
+            goal.had[feature] = max(had, amount) if goal.curve == MAX else had + amount
+            continue
+        goal.had[feature] += 1
+        step = goal.steps[min(int(goal.had[feature]), len(goal.steps) - 1)]
+        before, after = goal.worth[feature], round(goal.weight[feature] * step)
+        goal.worth[feature] = after
+        if before > 0:
+            at[LIVE] -= 1
+            at[LEFT] -= after == 0 or holders[feature] == 0
+            at[LIVE] -= holders[feature] if after == 0 else 0
+
+
+# Passes over all rows, in threads
+
+
+def _all_gains(race: Race, kept: Csr, blocks: Sequence[tuple[int, int]]) -> Floats:
+    """[n]: what each row that may be picked adds now, in units."""
+    gains = np.zeros(len(kept.starts))
+    _in_threads(_gains, blocks, kept, race.goal, _fitting(race.limits), gains)
+    return gains
+
+
+def _fitting(limits: Limits) -> NDArray[np.bool_]:
+    return limits.open & (limits.room > 0)[limits.group] & (limits.cost <= limits.purse)
+
+
+def _ranked(race: Race, kept: Csr, blocks: Sequence[tuple[int, int]]) -> tuple[Int64s, Floats]:
+    """Return the places in `order` of the rows that add something now, best first, and their scores."""
+    scores = (_all_gains(race, kept, blocks) * race.limits.scale)[race.limits.order]
+    best = scores.max(initial=0)
+    # numpy sorts 16-bit keys in linear time, and the scores of plain coverage are such
+    short = best < 2**16 and bool((scores == np.floor(scores)).all())
+    rich = np.argsort((best - scores).astype(np.uint16) if short else -scores, kind="stable")
+    rich = rich[: np.count_nonzero(scores)]
+    return rich, scores[rich]
+
+
+def _shrunk(race: Race, kept: Csr, blocks: Sequence[tuple[int, int]]) -> Csr:
+    """Copy the features that are still worth something, of the rows that may still be picked."""
+    # `ids` is as large as before, but the system gives memory only to what is written
+    new = Csr(np.empty_like(kept.starts), np.empty_like(kept.ends), np.empty_like(kept.ids), kept.amounts)
+    _in_threads(_shrink, blocks, kept, race.goal.worth, _fitting(race.limits), new)
+    return new
+
+
+@compiled
+def _gains(low: int, high: int, csr: Csr, goal: Goal, may: NDArray[np.bool_], gains: Floats) -> None:
+    starts, ends, ids, amounts = csr
+    worth, had, weight, curve = goal.worth, goal.had, goal.weight, goal.curve
+    massed = len(amounts) > 0
+    for i in range(low, high):
+        if may[i] and massed:
+            gains[i] = _massed_gain(ids[starts[i] : ends[i]], amounts[starts[i] : ends[i]], had, weight, curve)
+        elif may[i]:
+            gains[i] = _counted_gain(ids[starts[i] : ends[i]], worth)
+
+
+@compiled
+def _shrink(low: int, high: int, old: Csr, worth: NDArray[Any], may: NDArray[np.bool_], new: Csr) -> None:
+    starts, ends, ids, to = old.starts, old.ends, old.ids, new.ids
+    at = starts[low]
+    for i in range(low, high):
+        new.starts[i] = at
+        if may[i]:
+            for p in range(starts[i], ends[i]):
+                to[at] = ids[p]  # written always, kept only if worth something: no branch to mispredict
+                at += worth[ids[p]] > 0
+        new.ends[i] = at
+
+
+def frequency(offsets: Int64s, ids: NDArray[Any], d_sae: int) -> Int64s:
+    """Count the rows that have each feature: [d_sae]."""
+    csr = Csr(offsets[:-1], offsets[1:], ids, np.empty(0, np.float32))
+    blocks = _blocks(csr)
+    counts = np.zeros((len(blocks), d_sae), np.int64)
+    _in_threads(_count, [(offsets[low], offsets[high], n) for (low, high), n in zip(blocks, counts, strict=True)], ids)
+    return np.asarray(counts.sum(axis=0))
+
+
+@compiled
+def _count(low: int, high: int, counts: Int64s, ids: NDArray[Any]) -> None:
+    for feature in ids[low:high]:
+        counts[feature] += 1
+
+
+def _blocks(csr: Csr) -> list[tuple[int, int]]:
+    """Cut the rows into stretches of about equally many ids, one for each core."""
+    parts = cores() if len(csr.ids) > SMALL else 1
+    cuts = np.searchsorted(csr.starts, np.arange(1, parts) * (len(csr.ids) // parts))
+    edges = [0, *cuts.tolist(), len(csr.starts)]
+    return list(pairwise(edges))
+
+
+def _in_threads(kernel: Callable[..., None], blocks: Sequence[tuple[Any, ...]], *arguments: Any) -> None:
+    """Run a kernel on every block of rows; kernels let go of the interpreter lock."""
+    if len(blocks) == 1:
+        kernel(*blocks[0], *arguments)
+        return
+    with ThreadPoolExecutor(len(blocks)) as threads:  # for this call only: threads of a pool do not survive a fork
+        list(threads.map(lambda block: kernel(*block, *arguments), blocks))
+
+
+# Single passes
+
+
+@compiled
+def shares(offsets: Int64s, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each row's amounts by their sum: every row then weighs 1, however long it is."""
+    found = np.empty_like(amounts)
+    for i in range(len(offsets) - 1):
+        total = 0.0
+        for p in range(offsets[i], offsets[i + 1]):
+            total += amounts[p]
+        for p in range(offsets[i], offsets[i + 1]):
+            found[p] = amounts[p] / total
+    return found
+
+
+@compiled
+def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, d_sae: int) -> Floats:
+    """Add up the amounts that `rows` have of each feature: [d_sae]."""
+    found = np.zeros(d_sae)
+    for i in rows:
+        for p in range(offsets[i], offsets[i + 1]):
+            found[ids[p]] += amounts[p]
+    return found
+
+
+@compiled
+def new_features(offsets: Int64s, ids: NDArray[Any], d_sae: int, indices: Int64s) -> Int64s:
+    """Count the features that each row of `indices` adds to those of all rows before it."""
+    new, covered = np.zeros(len(indices), np.int64), np.zeros(d_sae, np.bool_)
+    for n, i in enumerate(indices):
+        for feature in ids[offsets[i] : offsets[i + 1]]:
+            new[n] += not covered[feature]
+            covered[feature] = True
+    return new

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import numbers
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,22 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm
+from numpy.typing import NDArray
+from torch import Tensor
 
 from .activations import ChatTemplate, LanguageModel, look_up
-from .features import ACTS, IDS, TOKENS, column_types, is_encoded
+from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types
 from .formats import SaeSource, load_sae
-from .sae import SparseAutoencoder
+from .sae import SparseAutoencoder, segment_sums
 from .text import Rendering, TextSource, find_text
 
 ENCODING_VERSION = 1  # raise it when the same input would give other features: old cache files are then left alone
 SHARD_ROWS = 4000  # rows lost at most to an interruption
 MAP_ROWS = 1000  # rows tokenised and sorted by length together
+
+# What a window or a row has: ids and acts, and where means are kept each feature's sum over the tokens.
+Code = tuple[NDArray[Any], ...]
+NOTHING: Code = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
 
 
 def encode(
@@ -43,6 +49,7 @@ def encode(
     text: TextSource | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    keep: str | Collection[str] = (),
 ) -> Dataset:
     """Return `ds` with the SAE features of each row in the columns `sae_ids`, `sae_acts` and `sae_tokens`.
 
@@ -56,6 +63,9 @@ def encode(
         text: a column, a list of columns, or a callable from a row to its text; by default the common schemas.
         max_length: read only the first `max_length` tokens of each row; by default all.
         batch_size: windows per forward pass; memory and speed, never the result.
+        keep: what to keep beside the codes, by name: "means", the mean activation of each feature over the row's
+            tokens, in the column `sae_means`; "state", the mean of the hidden state that the SAE reads, in the column
+            `sae_state`, zeros for blank rows.
 
     Raises:
         TypeError, ValueError: bad input, before any model is loaded.
@@ -64,13 +74,13 @@ def encode(
     Example: a row in which feature 7 fires on two tokens, at 0.9 and 1.4, and feature 2 on one, at 0.6, becomes
     ``sae_ids [2, 7], sae_acts [0.6, 1.4], sae_tokens 12``.
     """
-    _check(ds, max_length, batch_size)
-    taken = [name for name in (IDS, ACTS, TOKENS) if name in ds.column_names]
-    if taken and not is_encoded(ds):
+    _check(ds, max_length, batch_size, keep)
+    ours = code_columns(ds)
+    added = [IDS, ACTS, TOKENS, *(KEPT[name] for name in _named(keep))]
+    if taken := [name for name in added if name in ds.column_names and name not in ours]:
         raise ValueError(f"column `{taken[0]}` is in the way: it was not made by `sae_encode`; rename or remove it")
-    coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size)
-    source = ds.remove_columns(taken)
-    both = datasets.concatenate_datasets([source, coded], axis=1)
+    coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
+    both = datasets.concatenate_datasets([ds.remove_columns(ours), coded], axis=1)
     both._fingerprint = coded._fingerprint  # datasets would draw one from file times; ours says what is in it
     return both
 
@@ -82,19 +92,23 @@ def codes(
     text: TextSource | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    keep: str | Collection[str] = (),
 ) -> Dataset:
-    """Return the three code columns alone, arguments as in `encode`; the rows of `ds` are read but not copied."""
-    _check(ds, max_length, batch_size)
+    """Return the code columns alone, arguments as in `encode`; the rows of `ds` are read but not copied."""
+    _check(ds, max_length, batch_size, keep)
     rendering = find_text(ds, text)
-    encoder = _Encoder(load_sae(sae), rendering, None if max_length is None else int(max_length), int(batch_size))
+    max_length = None if max_length is None else int(max_length)
+    encoder = _Encoder(load_sae(sae), rendering, max_length, int(batch_size), _named(keep))
     record = _agreed(encoder.record())
-    fingerprint = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", record)
+    # What is kept beside the codes is no part of how they were made, but of what the files hold.
+    key = {**record, "keep": encoder.keep} if encoder.keep else record
+    fingerprint = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", key)
     coded = _encode_shards(ds.with_format(None), encoder, record, fingerprint)
     coded._fingerprint = fingerprint
     return coded
 
 
-def _check(ds: Any, max_length: Any, batch_size: Any) -> None:
+def _check(ds: Any, max_length: Any, batch_size: Any, keep: Any) -> None:
     if not isinstance(ds, Dataset):
         raise TypeError(
             f"`ds` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
@@ -105,6 +119,15 @@ def _check(ds: Any, max_length: Any, batch_size: Any) -> None:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not (whole and value >= 1) and not (name == "max_length" and value is None):
             raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
+    _named(keep)
+
+
+def _named(keep: Any) -> list[str]:
+    """Return the names in `keep`, each once and in the order of their columns."""
+    names = [keep] if isinstance(keep, str) else list(keep) if isinstance(keep, Collection) else [keep]
+    if any(name not in list(KEPT) for name in names):
+        raise ValueError(f"unknown `keep={keep!r}`; choose one or several of: {', '.join(KEPT)}")
+    return [name for name in KEPT if name in names]
 
 
 def _state() -> PartialState:
@@ -137,7 +160,7 @@ def _encode_shards(ds: Dataset, encoder: _Encoder, record: dict[str, Any], finge
                     batched=True,
                     batch_size=MAP_ROWS,
                     remove_columns=shard.column_names,
-                    features=column_types(record),
+                    features=column_types(record, encoder.keep, encoder.sae.config.d_in),
                     cache_file_name=str(files[i]),
                     new_fingerprint=f"{fingerprint}-{i:05d}",
                 )
@@ -178,8 +201,11 @@ def _one_bar(rows: int) -> Iterator[tqdm]:
 class _Encoder:
     """Turn batches of rows into their code columns; the function that `Dataset.map` calls."""
 
-    def __init__(self, sae: SparseAutoencoder, rendering: Rendering, max_length: int | None, batch_size: int) -> None:
+    def __init__(
+        self, sae: SparseAutoencoder, rendering: Rendering, max_length: int | None, batch_size: int, keep: list[str]
+    ) -> None:
         self.sae, self.rendering, self.max_length, self.batch_size = sae, rendering, max_length, batch_size
+        self.keep = keep
         config = sae.config
         width, self.revision = look_up(config.model, config.model_revision)
         if width != config.d_in:
@@ -229,43 +255,60 @@ class _Encoder:
     def __call__(self, batch: dict[str, list[Any]]) -> pa.Table:
         texts = self.rendering(batch, self.template)
         windows = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
-        found: list[list[tuple[Any, Any]]] = [[] for _ in texts]
+        found: list[list[Code]] = [[] for _ in texts]
         tokens = np.zeros(len(texts), np.int32)
+        totals = np.zeros((len(texts), self.sae.config.d_in if "state" in self.keep else 0))  # of hidden states
         for group, states in self.model.states(windows, self.batch_size):
             lengths = [sum(window.is_text) for window in group]
-            pooled = self.sae.encode_max(states.to(self.sae.W_enc.dtype), lengths)
-            segment, ids = pooled.nonzero(as_tuple=True)
-            acts = pooled[segment, ids].float().cpu().numpy()
-            cuts = torch.bincount(segment, minlength=len(group)).cumsum(0)[:-1].cpu().numpy()
-            pairs = zip(np.split(ids.cpu().numpy(), cuts), np.split(acts, cuts), strict=True)
-            for window, length, code in zip(group, lengths, pairs, strict=True):
+            for window, length, code in zip(group, lengths, self._codes(states, lengths), strict=True):
                 found[window.row].append(code)
                 tokens[window.row] += length
+            if "state" in self.keep:
+                np.add.at(totals, [window.row for window in group], segment_sums(states, lengths).cpu().numpy())
         if self.bar is not None:
             self.bar.update(len(texts))
-        return _table([_merged(parts) for parts in found], tokens, self.sae.config.d_sae)
+        nothing = NOTHING[: 3 if "means" in self.keep else 2]
+        rows = [_merged(parts or [nothing]) for parts in found]
+        return _table(rows, tokens, totals / np.maximum(tokens, 1)[:, None], self.sae.config.d_sae)
+
+    def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
+        """Return the code of each window, the windows being the segments of `states`."""
+        x = states.to(self.sae.W_enc.dtype)
+        pooled = self.sae.encode_max_and_sum(x, lengths) if "means" in self.keep else [self.sae.encode_max(x, lengths)]
+        segment, ids = pooled[0].nonzero(as_tuple=True)
+        cuts = torch.bincount(segment, minlength=len(lengths)).cumsum(0)[:-1].cpu().numpy()
+        columns = [ids, *(values[segment, ids].float() for values in pooled)]
+        return list(zip(*(np.split(column.cpu().numpy(), cuts) for column in columns), strict=True))
 
 
-def _merged(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Merge the (ids, acts) of a row's windows: every feature of any, each at its largest activation."""
+def _merged(parts: list[Code]) -> Code:
+    """Merge the codes of a row's windows: every feature of any, each at its largest activation, sums added up."""
     if len(parts) == 1:
         return parts[0]
-    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
-    acts = np.concatenate([np.empty(0, np.float32), *(acts for _, acts in parts)])
+    ids, acts, *sums = (np.concatenate(column) for column in zip(*parts, strict=True))
     unique, where = np.unique(ids, return_inverse=True)
     largest = np.zeros(len(unique), np.float32)
     np.maximum.at(largest, where, acts)
-    return unique, largest
+    return unique, largest, *(np.bincount(where, weights=each) for each in sums)
 
 
-def _table(rows: list[tuple[Any, Any]], tokens: Any, d_sae: int) -> pa.Table:
-    """Lay the rows' (ids, acts) out as Arrow columns, without a Python object per number."""
+def _table(rows: list[Code], tokens: NDArray[np.int32], states: NDArray[np.float64], d_sae: int) -> pa.Table:
+    """Lay the rows' codes and mean states, of width 0 if not kept, out as Arrow columns, no Python object per number.
+
+    The sums of activations become means.
+    """
     schema = column_types({"d_sae": d_sae}).arrow_schema
-    offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in rows)]), pa.int32())
-    ids, acts = (np.concatenate(column) for column in zip(*rows, strict=True))
-    columns = [
-        pa.ListArray.from_arrays(offsets, pa.array(ids, schema.field(IDS).type.value_type)),
-        pa.ListArray.from_arrays(offsets, pa.array(acts, pa.float32())),
-        pa.array(tokens),
-    ]
-    return pa.table(columns, names=[IDS, ACTS, TOKENS])
+    counts = [len(row[0]) for row in rows]
+    offsets = pa.array(np.cumsum([0, *counts]), pa.int32())
+    ids, acts, *sums = (np.concatenate(column) for column in zip(*rows, strict=True))
+    columns = {
+        IDS: pa.ListArray.from_arrays(offsets, pa.array(ids, schema.field(IDS).type.value_type)),
+        ACTS: pa.ListArray.from_arrays(offsets, pa.array(acts, pa.float32())),
+        TOKENS: pa.array(tokens),
+    }
+    if sums:
+        means = (sums[0] / np.repeat(tokens, counts)).astype(np.float32)
+        columns[MEANS] = pa.ListArray.from_arrays(offsets, pa.array(means))
+    if width := states.shape[1]:
+        columns[STATE] = pa.FixedSizeListArray.from_arrays(pa.array(states.astype(np.float32).ravel()), width)
+    return pa.table(columns)

@@ -6,6 +6,11 @@ An encoded Dataset has three columns more than its source:
     sae_acts    list<float32>         the largest activation of each over the row's tokens
     sae_tokens  int32                 how many tokens were read
 
+and, when asked for with `keep`,
+
+    sae_means   list<float32>         the mean activation of each of `sae_ids` over the row's tokens
+    sae_state   list<float32>[d_in]   the mean of the hidden state that the SAE read; zeros for a blank row
+
 The *type* of `sae_ids` carries a JSON record of how the codes were made (which SAE, which model, which text, which
 threshold). A type survives `map`, `filter`, `select`, Parquet and the Hub, where an attribute would be lost, and
 `datasets` refuses to concatenate two columns of different types: codes of two SAEs cannot be mixed by accident.
@@ -14,7 +19,9 @@ threshold). A type survives `map`, `filter`, `select`, Parquet and the Hub, wher
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +32,8 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import pyarrow as pa
 
 IDS, ACTS, TOKENS = "sae_ids", "sae_acts", "sae_tokens"
+MEANS, STATE = "sae_means", "sae_state"
+KEPT = {"means": MEANS, "state": STATE}  # what `encode` may be told to keep -> its column
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +58,10 @@ class Features:
     """Number of features of the SAE; every id is below it."""
     tokens: NDArray[np.int32]
     """[n]: number of tokens read; 0 for a blank row."""
+    means: NDArray[np.float32] | None = None
+    """[nnz]: mean activation over the row's tokens; None where it was not kept."""
+    vectors: NDArray[np.float32] | None = None
+    """[n, d]: an embedding of each row; None where none was read."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,6 +70,13 @@ class Features:
     def counts(self) -> NDArray[np.int64]:
         """[n]: number of features of each row."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def frequency(self) -> NDArray[np.int64]:
+        """[d_sae]: number of rows that have each feature; counted when first asked for."""
+        from .coverage import frequency  # needs numba
+
+        return frequency(self.offsets, self.ids, self.d_sae)
 
     def row(self, i: int) -> NDArray[np.unsignedinteger[Any]]:
         """Return the feature ids of row `i`."""
@@ -68,40 +88,67 @@ class Features:
 
     def top(self, m: int) -> Features:
         """Keep each row's `m` strongest features; of equal activations the lower id stays."""
-        kept = []
-        for i in range(len(self)):
-            start, end = self.offsets[i], self.offsets[i + 1]
-            strongest = np.argsort(-self.acts[start:end], kind="stable")[:m]
-            kept.append(start + np.sort(strongest))
-        return self._keep(np.concatenate(kept) if kept else np.empty(0, np.int64))
+        if (self.counts <= m).all():
+            return self
+        return self._keep(_compiled_strongest()(self.offsets, self.acts, m))
+
+    def rare(self, max_share: float) -> Features:
+        """Drop every feature that more than a share `max_share` of the rows have.
+
+        Example, features of four rows being {0, 1}, {0, 2}, {0}, {1}: at most half of the rows leaves {1}, {2}, {},
+        {1}, since three of four have feature 0.
+        """
+        common = self.frequency / max(len(self), 1) > max_share
+        return self._keep(np.flatnonzero(~common[self.ids]))
 
     def _keep(self, positions: NDArray[np.intp]) -> Features:
         """Keep the nonzeros at `positions`, which ascend."""
         if len(positions) == len(self.ids):
             return self
         offsets = np.searchsorted(positions, self.offsets)  # how many kept nonzeros lie before each row
-        return Features(offsets, self.ids[positions], self.acts[positions], self.d_sae, self.tokens)
+        means = None if self.means is None else self.means[positions]
+        return replace(self, offsets=offsets, ids=self.ids[positions], acts=self.acts[positions], means=means)
 
     @classmethod
-    def from_dataset(cls, ds: datasets.Dataset) -> Features:
+    def from_dataset(cls, ds: datasets.Dataset, vectors: str | None = None) -> Features:
         """View the code columns of an encoded Dataset; one Arrow chunk is not copied, several are copied once.
 
+        Args:
+            vectors: a column with an embedding of each row, such as `sae_state`, to go with the features.
+
         Raises:
-            ValueError: the columns are missing or hold nulls.
+            ValueError: the columns are missing or hold nulls, or `vectors` are no finite vectors of one length.
         """
-        codes = ds.select_columns([IDS, ACTS, TOKENS]) if is_encoded(ds) else None
-        if codes is None:
+        if not is_encoded(ds):
             raise ValueError(
                 f"no feature columns `{IDS}`, `{ACTS}`, `{TOKENS}` in this dataset; "
                 f"run `ds.sae_encode()` first (found: {', '.join(ds.column_names)})"
             )
-        # `.data` ignores the row order of select/shuffle/filter: materialise it where there is one.
-        table = codes.data.table if codes._indices is None else codes.with_format("arrow")[:]
+        table = _read(ds, [name for name in (IDS, ACTS, TOKENS, MEANS) if name in ds.column_names])
         offsets, ids = _csr(table.column(IDS))
         _, acts = _csr(table.column(ACTS))
         if table.column(TOKENS).null_count:
             raise ValueError(f"column `{TOKENS}` holds nulls; encode the whole dataset again")
-        return cls(offsets, ids, acts, encoding_record(ds)["d_sae"], table.column(TOKENS).to_numpy())
+        return cls(
+            offsets,
+            ids,
+            acts,
+            encoding_record(ds)["d_sae"],
+            table.column(TOKENS).to_numpy(),
+            _means(table.column(MEANS), offsets) if MEANS in table.column_names else None,
+            None if vectors is None else _vectors(ds, vectors),
+        )
+
+    @classmethod
+    def of_vectors(cls, ds: datasets.Dataset, column: str) -> Features:
+        """Read the vectors of a Dataset that is not encoded: rows without features, each taken for one token long.
+
+        Raises:
+            ValueError: `column` does not hold finite vectors of one length.
+        """
+        nothing = np.empty(0, np.uint16)
+        offsets, tokens = np.zeros(len(ds) + 1, np.int64), np.ones(len(ds), np.int32)
+        return cls(offsets, nothing, nothing.astype(np.float32), 1, tokens, vectors=_vectors(ds, column))
 
 
 def is_encoded(ds: datasets.Dataset) -> bool:
@@ -115,18 +162,33 @@ def encoding_record(ds: datasets.Dataset) -> dict[str, Any]:
     return record
 
 
-def column_types(record: dict[str, Any]) -> datasets.Features:
-    """Return the types of the three code columns, `record` written into that of `sae_ids`."""
+def code_columns(ds: datasets.Dataset) -> list[str]:
+    """Return the columns of `ds` that `sae_encode` made: none in a dataset that is not encoded."""
+    ours = [IDS, ACTS, TOKENS, *KEPT.values()] if is_encoded(ds) else []
+    return [name for name in ours if name in ds.column_names]
+
+
+def column_types(record: dict[str, Any], keep: Collection[str] = (), d_in: int = -1) -> datasets.Features:
+    """Return the types of the code columns, `record` written into that of `sae_ids`; `d_in` is the state's width."""
     from datasets import Features as Schema
     from datasets import List, Value
 
     ids = "uint16" if record["d_sae"] <= 2**16 else "uint32"
     text = json.dumps(record, sort_keys=True)
-    return Schema({IDS: List(Value(ids, id=text)), ACTS: List(Value("float32")), TOKENS: Value("int32")})
+    kept = {MEANS: List(Value("float32")), STATE: List(Value("float32"), length=d_in)}
+    codes = {IDS: List(Value(ids, id=text)), ACTS: List(Value("float32")), TOKENS: Value("int32")}
+    return Schema(codes | {column: kept[column] for name, column in KEPT.items() if name in keep})
 
 
 def _record_text(ds: datasets.Dataset) -> str | None:
     return getattr(getattr(ds.features.get(IDS), "feature", None), "id", None)
+
+
+def _read(ds: datasets.Dataset, columns: list[str]) -> pa.Table:
+    """Return `columns` as Arrow holds them, rows in the dataset's order."""
+    view = ds.select_columns(columns)
+    # `.data` ignores the row order of select/shuffle/filter: materialise it where there is one.
+    return view.data.table if view._indices is None else view.with_format("arrow")[:]
 
 
 def _csr(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -141,3 +203,66 @@ def _csr(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
         return offsets, values[0]
     empty = np.empty(0, column.type.value_type.to_pandas_dtype())
     return offsets, np.concatenate([empty, *values])
+
+
+def _means(column: pa.ChunkedArray, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the values of the column `sae_means`, one for each of `sae_ids`."""
+    if _holds_floats(column):
+        ends, means = _csr(column)
+        if np.array_equal(ends, offsets):
+            return means
+    raise ValueError(f"column `{MEANS}` does not go with `{IDS}`; encode again with `keep='means'`, or remove it")
+
+
+def _vectors(ds: datasets.Dataset, name: str) -> NDArray[np.float32]:
+    """Return a column of vectors as a float32 matrix; one Arrow chunk of float32 is not copied."""
+    import pyarrow.compute as pc
+
+    if name not in ds.column_names:
+        raise ValueError(f"no column `{name}` to read vectors from; there is: {', '.join(ds.column_names)}")
+    column = _read(ds, [name]).column(name)
+    if not _holds_floats(column):
+        raise ValueError(f"column `{name}` holds {column.type}; vectors are lists of floats, all of one length")
+    if column.null_count or any(chunk.flatten().null_count for chunk in column.chunks):
+        raise ValueError(f"column `{name}` holds nulls; every row needs a vector, and every vector its numbers")
+    lengths = sorted(pc.unique(pc.list_value_length(column)).to_pylist())
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError(f"column `{name}` holds lists of {lengths[0]} to {lengths[-1]} numbers; give all one length")
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, refused below
+        parts = [chunk.flatten().to_numpy().astype(np.float32, copy=False) for chunk in column.chunks]
+    vectors = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"column `{name}` holds NaN or infinity (as float32); mend those rows or leave them out")
+    return vectors.reshape(len(column), *(lengths or [0]))
+
+
+def _holds_floats(column: pa.ChunkedArray) -> bool:
+    from pyarrow import types
+
+    lists = types.is_list, types.is_large_list, types.is_fixed_size_list
+    return any(test(column.type) for test in lists) and types.is_floating(column.type.value_type)
+
+
+@cache  # compiled when first used: importing this file costs no numba
+def _compiled_strongest() -> Callable[[NDArray[np.int64], NDArray[np.float32], int], NDArray[np.int64]]:
+    from numba import njit
+
+    compiled: Callable[..., Any] = njit(cache=True)(_strongest)
+    return compiled
+
+
+def _strongest(offsets: NDArray[np.int64], acts: NDArray[np.float32], m: int) -> NDArray[np.int64]:
+    """Return the positions of each row's `m` largest values, ascending; of equal values the first."""
+    positions, n = np.empty(np.minimum(np.diff(offsets), m).sum(), np.int64), 0
+    for i in range(len(offsets) - 1):
+        start, end = offsets[i], offsets[i + 1]
+        row = acts[start:end]
+        least = np.partition(row, len(row) - m)[len(row) - m] if len(row) > m else np.float32(-np.inf)
+        equals = m - (row > least).sum()  # so many of those equal to the least are among the `m`
+        for position in range(start, end):
+            equal = acts[position] == least
+            if acts[position] > least or (equal and equals > 0):
+                positions[n] = position
+                n += 1
+                equals -= equal
+    return positions[:n]

@@ -7,35 +7,32 @@ when a method is called: torch and numba cost seconds.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from .comparing import Methods
     from .formats import SaeSource
-    from .selection import Rule
+    from .rules import Rule
     from .text import TextSource
 
 
-def sae_select(
-    self: Dataset,
-    budget: int | float,
-    method: str | Rule = "greedy",
-    *,
-    sae: SaeSource | None = None,
-    text: TextSource | None = None,
-    threshold: float | None = None,
-    top: int | None = None,
-    seed: int | None = 0,
-    max_length: int | None = None,
-    batch_size: int = 32,
-    **options: Any,
-) -> Dataset:
-    """Return the `budget` rows that carry the most distinct SAE features; see `hf_sae_select.select`."""
-    from .selection import select
+def sae_select(self: Dataset, budget: float | str, method: str | Rule = "greedy", **options: Any) -> Dataset:
+    """Return the `budget` rows that carry the most distinct SAE features; arguments as of `hf_sae_select.select`."""
+    from .selecting import select
 
-    coding: dict[str, Any] = {"sae": sae, "text": text, "max_length": max_length, "batch_size": batch_size}
-    return select(self, budget, method, threshold=threshold, top=top, seed=seed, **coding, **options)
+    return select(self, budget, method, **options)
+
+
+def sae_compare(self: Dataset, budget: float | str, methods: Methods = ("greedy",), **options: Any) -> pd.DataFrame:
+    """Return a table of what several methods cover with `budget`; arguments as of `hf_sae_select.compare`."""
+    from .comparing import compare
+
+    return compare(self, budget, methods, **options)
 
 
 def sae_encode(
@@ -45,20 +42,21 @@ def sae_encode(
     text: TextSource | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    keep: str | Collection[str] = (),
 ) -> Dataset:
     """Return the dataset with the SAE features of each row in three columns more; see `hf_sae_select.encode`."""
     from .encoding import encode
 
-    return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size)
+    return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
 
 
 def attach() -> None:
     """Set the methods on `Dataset`; again is no change, and a foreign attribute of the same name is an error."""
-    for method in (sae_select, sae_encode):
+    for method in (sae_select, sae_encode, sae_compare):
         present = getattr(Dataset, method.__name__, method)
         if getattr(present, "__module__", None) != __name__:
             raise AttributeError(
                 f"datasets.Dataset already has an attribute `{method.__name__}` that is not ours; "
-                "use the functions hf_sae_select.select and hf_sae_select.encode in a process of their own"
+                "use the functions hf_sae_select.select, encode and compare in a process of their own"
             )
         setattr(Dataset, method.__name__, method)

@@ -122,6 +122,22 @@ class SparseAutoencoder(nn.Module):
             first, start = first + len(chunk), start + sum(chunk)
         return pooled if early else self._activate(pooled.add_(self.b_enc))
 
+    def encode_max_and_sum(self, x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return what `encode_max` does, and the sum of each feature's activations over each segment in float32.
+
+        Example, one segment in which a feature fires at 3 and at 1: the maximum is 3, the sum 4. A sum needs every
+        token's activation, where `encode_max` needs one a segment; segment by segment, they stay in cache.
+        """
+        largest, sums, rest = [], [], x
+        for chunk in _chunks(lengths, CHUNK_FLOATS // self.config.d_sae):
+            pre = _product(rest[: sum(chunk)], self.W_enc).add_(self.b_enc)
+            for segment in torch.split(pre, chunk):
+                z = self._activate(segment)
+                largest.append(z.amax(dim=0))
+                sums.append(_sum(z.float()))
+            rest = rest[sum(chunk) :]
+        return torch.stack(largest), torch.stack(sums)
+
     def _activate(self, pre: Tensor) -> Tensor:
         if self.threshold is not None:
             return torch.where(pre > self.threshold, pre, 0.0).relu()
@@ -171,6 +187,26 @@ class SparseAutoencoder(nn.Module):
         _check_tensors(tensors, {name: p.shape for name, p in sae.named_parameters()})
         sae.load_state_dict(tensors, assign=True)
         return sae.requires_grad_(False)
+
+
+def segment_sums(x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return the float32 sum of each segment of consecutive vectors: [sum(lengths), d] -> [len(lengths), d]."""
+    return torch.stack([_sum(segment) for segment in torch.split(x.float(), list(lengths))])
+
+
+def _sum(rows: Tensor) -> Tensor:
+    """Return the sum of the rows, by additions that the number of rows alone decides.
+
+    `Tensor.sum` adds in an order that depends on the column and on the number of threads. Here one half is added to
+    the other until one row is left.
+    """
+    while len(rows) > 1:
+        half, odd = divmod(len(rows), 2)
+        pairs = rows[:half] + rows[half + odd :]
+        if odd:
+            pairs[0] += rows[half]
+        rows = pairs
+    return rows[0]
 
 
 def _product(x: Tensor, weights: Tensor) -> Tensor:

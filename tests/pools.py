@@ -1,5 +1,7 @@
 """Pools of rows small enough to choose from by eye: each row is the set of its features."""
 
+from dataclasses import replace
+
 import numpy as np
 from datasets import Dataset
 from hypothesis import settings
@@ -20,6 +22,14 @@ def features_of(rows, *, tokens=None, d_sae=16, dtype=np.uint16):
     offsets = np.cumsum([0, *map(len, rows)])
     tokens = np.array([len(row) + 1 for row in rows] if tokens is None else tokens, np.int32)
     return Features(offsets, ids, np.ones(len(ids), np.float32), d_sae, tokens)
+
+
+def with_all(features):
+    """Add what some methods need beside the codes: means, and for a vector of each row which features it has."""
+    vectors = np.zeros((len(features), features.d_sae), np.float32)
+    for i in range(len(features)):
+        vectors[i, features.row(i)] = 1
+    return replace(features, means=features.acts / np.float32(2), vectors=vectors)
 
 
 def coded(rows, *, record=RECORD):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from datasets import Dataset
+from datasets import Dataset, List, Value
+from datasets.fingerprint import update_fingerprint
 
 from hf_sae_select import Features, SaeConfig, SparseAutoencoder, encode, encoding
 from hf_sae_select.activations import LanguageModel, look_up
-from hf_sae_select.features import encoding_record
+from hf_sae_select.features import KEPT, encoding_record
 
 TEXTS = [
     "the cat sat on the mat",
@@ -50,13 +51,25 @@ def codes(coded):
     ]
 
 
-def by_formula(bert, sae, text):
-    """The features of a text that fits one window, from the plain equations."""
+def means(coded):
+    """Each row as {feature id: mean activation}."""
+    return [
+        dict(zip(row["sae_ids"], row["sae_means"], strict=True))
+        for row in coded.select_columns(["sae_ids", "sae_means"])
+    ]
+
+
+def hidden_states(bert, text):
+    """The hidden states [tokens, 16] of a text that fits one window."""
     lm = LanguageModel.from_pretrained(str(bert), "encoder.layer.1")
     ids = lm.tokenizer(text, return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        hidden = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0, 1:-1]
-        pooled = sae.encode(hidden).amax(dim=0)
+        return lm.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0, 1:-1]
+
+
+def by_formula(bert, sae, text):
+    """The features of a text that fits one window, from the plain equations."""
+    pooled = sae.encode(hidden_states(bert, text)).amax(dim=0)
     return {i: act for i, act in enumerate(pooled.tolist()) if act > 0}
 
 
@@ -69,25 +82,57 @@ def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
         assert codes(coded)[row] == pytest.approx(expected, abs=1e-4) and len(expected) > 5
 
 
+def test_means_and_state_are_kept_when_asked_for(ds, sae, bert):
+    coded = encode(ds, sae, keep=["means", "state"])
+    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_means", "sae_state"]
+    assert coded.features["sae_means"] == List(Value("float32"))
+    assert coded.features["sae_state"] == List(Value("float32"), length=16)
+    for row in (0, 2, 4):
+        hidden = hidden_states(bert, TEXTS[row])
+        mean = sae.encode(hidden).mean(dim=0).tolist()
+        assert means(coded)[row] == pytest.approx({i: act for i, act in enumerate(mean) if act > 0}, abs=1e-4)
+        assert coded["sae_state"][row] == pytest.approx(hidden.mean(dim=0).tolist(), abs=1e-4)
+    for row in (1, 3, 5):
+        assert coded["sae_means"][row] == [] and coded["sae_state"][row] == [0.0] * 16
+
+
+def test_what_is_kept_changes_neither_codes_nor_record(ds, sae):
+    plain = encode(ds, sae)
+    for keep, added in (("means", ["sae_means"]), ("state", ["sae_state"]), ({"state", "means"}, [*KEPT.values()])):
+        coded = encode(ds, sae, keep=keep)
+        assert coded.column_names == plain.column_names + added
+        assert codes(coded) == codes(plain) and encoding_record(coded) == encoding_record(plain)
+
+
+def test_features_read_what_was_kept(ds, sae):
+    coded = encode(ds, sae, keep=("means", "state")).select([4, 1, 0])
+    features = Features.from_dataset(coded, vectors="sae_state")
+    assert features.means.tolist() == [mean for row in coded["sae_means"] for mean in row]
+    assert features.vectors.tolist() == coded["sae_state"][:] and features.vectors.shape == (3, 16)
+
+
 def test_blank_rows_have_no_features(ds, sae):
     assert [codes(encode(ds, sae))[row] for row in (1, 3, 5)] == [{}, {}, {}]
 
 
 def test_a_dataset_of_blank_rows_encodes(sae):
-    coded = encode(Dataset.from_dict({"text": ["", None]}), sae)
-    assert coded["sae_ids"][:] == [[], []]
+    coded = encode(Dataset.from_dict({"text": ["", None]}), sae, keep=["means", "state"])
+    assert coded["sae_ids"][:] == coded["sae_means"][:] == [[], []]
+    assert coded["sae_state"][:] == [[0.0] * 16] * 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_neither_order_nor_batch_size_changes_a_bit(sae, batch_size):
-    texts = [" ".join(tiny.WORDS[i : i + 1 + i % 13]) for i in range(20)]
-    forth = codes(encode(Dataset.from_dict({"text": texts}), sae))
+    texts = [" ".join((tiny.WORDS * 2)[i : i + 1 + i % 13 + i // 15 * 14]) for i in range(20)]  # the last in windows
+    forth = encode(Dataset.from_dict({"text": texts}), sae, keep=["means", "state"])
     datasets.disable_caching()
     try:
-        back = codes(encode(Dataset.from_dict({"text": texts[::-1]}), sae, batch_size=batch_size))
+        ds = Dataset.from_dict({"text": [*texts[::-1], "the cat"]})
+        back = encode(ds, sae, batch_size=batch_size, keep=["means", "state"])
     finally:
         datasets.enable_caching()
-    assert back[::-1] == forth
+    for column in ("sae_ids", "sae_acts", "sae_means", "sae_state"):
+        assert back[column][-2::-1] == forth[column][:]
 
 
 def test_a_long_row_is_the_maximum_over_its_windows(sae):
@@ -99,6 +144,19 @@ def test_a_long_row_is_the_maximum_over_its_windows(sae):
         for i, act in piece.items():
             merged[i] = max(act, merged.get(i, 0))
     assert whole == merged
+
+
+def test_the_means_of_a_long_row_are_over_all_its_tokens(sae):
+    words = (tiny.WORDS * 2)[:40]
+    parts = [" ".join(words[start : start + 14]) for start in (0, 14, 28)]
+    coded = encode(Dataset.from_dict({"text": [" ".join(words), *parts]}), sae, keep=["means", "state"])
+    whole, *pieces = means(coded)
+    tokens, *lengths = coded["sae_tokens"][:]
+    assert (tokens, lengths) == (40, [14, 14, 12])
+    totals = {i: sum(n * piece.get(i, 0) for n, piece in zip(lengths, pieces, strict=True)) for i in whole}
+    assert whole == pytest.approx({i: total / 40 for i, total in totals.items()}, rel=1e-5)
+    state, *states = np.array(coded["sae_state"][:])
+    assert state == pytest.approx(np.average(states, axis=0, weights=lengths), abs=1e-6)
 
 
 def test_max_length_reads_the_first_tokens_and_is_recorded(sae):
@@ -156,6 +214,21 @@ def test_anything_that_decides_the_result_misses_the_cache(ds, sae, loads):
     encode(ds, sae)
     encode(ds, sae, max_length=3)
     assert len(loads) == 9
+
+
+def test_what_is_kept_has_files_of_its_own(ds, sae, loads):
+    both = encode(ds, sae, keep=["means", "state"])
+    assert encode(ds, sae, keep=("state", "means", "state"))._fingerprint == both._fingerprint
+    assert len(loads) == 1
+    for keep in ("means", "state", ()):
+        assert encode(ds, sae, keep=keep)._fingerprint != both._fingerprint
+    assert len(loads) == 4
+
+
+def test_without_keep_the_key_of_the_cache_is_the_record(ds, sae):
+    coded = encode(ds, sae)
+    key = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", encoding_record(coded))
+    assert coded._fingerprint == key
 
 
 def test_a_function_edited_in_its_module_misses_the_cache(ds, sae, loads, tmp_path, monkeypatch):
@@ -234,6 +307,14 @@ def test_encoding_an_encoded_dataset_replaces_its_codes(ds, sae):
     assert coded["sae_tokens"][:] == [1, 0, 1, 0, 1, 0]
 
 
+def test_encoding_again_replaces_what_was_kept_too(ds, sae):
+    both = encode(ds, sae, keep=["means", "state"])
+    assert encode(both, sae, max_length=1).column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens"]
+    again = encode(both, sae, max_length=1, keep="state")
+    assert again.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_state"]
+    assert again["sae_state"][0] != both["sae_state"][0]
+
+
 def test_a_chat_template_is_used_without_adding_special_tokens_again(sae, bert, tmp_path):
     folder = tiny.save("bert", tmp_path)
     tokenizer = tiny.tokenizer()
@@ -252,6 +333,9 @@ def test_a_chat_template_is_used_without_adding_special_tokens_again(sae, bert, 
         ({"batch_size": 0}, ValueError, "`batch_size=0`: pass a whole number from 1 on"),
         ({"batch_size": True}, ValueError, "`batch_size=True`"),
         ({"max_length": 2.5}, ValueError, "`max_length=2.5`"),
+        ({"keep": "mean"}, ValueError, "unknown `keep='mean'`; choose one or several of: means, state"),
+        ({"keep": ["means", 3]}, ValueError, r"unknown `keep=\['means', 3\]`"),
+        ({"keep": None}, ValueError, "unknown `keep=None`"),
         ({"text": "words"}, ValueError, "no column `words`"),
         ({"text": "id"}, TypeError, "column `id` holds"),
         ({"sae": "no/such/folder"}, FileNotFoundError, "no SAE folder at `sae='no/such/folder'`"),
@@ -266,7 +350,10 @@ def test_bad_arguments_are_refused_before_a_model_loads(ds, sae, loads, argument
 def test_a_foreign_column_in_the_way_is_not_overwritten(ds, sae, loads):
     with pytest.raises(ValueError, match=r"column `sae_acts` is in the way: .* rename or remove it"):
         encode(ds.rename_column("id", "sae_acts"), sae)
+    with pytest.raises(ValueError, match=r"column `sae_means` is in the way"):
+        encode(ds.rename_column("id", "sae_means"), sae, keep="means")
     assert not loads
+    assert encode(ds.rename_column("id", "sae_means"), sae, keep="state")["sae_means"][:] == list(range(6))
 
 
 def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
@@ -284,6 +371,7 @@ def test_an_sae_of_another_width_is_refused_before_the_model_loads(ds, bert, loa
 
 
 SCRIPT = """
+from zlib import crc32
 import datasets, torch
 from accelerate import PartialState
 from hf_sae_select import SparseAutoencoder, encode, encoding
@@ -295,8 +383,10 @@ call = encoding._Encoder.__call__
 encoding._Encoder.__call__ = lambda self, batch: read.extend(batch["text"]) or call(self, batch)
 # the hash of a set in a lambda differs from process to process
 text = lambda row: " ".join(word for word in row["text"].split() if word not in {"x", "y", "z"})
-coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"), text=text)
-print(PartialState().num_processes, len(read), coded["sae_ids"][:], flush=True)
+coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"), text=text, keep=["means", "state"])
+kept = crc32(str([coded["sae_means"][:], coded["sae_state"][:]]).encode())
+# One short write: under torchrun the processes share an unbuffered stdout.
+print(f"{PartialState().num_processes} {len(read)} {coded['sae_ids'][:]} {kept}\\n", end="")
 """
 
 

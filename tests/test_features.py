@@ -1,12 +1,31 @@
+from dataclasses import replace
+from functools import partial
+
 import datasets
 import numpy as np
 import pytest
-from datasets import Dataset, Value
-from pools import RECORD, coded
+from datasets import Array2D, Dataset, LargeList, List, Value
+from hypothesis import given
+from hypothesis import strategies as st
+from pools import RECORD, coded, features_of, thoroughly
 
-from hf_sae_select.features import Features, column_types, encoding_record, is_encoded
+from hf_sae_select.features import Features, code_columns, column_types, encoding_record, is_encoded
 
 ROWS = [{0: 0.9, 2: 0.1, 5: 0.4}, {}, {2: 0.6, 7: 0.3}, {1: 0.2}]
+MEANS = [[0.5, 0.125, 0.25], [], [0.375, 0.75], [0.0625]]
+VECTORS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [-7.0, 0.5]]
+FLOATS = List(Value("float32"))
+
+
+def kept():
+    """`coded(ROWS)` with means and state."""
+    ds = coded(ROWS).add_column("sae_means", MEANS, feature=FLOATS)
+    return ds.add_column("sae_state", VECTORS, feature=List(Value("float32"), length=2))
+
+
+def vectors(rows, feature=FLOATS):
+    """A dataset that is not encoded, with the vectors `rows`."""
+    return Dataset.from_dict({"vector": rows}, features=datasets.Features({"vector": feature}))
 
 
 def as_rows(features):
@@ -80,6 +99,151 @@ def test_top_keeps_the_strongest_and_of_equals_the_lower_id():
     assert as_rows(features.top(1)) == [{4: 0.9}, {}, {1: 0.1}]
     assert as_rows(features.top(2)) == [{3: 0.5, 4: 0.9}, {}, {1: 0.1}]
     assert as_rows(features.top(3)) == as_rows(features)
+
+
+@thoroughly
+@given(st.lists(st.dictionaries(st.integers(0, 15), st.sampled_from([0.25, 0.5, 0.75, 1.0]))), st.integers(1, 5))
+def test_top_is_what_sorting_every_row_gives(rows, m):
+    features = features_of(rows)
+    acts = np.array([row[i] for row in rows for i in sorted(row)], np.float32)
+    top = replace(features, acts=acts).top(m)
+    assert as_rows(top) == [dict(sorted(row.items(), key=lambda pair: (-pair[1], pair[0]))[:m]) for row in rows]
+    assert all((np.diff(top.row(i).astype(int)) > 0).all() for i in range(len(rows)))
+
+
+def test_frequency_counts_the_rows_that_have_each_feature():
+    features = features_of([{0, 1}, {0, 2}, {0}, {}], d_sae=4)
+    assert features.frequency.tolist() == [3, 1, 1, 0] and features.frequency.dtype == np.int64
+    assert features.frequency is features.frequency
+
+
+def test_rare_drops_the_features_of_more_than_that_share_of_the_rows():
+    features = features_of([{0, 1}, {0, 2}, {0}, {1}])
+    assert [set(features.rare(0.5).row(i).tolist()) for i in range(4)] == [{1}, {2}, set(), {1}]
+    assert features.rare(0.49).counts.tolist() == [0, 1, 0, 0]
+    assert features.rare(0.75) is features
+    assert features.rare(0.5).frequency.tolist()[:3] == [0, 2, 1]
+    assert len(features_of([]).rare(0.5)) == 0
+
+
+def test_a_share_is_compared_as_it_is_written():
+    features = features_of([{0}] * 29 + [set()] * 71)
+    assert features.rare(0.29) is features  # 0.29 * 100 is below 29
+
+
+def test_means_and_vectors_are_read_where_they_are():
+    features = Features.from_dataset(kept(), vectors="sae_state")
+    assert features.means.tolist() == [0.5, 0.125, 0.25, 0.375, 0.75, 0.0625] and features.means.dtype == np.float32
+    assert features.vectors.tolist() == VECTORS
+    shuffled = Features.from_dataset(kept().select([3, 1, 0]), vectors="sae_state")
+    assert shuffled.means.tolist() == [0.0625, 0.5, 0.125, 0.25]
+    assert shuffled.vectors.tolist() == [VECTORS[3], VECTORS[1], VECTORS[0]]
+    assert (Features.from_dataset(coded(ROWS)).means, Features.from_dataset(kept()).vectors) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("cut", "means"),
+    [
+        (lambda features: features.above(0.35), [0.5, 0.25, 0.375]),
+        (lambda features: features.top(1), [0.5, 0.375, 0.0625]),
+        (lambda features: features.rare(0.25), [0.5, 0.25, 0.75, 0.0625]),
+    ],
+    ids=["above", "top", "rare"],
+)
+def test_cuts_keep_means_aligned_and_pass_vectors_on(cut, means):
+    features = cut(Features.from_dataset(kept(), vectors="sae_state"))
+    assert features.means.tolist() == means and len(features.acts) == len(means)
+    assert features.vectors.tolist() == VECTORS
+
+
+def test_means_that_do_not_go_with_the_ids_are_refused():
+    for means, feature in ((MEANS[::-1], FLOATS), ([1, 2, 3, 4], Value("int64")), (["a"] * 4, Value("string"))):
+        with pytest.raises(ValueError, match="`sae_means` does not go with `sae_ids`; encode again with `keep="):
+            Features.from_dataset(coded(ROWS).add_column("sae_means", means, feature=feature))
+
+
+@pytest.mark.parametrize("kind", [List, LargeList, partial(List, length=2)], ids=["list", "large", "fixed"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_vectors_may_be_lists_of_any_floats(kind, dtype):
+    ds = vectors(VECTORS, kind(Value(dtype)))
+    for view, rows in (
+        (ds, VECTORS),
+        (ds.with_format("numpy"), VECTORS),
+        (ds.select([3, 0]), [VECTORS[3], VECTORS[0]]),
+        (ds.select(range(1, 3)), VECTORS[1:3]),
+        (datasets.concatenate_datasets([ds.select(range(2, 4)), ds]), VECTORS[2:] + VECTORS),
+        (ds.shuffle(seed=0), ds.shuffle(seed=0)["vector"][:]),
+    ):
+        found = Features.of_vectors(view, "vector").vectors
+        assert found.tolist() == rows
+        assert found.dtype == np.float32 and found.flags.c_contiguous
+
+
+def test_one_chunk_of_vectors_is_viewed_and_not_copied():
+    ds = vectors(VECTORS)
+    views = [Features.of_vectors(ds, "vector").vectors for _ in range(2)]
+    assert np.shares_memory(*views)
+
+
+def test_features_of_vectors_alone_have_rows_of_one_token_without_features():
+    features = Features.of_vectors(vectors(VECTORS), "vector")
+    assert (len(features), features.d_sae, features.means) == (4, 1, None)
+    assert features.counts.tolist() == [0, 0, 0, 0] and features.tokens.tolist() == [1, 1, 1, 1]
+    assert (features.offsets.dtype, features.ids.dtype, features.acts.dtype, features.tokens.dtype) == (
+        np.int64,
+        np.uint16,
+        np.float32,
+        np.int32,
+    )
+    assert features.above(0.5).top(1).rare(0.5).vectors.tolist() == VECTORS
+
+
+def test_a_dataset_without_rows_has_no_vectors():
+    ds = vectors(VECTORS)
+    assert Features.of_vectors(ds.filter(lambda row: False), "vector").vectors.size == 0
+    assert Features.of_vectors(ds.select([]), "vector").vectors.shape[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "feature", "message"),
+    [
+        ([[1.0], [2.0, 3.0]], FLOATS, "column `vector` holds lists of 1 to 2 numbers; give all one length"),
+        ([[], []], FLOATS, "column `vector` holds lists of 0 to 0 numbers"),
+        ([[1.0], None], FLOATS, "column `vector` holds nulls"),
+        ([[1.0, None], [2.0, 3.0]], FLOATS, "column `vector` holds nulls"),
+        ([[1.0, 2.0], None], List(Value("float32"), length=2), "column `vector` holds nulls"),
+        ([[1.0], [np.nan]], FLOATS, r"column `vector` holds NaN or infinity \(as float32\)"),
+        ([[1.0], [-np.inf]], FLOATS, "column `vector` holds NaN or infinity"),
+        ([[1.0], [1e39]], List(Value("float64")), "column `vector` holds NaN or infinity"),
+        ([[1], [2]], List(Value("int64")), "column `vector` holds list<.*int64>; vectors are lists of floats"),
+        ([1.0, 2.0], Value("float32"), "column `vector` holds float; vectors are lists of floats"),
+        (["a", "b"], Value("string"), "column `vector` holds string"),
+        ([[[1.0]], [[2.0]]], List(FLOATS), "column `vector` holds list<"),
+        ([[[1.0]], [[2.0]]], Array2D((1, 1), "float32"), "column `vector` holds extension<"),
+    ],
+)
+def test_what_is_no_vector_is_refused(rows, feature, message):
+    with pytest.raises(ValueError, match=message):
+        Features.of_vectors(vectors(rows, feature), "vector")
+
+
+def test_a_missing_column_of_vectors_is_named_beside_those_there_are():
+    with pytest.raises(ValueError, match="no column `v` to read vectors from; there is: vector"):
+        Features.of_vectors(vectors(VECTORS), "v")
+    with pytest.raises(ValueError, match=r"no column `v` to read .* sae_ids, sae_acts, sae_tokens, text"):
+        Features.from_dataset(coded(ROWS), vectors="v")
+
+
+def test_code_columns_are_those_that_encoding_made():
+    assert code_columns(kept()) == ["sae_ids", "sae_acts", "sae_tokens", "sae_means", "sae_state"]
+    assert code_columns(coded(ROWS)) == ["sae_ids", "sae_acts", "sae_tokens"]
+    assert code_columns(Dataset.from_dict({"sae_means": [1]})) == []
+
+
+def test_column_types_follow_what_is_kept():
+    assert list(column_types(RECORD)) == ["sae_ids", "sae_acts", "sae_tokens"]
+    types = column_types(RECORD, ["means", "state"], 4)
+    assert (types["sae_means"], types["sae_state"]) == (FLOATS, List(Value("float32"), length=4))
 
 
 def test_the_record_survives_map_filter_select_and_parquet(tmp_path):

@@ -1,4 +1,3 @@
-import inspect
 import pickle
 
 import pytest
@@ -11,12 +10,15 @@ from hf_sae_select import plugin
 ROWS = [{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}]
 
 
-def test_the_methods_have_the_signatures_of_the_functions():
-    for method, function in ((Dataset.sae_select, hf_sae_select.select), (Dataset.sae_encode, hf_sae_select.encode)):
-        ours, theirs = (inspect.signature(f).parameters for f in (method, function))
-        assert [(p.name, p.default, p.kind) for p in list(ours.values())[1:]] == [
-            (p.name, p.default, p.kind) for p in list(theirs.values())[1:]
-        ]
+def test_the_methods_are_doors_to_the_functions(monkeypatch):
+    ds, seen = coded(ROWS), []
+    for function in ("selecting.select", "comparing.compare", "encoding.encode"):
+        monkeypatch.setattr(f"hf_sae_select.{function}", lambda *given, **named: seen.append((*given, named)))
+    ds.sae_select(2, "random", seed=7)
+    ds.sae_compare(2, ["greedy"], top=3)
+    ds.sae_encode("folder", keep="means")
+    named = {"text": None, "max_length": None, "batch_size": 32, "keep": "means"}
+    assert seen == [(ds, 2, "random", {"seed": 7}), (ds, 2, ["greedy"], {"top": 3}), (ds, "folder", named)]
 
 
 def test_sae_select_passes_everything_on():
@@ -26,6 +28,7 @@ def test_sae_select_passes_everything_on():
         "budget": 2,
         "seed": 3,
         "max_overlap": 0.5,
+        "against": "union",
         "order": "given",
         "exhausted": "restart",
         "threshold": 0.1,

@@ -1,12 +1,13 @@
 """What the README says is what the code does."""
 
-import inspect
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from hf_sae_select import SELECTORS
+from hf_sae_select.constraints import Asked
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -17,16 +18,30 @@ def test_the_readme_s_code_runs():
         exec(block, names)
     assert len(names["subset"]) == 4 and "" not in names["subset"]["text"]
     assert len(names["half"]) == 4 and names["baseline"].sae_selection.method == "random"
+    assert names["table"].index.tolist() == ["greedy", "weighted", "longest", "random", "(all rows)"]
+    assert sorted(names["fair"]["kind"]) == ["egg", "maths", "poem", "quiz"]
+    assert names["short"].sae_selection.parameters["cost"] == "tokens"
+    assert names["grown"]["text"][:4] == names["subset"]["text"][:]
     assert {"indices", "gains", "round_starts", "method", "parameters", "fingerprint"} <= set(dir(names["receipt"]))
+
+
+def methods_table():
+    lines = ["| method | picks | options | from | cost | for |", "|---|---|---|---|---|---|"]
+    for name, method in SELECTORS.items():
+        options = ", ".join(f"`{option}`" for option in method.options)
+        lines.append(f"| `{name}` | {method.picks} | {options} | {method.paper} | {method.cost} | {method.use} |")
+    return "\n".join(lines)
 
 
 def test_the_methods_table_is_the_table_of_methods():
     section = README.partition("## Methods")[2].partition("\n## ")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*?\|(.*?)\|", section, re.M))
-    assert rows.keys() == SELECTORS.keys()
-    for method, rule in SELECTORS.items():
-        options = [p.name for p in inspect.signature(rule).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert re.findall(r"`(\w+)`", rows[method]) == options
+    assert methods_table() in section
+
+
+def test_every_constraint_is_in_the_readme():
+    section = README.partition("## Constraints")[2].partition("\n## ")[0]
+    arguments = set(re.findall(r"^\| `(\w+)=", section, re.M)) - {"budget"} | {"cost"}
+    assert arguments == {each.name for each in dataclasses.fields(Asked)}
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(((?!http|#)[^)]+)\)", README))

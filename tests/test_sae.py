@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from torch import tensor
 
 from hf_sae_select import SaeConfig, SparseAutoencoder
-from hf_sae_select.sae import CONFIG_FILE, WEIGHTS_FILE
+from hf_sae_select.sae import CONFIG_FILE, WEIGHTS_FILE, segment_sums
 
 
 def plane(activation, **options):
@@ -58,6 +58,42 @@ def test_encode_max_is_the_maximum_of_encode(activation, chunk, monkeypatch):
     x = torch.randn(sum(lengths), 4, generator=generator)
     expected = torch.stack([part.amax(dim=0) for part in sae.encode(x).split(lengths)])
     torch.testing.assert_close(sae.encode_max(x, lengths), expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 10**6])
+@pytest.mark.parametrize("activation", ["relu", "jumprelu", "topk"])
+def test_encode_max_and_sum_are_the_maximum_and_the_sum_of_encode(activation, chunk, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.sae.CHUNK_FLOATS", chunk)
+    generator = torch.Generator().manual_seed(0)
+    sae = SparseAutoencoder(SaeConfig(4, 20, activation, model="m", hook="h", k=3)).requires_grad_(False)
+    for parameter in sae.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    lengths = [3, 1, 7, 2]
+    x = torch.randn(sum(lengths), 4, generator=generator)
+    largest, sums = sae.encode_max_and_sum(x, lengths)
+    assert torch.equal(largest, sae.encode_max(x, lengths))
+    torch.testing.assert_close(sums, torch.stack([part.sum(dim=0) for part in sae.encode(x).split(lengths)]))
+    assert torch.equal(sums > 0, largest > 0)
+
+
+def test_segment_sums():
+    x = tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0]])
+    assert segment_sums(x, [3, 1]).tolist() == [[6.0, 60.0], [4.0, 40.0]]
+
+
+def test_segment_sums_of_half_precision_are_float32():
+    assert segment_sums(torch.ones(4099, 1).half(), [4099]).tolist() == [[4099.0]]  # half counts no further than 2048
+
+
+def test_neither_the_columns_nor_the_threads_change_a_bit_of_a_sum():
+    x = torch.randn(37, 1000, generator=torch.Generator().manual_seed(0))
+    sums = segment_sums(x, [37])
+    assert torch.equal(segment_sums(x[:, 500:].contiguous(), [37]), sums[:, 500:])
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(segment_sums(x, [37]), sums)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_saved_and_loaded_is_the_same(sae, tmp_path):

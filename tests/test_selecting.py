@@ -3,9 +3,9 @@ import json
 import datasets
 import numpy as np
 import pytest
-from pools import RECORD, coded
+from pools import RECORD, coded, features_of
 
-from hf_sae_select.selection import Selection, select
+from hf_sae_select import Selection, choose, select
 
 CODED = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 
@@ -24,7 +24,7 @@ def test_select_returns_the_rows_in_pick_order_with_the_columns_they_had_and_a_r
     assert receipt.parameters == {
         "budget": 3,
         "seed": None,
-        "pick": "best",
+        "idf": False,
         "exhausted": "restart",
         "threshold": 0.5,
         "top": None,
@@ -108,6 +108,8 @@ def test_stop_may_return_a_dataset_without_rows():
         ({"top": 0}, "`top=0` must be a whole number >= 1, or None"),
         ({"top": 1.5}, "`top=1.5` must be"),
         ({"top": True}, "`top=True` must be"),
+        ({"max_share": 1}, "`max_share=1` must be between 0 and 1, or None"),
+        ({"max_share": "0.5"}, "`max_share='0.5'` must be"),
     ],
 )
 def test_what_cannot_cut_features_is_refused(arguments, message):
@@ -136,3 +138,101 @@ def test_what_is_no_dataset_is_refused_with_what_to_do(make, message):
 def test_an_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="the dataset is empty"):
         select(coded(CODED).select([]), 1)
+
+
+# The receipt
+
+
+def test_the_receipt_says_what_was_covered_when_and_by_which_row():
+    features = features_of([{0, 1}, {1, 2, 3}, {3}])
+    receipt = choose(features, 3, seed=None)
+    assert receipt.covered.tolist() == [3, 4, 4]
+    assert receipt.rounds.tolist() == [0, 0, 1]
+    assert (receipt.pool_coverage, receipt.saturated_at) == (4, 2)
+    assert receipt.first_rows(features).tolist()[:5] == [0, 1, 1, 1, -1]
+
+
+def test_a_receipt_that_never_covers_the_pool_says_so():
+    receipt = choose(features_of([{0, 1}, {2}]), 1, "longest", seed=None)
+    assert (receipt.covered.tolist(), receipt.pool_coverage, receipt.saturated_at) == ([2], 3, None)
+
+
+# Columns, constraints and what methods need
+
+
+def test_constraints_name_columns_of_the_dataset():
+    ds = coded(CODED).add_column("kind", ["a", "b", "b", "b"]).add_column("good", [1.0, 5.0, 1.0, 1.0])
+    subset = select(ds, 2, quota="kind", quality="good", must_include=[3], seed=None)
+    assert subset["text"] == ["row 3", "row 0"]
+    assert subset.sae_selection.parameters["quota"] == "kind"
+    fixed = select(ds, 2, quota={"kind": {"b": 1}}, quality="good", seed=None).sae_selection
+    assert fixed.indices.tolist() == [1, 0]
+    assert fixed.parameters["quota"] == {"kind": [["b", 1]]}
+    assert json.loads(json.dumps(fixed.parameters)) == fixed.parameters
+
+
+def test_a_budget_in_tokens_or_in_a_column():
+    ds = coded(CODED).add_column("chars", [10, 20, 30, 40])  # 3, 3, 4 and 1 tokens
+    receipt = select(ds, "7 tokens", seed=None).sae_selection
+    assert receipt.indices.tolist() == [2, 1]  # 3 features for 4 tokens, then 1 for 3
+    assert (receipt.parameters["budget"], receipt.parameters["cost"]) == (7.0, "tokens")
+    assert select(ds, "30 chars", seed=None)["text"] == ["row 0", "row 1"]
+
+
+def test_features_that_many_rows_have_can_be_ignored():
+    receipt = select(coded(CODED), 2, max_share=0.49, seed=None).sae_selection  # 0 and 2 are in half
+    assert receipt.indices.tolist() == [1, 2]
+    assert receipt.parameters["max_share"] == 0.49
+
+
+def test_a_subset_can_be_extended_by_its_receipt_or_by_itself():
+    ds = coded(CODED)
+    earlier = select(ds, 1, seed=None)
+    for extend in (earlier, earlier.sae_selection):
+        assert select(ds, 3, extend=extend, seed=None)["text"] == select(ds, 3, seed=None)["text"]
+    with pytest.raises(TypeError, match="`extend` is a Dataset without `sae_selection`; pass a subset that has it"):
+        select(ds, 3, extend=ds)
+
+
+def test_an_embedding_column_needs_no_sae():
+    ds = datasets.Dataset.from_dict({"v": [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], "text": ["a", "b", "c"]})
+    subset = select(ds, 2, "kcenter", embedding="v", center=False, seed=None)
+    assert subset["text"] == ["a", "c"]
+    assert subset.sae_selection.parameters["embedding"] == "v"
+    assert subset.sae_selection.covered.tolist() == [0, 0]
+
+
+def test_an_embedding_column_goes_with_codes():
+    ds = coded(CODED).add_column("v", [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])
+    receipt = select(ds, 2, "kcenter", embedding="v", center=False, seed=None).sae_selection
+    assert receipt.indices.tolist() == [0, 2]
+    assert receipt.covered.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"method": "match"}, "no column `sae_means`, which this method needs: encode with `keep='means'`"),
+        ({"method": "weighted", "mass": "mean"}, "no column `sae_means`, which this method needs"),
+        (
+            {"method": "kcenter"},
+            "`sae_state`, which this method needs: encode with `keep='state'`, or pass `embedding=",
+        ),
+        ({"method": "kcenter", "embedding": "w"}, "no column `w` to read vectors from; there is: "),
+        ({"method": "greedy", "embedding": "text"}, "`embedding` is for the methods that compare vectors: facility_"),
+    ],
+)
+def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
+    with pytest.raises(ValueError) as error:
+        select(coded(CODED), 2, **arguments)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("method, column", [("match", "sae_means"), ("kcenter", "sae_state"), ("greedy", None)])
+def test_what_a_method_needs_is_kept_when_select_encodes(method, column, sae):
+    ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", ""]})
+    subset = select(ds, 3, method, sae=sae)
+    again = select(ds.sae_encode(sae, keep=["means", "state"]), 3, method)
+    assert subset["text"] == again["text"] and "" not in subset["text"][:]
+    assert subset.column_names == ["text"]
+    assert subset.sae_selection.parameters["threshold"] == (0.0 if method == "match" else 0.5)

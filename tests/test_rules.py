@@ -1,33 +1,52 @@
 import functools
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import features_of, pools, thoroughly
+from pools import features_of, pools, thoroughly, with_all
 
+from hf_sae_select import SELECTORS, Selection, choose, select
 from hf_sae_select.metrics import coverage
-from hf_sae_select.selection import SELECTORS, Selection, choose, longest, rows_of, select
+from hf_sae_select.rules import longest
+from hf_sae_select.selecting import rows_of
 
 FIVE = [{0, 1}, {1, 2, 3, 4}, {5}, {0, 1, 5}, set()]
 ALIKE = [{i} for i in range(8)]  # eight rows of equal worth: the seed decides
 
-EVERY_OPTION = [
+# methods that go by the features that rows have, whose gains are new features
+COUNTING = [
     ("greedy", {}),
-    ("greedy", {"pick": "first"}),
     ("simscale", {}),
     ("simscale", {"order": "shuffled", "max_overlap": 0.2}),
     ("simscale", {"order": "given"}),
+    ("simscale", {"against": "nearest", "max_overlap": 0.5}),
+    ("instag", {}),
     ("random", {}),
     ("longest", {}),
+    ("repr_filter", {}),
+    ("repr_filter", {"max_similarity": 0.2}),
+]
+EVERY_OPTION = [
+    *COUNTING,
+    ("greedy", {"idf": True}),
+    ("weighted", {}),
+    ("concave", {}),
+    ("concave", {"by": "mass", "curve": "log"}),
+    ("match", {}),
+    ("facility_location", {}),
+    ("facility_location", {"center": False}),
+    ("kcenter", {}),
 ]
 
 
 def picks(rows, budget, method="greedy", *, tokens=None, seed=None, **options):
-    selection = choose(features_of(rows, tokens=tokens), budget, method, seed=seed, **options)
-    assert all(part.dtype == np.int64 for part in (selection.indices, selection.gains, selection.round_starts))
+    selection = choose(with_all(features_of(rows, tokens=tokens)), budget, method, seed=seed, **options)
+    assert selection.indices.dtype == selection.round_starts.dtype == selection.covered.dtype == np.int64
     return selection.indices.tolist(), selection.gains.tolist(), selection.round_starts.tolist()
 
 
@@ -38,15 +57,80 @@ def test_greedy_restarts_when_no_row_adds_a_feature_and_takes_rows_without_featu
     assert picks(FIVE, 5) == ([1, 3, 0, 2, 4], [4, 2, 2, 1, 0], [0, 2])
 
 
-def test_greedy_by_first_takes_the_richest_row_then_every_row_that_adds_a_feature():
+def test_instag_takes_the_richest_row_then_every_row_that_adds_a_feature():
     # row 1 is the richest; row 3 adds 0 and 5; rows 0 and 2 add nothing: a new round
-    assert picks(FIVE, 5, pick="first") == ([1, 3, 0, 2, 4], [4, 2, 2, 1, 0], [0, 2])
+    assert picks(FIVE, 5, "instag") == ([1, 3, 0, 2, 4], [4, 2, 2, 1, 0], [0, 2])
 
 
 def test_the_two_readings_of_greedy_differ():
     rows = [{0, 1, 2, 3}, {0, 1, 4}, {5, 6}]
-    assert picks(rows, 2, pick="best")[0] == [0, 2]  # row 2 adds two features, row 1 only one
-    assert picks(rows, 2, pick="first")[0] == [0, 1]  # row 1 is richer, and adds one
+    assert picks(rows, 2, "greedy")[0] == [0, 2]  # row 2 adds two features, row 1 only one
+    assert picks(rows, 2, "instag")[0] == [0, 1]  # row 1 is richer, and adds one
+
+
+def test_idf_makes_a_rare_feature_outweigh_a_common_one():
+    rows = [{0, 1}, {0, 1}, {2}, {0, 1}]  # 0 and 1 are in three rows of four, 2 in one
+    assert picks(rows, 2)[0] == [0, 2]
+    indices, gains, _ = picks(rows, 2, idf=True)
+    assert indices == [2, 0]
+    assert gains == pytest.approx([math.log(4), 2 * math.log(4 / 3)])
+
+
+def test_weighted_takes_what_the_pool_is_about_before_what_is_new():
+    rows = [{0}, {0}, {0}, {1, 2}]  # three quarters of the mass are on 0
+    indices, gains, _ = picks(rows, 2, "weighted")
+    assert indices == [0, 3]
+    assert gains == pytest.approx([0.75, 0.25])
+    assert picks(rows, 1, "greedy")[0] == [3]
+
+
+def test_concave_goes_on_counting_a_feature_that_is_covered():
+    rows = [{0, 1}, {0}, {2}]
+    indices, gains, starts = picks(rows, 3, "concave")
+    assert (indices, starts) == ([0, 2, 1], [0])
+    assert gains == pytest.approx([2, 1, math.sqrt(2) - 1])
+    assert picks(rows, 3, "concave", curve="log")[1] == pytest.approx([2 * math.log(2), math.log(2), math.log(3 / 2)])
+
+
+def test_concave_by_mass_adds_up_activations_in_units_of_their_mean():
+    features = replace(features_of([{0}, {0}, {1}]), acts=np.array([1, 1, 4], np.float32))  # the mean is 2
+    selection = choose(features, 3, "concave", by="mass", seed=None)
+    assert selection.indices.tolist() == [2, 0, 1]
+    assert selection.gains == pytest.approx([math.sqrt(2), math.sqrt(0.5), 1 - math.sqrt(0.5)])
+
+
+def test_match_picks_rows_in_the_pools_proportions():
+    rows = [{0}] * 6 + [{1}] * 3  # two thirds of the pool are on 0
+    indices, _, starts = picks(rows, 6, "match")
+    assert sum(i < 6 for i in indices) == 4 and starts == [0]
+    assert picks(rows, 3, "match")[1][0] == pytest.approx(math.sqrt(6))
+
+
+def test_match_needs_means():
+    with pytest.raises(ValueError, match=r"no mean activations in these features; encode with .*keep='means'"):
+        choose(features_of(FIVE), 2, "match")
+
+
+def test_facility_location_stands_for_the_many_and_kcenter_goes_for_the_far():
+    rows = [{0, 1}, {0, 1}, {0, 1}, {0, 2}, {5}]
+    assert picks(rows, 2, "facility_location", center=False)[0] == [0, 4]
+    assert picks(rows, 2, "facility_location", center=False)[1] == pytest.approx([3.5, 1], abs=1e-3)
+    assert picks(rows, 3, "kcenter", center=False)[0] == [0, 4, 3]
+    assert picks(rows, 3, "kcenter", center=False)[1] == pytest.approx([2, 1, 0.5], abs=1e-3)
+
+
+def test_repr_filter_passes_over_near_duplicates_and_takes_the_best_first():
+    rows = [{0, 1}, {0, 1, 2}, {3}]  # rows 0 and 1 have a cosine of 0.82
+    columns = {"score": [1, 2, 3]}
+    asked = {"quality": "score", "columns": columns, "max_similarity": 0.8}
+    assert picks(rows, 3, "repr_filter", **asked) == ([2, 1, 0], [1, 3, 2], [0, 2])
+    with pytest.warns(UserWarning, match="returning 2 rows"):
+        assert picks(rows, 3, "repr_filter", **asked, exhausted="stop")[0] == [2, 1]
+
+
+def test_a_method_that_compares_vectors_says_where_to_get_them():
+    with pytest.raises(ValueError, match=r"pass `embedding='column'`, or encode with `keep='state'`"):
+        choose(features_of(FIVE), 2, "kcenter")
 
 
 def test_simscale_refuses_a_row_with_more_than_max_overlap_covered():
@@ -83,8 +167,7 @@ def test_of_the_rows_without_features_blank_ones_come_last(method):
 
 @pytest.mark.parametrize("method, options", EVERY_OPTION)
 def test_a_pool_without_any_feature_still_fills_the_budget(method, options):
-    indices, gains, starts = picks([set(), set()], 2, method, seed=0, tokens=[0, 4], **options)
-    assert (indices, gains, starts) == ([1, 0], [0, 0], [0])
+    assert picks([set(), set()], 2, method, seed=0, tokens=[0, 4], **options) == ([1, 0], [0, 0], [0])
 
 
 @pytest.mark.parametrize("method, options", EVERY_OPTION)
@@ -107,7 +190,7 @@ def test_a_budget_is_a_prefix_of_the_next_and_no_row_comes_twice(method, options
         assert picks(rows, budget, method, seed=seed, **options) == expected
 
 
-@pytest.mark.parametrize("method, options", EVERY_OPTION)
+@pytest.mark.parametrize("method, options", COUNTING)
 @thoroughly
 @given(rows=pools.filter(len))
 def test_the_gains_of_a_round_add_up_to_what_its_rows_cover(method, options, rows):
@@ -137,6 +220,7 @@ def test_the_receipt_names_every_parameter_also_those_left_at_their_default():
         "budget": 2,
         "seed": 3,
         "max_overlap": 0.5,
+        "against": "union",
         "order": "richest",
         "exhausted": "restart",
     }
@@ -152,18 +236,24 @@ def test_a_rule_of_ones_own_is_a_method():
     selection = choose(features_of(FIVE), 2, last, skip=1)
     assert selection.indices.tolist() == [3, 2]
     assert (selection.method, selection.parameters) == ("last", {"budget": 2, "seed": 0, "skip": 1})
-    fewer = functools.partial(SELECTORS["greedy"], pick="first")
-    assert choose(features_of(FIVE), 2, fewer).parameters["pick"] == "first"
+    stopping = functools.partial(SELECTORS["greedy"].rule, exhausted="stop")
+    assert choose(features_of(FIVE), 2, stopping, exclude=[3]).parameters["exhausted"] == "stop"
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"method": "gready"}, "unknown `method='gready'`; choose one of: greedy, longest, random, simscale"),
+        ({"method": "gready"}, "unknown `method='gready'`; choose one of: concave, facility_location, greedy"),
         ({"method": None}, "unknown `method=None`"),
-        ({"foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, pick"),
-        ({"method": "longest", "pick": "best"}, "unknown option `pick` for `method='longest'`; it takes: none"),
-        ({"pick": "worst"}, "unknown `pick='worst'`; choose one of: best, first"),
+        ({"foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, idf"),
+        ({"method": "longest", "idf": True}, "unknown option `idf` for `method='longest'`; it takes: none"),
+        ({"idf": "yes"}, "`idf='yes'` must be True or False"),
+        ({"method": "weighted", "mass": "sum"}, "unknown `mass='sum'`; choose one of: max, mean"),
+        ({"method": "concave", "curve": "cube"}, "unknown `curve='cube'`; choose one of: sqrt, log"),
+        ({"method": "concave", "by": "row"}, "unknown `by='row'`; choose one of: count, mass"),
+        ({"method": "simscale", "against": "all"}, "unknown `against='all'`; choose one of: union, nearest"),
+        ({"method": "repr_filter", "max_similarity": 2}, "`max_similarity=2` must be a number from -1 to 1"),
+        ({"method": "kcenter", "center": 1}, "`center=1` must be True or False"),
         ({"exhausted": "panic"}, "unknown `exhausted='panic'`; choose one of: restart, stop"),
         ({"method": "simscale", "exhausted": None}, "unknown `exhausted=None`"),
         ({"method": "simscale", "order": "poorest"}, "`order='poorest'`; choose one of: richest, shuffled, given"),
@@ -210,7 +300,7 @@ def test_a_budget_is_a_number_of_rows_or_a_fraction(budget, rows):
         (1.0, ValueError, "`budget=1.0` is no fraction"),
         (3000.0, ValueError, "`budget=3000.0` is no fraction"),
         (float("nan"), ValueError, "`budget=nan` is no fraction"),
-        (True, TypeError, "`budget=True` must be a number of rows, or a fraction such as 0.1"),
+        (True, TypeError, "`budget=True` must be a number of rows, a fraction such as 0.1, or '200k tokens'"),
         ("10%", TypeError, "`budget='10%'` must be"),
         (None, TypeError, "`budget=None` must be"),
     ],
