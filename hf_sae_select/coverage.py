@@ -157,11 +157,8 @@ def _by_rounds(race: Race, one_round: Callable[[int], None], first: Int64s, begu
             break
         starts.append(began)
     n, goal = race.at[N], race.goal
-    gains = (
-        race.gains[:n].astype(np.int64)
-        if goal.fresh is not goal.worth and goal.unit == 1
-        else race.gains[:n] * goal.unit
-    )
+    counts = len(race.csr.amounts) == 0 and goal.unit == 1
+    gains = race.gains[:n].astype(np.int64) if counts else race.gains[:n] * goal.unit
     return race.indices[:n], gains, np.array(starts, np.int64)
 
 
@@ -426,11 +423,14 @@ def shares(offsets: Int64s, amounts: NDArray[np.float32]) -> NDArray[np.float32]
 
 @compiled
 def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, d_sae: int) -> Floats:
-    """Add up the amounts that `rows` have of each feature: [d_sae]."""
+    """Add up the shares that `rows` have of each feature: [d_sae], in all as many as rows with features."""
     found = np.zeros(d_sae)
     for i in rows:
+        total = 0.0
         for p in range(offsets[i], offsets[i + 1]):
-            found[ids[p]] += amounts[p]
+            total += amounts[p]
+        for p in range(offsets[i], offsets[i + 1]):
+            found[ids[p]] += amounts[p] / total
     return found
 
 

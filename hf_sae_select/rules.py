@@ -63,7 +63,7 @@ def weighted(
     """Pick rows by coverage, each feature worth the share of all activation that is on it.
 
     So common features come first and outliers last. A row's activations are divided by their sum beforehand, and a
-    long row weighs no more than a short one (Lin & Bilmes 2011 call such weights a modular prior on coverage).
+    long row weighs no more than a short one. Weighted coverage of concepts is Gillick & Favre's (2009).
 
     Args:
         mass: of the "max" of each feature over a row's tokens, or of their "mean", which `sae_encode(keep="means")`
@@ -74,9 +74,8 @@ def weighted(
     _check_flag("idf", idf)
     _one_of("exhausted", exhausted, "restart", "stop")
     task = Task(features, budget, rng, constraints)
-    amounts = coverage.shares(features.offsets, features.acts if mass == "max" else _means(features))
-    weight = task.mass(amounts)
-    weight = weight / max(weight.sum(), 1e-300) * (task.weights(True) if idf else 1)
+    shares = task.mass(features.acts if mass == "max" else _means(features))
+    weight = shares / max(shares.sum(), 1e-300) * (task.weights(True) if idf else 1)
     return task.greedy(lambda: coverage.counted(weight, [1, 0]), exhausted)
 
 
@@ -118,8 +117,7 @@ def match(features: Features, budget: int, rng: Rng, *, constraints: Constraints
     Length cancels, nothing saturates, and time is linear in the nonzeros. Needs `sae_encode(keep="means")`.
     """
     task = Task(features, budget, rng, constraints)
-    amounts = coverage.shares(features.offsets, _means(features))
-    weight = np.sqrt(task.mass(amounts))
+    amounts, weight = coverage.shares(features.offsets, _means(features)), np.sqrt(task.mass(_means(features)))
     return task.greedy(lambda: coverage.massed(weight, "sqrt"), "never", amounts)
 
 
@@ -181,7 +179,7 @@ def facility_location(
 ) -> Selection:
     """Pick the rows that all rows are near to: greedy on the sum of every row's similarity to its nearest pick.
 
-    Similarity is the cosine of the rows' vectors, if above zero (Mirchandani & Francis 1990; Lin & Bilmes 2011).
+    Similarity is the cosine of the rows' vectors, if above zero (Mirchandani & Francis 1990; Wei, Iyer & Bilmes 2015).
     Exact, without an n x n matrix, yet all pairs are looked at: the square of the rows.
 
     Args:
@@ -302,7 +300,7 @@ SELECTORS: dict[str, Selector] = {
     "weighted": Selector(
         weighted,
         "as `greedy`, each feature worth its share of all activation",
-        "Lin & Bilmes 2011",
+        "Gillick & Favre 2009",
         "as `greedy`",
         "what the pool is about first, outliers last",
     ),
@@ -332,7 +330,7 @@ SELECTORS: dict[str, Selector] = {
     "facility_location": Selector(
         facility_location,
         "the rows that all rows are near to, by cosine of vectors",
-        "Lin & Bilmes 2011",
+        "Wei et al. 2015",
         "all pairs of rows, twice",
         "representative rows of pools up to 100,000",
         keep="state",

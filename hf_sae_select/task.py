@@ -46,7 +46,7 @@ class Task:
         return np.log(max(1, len(self.constraints.pool)) / np.maximum(self.holders(), 1))
 
     def mass(self, amounts: NDArray[np.float32]) -> Floats:
-        """[d_sae]: the pool's sum of `amounts` of each feature."""
+        """[d_sae]: the sum over the pool of the share of a row's `amounts` that is on each feature."""
         features, pool = self.features, self.constraints.pool
         return coverage.mass(features.offsets, features.ids, amounts, pool, features.d_sae)
 

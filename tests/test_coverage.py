@@ -96,7 +96,7 @@ def test_shares_and_mass():
     shares = coverage.shares(features.offsets, amounts)
     assert shares.tolist() == [0.75, 0.25, 1]
     rows = np.array([0, 2])
-    assert coverage.mass(features.offsets, features.ids, shares, rows, 3).tolist() == [0.75, 1.25, 0]
+    assert coverage.mass(features.offsets, features.ids, amounts, rows, 3).tolist() == [0.75, 1.25, 0]
 
 
 @pytest.mark.parametrize("rows", [[], [set()]])

@@ -68,8 +68,8 @@ def gain_of(method, options, rows, pool):
     shares = [{j: float(np.float32(act / sum(row.values()))) for j, act in row.items()} for row in amounts]
     mass = np.zeros(D_SAE)
     for i in pool:
-        for j, share in sorted(shares[i].items()):
-            mass[j] += share
+        for j, act in sorted(amounts[i].items()):
+            mass[j] += act / sum(act for _, act in sorted(amounts[i].items()))
     if method == "greedy":
         return counted(rows, idf.tolist(), [1, 0])
     if method == "weighted":
