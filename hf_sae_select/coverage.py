@@ -104,17 +104,21 @@ def greedy_cover(race: Race, first: Int64s, begun: Int64s, restart: bool) -> Pic
     being {0, 1}, {1, 2, 3}, {3}, with restart: indices [1, 0, 2], gains [3, 1, 1], round_starts [0, 2].
     """
     blocks = _blocks(race.csr)
+    spare = Csr(*(np.empty_like(part) for part in race.csr[:3]), race.csr.amounts)  # untouched memory costs nothing
     _begin(race)
-    at_start = _ranked(race, race.csr, blocks)
+    at_start = _ranked(race, _all_gains(race, race.csr, blocks))
 
     def one_round(began: int) -> None:
         # `bounds` are scores that the rows of `rich` do not exceed, since gains only fall; exact after each pass.
-        kept, size, share = race.csr, len(race.csr.ids), 0.25  # a first copy is worth its memory once it is small
-        rich, bounds = at_start if race.at[N] == began else _ranked(race, kept, blocks)
+        kept, size, share = race.csr, len(race.csr.ids), 1 / 3  # a first copy is worth its memory once it is small
+        rich, bounds = at_start if race.at[N] == began else _ranked(race, _all_gains(race, kept, blocks))
         while not _lazy(race, kept, rich, bounds, int(PATIENCE * size) + len(kept.starts)):
             if len(race.csr.amounts) == 0 and race.at[LIVE] <= share * size:
-                kept, size, share = _shrunk(race, kept, blocks), int(race.at[LIVE]), 0.5
-            rich, bounds = _ranked(race, kept, blocks)
+                gains = _shrunk(race, kept, spare, blocks)
+                kept, size, share = spare, int(race.at[LIVE]), 0.5
+            else:
+                gains = _all_gains(race, kept, blocks)
+            rich, bounds = _ranked(race, gains)
 
     return _by_rounds(race, one_round, first, begun, restart)
 
@@ -329,23 +333,22 @@ def _fitting(limits: Limits) -> NDArray[np.bool_]:
     return limits.open & (limits.room > 0)[limits.group] & (limits.cost <= limits.purse)
 
 
-def _ranked(race: Race, kept: Csr, blocks: Sequence[tuple[int, int]]) -> tuple[Int64s, Floats]:
-    """Return the places in `order` of the rows that add something now, best first, and their scores."""
-    scores = (_all_gains(race, kept, blocks) * race.limits.scale)[race.limits.order]
+def _shrunk(race: Race, old: Csr, new: Csr, blocks: Sequence[tuple[int, int]]) -> Floats:
+    """Keep in `new`, or in `old` itself, what is worth something and may be picked; return each row's gain."""
+    gains = np.zeros(len(old.starts))
+    _in_threads(_shrink, blocks, old, race.goal.worth, _fitting(race.limits), new, gains)
+    return gains
+
+
+def _ranked(race: Race, gains: Floats) -> tuple[Int64s, Floats]:
+    """Return the places in `order` of the rows that add something, best first, and their scores."""
+    scores = (gains * race.limits.scale)[race.limits.order]
     best = scores.max(initial=0)
     # numpy sorts 16-bit keys in linear time, and the scores of plain coverage are such
     short = best < 2**16 and bool((scores == np.floor(scores)).all())
     rich = np.argsort((best - scores).astype(np.uint16) if short else -scores, kind="stable")
     rich = rich[: np.count_nonzero(scores)]
     return rich, scores[rich]
-
-
-def _shrunk(race: Race, kept: Csr, blocks: Sequence[tuple[int, int]]) -> Csr:
-    """Copy the features that are still worth something, of the rows that may still be picked."""
-    # `ids` is as large as before, but the system gives memory only to what is written
-    new = Csr(np.empty_like(kept.starts), np.empty_like(kept.ends), np.empty_like(kept.ids), kept.amounts)
-    _in_threads(_shrink, blocks, kept, race.goal.worth, _fitting(race.limits), new)
-    return new
 
 
 @compiled
@@ -361,16 +364,21 @@ def _gains(low: int, high: int, csr: Csr, goal: Goal, may: NDArray[np.bool_], ga
 
 
 @compiled
-def _shrink(low: int, high: int, old: Csr, worth: NDArray[Any], may: NDArray[np.bool_], new: Csr) -> None:
+def _shrink(
+    low: int, high: int, old: Csr, worth: NDArray[Any], may: NDArray[np.bool_], new: Csr, gains: Floats
+) -> None:
     starts, ends, ids, to = old.starts, old.ends, old.ids, new.ids
-    at = starts[low]
+    at = starts[low]  # never beyond what is being read: a block of `old` may become itself
     for i in range(low, high):
+        start, end, total = starts[i], ends[i], 0
         new.starts[i] = at
         if may[i]:
-            for p in range(starts[i], ends[i]):
-                to[at] = ids[p]  # written always, kept only if worth something: no branch to mispredict
-                at += worth[ids[p]] > 0
-        new.ends[i] = at
+            for p in range(start, end):
+                feature = ids[p]
+                to[at] = feature  # written always, kept only if worth something: no branch to mispredict
+                at += worth[feature] > 0
+                total += worth[feature]
+        new.ends[i], gains[i] = at, total
 
 
 def frequency(offsets: Int64s, ids: NDArray[Any], d_sae: int) -> Int64s:
@@ -439,7 +447,9 @@ def new_features(offsets: Int64s, ids: NDArray[Any], d_sae: int, indices: Int64s
     """Count the features that each row of `indices` adds to those of all rows before it."""
     new, covered = np.zeros(len(indices), np.int64), np.zeros(d_sae, np.bool_)
     for n, i in enumerate(indices):
+        count = 0
         for feature in ids[offsets[i] : offsets[i + 1]]:
-            new[n] += not covered[feature]
+            count += not covered[feature]
             covered[feature] = True
+        new[n] = count
     return new

@@ -178,9 +178,10 @@ def _lazy_greedy(
 
 
 def _top(scores: Floats, new: NDArray[np.bool_]) -> Int64s:
-    """Return the places of the largest scores that are old and above zero: of the BATCH largest."""
-    top = np.argpartition(scores, -BATCH)[-BATCH:] if len(scores) > BATCH else np.arange(len(scores))
-    return top[~new[top] & (scores[top] > 0)]
+    """Return the places of the BATCH largest scores of those that are old, as far as they are above zero."""
+    old = np.where(new, -np.inf, scores)
+    top = np.argpartition(old, -BATCH)[-BATCH:] if len(old) > BATCH else np.arange(len(old))
+    return top[old[top] > 0]
 
 
 def _similarities(vectors: Vectors, rows: Int64s) -> Iterator[Vectors]:

@@ -124,3 +124,11 @@ def test_a_pool_of_no_rows_or_one(engine):
 def test_equal_rows_add_nothing_to_one_another():
     unit = vectors.rounded(np.ones((5, 384), np.float32) * 0.3, False)
     assert run(vectors.facility_location, unit, 5)[0] == run(vectors.kcenter, unit, 5)[0] == [0]
+
+
+@pytest.mark.parametrize("engine", [vectors.facility_location, vectors.kcenter])
+def test_more_equal_scores_than_are_looked_at_together(engine):
+    unit = vectors.rounded(np.eye(100, dtype=np.float32), False)  # every row is as far from every other
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "PAIRS", 0)
+        assert run(engine, unit, 50)[0] == list(range(50))
