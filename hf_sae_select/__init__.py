@@ -1,7 +1,7 @@
 """Choose training data by what it means: the rows of a dataset that carry the most distinct SAE features.
 
-Importing this package sets `sae_select` and `sae_encode` on `datasets.Dataset`; the functions below do the same
-without the methods. Nothing heavy is imported until it is used.
+Importing this package sets `sae_select`, `sae_encode` and `sae_compare` on `datasets.Dataset`; the functions below do
+the same without the methods. Nothing heavy is imported until it is used.
 """
 
 from __future__ import annotations

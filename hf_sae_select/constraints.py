@@ -6,22 +6,25 @@ Columns are named, and looked up in whatever is subscripted by names: a Dataset,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .limits import Floats, Int64s, Limits
+from .counting import Floats, Int64s
+from .coverage import Limits
 
 if TYPE_CHECKING:  # annotations only
     from .selection import Selection
 
 Quota = str | Mapping[str, Mapping[Any, int]]
 
-AMOUNT = re.compile(r"\s*([0-9][0-9_,.]*)\s*([kKmMbB]?)\s+(\S.*?)\s*")
+AMOUNT = re.compile(r"\s*(\d{1,3}(?:,\d{3})+|\d[\d_]*)(\.\d+)?\s*([kKmMbB]?)\s+(\S.*?)\s*")
+TOLERANCE = 1 + 1e-9  # a budget buys what costs exactly as much, whatever a sum of fractions is in floating point
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -76,7 +79,7 @@ class Constraints:
         """Open the ledger: nothing picked; `order` decides among equal rows."""
         unpicked = np.ones(len(self.group), np.bool_)
         unpicked[self.excluded] = False
-        purse = np.array([self.purse], np.float64)
+        purse = np.array([self.purse * TOLERANCE])
         return Limits(order, unpicked, self.group, self.room.copy(), self.cost, purse, self.scale)
 
 
@@ -97,7 +100,7 @@ class Asked:
 
         `budget` is in rows or, with `cost`, in what that counts; `columns` holds the columns named.
         """
-        rows, excluded = _rows("must_include", self.must_include, n), _rows("exclude", self.exclude, n)
+        rows, excluded = _rows("must_include", self.must_include, n), self.excluded(n)
         first, first_rounds = _first(rows, self.extend, n)
         if len(both := np.intersect1d(first, excluded)):
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
@@ -111,16 +114,21 @@ class Asked:
             found = _with_quota(found, columns, self.quota, budget, in_rows=self.cost is None)
         if self.cost is not None:
             found = replace(found, cost=costs_of(columns, tokens, self.cost), purse=float(budget))
-            if (spent := found.cost[first].sum()) > budget:
+            if (spent := found.cost[first].sum()) > budget * TOLERANCE:
                 raise ValueError(
                     f"`must_include` and `extend` cost {spent:g} {self.cost}, but `budget={budget:g}`; raise it"
                 )
         return replace(found, scale=self._scale(columns, tokens))
 
+    def excluded(self, n: int) -> Int64s:
+        """Return the rows that are as good as not there."""
+        return _rows("exclude", self.exclude, n)
+
     def _scale(self, columns: Any, tokens: NDArray[Any]) -> Floats:
         if not (is_number(self.per_token) and 0 <= self.per_token < np.inf):
             raise ValueError(f"`per_token={self.per_token!r}` must be a number from 0 on: a power of a row's tokens")
-        scale = np.ones(len(tokens)) if self.quality is None else _numbers("quality", self.quality, columns)
+        n = len(tokens)
+        scale = np.ones(n) if self.quality is None else _numbers("quality", self.quality, columns, n)
         divided: Floats = scale / np.maximum(tokens, 1).astype(np.float64) ** self.per_token
         return divided
 
@@ -131,7 +139,7 @@ class Asked:
         found |= {"per_token": float(self.per_token), "extend": None if self.extend is None else len(self.extend)}
         found["quota"] = self.quota
         if isinstance(self.quota, Mapping):  # pairs, since the keys of a JSON object are strings
-            found["quota"] = {name: [list(pair) for pair in rooms.items()] for name, rooms in self.quota.items()}
+            found["quota"] = {name: [[plain(x) for x in pair] for pair in r.items()] for name, r in self.quota.items()}
         return {name: value for name, value in found.items() if value not in (None, [], 0)}
 
 
@@ -140,18 +148,22 @@ def parse_budget(budget: Any, cost: str | None) -> tuple[float, str | None]:
     if not isinstance(budget, str):
         return budget, cost
     found = AMOUNT.fullmatch(budget)
-    try:
-        number = float(found[1].replace("_", "").replace(",", "")) if found else 0.0
-    except ValueError:
-        number = 0.0
+    number = Decimal(re.sub("[_,]", "", found[1]) + (found[2] or "")) if found and len(budget) < 100 else Decimal(0)
     if not found or number <= 0:
         raise ValueError(f"`budget={budget!r}` is no amount; write it as '200k tokens', '1.5M tokens' or '3000 rows'")
-    amount, unit = number * SUFFIXES[found[2].lower()], found[3]
+    amount, unit = number * SUFFIXES[found[3].lower()], found[4]
     if cost not in (None, unit):
         raise ValueError(f"`budget={budget!r}` counts {unit}, but `cost={cost!r}`; leave `cost` out")
-    if unit == "rows":
-        return (int(amount) if amount == int(amount) else amount), None
-    return amount, unit
+    if unit != "rows":
+        return float(amount), unit
+    if amount != int(amount):
+        raise ValueError(f"`budget={budget!r}` is no whole number of rows")
+    return int(amount), None
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON knows for a scalar or an array of numpy's; anything else as it is."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def is_number(value: Any, kind: type = Real) -> bool:
@@ -161,7 +173,7 @@ def is_number(value: Any, kind: type = Real) -> bool:
 
 def _rows(name: str, rows: Any, n: int) -> Int64s:
     """Check row indices: whole numbers from 0 to n - 1, none twice."""
-    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Collection) or getattr(rows, "ndim", 1) != 1:
         raise TypeError(f"`{name}={rows!r}` must be a list of row indices")
     listed = list(rows)
     for row in listed:
@@ -186,13 +198,11 @@ def _first(rows: Int64s, extend: Selection | None, n: int) -> tuple[Int64s, Int6
 def _with_quota(pool: Constraints, columns: Any, quota: Quota, budget: float, in_rows: bool) -> Constraints:
     """Group the rows by the quota's column; a value without a quota has room for all of its rows."""
     name, asked = (quota, None) if isinstance(quota, str) else _one_column(quota)
-    values = _column("quota", name, columns)
+    values = [None if value != value else value for value in _column("quota", name, columns, len(pool.group))]  # NaN
     try:
         names = list(dict.fromkeys(values))  # in order of appearance
     except TypeError as error:
-        raise TypeError(
-            f"column `{name}` (from `quota`) holds {type(values[0]).__name__}s; it needs plain values"
-        ) from error
+        raise TypeError(f"column `{name}` (from `quota`) holds lists; it needs plain values") from error
     places = {value: g for g, value in enumerate(names)}
     group = np.array([places[value] for value in values], np.int64)
     sizes = np.bincount(group[pool.pool], minlength=len(names))
@@ -236,23 +246,24 @@ def balanced(sizes: Int64s, budget: int) -> Int64s:
 
 def _one_column(quota: Any) -> tuple[str, Mapping[Any, int]]:
     if not isinstance(quota, Mapping) or len(quota) != 1 or not isinstance(next(iter(quota.values())), Mapping):
-        raise TypeError(f"`quota={quota!r}` must be {{'column': {{value: rows}}}}, or 'column' for equal shares")
+        raise TypeError(f"`quota={quota!r}` must be {{'column': {{value: rows}}}}, of one column, or 'column'")
     return next(iter(quota.items()))
 
 
 def costs_of(columns: Any, tokens: NDArray[Any], cost: str) -> Floats:
     """Return what each row costs: its tokens, or a column of positive numbers."""
-    if cost == "tokens":
-        return tokens.astype(np.float64)
-    costs = _numbers("cost", cost, columns)
+    if cost == "tokens":  # a blank row is not for nothing
+        charged: Floats = np.maximum(tokens, 1).astype(np.float64)
+        return charged
+    costs = _numbers("cost", cost, columns, len(tokens))
     if len(zero := np.flatnonzero(costs == 0)):
         raise ValueError(f"column `{cost}` (from `cost`) is 0 in row {zero[0]}; a cost must be above 0")
     return costs
 
 
-def _numbers(argument: str, name: str, columns: Any) -> Floats:
+def _numbers(argument: str, name: str, columns: Any, n: int) -> Floats:
     """Return a column of finite numbers from 0 on."""
-    values = _column(argument, name, columns)
+    values = _column(argument, name, columns, n)
     for i, value in enumerate(values):
         if not (is_number(value) and 0 <= value < np.inf):
             raise ValueError(
@@ -261,13 +272,16 @@ def _numbers(argument: str, name: str, columns: Any) -> Floats:
     return np.array(values, np.float64)
 
 
-def _column(argument: str, name: Any, columns: Any) -> list[Any]:
+def _column(argument: str, name: Any, columns: Any, n: int) -> list[Any]:
     names = getattr(columns, "column_names", None) or list(columns)
     if name not in names:
-        there = ", ".join(names) or "no columns: pass `columns={'name': values}`"
+        there = ", ".join(map(str, names)) or "no columns: pass `columns={'name': values}`"
         raise ValueError(f"no column {name!r} (from `{argument}`); there is: {there}")
     plain = columns.with_format(None) if hasattr(columns, "with_format") else columns
-    return list(plain[name])
+    values = list(plain[name][:])  # the slice: a Column of datasets reads row by row otherwise
+    if len(values) != n:
+        raise ValueError(f"column `{name}` (from `{argument}`) has {len(values)} values, but there are {n} rows")
+    return values
 
 
 def _some(values: Sequence[Any]) -> str:

@@ -15,27 +15,64 @@ or massed:
 
 Rows are picked by score, gain times `scale`; of equal scores the first in `order`. `Limits` says which rows fit.
 A round begins with nothing had. With `restart`, a round in which no row adds anything more is followed by another over
-the rows left; without it the first round is all. A row that adds nothing is never picked.
+the rows left; without it the first round is all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from heapq import heappop, heappush
-from itertools import pairwise
 from math import log1p, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .limits import Floats, Int64s, Limits, compiled, cores, fits, pay
+from .counting import Floats, Int64s, blocks, compiled, in_threads
 
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the pick positions at which the rounds began
 
-SMALL = 2**20  # ids that one thread reads in less time than others take to start
 PATIENCE = 0.5  # after reading this share of all ids row by row, reading them all at once, in threads, pays
+
+
+class Limits(NamedTuple):
+    """Keep the books of one selection; arrays over n rows, changed as rows are picked."""
+
+    order: Int64s  # the rows, of equal ones the first first
+    open: NDArray[np.bool_]  # not picked and not excluded
+    group: Int64s
+    room: Int64s  # [groups]: how many more rows of each group may be picked
+    cost: Floats
+    purse: Floats  # [1]: what may still be spent
+    scale: Floats  # a row's gain times this is its score
+
+
+@compiled
+def fits(limits: Limits, i: int) -> bool:
+    """Tell whether row i may be picked now. What does not fit never fits again: room and purse only shrink."""
+    return bool(limits.open[i] and limits.room[limits.group[i]] > 0 and limits.cost[i] <= limits.purse[0])
+
+
+@compiled
+def pay(limits: Limits, i: int) -> None:
+    """Note that row i is picked."""
+    limits.open[i] = False
+    limits.room[limits.group[i]] -= 1
+    limits.purse[0] -= limits.cost[i]
+
+
+@compiled
+def take_in_order(limits: Limits, order: Int64s, budget: int) -> Int64s:
+    """Pick the rows of `order` that fit, one after another, at most `budget`."""
+    picks, n = np.empty(budget, np.int64), 0
+    for i in order:
+        if n == budget:
+            break
+        if fits(limits, i):
+            picks[n] = i
+            n += 1
+            pay(limits, i)
+    return picks[:n]
 
 
 class Csr(NamedTuple):
@@ -97,34 +134,43 @@ def race(csr: Csr, goal: Goal, holders: Int64s, limits: Limits, budget: int) -> 
     return Race(csr, goal, holders, limits, np.empty(budget, np.int64), np.empty(budget), np.zeros(3, np.int64))
 
 
-def greedy_cover(race: Race, first: Int64s, begun: Int64s, restart: bool) -> Picks:
+def greedy_cover(race: Race, first: Int64s, begun: Int64s, restart: bool, last: Int64s) -> Picks:
     """Pick again and again the row of the largest score: exact greedy, by lazy evaluation (CELF, Leskovec 2007).
 
-    `first` are rows picked already, and at the positions `begun` in it rounds began. Example, features of rows 0, 1, 2
-    being {0, 1}, {1, 2, 3}, {3}, with restart: indices [1, 0, 2], gains [3, 1, 1], round_starts [0, 2].
+    `first` are rows picked already, and at the positions `begun` in it rounds began; `last` are rows that fill the
+    budget when no row adds anything. Example, features of rows 0, 1, 2 being {0, 1}, {1, 2, 3}, {3}, with restart:
+    indices [1, 0, 2], gains [3, 1, 1], round_starts [0, 2].
     """
-    blocks = _blocks(race.csr)
-    spare = Csr(*(np.empty_like(part) for part in race.csr[:3]), race.csr.amounts)  # untouched memory costs nothing
+    parts = _parts(race.csr)
+    starts, ends, ids, amounts = race.csr
+    spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)  # no memory until written
     _begin(race)
-    at_start = _ranked(race, _all_gains(race, race.csr, blocks))
+    at_start = _ranked(race, _all_gains(race, race.csr, parts))
 
     def one_round(began: int) -> None:
         # `bounds` are scores that the rows of `rich` do not exceed, since gains only fall; exact after each pass.
         kept, size, share = race.csr, len(race.csr.ids), 1 / 3  # a first copy is worth its memory once it is small
-        rich, bounds = at_start if race.at[N] == began else _ranked(race, _all_gains(race, kept, blocks))
+        rich, bounds = at_start if race.at[N] == began else _ranked(race, _all_gains(race, kept, parts))
         while not _lazy(race, kept, rich, bounds, int(PATIENCE * size) + len(kept.starts)):
             if len(race.csr.amounts) == 0 and race.at[LIVE] <= share * size:
-                gains = _shrunk(race, kept, spare, blocks)
+                gains = _shrunk(race, kept, spare, parts)
                 kept, size, share = spare, int(race.at[LIVE]), 0.5
             else:
-                gains = _all_gains(race, kept, blocks)
+                gains = _all_gains(race, kept, parts)
             rich, bounds = _ranked(race, gains)
 
-    return _by_rounds(race, one_round, first, begun, restart)
+    return _by_rounds(race, one_round, first, begun, restart, last)
 
 
 def scan(
-    race: Race, first: Int64s, begun: Int64s, restart: bool, order: Int64s, max_overlap: float, nearest: bool
+    race: Race,
+    first: Int64s,
+    begun: Int64s,
+    restart: bool,
+    last: Int64s,
+    order: Int64s,
+    max_overlap: float,
+    nearest: bool,
 ) -> Picks:
     """Go through the rows in `order` and pick each that has at most a share `max_overlap` of its worth covered.
 
@@ -133,7 +179,7 @@ def scan(
     restart: row 1 has 1/3 covered, row 2 all: indices [0, 1, 2], gains [2, 2, 1], round_starts [0, 2].
     """
     _begin(race)
-    totals = _all_gains(race, race.csr, _blocks(race.csr))
+    totals = _all_gains(race, race.csr, _parts(race.csr))
 
     def one_round(began: int) -> None:
         if nearest:
@@ -141,11 +187,13 @@ def scan(
         else:
             _scan_union(race, order, totals, max_overlap)
 
-    return _by_rounds(race, one_round, first, begun, restart)
+    return _by_rounds(race, one_round, first, begun, restart, last)
 
 
-def _by_rounds(race: Race, one_round: Callable[[int], None], first: Int64s, begun: Int64s, restart: bool) -> Picks:
-    """Take the rows `first`, go on with the round they are in, and begin others until one adds nothing.
+def _by_rounds(
+    race: Race, one_round: Callable[[int], None], first: Int64s, begun: Int64s, restart: bool, last: Int64s
+) -> Picks:
+    """Take the rows `first`, go on with the round they are in, begin others until one adds nothing, and take `last`.
 
     `one_round` is told the pick position at which the round in hand began.
     """
@@ -158,8 +206,11 @@ def _by_rounds(race: Race, one_round: Callable[[int], None], first: Int64s, begu
         _begin(race)
         one_round(began)
         if race.at[N] == began:
+            _remember(race, race.indices[starts[-1] if starts else 0 : began])
             break
         starts.append(began)
+    _take_what_fits(race, last)
+    starts = starts or [0][: race.at[N]]
     n, goal = race.at[N], race.goal
     counts = len(race.csr.amounts) == 0 and goal.unit == 1
     gains = race.gains[:n].astype(np.int64) if counts else race.gains[:n] * goal.unit
@@ -261,6 +312,15 @@ def _take_first(race: Race, rows: Int64s, begun: Int64s) -> None:
 
 
 @compiled
+def _take_what_fits(race: Race, order: Int64s) -> None:
+    for i in order:
+        if race.at[N] == len(race.indices):
+            break
+        if fits(race.limits, i):
+            _take_first(race, np.array([i]), np.array([-1]))
+
+
+@compiled
 def _begin(race: Race) -> None:
     """Begin a round: nothing is had."""
     goal, at = race.goal, race.at
@@ -305,27 +365,47 @@ def _pick(race: Race, i: int, gain: float) -> None:
     for p in range(csr.starts[i], csr.ends[i]):
         feature = csr.ids[p]
         holders[feature] -= 1
-        if len(csr.amounts) > 0:
-            had, amount = goal.had[feature], float(csr.amounts[p])
-            goal.had[feature] = max(had, amount) if goal.curve == MAX else had + amount
-            continue
-        goal.had[feature] += 1
-        step = goal.steps[min(int(goal.had[feature]), len(goal.steps) - 1)]
-        before, after = goal.worth[feature], round(goal.weight[feature] * step)
-        goal.worth[feature] = after
-        if before > 0:
+        before = goal.worth[feature]
+        _count_in(csr, goal, p)
+        after = goal.worth[feature]
+        if before > 0 and len(csr.amounts) == 0:
             at[LIVE] -= 1
             at[LEFT] -= after == 0 or holders[feature] == 0
             at[LIVE] -= holders[feature] if after == 0 else 0
 
 
+@compiled
+def _count_in(csr: Csr, goal: Goal, p: int) -> None:
+    """Add the p-th nonzero of the pool to what is had."""
+    feature = csr.ids[p]
+    if len(csr.amounts) > 0:
+        had, amount = goal.had[feature], float(csr.amounts[p])
+        goal.had[feature] = max(had, amount) if goal.curve == MAX else had + amount
+    else:
+        goal.had[feature] += 1
+        step = goal.steps[min(int(goal.had[feature]), len(goal.steps) - 1)]
+        goal.worth[feature] = round(goal.weight[feature] * step)
+
+
+@compiled
+def _remember(race: Race, rows: Int64s) -> None:
+    """Go back to the round of `rows`, which are picked, after another that came to nothing."""
+    for i in rows:
+        for p in range(race.csr.starts[i], race.csr.ends[i]):
+            _count_in(race.csr, race.goal, p)
+
+
 # Passes over all rows, in threads
 
 
-def _all_gains(race: Race, kept: Csr, blocks: Sequence[tuple[int, int]]) -> Floats:
+def _parts(csr: Csr) -> list[tuple[int, int]]:
+    return blocks(np.append(csr.starts, len(csr.ids)))
+
+
+def _all_gains(race: Race, kept: Csr, parts: Sequence[tuple[int, int]]) -> Floats:
     """[n]: what each row that may be picked adds now, in units."""
     gains = np.zeros(len(kept.starts))
-    _in_threads(_gains, blocks, kept, race.goal, _fitting(race.limits), gains)
+    in_threads(_gains, parts, kept, race.goal, _fitting(race.limits), gains)
     return gains
 
 
@@ -333,10 +413,10 @@ def _fitting(limits: Limits) -> NDArray[np.bool_]:
     return limits.open & (limits.room > 0)[limits.group] & (limits.cost <= limits.purse)
 
 
-def _shrunk(race: Race, old: Csr, new: Csr, blocks: Sequence[tuple[int, int]]) -> Floats:
+def _shrunk(race: Race, old: Csr, new: Csr, parts: Sequence[tuple[int, int]]) -> Floats:
     """Keep in `new`, or in `old` itself, what is worth something and may be picked; return each row's gain."""
     gains = np.zeros(len(old.starts))
-    _in_threads(_shrink, blocks, old, race.goal.worth, _fitting(race.limits), new, gains)
+    in_threads(_shrink, parts, old, race.goal.worth, _fitting(race.limits), new, gains)
     return gains
 
 
@@ -379,77 +459,3 @@ def _shrink(
                 at += worth[feature] > 0
                 total += worth[feature]
         new.ends[i], gains[i] = at, total
-
-
-def frequency(offsets: Int64s, ids: NDArray[Any], d_sae: int) -> Int64s:
-    """Count the rows that have each feature: [d_sae]."""
-    csr = Csr(offsets[:-1], offsets[1:], ids, np.empty(0, np.float32))
-    blocks = _blocks(csr)
-    counts = np.zeros((len(blocks), d_sae), np.int64)
-    _in_threads(_count, [(offsets[low], offsets[high], n) for (low, high), n in zip(blocks, counts, strict=True)], ids)
-    return np.asarray(counts.sum(axis=0))
-
-
-@compiled
-def _count(low: int, high: int, counts: Int64s, ids: NDArray[Any]) -> None:
-    for feature in ids[low:high]:
-        counts[feature] += 1
-
-
-def _blocks(csr: Csr) -> list[tuple[int, int]]:
-    """Cut the rows into stretches of about equally many ids, one for each core."""
-    parts = cores() if len(csr.ids) > SMALL else 1
-    cuts = np.searchsorted(csr.starts, np.arange(1, parts) * (len(csr.ids) // parts))
-    edges = [0, *cuts.tolist(), len(csr.starts)]
-    return list(pairwise(edges))
-
-
-def _in_threads(kernel: Callable[..., None], blocks: Sequence[tuple[Any, ...]], *arguments: Any) -> None:
-    """Run a kernel on every block of rows; kernels let go of the interpreter lock."""
-    if len(blocks) == 1:
-        kernel(*blocks[0], *arguments)
-        return
-    with ThreadPoolExecutor(len(blocks)) as threads:  # for this call only: threads of a pool do not survive a fork
-        list(threads.map(lambda block: kernel(*block, *arguments), blocks))
-
-
-# Single passes
-
-
-@compiled
-def shares(offsets: Int64s, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide each row's amounts by their sum: every row then weighs 1, however long it is."""
-    found = np.empty_like(amounts)
-    for i in range(len(offsets) - 1):
-        total = 0.0
-        for p in range(offsets[i], offsets[i + 1]):
-            total += amounts[p]
-        for p in range(offsets[i], offsets[i + 1]):
-            found[p] = amounts[p] / total
-    return found
-
-
-@compiled
-def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, d_sae: int) -> Floats:
-    """Add up the shares that `rows` have of each feature: [d_sae], in all as many as rows with features."""
-    found = np.zeros(d_sae)
-    for i in rows:
-        total = 0.0
-        for p in range(offsets[i], offsets[i + 1]):
-            total += amounts[p]
-        for p in range(offsets[i], offsets[i + 1]):
-            found[ids[p]] += amounts[p] / total
-    return found
-
-
-@compiled
-def new_features(offsets: Int64s, ids: NDArray[Any], d_sae: int, indices: Int64s) -> Int64s:
-    """Count the features that each row of `indices` adds to those of all rows before it."""
-    new, covered = np.zeros(len(indices), np.int64), np.zeros(d_sae, np.bool_)
-    for n, i in enumerate(indices):
-        count = 0
-        for feature in ids[offsets[i] : offsets[i + 1]]:
-            count += not covered[feature]
-            covered[feature] = True
-        new[n] = count
-    return new

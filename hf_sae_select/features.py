@@ -74,7 +74,7 @@ class Features:
     @cached_property
     def frequency(self) -> NDArray[np.int64]:
         """[d_sae]: number of rows that have each feature; counted when first asked for."""
-        from .coverage import frequency  # needs numba
+        from .counting import frequency  # needs numba
 
         return frequency(self.offsets, self.ids, self.d_sae)
 
@@ -92,13 +92,16 @@ class Features:
             return self
         return self._keep(_compiled_strongest()(self.offsets, self.acts, m))
 
-    def rare(self, max_share: float) -> Features:
-        """Drop every feature that more than a share `max_share` of the rows have.
+    def rare(self, max_share: float, excluded: Collection[int] = ()) -> Features:
+        """Drop every feature that more than a share `max_share` of the rows have, those `excluded` not counted.
 
         Example, features of four rows being {0, 1}, {0, 2}, {0}, {1}: at most half of the rows leaves {1}, {2}, {},
         {1}, since three of four have feature 0.
         """
-        common = self.frequency / max(len(self), 1) > max_share
+        holders = self.frequency.copy()
+        for i in excluded:
+            holders[self.row(i)] -= 1
+        common = holders / max(len(self) - len(excluded), 1) > max_share
         return self._keep(np.flatnonzero(~common[self.ids]))
 
     def _keep(self, positions: NDArray[np.intp]) -> Features:

@@ -5,9 +5,10 @@ No model here, unless `select` has to encode the dataset first.
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .constraints import Asked, Constraints, Quota, costs_of, is_number, parse_budget
-from .coverage import new_features
+from .constraints import TOLERANCE, Asked, Constraints, Quota, costs_of, is_number, parse_budget, plain
+from .counting import new_features
 from .features import KEPT, STATE, Features, code_columns, encoding_record, is_encoded
 from .metrics import coverage
 from .rules import SELECTORS, Rng, Rule, Selector
@@ -51,8 +52,9 @@ def choose(
         columns: what `quota`, `quality` and `cost` name: a dict of lists of n values, or a Dataset.
         budget, method, seed, **options and the constraints: as in `select`.
     """
-    asked = Asked(must_include, exclude, quota, quality, cost, per_token, extend)
-    return _choose(features, budget, method, seed, {} if columns is None else columns, asked, options)
+    _check_features(features)
+    asked = Asked(must_include, exclude, quota, quality, cost, per_token, _receipt(extend))
+    return _choose(features, budget, method, seed, {} if columns is None else columns, asked, options, {})
 
 
 def select(
@@ -99,12 +101,13 @@ def select(
         exclude: row indices that are as good as not in the dataset.
         quota: `{"column": {value: rows}}`, the most rows of each value, others without limit; or "column": the budget
             shared out over its values as evenly as they allow.
-        quality: a column of numbers from 0 on; a row's gain is multiplied by its quality, and scans begin with the
-            best. A quality of 0 comes last.
-        cost: "tokens" or a column: what `budget` is an amount of, and what rows cost of it.
+        quality: a column of numbers from 0 on; a row's gain is multiplied by its quality, scans begin with the best,
+            and `random` draws in proportion to it. A quality of 0 comes last.
+        cost: "tokens" (those of the model, a blank row's being 1) or a column: what `budget` is an amount of, or a
+            fraction of the sum of, and what rows cost of it.
         per_token: a row's gain is divided by its tokens to this power: 0.5 or 1 let long rows win less.
-        extend: an earlier selection, or a subset with one, to grow: its rows come first, and of them the budget is
-            part. The methods that go by rows give what a larger budget would have given at once.
+        extend: an earlier selection, or a subset with one, to grow: its rows come first and are part of the budget.
+            The same method gives what the larger budget would have given at once, unless that is in costs.
         **options: the method's; see the rules in `rules.py`.
 
     Raises:
@@ -120,22 +123,20 @@ def select(
     asked = Asked(must_include, exclude, quota, quality, cost, per_token, _receipt(extend))
     selector, needs = _checked(ds, budget, method, asked, seed, embedding, options)
 
-    coded, source = _coded(ds, sae, embedding, needs, text=text, max_length=max_length, batch_size=batch_size)
+    coded, source = _coded(
+        ds, budget, asked, sae, embedding, needs, text=text, max_length=max_length, batch_size=batch_size
+    )
     record = {} if coded is None else encoding_record(coded)
     if threshold is None:
         threshold = record.get("threshold", 0.0) if selector.threshold is None else selector.threshold
-    features = _features(ds, coded, embedding, needs)
-    features = cut(features, threshold, top, max_share)
-    selection = _choose(features, budget, method, seed, ds, asked, options)
-    subset = source.select(selection.indices)
-    cuts: dict[str, Any] = {
-        "threshold": float(threshold),
-        "top": None if top is None else int(top),
-        "encoding": record,
-    }
+    cuts: dict[str, Any] = {"threshold": float(threshold), "encoding": record}
+    cuts["top"] = None if top is None else int(top)
     cuts |= {} if max_share is None else {"max_share": float(max_share)}
     cuts |= {} if embedding is None else {"embedding": embedding}
-    subset.sae_selection = replace(selection, parameters=selection.parameters | cuts, fingerprint=ds._fingerprint)
+    features = cut(_features(ds, coded, embedding, needs), threshold, top, max_share, asked.excluded(len(ds)))
+    selection = _choose(features, budget, method, seed, ds, asked, options, cuts)
+    subset = source.select(selection.indices)
+    subset.sae_selection = replace(selection, fingerprint=ds._fingerprint)
     return subset
 
 
@@ -161,35 +162,48 @@ def _choose(
     columns: Any,
     asked: Asked,
     options: dict[str, Any],
+    cuts: dict[str, Any],
 ) -> Selection:
     name, selector, options = _method(method, options)
     amount, rows, asked = _budget(budget, asked, columns, features.tokens)
     constraints = asked.resolve(len(features), columns, features.tokens, amount)
     obeyed = _obeyed(name, selector, asked, constraints)
     selection = selector.rule(features, rows, _generator(seed), **obeyed, **options)
-    _check_picks(name, selection, rows, len(features))
-    parameters = {"budget": amount, "seed": None if seed is None else int(seed), **options, **asked.recorded()}
+    selection = _check_picks(name, selection, rows, len(features), constraints)
+    parameters = {"budget": amount, "seed": None if seed is None else int(seed), **options, **asked.recorded(), **cuts}
     selection = replace(_counted(selection, features, constraints), method=name, parameters=parameters)
     _check_extended(asked.extend, selection)
-    if len(selection) < rows and not constraints.costly:
+    if short := _ran_dry(selection, rows, constraints, features):
         settings = ", ".join(f"`{key}={value!r}`" for key, value in {"method": name, **options}.items())
-        found = f"no row left to pick after {len(selection)} of {rows}; returning {len(selection)} rows"
-        warnings.warn(f"{settings}: {found}", stacklevel=3)
+        warnings.warn(f"{settings}: {short}; returning {len(selection)} rows", stacklevel=3)
     return selection
+
+
+def _ran_dry(selection: Selection, rows: int, constraints: Constraints, features: Features) -> str:
+    """Say so where rows were left that the budget had room for."""
+    if not constraints.costly:
+        return f"no row left to pick after {len(selection)} of {rows}" if len(selection) < rows else ""
+    left = np.setdiff1d(constraints.pool[features.counts[constraints.pool] > 0], selection.indices)
+    spare = constraints.purse - constraints.cost[selection.indices].sum()
+    if not len(left) or constraints.cost[left].min() > spare:
+        return ""
+    return f"no row left to pick after {len(selection)}, with {spare:g} of {constraints.purse:g} unspent"
 
 
 def _budget(budget: Any, asked: Asked, columns: Any, tokens: NDArray[Any]) -> tuple[float, int, Asked]:
     """Return the budget as an amount, the most rows that it can be, and the constraints with the cost filled in."""
     amount, unit = parse_budget(budget, asked.cost)
-    if unit is None or not len(tokens):
-        rows = rows_of(amount, len(tokens))
+    there = np.ones(len(tokens), np.bool_)
+    there[asked.excluded(len(tokens))] = False
+    if unit is None or not there.any():
+        rows = rows_of(amount, int(there.sum()))
         return rows, rows, asked
-    total = float(costs_of(columns, tokens, unit).sum())
+    total = float(costs_of(columns, tokens, unit)[there].sum())
     if not (is_number(amount) and 0 < amount < math.inf):
         raise ValueError(f"`budget={budget!r}` must be an amount of {unit} above 0, or a fraction of all there is")
     amount = amount * total if amount < 1 and not isinstance(budget, str) else amount
-    if amount > total:
-        raise ValueError(f"`budget={budget!r}` but the dataset has {total:,.0f} {unit}; pass at most that")
+    if amount > total * TOLERANCE:
+        raise ValueError(f"`budget={budget!r}` but all rows together have {total:.12g} {unit}; pass at most that")
     return float(amount), len(tokens), replace(asked, cost=unit)
 
 
@@ -216,6 +230,8 @@ def _checked(
     if embedding is not None and needs != "state":
         compare = ", ".join(name for name, each in SELECTORS.items() if each.keep == "state")
         raise ValueError(f"`embedding` is for the methods that compare vectors: {compare}; leave it out")
+    if embedding is not None:
+        Features.of_vectors(ds, embedding)
     return selector, needs
 
 
@@ -228,7 +244,7 @@ def _no_rows() -> Features:
 
 
 def _coded(
-    ds: Dataset, sae: SaeSource | None, embedding: str | None, needs: str | None, **how: Any
+    ds: Dataset, budget: Any, asked: Asked, sae: SaeSource | None, embedding: str | None, needs: str | None, **how: Any
 ) -> tuple[Dataset | None, Dataset]:
     """Return `ds` encoded (None where its vectors are enough), and the dataset whose rows are to be returned."""
     if is_encoded(ds) and sae is None:
@@ -238,6 +254,8 @@ def _coded(
             )
         return ds, ds
     if embedding is not None and sae is None:
+        if parse_budget(budget, asked.cost)[1] == "tokens" or asked.per_token:
+            raise ValueError("without SAE codes nobody knows the rows' tokens: encode first, or use a `cost` column")
         return None, ds
     from .encoding import codes  # needs torch, which choosing among encoded rows does not
 
@@ -259,17 +277,25 @@ def _features(ds: Dataset, coded: Dataset | None, embedding: str | None, needs: 
     return replace(Features.from_dataset(coded), vectors=Features.of_vectors(ds, embedding).vectors)
 
 
-def cut(features: Features, threshold: float, top: int | None, max_share: float | None) -> Features:
+def cut(
+    features: Features,
+    threshold: float,
+    top: int | None,
+    max_share: float | None,
+    excluded: Collection[int] = (),
+) -> Features:
     """Keep the activations above `threshold`, of features that few enough rows have, and of each row the strongest."""
     features = features.above(threshold)
-    features = features if max_share is None else features.rare(max_share)
+    features = features if max_share is None else features.rare(max_share, excluded)
     return features if top is None else features.top(top)
 
 
 def _method(method: str | Rule, options: dict[str, Any]) -> tuple[str, Selector, dict[str, Any]]:
     """Look the method up and return its name, itself, and its options, those not given at their defaults."""
     if callable(method):
-        name, selector = getattr(method, "__name__", type(method).__name__), Selector(method)
+        name = getattr(method, "__name__", type(method).__name__)
+        ours = (each for each in SELECTORS.values() if each.rule is method)
+        selector = next(ours, Selector(method))
     elif isinstance(method, str) and method in SELECTORS:
         name, selector = method, SELECTORS[method]
     else:
@@ -278,8 +304,10 @@ def _method(method: str | Rule, options: dict[str, Any]) -> tuple[str, Selector,
     for option in options.keys() - known.keys():
         takes = ", ".join(sorted(known)) or "none"
         raise TypeError(f"unknown option `{option}` for `method={name!r}`; it takes: {takes}")
-    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
-    return name, selector, known | plain
+    options = known | {key: plain(value) for key, value in options.items()}
+    if missing := [option for option, value in options.items() if value is inspect.Parameter.empty]:
+        raise TypeError(f"`method={name!r}` needs its option `{missing[0]}`; pass it by name")
+    return name, selector, options
 
 
 def _obeyed(name: str, selector: Selector, asked: Asked, constraints: Constraints) -> dict[str, Constraints]:
@@ -298,28 +326,56 @@ def _obeyed(name: str, selector: Selector, asked: Asked, constraints: Constraint
 
 def _counted(selection: Selection, features: Features, constraints: Constraints) -> Selection:
     """Add to the receipt what the picks cover, whatever the method went by."""
-    new = new_features(features.offsets, features.ids, features.d_sae, selection.indices.astype(np.int64))
+    new = new_features(features.offsets, features.ids, features.d_sae, selection.indices)
     pool = None if not len(constraints.excluded) else constraints.pool
     return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
 
 
-def _check_picks(name: str, selection: Any, budget: int, n: int) -> None:
-    """Refuse what is no selection of rows: a rule may be anybody's."""
+def _check_features(features: Features) -> None:
+    """Refuse arrays that do not go together: the kernels read them unchecked."""
+    n, sizes = len(features), np.diff(features.offsets)
+    whole = features.offsets[0] == 0 and features.offsets[-1] == len(features.ids) and (sizes >= 0).all()
+    if not (whole and features.offsets.dtype == np.int64):
+        raise ValueError("`features.offsets` must be int64, begin with 0, never fall and end with the number of ids")
+    if len(features.ids) and not (features.ids.dtype.kind == "u" and features.ids.max() < features.d_sae):
+        raise ValueError(f"`features.ids` must be unsigned integers below `d_sae`, which is {features.d_sae}")
+    for name, length in (("acts", len(features.ids)), ("means", len(features.ids)), ("tokens", n), ("vectors", n)):
+        values = getattr(features, name)
+        if values is not None and len(values) != length:
+            raise ValueError(f"`features.{name}` has {len(values)} values; {length} go with the offsets")
+    if features.vectors is not None and not np.isfinite(features.vectors).all():
+        raise ValueError("`features.vectors` holds NaN or infinity; mend those rows or leave them out")
+
+
+def _check_picks(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
+    """Refuse what is no selection of rows, or breaks a constraint: a rule may be anybody's."""
     if not isinstance(selection, Selection):
         raise TypeError(f"`method={name!r}` returned a {type(selection).__name__}; it must return a Selection")
-    rows = np.unique(selection.indices)
-    if len(rows) < len(selection) or len(rows) > budget or (len(rows) and (rows[0] < 0 or rows[-1] >= n)):
-        raise ValueError(f"`method={name!r}` must return at most {budget} different rows from 0 to {n - 1}")
+    picks, gains = np.asarray(selection.indices), np.asarray(selection.gains)
+    rows = np.unique(picks)
+    inside = len(rows) == 0 or (rows.dtype.kind in "iu" and rows[0] >= 0 and rows[-1] < n)
+    if not inside or len(rows) < len(picks) or len(rows) > budget or len(gains) != len(picks):
+        raise ValueError(f"`method={name!r}` must return at most {budget} different rows from 0 to {n - 1}, and gains")
+    picks = picks.astype(np.int64)
+    used = np.bincount(constraints.group[picks], minlength=len(constraints.room))
+    wrong = np.isin(picks, constraints.excluded).any() or (used > constraints.room).any()
+    wrong |= bool(constraints.cost[picks].sum() > constraints.purse * TOLERANCE)
+    if wrong or not np.array_equal(picks[: len(constraints.first)], constraints.first):
+        raise ValueError(f"`method={name!r}` returned rows that its `constraints` do not allow")
+    starts = np.asarray(selection.round_starts, np.int64) if len(selection.round_starts) else np.arange(len(picks))[:1]
+    return replace(selection, indices=picks, gains=gains, round_starts=starts)
 
 
 def _check_extended(earlier: Selection | None, selection: Selection) -> None:
     """Refuse an earlier selection of other rows: the same method would have found its gains here again."""
     if earlier is None or earlier.method != selection.method:
         return
-    both = earlier.parameters.keys() & selection.parameters.keys() - {"budget", "extend", "must_include"}
-    if any(earlier.parameters[key] != selection.parameters[key] for key in both):
-        return
-    differ = np.flatnonzero(~np.isclose(selection.gains[: len(earlier)], earlier.gains, rtol=1e-6))
+    free = ("budget", "extend", "must_include")
+    ours, theirs = ({k: v for k, v in each.parameters.items() if k not in free} for each in (selection, earlier))
+    if ours != theirs:
+        return  # another measure, in which it may well have other gains
+    gains = selection.gains[: len(earlier)]
+    differ = np.flatnonzero(~np.isclose(gains, earlier.gains, rtol=1e-6) & (earlier.gains > 0))
     if len(differ):
         pick = differ[0]
         raise ValueError(
@@ -331,6 +387,10 @@ def _check_extended(earlier: Selection | None, selection: Selection) -> None:
 def _receipt(extend: Any) -> Selection | None:
     """Return the selection that is to be extended: given itself, or as the subset that it picked."""
     receipt = getattr(extend, "sae_selection", extend)
+    if receipt is not extend and len(receipt) != len(extend):
+        raise ValueError(
+            f"`extend` has {len(extend)} rows, its `sae_selection` {len(receipt)}: rows were filtered out"
+        )
     if receipt is not None and not isinstance(receipt, Selection):
         raise TypeError(f"`extend` is a {type(extend).__name__} without `sae_selection`; pass a subset that has it")
     return receipt

@@ -28,7 +28,7 @@ class Selection:
     """[k]: the rows, in the order they were picked."""
     gains: NDArray[Any]
     """[k]: what each pick added to what its round had before, in the method's measure: new features (int64), or their
-    weight, the similarity gained, the distance (float64)."""
+    weight, the similarity gained, the distance (float64); of vectors, 0 for rows that only fill the budget."""
     round_starts: Int64s
     """The pick positions at which a round began, coverage starting anew; [0] for a single round."""
     method: str = ""
@@ -52,7 +52,7 @@ class Selection:
     @property
     def saturated_at(self) -> int | None:
         """After how many picks every feature of the pool was covered; None if some never were."""
-        full = np.flatnonzero(self.covered >= self.pool_coverage)
+        full = np.flatnonzero(self.covered >= max(1, self.pool_coverage))
         return int(full[0]) + 1 if len(full) else None
 
     def first_rows(self, features: Features) -> Int64s:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import coverage, vectors
+from . import counting, coverage, vectors
 from .constraints import Constraints
+from .counting import Floats, Int64s
+from .coverage import Limits, pay, take_in_order
 from .features import Features
-from .limits import Floats, Int64s, Limits, pay, take_in_order
 from .selection import NOTHING, Selection
 
 NO_AMOUNTS = np.empty(0, np.float32)
@@ -35,20 +36,30 @@ class Task:
 
     def holders(self) -> Int64s:
         """[d_sae]: how many rows of the pool, which the excluded ones are not of, have each feature."""
-        gone = [self.features.row(i) for i in self.constraints.excluded]
-        found = self.features.frequency
-        return found - np.bincount(np.concatenate(gone), minlength=len(found)) if gone else found.copy()
+        features, excluded = self.features, self.constraints.excluded
+        return features.frequency - counting.holders(features.offsets, features.ids, excluded, features.d_sae)
 
     def weights(self, idf: bool) -> Floats:
         """[d_sae]: 1, or log(rows of the pool / rows that have the feature)."""
         if not idf:
             return np.ones(self.features.d_sae)
-        return np.log(max(1, len(self.constraints.pool)) / np.maximum(self.holders(), 1))
+        holders = self.holders()
+        rarity: Floats = np.log(max(1, len(self.constraints.pool)) / np.maximum(holders, 1))
+        return np.where(holders > 0, rarity, 0)
 
     def mass(self, amounts: NDArray[np.float32]) -> Floats:
         """[d_sae]: the sum over the pool of the share of a row's `amounts` that is on each feature."""
         features, pool = self.features, self.constraints.pool
-        return coverage.mass(features.offsets, features.ids, amounts, pool, features.d_sae)
+        return counting.mass(features.offsets, features.ids, amounts, pool, features.d_sae)
+
+    def mean_act(self) -> float:
+        """Return the mean activation in the pool; 1 where there is none."""
+        acts, excluded = self.features.acts, self.constraints.excluded
+        if len(excluded):
+            there = np.ones(len(self.features), np.bool_)
+            there[excluded] = False
+            acts = acts[np.repeat(there, self.features.counts)]
+        return float(acts.mean(dtype=np.float64)) if len(acts) else 1.0
 
     def ordered(self, how: str) -> Int64s:
         """Return all rows, of the largest scale first; "richest": scale times features; else "shuffled" or "given"."""
@@ -63,17 +74,21 @@ class Task:
         """Pick greedily for `goal`; see `coverage.greedy_cover`."""
 
         def run(constraints: Constraints) -> Selection:
-            contest = self._race(goal(), constraints, amounts)
-            picks = coverage.greedy_cover(contest, *self._first(), exhausted == "restart")
-            return self._filled(*picks, contest.limits, exhausted)
+            contest, begun = self._race(goal(), constraints, amounts), constraints.first_rounds
+            begun = begun[:1] if exhausted == "never" else begun  # what cannot run dry has one round
+            last = self._last(self.order, exhausted)
+            picks = coverage.greedy_cover(contest, constraints.first, begun, exhausted == "restart", last)
+            return Selection(*picks)
 
         return self._best_for_money(run)
 
     def scan(self, order: Int64s, max_overlap: float, nearest: bool, exhausted: str) -> Selection:
         """Pick, in `order`, what overlaps little enough with the picks before; see `coverage.scan`."""
         contest = self._race(coverage.counted(self.weights(False), [1, 0]), self.constraints, NO_AMOUNTS)
-        picks = coverage.scan(contest, *self._first(), exhausted == "restart", order, max_overlap, nearest)
-        return self._filled(*picks, contest.limits, exhausted, order)
+        last, order = self._last(order, exhausted), self._worthy(order)
+        first, begun = self.constraints.first, self.constraints.first_rounds
+        picks = coverage.scan(contest, first, begun, exhausted == "restart", last, order, max_overlap, nearest)
+        return Selection(*picks)
 
     def facility_location(self, center: bool) -> Selection:
         """Pick greedily for the similarity of all rows to their nearest pick; see `vectors.facility_location`."""
@@ -87,7 +102,7 @@ class Task:
         """Pick, in `order`, what is not too similar to any pick of the round; see `vectors.leave_near_out`."""
         limits = self.constraints.limits(self.order)
         given = self._vectors()
-        unit, order = vectors.rounded(given, center), order[given[order].any(axis=1)]
+        unit, order = vectors.rounded(given, center), self._worthy(order[given[order].any(axis=1)])
         picks, starts = self._paid(limits), self.constraints.first_rounds.tolist()
 
         def one_round(near: list[int]) -> None:
@@ -109,6 +124,7 @@ class Task:
         """Pick the first rows of `order` that fit."""
         limits = self.constraints.limits(self.order)
         first = self._paid(limits)
+        order = self._last(order, "never", bought=True)
         rest = take_in_order(limits, order, self.budget - len(first))
         indices = np.concatenate([np.array(first, np.int64), rest])
         return Selection(indices, self._new(indices, [0]), np.arange(len(indices))[:1])
@@ -129,8 +145,20 @@ class Task:
         csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, amounts)
         return coverage.race(csr, goal, self.holders(), constraints.limits(self.order), self.budget)
 
-    def _first(self) -> tuple[Int64s, Int64s]:
-        return self.constraints.first, self.constraints.first_rounds
+    def _worthy(self, order: Int64s) -> Int64s:
+        """Return the rows of `order` whose gains count for anything."""
+        return order[self.constraints.scale[order] > 0]
+
+    def _last(self, order: Int64s, exhausted: str, bought: bool = False) -> Int64s:
+        """Return the rows to fill the budget with: blank ones, then those of no quality, at the end.
+
+        None where fewer rows are to be returned, or where rows cost something and add nothing. A baseline, which asks
+        for nothing else, has `bought` them all the same, but for the blank ones.
+        """
+        if exhausted == "stop" or (self.constraints.costly and not bought):
+            return NOTHING
+        order = order[self.features.tokens[order] > 0] if bought and self.constraints.costly else order
+        return by_key(by_key(order, self.features.tokens == 0), self.constraints.scale == 0)
 
     def _paid(self, limits: Limits) -> list[int]:
         """Enter the rows that are picked beforehand in the ledger, and return them."""
@@ -143,23 +171,14 @@ class Task:
         """[k]: how many features each pick adds to those of its round."""
         csr = self.features.offsets, self.features.ids, self.features.d_sae
         ends = [*starts[1:], len(indices)]
-        parts = [coverage.new_features(*csr, indices[a:b]) for a, b in zip(starts, ends, strict=False)]
+        parts = [counting.new_features(*csr, indices[a:b]) for a, b in zip(starts, ends, strict=False)]
         return np.concatenate([NOTHING, *parts])
 
     def _filled(
-        self,
-        indices: Int64s,
-        gains: NDArray[Any],
-        starts: Int64s,
-        limits: Limits,
-        exhausted: str,
-        order: Int64s | None = None,
+        self, indices: Int64s, gains: NDArray[Any], starts: Int64s, limits: Limits, exhausted: str
     ) -> Selection:
-        """Add rows that add nothing, blank ones last, where rows are wanted whatever they add; they begin no round."""
-        if exhausted == "stop":
-            return Selection(indices, gains, starts)
-        rest = by_key(self.order if order is None else order, self.features.tokens == 0)
-        rest = take_in_order(limits, rest, self.budget - len(indices))
+        """Add rows that add nothing, where rows are wanted whatever they add; they begin no round."""
+        rest = take_in_order(limits, self._last(self.order, exhausted), self.budget - len(indices))
         indices = np.concatenate([indices, rest])
         starts = starts if len(starts) else np.arange(len(indices))[:1]
         return Selection(indices, np.pad(gains, (0, len(rest))), starts)
@@ -168,13 +187,19 @@ class Task:
         """Run plainly; where rows have costs, run with gains counted by cost too, and return the better selection.
 
         For a monotone submodular measure the better of the two is worth at least (1 - 1/e) / 2 of the best that the
-        money buys (Leskovec et al. 2007). What is compared is the first round.
+        money buys (Leskovec et al. 2007). What is compared is what was added, in the first round, to the rows given.
         """
         plain = run(self.constraints)
         if not self.constraints.costly:
             return plain
-        by_cost = run(self.constraints.per_cost())
-        return max(by_cost, plain, key=lambda found: found.gains[found.rounds == 0].sum())
+        given = len(self.constraints.first)
+
+        def worth(found: Selection) -> float:
+            added = (found.gains * self.constraints.scale[found.indices])[given:]
+            rounds = found.rounds[given:]
+            return float(added[rounds == rounds.min(initial=len(found))].sum())
+
+        return max(run(self.constraints.per_cost()), plain, key=worth)
 
     def _vectors(self) -> NDArray[np.float32]:
         """Return the rows' vectors; those of excluded rows are zeros, which are near to nothing."""

@@ -5,9 +5,11 @@ import math
 import numpy as np
 
 
-def naive_greedy(gain, order, budget, *, restart=True, scale=None, fits=lambda picks, i: True, first=(), begun=()):
+def naive_greedy(
+    gain, order, budget, *, restart=True, scale=None, fits=lambda picks, i: True, first=(), begun=(), last=()
+):
     """Pick again and again the fitting row of the largest gain(round's picks, row) * scale, the first of equals."""
-    picks, gains, starts, current = [], [], [], []
+    picks, gains, starts, current, before = [], [], [], [], []
     for n, i in enumerate(first):
         current = current if n not in begun else []
         starts += [n] if n in begun else []
@@ -18,18 +20,23 @@ def naive_greedy(gain, order, budget, *, restart=True, scale=None, fits=lambda p
         score = {i: gain(current, i) * (1 if scale is None else scale[i]) for i in left}
         best = max(score, key=score.get, default=None)  # of equal scores the first
         if best is None or score[best] <= 0:
-            if starts and starts[-1] == len(picks):
+            if starts and starts[-1] == len(picks):  # a new round adds nothing either
                 starts.pop()
+                current = before
                 break
             if starts and not restart:
                 break
             starts.append(len(picks))
-            current = []
+            before, current = current, []
             continue
         starts = starts or [0]
         gains.append(gain(current, best))
         picks, current = [*picks, best], [*current, best]
-    return picks, gains, starts
+    for i in last:
+        if len(picks) < budget and i not in picks and fits(picks, i):
+            gains.append(gain(current, i))
+            picks, current = [*picks, i], [*current, i]
+    return picks, gains, starts or [0][: len(picks)]
 
 
 def counted(rows, weight, steps):

@@ -1,10 +1,12 @@
 import math
+from functools import partial
 
 import pytest
 from datasets import Dataset
 from pools import coded
 
 from hf_sae_select import compare
+from hf_sae_select.rules import greedy, instag, longest, random
 
 ROWS = [{0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}, {4: 0.1}, {}]
 
@@ -36,10 +38,76 @@ def test_constraints_hold_for_every_method_and_baselines_leave_out_what_they_can
     assert table.loc["greedy", "features"] == 3
 
 
-def test_a_rule_of_ones_own_is_compared_under_its_name():
-    from hf_sae_select.rules import instag
+def test_baselines_stand_in_the_way_neither_of_an_embedding_nor_of_no_seed():
+    ds = coded(ROWS).add_column("v", [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [-1.0, 0.0]])
+    table = compare(ds, 2, ["kcenter", "random"], embedding="v", seed=None)
+    assert table["rows"].tolist() == [2, 2, 2, 6]
+    seeded = compare(ds, 2, [random], seed=0)
+    assert table.drop(columns="seconds").loc["random"].equals(seeded.drop(columns="seconds").loc["random"])
 
-    assert compare(coded(ROWS), 2, [instag]).index[0] == "instag"
+
+def test_without_the_rows_excluded_all_rows_and_shares_are_of_the_others():
+    table = compare(coded(ROWS), 2, ["greedy"], exclude=[3])
+    greedy, everything = table.loc["greedy"], table.loc["(all rows)"]
+    # rows 0 and 2 cover 0 1 2; feature 3 was in row 3 alone
+    assert (greedy["features"], greedy["share"], greedy["saturated_at"]) == (3, 1, 2)
+    assert (everything["rows"], everything["features"], everything["share"]) == (5, 3, 1)
+    assert (everything["tokens"], everything["saturated_at"]) == (11 / 5, 3)
+    # two of the five others have feature 0, but three of all six
+    assert compare(coded(ROWS), 2, exclude=[3], max_share=0.4).loc["(all rows)", "features"] == 3
+
+
+def test_where_there_is_nothing_to_cover_nothing_saturates():
+    assert compare(coded([{}, {}]), 1)["saturated_at"].isna().all()
+
+
+def test_rows_that_one_method_excludes_are_out_of_its_line_only():
+    table = compare(coded(ROWS), 2, {"without": {"method": "greedy", "exclude": [3]}})
+    assert (table.loc["without", "features"], table.loc["without", "share"]) == (3, 1)
+    assert (table.loc["(all rows)", "rows"], table.loc["longest", "share"]) == (6, 1)
+
+
+def test_a_rule_of_ones_own_is_compared_under_its_name():
+    class Mine:
+        def __call__(self, features, budget, rng):
+            return greedy(features, budget, rng)
+
+    rules = [instag, partial(greedy, idf=True), Mine()]
+    assert compare(coded(ROWS), 2, rules).index.tolist()[:3] == ["instag", "greedy", "Mine"]
+
+
+@pytest.mark.parametrize("methods", [["longest", "random"], [longest, random], {"random": {"method": "random"}}])
+def test_a_baseline_may_be_named(methods):
+    assert sorted(compare(coded(ROWS), 2, methods).index) == ["(all rows)", "longest", "random"]
+
+
+@pytest.mark.parametrize(
+    "methods, says",
+    [
+        ([lambda f, b, r: greedy(f, b, r), lambda f, b, r: instag(f, b, r)], "'<lambda>' twice; give it a label"),
+        (["greedy", partial(greedy, idf=True)], "'greedy' twice; give it a label"),
+        ({"random": {"method": "greedy"}}, "called 'random', which is a line of every table; give it a label"),
+        ([partial(longest)], "called 'longest', which is a line of every table"),
+        ({"(all rows)": {"method": "greedy"}}, r"called '\(all rows\)', which is a line of every table"),
+    ],
+)
+def test_lines_that_would_hide_each_other_are_refused(methods, says):
+    with pytest.raises(ValueError, match=f"`methods` has .*{says}"):
+        compare(coded(ROWS), 2, methods)
+
+
+@pytest.mark.parametrize(
+    "methods, says",
+    [
+        ([5], "has 5; it must hold names and rules"),
+        ([("greedy", {"idf": True})], r"has \('greedy', .*; it must hold names and rules"),
+        ({"a": "greedy"}, "has 'greedy' for 'a'; it must be {'method': ...}"),
+        ({"a": {"idf": True}}, "has {'idf': True} for 'a'; it must be {'method': ...}"),
+    ],
+)
+def test_what_is_no_method_is_refused(methods, says):
+    with pytest.raises(TypeError, match=f"`methods` {says}"):
+        compare(coded(ROWS), 2, methods)
 
 
 def test_what_no_line_can_be_made_of_is_refused():
@@ -49,6 +117,29 @@ def test_what_no_line_can_be_made_of_is_refused():
         compare(coded(ROWS), 2, ["gready"])
     with pytest.raises(TypeError, match="`ds` is a list; pass a"):
         compare([1], 2)
+    with pytest.raises(TypeError, match="`method='match'` is for `select`; pass `methods`, a list of them"):
+        compare(coded(ROWS), 2, method="match")
+
+
+@pytest.mark.parametrize("how", [{"text": "text"}, {"max_length": 5}])
+def test_an_encoded_dataset_is_not_read_again_without_an_sae(how):
+    with pytest.raises(ValueError, match="encoded already; to encode it anew by `text` or `max_length`, pass `sae`"):
+        compare(coded(ROWS), 2, **how)
+
+
+@pytest.mark.parametrize(
+    "method, says",
+    [
+        ("match", "no column `sae_means`, which 'match' needs: encode with `keep='means'`$"),
+        ("kcenter", "no column `sae_state`, which 'kcenter' needs: encode with `keep='state'`, or pass `embedding="),
+    ],
+)
+def test_a_column_that_a_method_lacks_is_missed_before_any_other_runs(method, says):
+    def never(features, budget, rng):
+        pytest.fail("a method ran")
+
+    with pytest.raises(ValueError, match=says):
+        compare(coded(ROWS), 2, [never, method])
 
 
 def test_an_unencoded_dataset_is_encoded_once_with_what_the_methods_need(sae, monkeypatch):

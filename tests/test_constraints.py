@@ -1,5 +1,7 @@
 """What a user may ask of a selection, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -57,7 +59,7 @@ def test_quality_multiplies_the_gain():
     assert picks(3) == [0, 3, 2]
     assert picks(3, quality="good") == [1, 3, 0]  # 2 x 2 features, 1 x 2, then 1 x 1 before row 4 of equal worth
     assert pick(3, quality="good").gains.tolist() == [2, 2, 1]
-    assert picks(6, quality="good")[-2:] == [2, 5]  # of no quality, and of no features
+    assert picks(6, quality="good")[-2:] == [5, 2]  # of no features, and of no quality
 
 
 def test_quality_puts_the_best_first_in_a_scan_and_weighs_a_draw():
@@ -137,13 +139,13 @@ def test_an_earlier_selection_of_other_rows_is_refused():
         ({"must_include": [0, 1, 2]}, "`must_include` and `extend` have 3 rows, but `budget=2`; raise it"),
         ({"exclude": "12"}, "`exclude='12'` must be a list of row indices"),
         ({"exclude": [1], "must_include": [1]}, "row 1 is in `exclude` and in `must_include` or `extend`"),
-        ({"exclude": [0, 1, 2, 3, 4]}, "`exclude` leaves 1 rows, but `budget=2`; exclude less or lower the budget"),
+        ({"exclude": [0, 1, 2, 3, 4]}, "`budget=2` but the dataset has 1 rows; pass 1 to 1"),
         ({"quota": {"sort": {"a": 1}}}, "no column 'sort' (from `quota`); there is: kind, good, price"),
         ({"quota": {"kind": {"c": 1}}}, "`quota` has 'c', which is not in column `kind`; it has: 'a', 'b', None"),
         ({"quota": {"kind": {"a": -1}}}, "`quota` gives 'a' -1; it must be a whole number of rows from 0 on"),
         ({"quota": {"kind": {"a": 1, "b": 0, None: 0}}}, "`quota` allows 1 rows, but `budget=2`; raise a quota"),
         ({"quota": {"kind": {"a": 0}}, "must_include": [0]}, "have more rows of 'a' than `quota` allows"),
-        ({"quota": {"kind": 3}}, "`quota={'kind': 3}` must be {'column': {value: rows}}, or 'column'"),
+        ({"quota": {"kind": 3}}, "`quota={'kind': 3}` must be {'column': {value: rows}}, of one column, or 'column'"),
         ({"quota": 3}, "`quota=3` must be"),
         ({"quality": "great"}, "no column 'great' (from `quality`)"),
         ({"quality": "kind"}, "column `kind` (from `quality`) is 'a' in row 0; it must be a number from 0 on"),
@@ -151,7 +153,7 @@ def test_an_earlier_selection_of_other_rows_is_refused():
         ({"method": "random", "per_token": 1}, "`per_token` makes no sense with `method='random'`"),
         ({"cost": "nothing"}, "no column 'nothing' (from `cost`)"),
         ({"cost": "good"}, "column `good` (from `cost`) is 0 in row 2; a cost must be above 0"),
-        ({"cost": "price", "budget": 100}, "`budget=100` but the dataset has 10 price; pass at most that"),
+        ({"cost": "price", "budget": 100}, "`budget=100` but all rows together have 9.5 price; pass at most that"),
         ({"cost": "price", "budget": -1}, "`budget=-1` must be an amount of price above 0"),
         ({"cost": "price", "must_include": [0]}, "`must_include` and `extend` cost 3 price, but `budget=2`; raise it"),
         ({"cost": "price", "quota": "kind"}, "`quota='kind'` shares out a budget in rows; with `cost`, give a number"),
@@ -203,3 +205,130 @@ def test_a_rule_of_ones_own_may_obey_constraints():
         return Selection(indices, np.zeros(len(indices)), np.zeros(1, np.int64))
 
     assert picks(2, rule, exclude=[0]) == [1, 2]
+
+
+# What a careful reader found
+
+
+def test_a_fractional_budget_buys_what_costs_exactly_as_much():
+    for costs, budget in (([0.3, 0.2, 0.1], "0.6 c"), ([0.7, 0.1, 0.1, 0.1], "1 c"), ([0.1] * 3, "0.3 c")):
+        features = features_of([{i} for i in range(len(costs))])
+        assert len(choose(features, budget, columns={"c": costs})) == len(costs)
+
+
+def test_the_better_of_two_selections_is_better_by_quality_too():
+    columns = {"c": [1, 20], "q": [1, 19]}
+    assert choose(features_of([{0}, {1}]), 20, cost="c", quality="q", columns=columns).indices.tolist() == [1]
+
+
+def test_money_is_not_spent_on_blank_rows_nor_on_rows_that_add_nothing():
+    features = features_of([{0}, set(), {1}, set()], tokens=[2, 0, 2, 5])
+    assert sorted(choose(features, "10 tokens").indices.tolist()) == [0, 2]
+    assert 1 not in choose(features, "9 tokens", "random").indices
+
+
+def test_money_left_over_beside_rows_that_it_would_buy_is_spoken_of():
+    features = features_of([{0}, {0}], tokens=[2, 3])
+    with pytest.warns(UserWarning, match=r"no row left to pick after 1, with 3 of 5 unspent; returning 1 rows"):
+        choose(features, "5 tokens", exhausted="stop", seed=None)
+
+
+def test_excluded_rows_are_in_no_share_no_mean_and_no_fraction():
+    rows = [{0, 1}, {0}, {2}, {0, 3}, {0, 4}]
+    features = features_of(rows)
+    there = features_of(rows[:3])
+    for method, options in (("concave", {"by": "mass", "curve": "log"}), ("greedy", {"idf": True})):
+        without = choose(features, 3, method, exclude=[3, 4], seed=None, **options)
+        alone = choose(there, 3, method, seed=None, **options)
+        assert without.indices.tolist() == alone.indices.tolist()
+        assert without.gains == pytest.approx(alone.gains)
+    assert len(choose(features, 0.99, exclude=[3, 4])) == 3
+    assert features.rare(0.5, [3, 4]).counts.tolist() == [*there.rare(0.5).counts.tolist(), 1, 1]
+
+
+def test_rows_of_no_quality_come_last_in_every_method():
+    columns = {"q": [1, 0, 1, 0]}
+    for method in set(SELECTORS) - {"longest"}:
+        features = with_all(features_of([{0}, {0, 1, 2}, {1}, {3, 4, 5}]))
+        assert set(choose(features, 3, method, quality="q", columns=columns).indices[:2]) == {0, 2}
+    drawn = {
+        tuple(choose(features, 4, "random", seed=seed, quality="q", columns=columns).indices) for seed in range(9)
+    }
+    assert len(drawn) > 2
+
+
+def test_a_selection_with_rows_of_no_quality_can_be_extended():
+    columns = {"q": [1, 0, 1, 0]}
+    for method in ("greedy", "match", "simscale", "facility_location"):
+        features = with_all(features_of([{0}, {0, 1, 2}, {1}, {3, 4, 5}]))
+        asked = {"quality": "q", "columns": columns, "seed": None}
+        earlier = choose(features, 3, method, **asked)
+        assert (
+            choose(features, 4, method, extend=earlier, **asked).indices.tolist()
+            == choose(features, 4, method, **asked).indices.tolist()
+        )
+
+
+def test_a_rule_without_rounds_extends_a_selection_of_several_as_one():
+    features = with_all(features_of([{0, 1}, {0, 1}, {0, 1}]))
+    earlier = choose(features, 2, seed=None)
+    assert earlier.round_starts.tolist() == [0, 1]
+    assert choose(features, 3, "match", extend=earlier, seed=None).round_starts.tolist() == [0]
+
+
+def test_all_missing_values_of_a_quota_are_one_value():
+    nan = float("nan")
+    columns = {"q": [nan, float("nan"), nan, "a"]}
+    assert 3 in choose(features_of([{0}, {1}, {2}, {3}]), 2, quota="q", columns=columns).indices
+
+
+def test_a_column_of_another_length_is_refused():
+    for asked in ({"quality": "q"}, {"cost": "q"}, {"quota": "q"}):
+        with pytest.raises(ValueError, match=r"column `q` \(from `\w+`\) has 2 values, but there are 6 rows"):
+            pick(2, columns={"q": [1, 2]}, **asked)
+
+
+def test_rows_that_can_be_read_only_once_are_refused():
+    with pytest.raises(TypeError, match="`must_include=<generator"):
+        pick(2, must_include=(i for i in [5]))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"ids": np.array([0, 5, 3], np.uint32)},
+            "`features.ids` must be unsigned integers below `d_sae`",
+        ),
+        ({"offsets": np.array([0, 2, 9])}, "`features.offsets` must be int64, begin with 0"),
+        ({"offsets": np.array([0, 3, 2])}, "`features.offsets` must be"),
+        ({"tokens": np.ones(3, np.int32)}, "`features.tokens` has 3 values; 2 go with the offsets"),
+        ({"vectors": np.full((2, 2), np.nan, np.float32)}, "`features.vectors` holds NaN or infinity"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_refused(change, message):
+    with pytest.raises(ValueError) as error:
+        choose(replace(features_of([{0, 1}, {3}], d_sae=4), **change), 1)
+    assert message in str(error.value)
+
+
+def broken(features, budget, rng, *, constraints):
+    return Selection(np.array([0]), np.zeros(1), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("asked", [{"exclude": [0]}, {"must_include": [1]}, {"quota": {"kind": {"a": 0}}}])
+def test_a_rule_of_ones_own_that_breaks_a_constraint_is_found_out(asked):
+    with pytest.raises(ValueError, match="`method='broken'` returned rows that its `constraints` do not allow"):
+        picks(2, broken, **asked)
+
+
+def test_a_rule_whose_option_is_missing_says_which():
+    with pytest.raises(TypeError, match="`method='<lambda>'` needs its option `k`; pass it by name"):
+        picks(2, lambda features, budget, rng, *, k: None)
+
+
+def test_a_budget_in_words_is_exact():
+    assert parse_budget("1.005M rows", None) == (1_005_000, None)
+    for text in ("1,5 tokens", "0.5 rows", "9" * 400 + " rows", "-3 tokens", "0 tokens"):
+        with pytest.raises(ValueError, match=r"is no (amount|whole number of rows)"):
+            parse_budget(text, None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from naive import counted, naive_greedy, naive_scan
 from pools import features_of, pools, thoroughly
 
-from hf_sae_select import coverage
+from hf_sae_select import counting, coverage
 from hf_sae_select.constraints import Constraints
 
 NOTHING = np.empty(0, np.int64)
@@ -24,14 +24,14 @@ def race(rows, order, budget, *, goal=None, **pool):
 
 
 def cover(rows, order, budget, restart, **pool):
-    picks = coverage.greedy_cover(race(rows, order, budget, **pool), NOTHING, NOTHING, restart)
+    picks = coverage.greedy_cover(race(rows, order, budget, **pool), NOTHING, NOTHING, restart, NOTHING)
     assert all(part.dtype == np.int64 for part in picks)
     return tuple(part.tolist() for part in picks)
 
 
 def scan(rows, order, budget, max_overlap, restart, nearest=False, **pool):
     contest, order = race(rows, range(len(rows)), budget, **pool), np.array(order, np.int64)
-    picks = coverage.scan(contest, NOTHING, NOTHING, restart, order, float(max_overlap), nearest)
+    picks = coverage.scan(contest, NOTHING, NOTHING, restart, NOTHING, order, float(max_overlap), nearest)
     assert all(part.dtype == np.int64 for part in picks)
     return tuple(part.tolist() for part in picks)
 
@@ -86,17 +86,17 @@ def test_scan_accepts_a_share_of_exactly_max_overlap():
 
 def test_new_features_counts_what_each_row_adds():
     features = features_of(FIVE)
-    new = coverage.new_features(features.offsets, features.ids, features.d_sae, np.array([3, 1, 0, 4, 2]))
+    new = counting.new_features(features.offsets, features.ids, features.d_sae, np.array([3, 1, 0, 4, 2]))
     assert new.tolist() == [3, 3, 0, 0, 0]
 
 
 def test_shares_and_mass():
     features = features_of([{0, 1}, set(), {1}])
     amounts = np.array([3, 1, 5], np.float32)
-    shares = coverage.shares(features.offsets, amounts)
+    shares = counting.shares(features.offsets, amounts)
     assert shares.tolist() == [0.75, 0.25, 1]
     rows = np.array([0, 2])
-    assert coverage.mass(features.offsets, features.ids, amounts, rows, 3).tolist() == [0.75, 1.25, 0]
+    assert counting.mass(features.offsets, features.ids, amounts, rows, 3).tolist() == [0.75, 1.25, 0]
 
 
 @pytest.mark.parametrize("rows", [[], [set()]])
@@ -143,8 +143,8 @@ def test_whenever_bounds_are_made_exact_and_rows_copied_the_picks_are_the_same(p
     rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
     order = rng.permutation(300).tolist()
     monkeypatch.setattr(coverage, "PATIENCE", patience)
-    monkeypatch.setattr(coverage, "SMALL", 10)  # several threads
-    monkeypatch.setattr(coverage, "cores", lambda: 3)
+    monkeypatch.setattr(counting, "SMALL", 10)  # several threads
+    monkeypatch.setattr(counting, "cores", lambda: 3)
     assert cover(rows, order, 200, True, d_sae=300) == naive_cover(rows, order, 200, True)
 
 

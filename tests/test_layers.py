@@ -14,21 +14,21 @@ MAY_IMPORT = {
     "text": set(),
     "sae": set(),
     "activations": set(),
-    "limits": set(),
-    "coverage": {"limits"},
-    "features": {"coverage"},  # only to count, when first asked
+    "counting": set(),
+    "coverage": {"counting"},
+    "features": {"counting"},  # only to count, when first asked
     "selection": {"features"},
     "metrics": {"features"},
-    "vectors": {"coverage", "limits"},
-    "constraints": {"limits", "selection"},
-    "task": {"constraints", "coverage", "features", "limits", "selection", "vectors"},
-    "rules": {"constraints", "coverage", "features", "selection", "task"},
+    "vectors": {"counting", "coverage"},
+    "constraints": {"counting", "coverage", "selection"},
+    "task": {"constraints", "counting", "coverage", "features", "selection", "vectors"},
+    "rules": {"constraints", "counting", "coverage", "features", "selection", "task"},
     "formats": {"sae"},
     "encoding": {"activations", "features", "formats", "sae", "text"},
     # encoding only for rows not yet encoded; formats and text only for annotations
-    "selecting": {"constraints", "coverage", "features", "metrics", "rules", "selection"}
+    "selecting": {"constraints", "counting", "features", "metrics", "rules", "selection"}
     | {"encoding", "formats", "text"},
-    "comparing": {"coverage", "features", "metrics", "rules", "selecting", "selection"}
+    "comparing": {"counting", "features", "metrics", "rules", "selecting", "selection"}
     | {"encoding", "formats", "text"},
     "training": {"sae"},
     # the doors

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from datasets import Dataset
@@ -81,6 +83,19 @@ def test_texts_may_be_added_one_by_one_or_come_as_a_column(diversity, sae):
     assert diversity.compute(sae=sae) == whole
 
 
+@pytest.mark.parametrize("kind", [tuple, np.array, lambda texts: pd.Series(["no", *texts])[1:]])
+def test_texts_may_come_in_any_row_of_strings(diversity, sae, kind):
+    whole = diversity.compute(data=TEXTS, reference=REFERENCE, sae=sae)
+    assert diversity.compute(data=kind(TEXTS), reference=kind(REFERENCE), sae=sae) == whole
+
+
+def test_without_any_texts_data_is_missing(diversity, sae):
+    for _ in range(2):  # a second time as well, when others have been measured
+        with pytest.raises(ValueError, match="`data` is missing; pass a list of strings, or `add` them first"):
+            diversity.compute(reference=REFERENCE, sae=sae)
+        diversity.compute(data=TEXTS, sae=sae)
+
+
 def test_a_reference_is_encoded_once(diversity, sae, monkeypatch):
     diversity.compute(data=TEXTS, reference=REFERENCE, sae=sae)
     monkeypatch.setattr(activations.LanguageModel, "from_pretrained", None)  # from here on only the cache can serve
@@ -98,7 +113,12 @@ def test_blank_texts_cover_nothing(diversity, sae):
 @pytest.mark.parametrize(
     "texts, error, says",
     [([], ValueError, "is empty; pass at least one text"), ("the cat", TypeError, "pass \\[text\\] for one text")]
-    + [(texts, TypeError, "must be a list of strings") for texts in ([1, 2], ["the cat", None], 5)],
+    + [(texts, TypeError, "must be a list of strings") for texts in ([1, 2], ["the cat", None], 5)]
+    + [
+        ({"the cat": "sat"}, TypeError, "is a dict; it must be a list of strings"),
+        ({"the cat"}, TypeError, "is a set; it must be a list of strings"),
+        (pd.DataFrame({"text": ["the cat"]}), TypeError, "is a DataFrame; .* or one column"),
+    ],
 )
 def test_other_than_texts_are_refused(diversity, name, texts, error, says):
     with pytest.raises(error, match=f"`{name}` {says}|`{name}` .*{says}"):

@@ -202,6 +202,38 @@ def test_an_embedding_column_needs_no_sae():
     assert subset.sae_selection.covered.tolist() == [0, 0]
 
 
+def test_an_embedding_is_read_before_anything_is_encoded(monkeypatch, sae):
+    monkeypatch.setattr("hf_sae_select.encoding.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    ds = datasets.Dataset.from_dict({"v": [[1.0], [1.0, 0.1]], "text": ["a", "b"]})
+    for column, message in (
+        ("v", "column `v` holds lists of 1 to 2"),
+        ("w", "no column `w`"),
+        ("text", "`text` holds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            select(ds, 1, "kcenter", embedding=column, sae=sae)
+
+
+def test_without_codes_nobody_knows_how_many_tokens_rows_have():
+    ds = datasets.Dataset.from_dict({"v": [[1.0], [2.0]]})
+    for asked in ({"budget": "1 tokens"}, {"budget": 1, "per_token": 1}):
+        with pytest.raises(ValueError, match="without SAE codes nobody knows the rows' tokens"):
+            select(ds, method="facility_location", embedding="v", **asked)
+
+
+def test_a_subset_that_was_filtered_since_is_not_extended():
+    ds = coded(CODED)
+    with pytest.raises(ValueError, match="`extend` has 1 rows, its `sae_selection` 2: rows were filtered out"):
+        select(ds, 3, extend=select(ds, 2, seed=None).filter(lambda row: row["text"] == "row 2"))
+
+
+def test_a_rule_of_ours_given_as_a_function_is_the_method(sae):
+    from hf_sae_select.rules import match
+
+    ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran", "the red moon"]})
+    assert select(ds, 2, match, sae=sae)["text"] == select(ds, 2, "match", sae=sae)["text"]
+
+
 def test_an_embedding_column_goes_with_codes():
     ds = coded(CODED).add_column("v", [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])
     receipt = select(ds, 2, "kcenter", embedding="v", center=False, seed=None).sae_selection

@@ -1,5 +1,7 @@
 """Choosing by similarity, against brute force over every pair of rows."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,6 +42,30 @@ def random_vectors(seed, n=40, d=8):
     return found
 
 
+def nearer(unit):
+    """Return, as naive greedy wants it, by how much a row is nearer to the rows than the picks; in whole numbers."""
+    similar = unit.astype(np.int64) @ unit.astype(np.int64).T
+
+    def gain(current, i):
+        nearest = np.maximum(similar[current].max(axis=0, initial=0), 0)
+        return int(np.maximum(similar[i] - nearest, 0).sum())
+
+    return gain
+
+
+def farther(unit):
+    """Return, as naive greedy wants it, a row's squared distance from the picks: those of one kind, zeros or not."""
+    whole = unit.astype(np.int64)
+    most = 4 * vectors.length_of(unit) ** 2
+    blank = ~whole.any(axis=1)
+    squares = ((whole[:, None] - whole) ** 2).sum(axis=2)
+
+    def gain(current, i):
+        return min([most, *(squares[i, k] for k in current if blank[k] <= blank[i])])
+
+    return gain
+
+
 @given(st.integers(0, 99), st.booleans())
 @thoroughly
 def test_rounded_vectors_are_whole_short_enough_and_point_the_same_way(seed, center):
@@ -66,18 +92,12 @@ def test_products_are_exact_in_any_order_of_summation():
 @thoroughly
 def test_facility_location_equals_naive_greedy_over_all_pairs(pairs, seed):
     unit = vectors.rounded(random_vectors(seed), True)
-    similar = unit.astype(np.int64) @ unit.astype(np.int64).T
     order = np.random.default_rng(seed).permutation(len(unit)).tolist()
-
-    def gain(current, i):
-        nearest = np.maximum(similar[current].max(axis=0, initial=0), 0)
-        return int(np.maximum(similar[i] - nearest, 0).sum())
-
     first = order[-2:] if seed % 2 else []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "PAIRS", pairs)
         found = run(vectors.facility_location, unit, 20, order, first)
-    expected = naive_greedy(gain, order, 20, restart=False, first=first, begun=[0])
+    expected = naive_greedy(nearer(unit), order, 20, restart=False, first=first, begun=[0])
     assert found[0] == expected[0]
     assert found[1] == pytest.approx([g / vectors.length_of(unit) ** 2 for g in expected[1]])
 
@@ -86,18 +106,31 @@ def test_facility_location_equals_naive_greedy_over_all_pairs(pairs, seed):
 @thoroughly
 def test_kcenter_equals_naive_farthest_first(seed):
     unit = vectors.rounded(random_vectors(seed), False)
-    whole = unit.astype(np.int64)
-    distances = ((whole[:, None] - whole) ** 2).sum(axis=2)
     order = np.random.default_rng(seed).permutation(len(unit)).tolist()
-
-    def gain(current, i):
-        return distances[i, current].min(initial=4 * 4096**2)
-
     indices, gains = run(vectors.kcenter, unit, 20, order)
-    expected = naive_greedy(gain, order, 20, restart=False)
+    expected = naive_greedy(farther(unit), order, 20, restart=False)
     assert indices == expected[0]
-    assert gains[1:] == pytest.approx([g / 2 / vectors.length_of(unit) ** 2 for g in expected[1][1:]])
-    assert gains[0] == pytest.approx(2)
+    assert gains == pytest.approx([g / 2 / vectors.length_of(unit) ** 2 for g in expected[1]])
+    assert gains[0] == 2
+
+
+def test_a_row_of_zeros_is_no_centre():
+    unit = vectors.rounded(np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, 0]], np.float32), False)
+    indices, gains = run(vectors.kcenter, unit, 5, [1, 2, 3], [0, 4])
+    assert indices == [0, 4, 1, 3, 2]
+    assert gains == pytest.approx([2, 0, 2, 2, 1], rel=1e-3)
+
+
+@pytest.mark.parametrize("batch", [4, 32])
+@pytest.mark.parametrize(("engine", "gain"), [(vectors.facility_location, nearer), (vectors.kcenter, farther)])
+def test_many_equal_rows_among_others(engine, gain, batch, monkeypatch):
+    given = np.random.default_rng(3).normal(size=(260, 4)).astype(np.float32)
+    order = np.random.default_rng(4).permutation(260).tolist()
+    given[order[100:160]] = given[order[100]]
+    unit = vectors.rounded(given, False)
+    monkeypatch.setattr(vectors, "BATCH", batch)
+    monkeypatch.setattr(vectors, "PAIRS", 0)
+    assert run(engine, unit, 30, order)[0] == naive_greedy(gain(unit), order, 30, restart=False)[0]
 
 
 @pytest.mark.parametrize("n", [30, 600])  # in one block, and in several
@@ -112,6 +145,32 @@ def test_leaving_near_rows_out_equals_a_scan_over_all_pairs(n, limit):
             expected.append(i)
     found = vectors.leave_near_out(unit, limits(n), 25, [7], order, limit)
     assert found == expected
+
+
+def test_at_a_limit_of_1_no_row_is_refused():
+    unit = vectors.rounded(np.ones((3, 384), np.float32), False)
+    assert (unit @ unit.T > vectors.length_of(unit) ** 2).all()  # by rounding
+    assert vectors.leave_near_out(unit, limits(3), 3, [0], np.arange(3), 1.0) == [0, 1, 2]
+    assert vectors.leave_near_out(unit, limits(3), 3, [], np.arange(3), 0.99) == [0]
+
+
+def test_rounding_needs_little_more_memory_than_its_result():
+    given = np.ones((20_000, 64), np.float32)
+    tracemalloc.start()
+    vectors.rounded(given, True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.6 * given.nbytes
+
+
+def test_pairs_are_estimated_well_where_every_other_row_is_blank():
+    unit = vectors.rounded(np.random.default_rng(0).normal(size=(2048, 8)).astype(np.float32), False)
+    unit[::2] = 0
+    nearest = np.zeros(len(unit), np.float32)
+    estimate = vectors._pairs_left(unit, nearest, vectors._sample(len(unit)))
+    pairs = vectors._pairs(unit, nearest)
+    assert len(pairs.ids) == len(pairs.amounts) == np.count_nonzero(unit @ unit.T > 0)
+    assert estimate == pytest.approx(len(pairs.ids), rel=0.2)
 
 
 @pytest.mark.parametrize("engine", [vectors.facility_location, vectors.kcenter])
@@ -131,4 +190,5 @@ def test_more_equal_scores_than_are_looked_at_together(engine):
     unit = vectors.rounded(np.eye(100, dtype=np.float32), False)  # every row is as far from every other
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "PAIRS", 0)
+        patch.setattr(vectors, "_pairs", None)  # not called: there are too many to the end
         assert run(engine, unit, 50)[0] == list(range(50))

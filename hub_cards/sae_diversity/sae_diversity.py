@@ -5,7 +5,7 @@ takes the first class in it that is an evaluation module: hence `import evaluate
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -80,9 +80,10 @@ class SaeDiversity(evaluate.Measurement):
     ) -> dict[str, float] | None:
         """Measure `data` and compare it with `reference`; without `data`, measure the texts that `add` was given."""
         # Checked here, since Evaluate would take a string for a list of its letters and drop names it does not know.
-        for name, texts in {"data": data, "reference": reference}.items():
-            if texts is not None:
-                _check_texts(name, texts)
+        if data is None and self.writer is None:  # what `add` opens
+            raise ValueError("`data` is missing; pass a list of strings, or `add` them first")
+        data = None if data is None else _texts("data", data)
+        reference = None if reference is None else _texts("reference", reference)
         _check_cut(threshold, top)
         cut = {"threshold": threshold, "top": top}
         options = {"max_length": max_length, "batch_size": batch_size}
@@ -108,11 +109,20 @@ class SaeDiversity(evaluate.Measurement):
         return numbers if reference is None else numbers | _comparison(features, len(data))
 
 
-def _check_texts(name: str, texts: Any) -> None:
-    if isinstance(texts, str) or not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"`{name}` must be a list of strings; pass [text] for one text, '' for a missing one")
-    if not len(texts):
+def _texts(name: str, texts: Any) -> list[str]:
+    """Return `texts` as a list, which alone Evaluate reads by position; refuse what are no texts in a row."""
+    # A dict would be its keys, a table the names of its columns, and a set has no order.
+    other = isinstance(texts, str | Mapping | Set) or getattr(texts, "ndim", 1) != 1
+    if other or not isinstance(texts, Collection):
+        kind = type(texts).__name__
+        raise TypeError(f"`{name}` is a {kind}; it must be a list of strings: pass [text] for one text, or one column")
+    listed = list(texts)
+    for text in listed:
+        if not isinstance(text, str):
+            raise TypeError(f"`{name}` has {text!r}; it must be a list of strings: pass '' for a missing one")
+    if not listed:
         raise ValueError(f"`{name}` is empty; pass at least one text")
+    return listed
 
 
 def _check_cut(threshold: Any, top: Any) -> None:
