@@ -90,6 +90,7 @@ class Goal(NamedTuple):
     worth: NDArray[Any]  # [d_sae], whole numbers: what one more row that has the feature gains by it
     fresh: NDArray[Any]  # [d_sae]: `worth` when a round begins
     had: Floats  # [d_sae]: how many rows have the feature, or how much of it they have
+    root: Floats  # [d_sae]: the square root of that, where it is needed
     weight: Floats  # [d_sae], in units
     steps: Floats
     curve: int  # of the masses: a place in CURVES
@@ -120,13 +121,14 @@ def counted(weight: Floats, steps: Sequence[float] | Floats) -> Goal:
     # 2^52 units in all: no row's sum leaves the whole numbers that float64 holds
     unit = 1.0 if whole else float((weight * steps[0]).sum()) / 2**52 or 1.0
     fresh = np.rint(weight * steps[0] / unit).astype(np.uint8 if whole else np.int64)
-    return Goal(fresh.copy(), fresh, np.zeros(len(weight)), weight / unit, steps, SQRT, unit)
+    return Goal(fresh.copy(), fresh, np.zeros(len(weight)), np.empty(0), weight / unit, steps, SQRT, unit)
 
 
 def massed(weight: Floats, curve: str) -> Goal:
     """Make the goal `sum_j weight[j] * curve(mass_j)`, curve being "sqrt", "log" or "max"."""
     always = np.ones(len(weight), np.uint8)
-    return Goal(always, always, np.zeros(len(weight)), weight, np.empty(0), CURVES.index(curve), 1.0)
+    had, root = np.zeros((2, len(weight)))
+    return Goal(always, always, had, root, weight, np.empty(0), CURVES.index(curve), 1.0)
 
 
 def race(csr: Csr, goal: Goal, holders: Int64s, limits: Limits, budget: int) -> Race:
@@ -227,7 +229,8 @@ def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) ->
     """
     # Arrays are taken out of the tuples first: numba would count references to them at every turn.
     starts, ends, ids, amounts = kept
-    worth, had, weight, curve = race.goal.worth, race.goal.had, race.goal.weight, race.goal.curve
+    worth, had, root = race.goal.worth, race.goal.had, race.goal.root
+    weight, curve = race.goal.weight, race.goal.curve
     limits, at, order, scale, massed = race.limits, race.at, race.limits.order, race.limits.scale, len(amounts) > 0
     heap = [(0.0, 0, 0, 0.0) for _ in range(0)]  # (-score, place in `order`, number of picks when taken, gain)
     looked = read = 0
@@ -247,7 +250,7 @@ def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) ->
             continue
         if when < at[N]:
             if massed:
-                gain = _massed_gain(ids[starts[i] : ends[i]], amounts[starts[i] : ends[i]], had, weight, curve)
+                gain = _massed_gain(ids[starts[i] : ends[i]], amounts[starts[i] : ends[i]], had, root, weight, curve)
             else:
                 gain = _counted_gain(ids[starts[i] : ends[i]], worth)
             read += ends[i] - starts[i]
@@ -306,7 +309,7 @@ def _take_first(race: Race, rows: Int64s, begun: Int64s) -> None:
             _begin(race)
         ids, amounts = csr.ids[csr.starts[i] : csr.ends[i]], csr.amounts[csr.starts[i] : csr.ends[i]]
         if len(csr.amounts) > 0:
-            _pick(race, i, _massed_gain(ids, amounts, goal.had, goal.weight, goal.curve))
+            _pick(race, i, _massed_gain(ids, amounts, goal.had, goal.root, goal.weight, goal.curve))
         else:
             _pick(race, i, _counted_gain(ids, goal.worth))
 
@@ -325,6 +328,7 @@ def _begin(race: Race) -> None:
     """Begin a round: nothing is had."""
     goal, at = race.goal, race.at
     goal.had[:] = 0
+    goal.root[:] = 0
     goal.worth[:] = goal.fresh
     at[LEFT] = at[LIVE] = 0
     for feature, holders in enumerate(race.holders):
@@ -342,7 +346,9 @@ def _counted_gain(ids: NDArray[Any], worth: NDArray[Any]) -> float:
 
 
 @compiled
-def _massed_gain(ids: NDArray[Any], amounts: NDArray[np.float32], had: Floats, weight: Floats, curve: int) -> float:
+def _massed_gain(
+    ids: NDArray[Any], amounts: NDArray[np.float32], had: Floats, root: Floats, weight: Floats, curve: int
+) -> float:
     """Return what a row adds. Rounding, too, leaves the square root's gain falling as `had` grows: no bound lies."""
     gain = 0.0
     for feature, amount in zip(ids, amounts):  # noqa: B905 -- numba knows no `strict`
@@ -351,7 +357,7 @@ def _massed_gain(ids: NDArray[Any], amounts: NDArray[np.float32], had: Floats, w
         elif curve == LOG:
             gain += weight[feature] * log1p(amount / (1 + had[feature]))
         elif amount > 0:  # sqrt(had + amount) - sqrt(had)
-            gain += weight[feature] * (amount / (sqrt(had[feature] + amount) + sqrt(had[feature])))
+            gain += weight[feature] * (amount / (sqrt(had[feature] + amount) + root[feature]))
     return gain
 
 
@@ -381,6 +387,7 @@ def _count_in(csr: Csr, goal: Goal, p: int) -> None:
     if len(csr.amounts) > 0:
         had, amount = goal.had[feature], float(csr.amounts[p])
         goal.had[feature] = max(had, amount) if goal.curve == MAX else had + amount
+        goal.root[feature] = sqrt(goal.had[feature])
     else:
         goal.had[feature] += 1
         step = goal.steps[min(int(goal.had[feature]), len(goal.steps) - 1)]
@@ -421,24 +428,24 @@ def _shrunk(race: Race, old: Csr, new: Csr, parts: Sequence[tuple[int, int]]) ->
 
 
 def _ranked(race: Race, gains: Floats) -> tuple[Int64s, Floats]:
-    """Return the places in `order` of the rows that add something, best first, and their scores."""
+    """Return the places in `order` of the rows that add something, best first, and bounds of their scores."""
     scores = (gains * race.limits.scale)[race.limits.order]
-    best = scores.max(initial=0)
-    # numpy sorts 16-bit keys in linear time, and the scores of plain coverage are such
-    short = best < 2**16 and bool((scores == np.floor(scores)).all())
-    rich = np.argsort((best - scores).astype(np.uint16) if short else -scores, kind="stable")
-    rich = rich[: np.count_nonzero(scores)]
-    return rich, scores[rich]
+    best = scores.max(initial=0) or 1
+    keys = ((best - scores) * (65535 / best)).astype(np.uint16)  # 16 bits: numpy sorts them in linear time
+    rich = np.argsort(keys, kind="stable")
+    rich = rich[scores[rich] > 0]
+    # Rows of one key stand in the order in which equals are picked; their bound is the largest score from there on.
+    return rich, np.maximum.accumulate(scores[rich][::-1])[::-1]
 
 
 @compiled
 def _gains(low: int, high: int, csr: Csr, goal: Goal, may: NDArray[np.bool_], gains: Floats) -> None:
     starts, ends, ids, amounts = csr
-    worth, had, weight, curve = goal.worth, goal.had, goal.weight, goal.curve
+    worth, had, root, weight, curve = goal.worth, goal.had, goal.root, goal.weight, goal.curve
     massed = len(amounts) > 0
     for i in range(low, high):
         if may[i] and massed:
-            gains[i] = _massed_gain(ids[starts[i] : ends[i]], amounts[starts[i] : ends[i]], had, weight, curve)
+            gains[i] = _massed_gain(ids[starts[i] : ends[i]], amounts[starts[i] : ends[i]], had, root, weight, curve)
         elif may[i]:
             gains[i] = _counted_gain(ids[starts[i] : ends[i]], worth)
 

@@ -24,7 +24,7 @@ Vectors = NDArray[np.float32]
 LARGEST = 4096  # its square is 2^24
 BLOCK = 2**24  # similarities held at once: 64 MB
 PAIRS = 2**26  # pairs of rows kept, about: 512 MB, and while they are gathered one block and its pairs, up to 192 MB
-BATCH = 32  # rows looked at together, at the price of reading all vectors once
+BATCH = 32  # rows looked at together at first, at the price of reading all vectors once
 ROUNDED = 1024  # rows in float64 at once
 SAMPLE = 256  # rows that stand for all when pairs are estimated
 
@@ -177,7 +177,7 @@ def _best(gains: Callable[[Int64s], Floats], limits: Limits) -> Iterator[tuple[i
     a bound: rows are looked at again from the top, a batch at a time, until the best is one whose score is new.
     """
     order = limits.order
-    known, new = gains(order), np.ones(len(order), np.bool_)
+    known, new, size = gains(order), np.ones(len(order), np.bool_), BATCH
     scores = known * limits.scale[order]  # by place in `order`: of equal ones argmax takes the first
     # No score is below the true one, `new` ones are the true ones, and those of rows out of the race are -inf.
     while len(scores):
@@ -189,17 +189,17 @@ def _best(gains: Callable[[Int64s], Floats], limits: Limits) -> Iterator[tuple[i
         elif new[best]:
             yield int(order[best]), float(known[best])
             scores[best] = -np.inf
-            new[:] = False
+            new[:], size = False, BATCH
         else:
-            batch = _top(scores, new)
+            batch, size = _top(scores, new, size), 2 * size  # twice as many at once: it may take all rows
             known[batch] = gains(order[batch])
             scores[batch], new[batch] = known[batch] * limits.scale[order[batch]], True
 
 
-def _top(scores: Floats, new: NDArray[np.bool_]) -> Int64s:
-    """Return the places of the BATCH largest scores among the old ones above zero, or of all such if fewer."""
+def _top(scores: Floats, new: NDArray[np.bool_], size: int) -> Int64s:
+    """Return the places of the `size` largest scores among the old ones above zero, or of all such if fewer."""
     old = np.flatnonzero(~new & (scores > 0))
-    return old if len(old) <= BATCH else old[np.argpartition(scores[old], -BATCH)[-BATCH:]]
+    return old if len(old) <= size else old[np.argpartition(scores[old], -size)[-size:]]
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:
