@@ -364,42 +364,46 @@ def _massed_gain(
 @compiled
 def _pick(race: Race, i: int, gain: float) -> None:
     """Pick row i. `left` then is exact while every row fits; else it is too high, and rounds end a little later."""
-    csr, goal, holders, at = race.csr, race.goal, race.holders, race.at
+    starts, ends, ids, _ = race.csr
+    holders, worth, at = race.holders, race.goal.worth, race.at
     race.indices[at[N]], race.gains[at[N]] = i, gain
     at[N] += 1
     pay(race.limits, i)
-    for p in range(csr.starts[i], csr.ends[i]):
-        feature = csr.ids[p]
+    for feature in ids[starts[i] : ends[i]]:
         holders[feature] -= 1
-        before = goal.worth[feature]
-        _count_in(csr, goal, p)
-        after = goal.worth[feature]
-        if before > 0 and len(csr.amounts) == 0:
-            at[LIVE] -= 1
-            at[LEFT] -= after == 0 or holders[feature] == 0
-            at[LIVE] -= holders[feature] if after == 0 else 0
+        at[LIVE] -= worth[feature] > 0
+        at[LEFT] -= worth[feature] > 0 and holders[feature] == 0
+    for feature in _count_in(race.csr, race.goal, i):  # those that are worth nothing from now on
+        at[LIVE] -= holders[feature]
+        at[LEFT] -= holders[feature] > 0
 
 
 @compiled
-def _count_in(csr: Csr, goal: Goal, p: int) -> None:
-    """Add the p-th nonzero of the pool to what is had."""
-    feature = csr.ids[p]
-    if len(csr.amounts) > 0:
-        had, amount = goal.had[feature], float(csr.amounts[p])
-        goal.had[feature] = max(had, amount) if goal.curve == MAX else had + amount
-        goal.root[feature] = sqrt(goal.had[feature])
-    else:
-        goal.had[feature] += 1
-        step = goal.steps[min(int(goal.had[feature]), len(goal.steps) - 1)]
-        goal.worth[feature] = round(goal.weight[feature] * step)
+def _count_in(csr: Csr, goal: Goal, i: int) -> list[int]:
+    """Add row i to what is had; return the features that another row now gains nothing by."""
+    starts, ends, ids, amounts = csr
+    had, root, worth, weight, steps = goal.had, goal.root, goal.worth, goal.weight, goal.steps
+    spent = [0 for _ in range(0)]
+    for p in range(starts[i], ends[i]):
+        feature = ids[p]
+        if len(amounts) > 0:
+            amount = float(amounts[p])
+            had[feature] = max(had[feature], amount) if goal.curve == MAX else had[feature] + amount
+            root[feature] = sqrt(had[feature])
+            continue
+        had[feature] += 1
+        now = round(weight[feature] * steps[min(int(had[feature]), len(steps) - 1)])
+        if now == 0 and worth[feature] > 0:
+            spent.append(feature)
+        worth[feature] = now
+    return spent
 
 
 @compiled
 def _remember(race: Race, rows: Int64s) -> None:
     """Go back to the round of `rows`, which are picked, after another that came to nothing."""
     for i in rows:
-        for p in range(race.csr.starts[i], race.csr.ends[i]):
-            _count_in(race.csr, race.goal, p)
+        _count_in(race.csr, race.goal, i)
 
 
 # Passes over all rows, in threads

@@ -309,7 +309,7 @@ SELECTORS: dict[str, Selector] = {
         match,
         "the rows that together have the pool's distribution of features",
         "Hellinger distance, greedily",
-        "some passes with a square root each",
+        "a pass, with square roots, every few dozen picks",
         "a small picture of the pool; never runs dry",
         keep="means",
         threshold=0.0,
@@ -333,7 +333,7 @@ SELECTORS: dict[str, Selector] = {
         "the rows that all rows are near to, by cosine of vectors",
         "Wei et al. 2015",
         "all pairs of rows, twice",
-        "representative rows of pools up to 100,000",
+        "representative rows, on pools small enough for it",
         keep="state",
     ),
     "kcenter": Selector(
@@ -346,7 +346,7 @@ SELECTORS: dict[str, Selector] = {
     ),
     "repr_filter": Selector(
         repr_filter,
-        "best or random row first, each row not too similar to any pick (DEITA)",
+        "best row first, or any without `quality`; each not too similar to any pick (DEITA)",
         "arXiv:2312.15685",
         "rows x picks",
         "`quality` first, near-duplicates out",

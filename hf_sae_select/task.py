@@ -92,11 +92,13 @@ class Task:
 
     def facility_location(self, center: bool) -> Selection:
         """Pick greedily for the similarity of all rows to their nearest pick; see `vectors.facility_location`."""
-        return self._best_for_money(lambda constraints: self._far(vectors.facility_location, center, constraints))
+        return self._best_for_money(
+            lambda constraints: self._by_vectors(vectors.facility_location, center, constraints)
+        )
 
     def kcenter(self, center: bool) -> Selection:
         """Pick the farthest row again and again; see `vectors.kcenter`."""
-        return self._far(vectors.kcenter, center, self.constraints)
+        return self._by_vectors(vectors.kcenter, center, self.constraints)
 
     def filter(self, order: Int64s, max_similarity: float, center: bool, exhausted: str) -> Selection:
         """Pick, in `order`, what is not too similar to any pick of the round; see `vectors.leave_near_out`."""
@@ -129,7 +131,9 @@ class Task:
         indices = np.concatenate([np.array(first, np.int64), rest])
         return Selection(indices, self._new(indices, [0]), np.arange(len(indices))[:1])
 
-    def _far(self, engine: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints) -> Selection:
+    def _by_vectors(
+        self, engine: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints
+    ) -> Selection:
         limits, given = constraints.limits(self.order), self._vectors()
         unit = vectors.rounded(given, center)
         blank = limits.open & ~given.any(axis=1)
