@@ -16,7 +16,7 @@ from .counting import new_features
 from .features import KEPT, Features, encoding_record, is_encoded
 from .metrics import redundancy, richness
 from .rules import SELECTORS, Rule
-from .selecting import check, check_cut, check_dataset, cut, select
+from .selecting import check, check_cut, check_dataset, check_encoded, cut, select
 from .selection import Selection
 
 if TYPE_CHECKING:  # annotations only
@@ -160,14 +160,8 @@ def _encoded(ds: Dataset, calls: dict[str, dict[str, Any]], sae: SaeSource | Non
         from .encoding import encode  # needs torch
 
         return encode(ds, sae, keep=[name for name in KEPT if name in needs.values()], **how)
-    if how["text"] is not None or how["max_length"] is not None:
-        raise ValueError(
-            "this dataset is encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
-        )
     for label, name in needs.items():
-        if name and KEPT[name] not in ds.column_names:
-            other = ", or pass `embedding='column'`" if name == "state" else ""
-            raise ValueError(f"no column `{KEPT[name]}`, which {label!r} needs: encode with `keep={name!r}`{other}")
+        check_encoded(ds, name, how["text"], how["max_length"], repr(label))
     return ds
 
 

@@ -106,9 +106,6 @@ class Asked:
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
         if self.cost is None and len(first) > budget:
             raise ValueError(f"`must_include` and `extend` have {len(first)} rows, but `budget={budget}`; raise it")
-        if self.cost is None and n - len(excluded) < budget:
-            left = n - len(excluded)
-            raise ValueError(f"`exclude` leaves {left} rows, but `budget={budget}`; exclude less or lower the budget")
         found = replace(Constraints.none(n), first=first, first_rounds=first_rounds, excluded=excluded)
         if self.quota is not None:
             found = _with_quota(found, columns, self.quota, budget, in_rows=self.cost is None)

@@ -248,10 +248,7 @@ def _coded(
 ) -> tuple[Dataset | None, Dataset]:
     """Return `ds` encoded (None where its vectors are enough), and the dataset whose rows are to be returned."""
     if is_encoded(ds) and sae is None:
-        if how["text"] is not None or how["max_length"] is not None:
-            raise ValueError(
-                "this dataset is encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
-            )
+        check_encoded(ds, None if embedding else needs, how["text"], how["max_length"])
         return ds, ds
     if embedding is not None and sae is None:
         if parse_budget(budget, asked.cost)[1] == "tokens" or asked.per_token:
@@ -268,10 +265,6 @@ def _features(ds: Dataset, coded: Dataset | None, embedding: str | None, needs: 
     """Read the features of the rows, with the vectors that the method compares."""
     if coded is None:
         return Features.of_vectors(ds, str(embedding))
-    column = KEPT[needs] if needs else None
-    if column and embedding is None and column not in coded.column_names:
-        other = ", or pass `embedding='column'`" if needs == "state" else ""
-        raise ValueError(f"no column `{column}`, which this method needs: encode with `keep={needs!r}`{other}")
     if embedding is None:
         return Features.from_dataset(coded, vectors=STATE if needs == "state" else None)
     return replace(Features.from_dataset(coded), vectors=Features.of_vectors(ds, embedding).vectors)
@@ -416,6 +409,17 @@ def check_dataset(ds: Any) -> None:
     elif isinstance(ds, datasets.IterableDataset):
         todo = "a stream has no rows to go back to: collect some, datasets.Dataset.from_list(list(ds.take(10_000)))"
     raise TypeError(f"`ds` is a {type(ds).__name__}; {todo}")
+
+
+def check_encoded(ds: Dataset, needs: str | None, text: Any, max_length: Any, who: str = "this method") -> None:
+    """Refuse an encoded dataset that was to be encoded otherwise, or that lacks what the method `who` needs."""
+    if text is not None or max_length is not None:
+        raise ValueError(
+            "this dataset is encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
+        )
+    if needs and KEPT[needs] not in ds.column_names:
+        other = ", or pass `embedding='column'`" if needs == "state" else ""
+        raise ValueError(f"no column `{KEPT[needs]}`, which {who} needs: encode with `keep={needs!r}`{other}")
 
 
 def check_cut(threshold: Any, top: Any, max_share: Any) -> None:

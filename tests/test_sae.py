@@ -46,16 +46,22 @@ def test_decode():
     assert sae.decode(tensor([[3.0, 4.0, 1.0]])).tolist() == [[12.0, 24.0]]
 
 
-@pytest.mark.parametrize("chunk", [1, 100, 10**6])
-@pytest.mark.parametrize("activation", ["relu", "jumprelu", "topk"])
-def test_encode_max_is_the_maximum_of_encode(activation, chunk, monkeypatch):
-    monkeypatch.setattr("hf_sae_select.sae.CHUNK_FLOATS", chunk)
+def drawn(activation):
+    """Draw an SAE, and vectors in four segments."""
     generator = torch.Generator().manual_seed(0)
     sae = SparseAutoencoder(SaeConfig(4, 20, activation, model="m", hook="h", k=3)).requires_grad_(False)
     for parameter in sae.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator))
     lengths = [3, 1, 7, 2]
     x = torch.randn(sum(lengths), 4, generator=generator)
+    return sae, x, lengths
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 10**6])
+@pytest.mark.parametrize("activation", ["relu", "jumprelu", "topk"])
+def test_encode_max_is_the_maximum_of_encode(activation, chunk, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.sae.CHUNK_FLOATS", chunk)
+    sae, x, lengths = drawn(activation)
     expected = torch.stack([part.amax(dim=0) for part in sae.encode(x).split(lengths)])
     torch.testing.assert_close(sae.encode_max(x, lengths), expected)
 
@@ -64,12 +70,7 @@ def test_encode_max_is_the_maximum_of_encode(activation, chunk, monkeypatch):
 @pytest.mark.parametrize("activation", ["relu", "jumprelu", "topk"])
 def test_encode_max_and_sum_are_the_maximum_and_the_sum_of_encode(activation, chunk, monkeypatch):
     monkeypatch.setattr("hf_sae_select.sae.CHUNK_FLOATS", chunk)
-    generator = torch.Generator().manual_seed(0)
-    sae = SparseAutoencoder(SaeConfig(4, 20, activation, model="m", hook="h", k=3)).requires_grad_(False)
-    for parameter in sae.parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    lengths = [3, 1, 7, 2]
-    x = torch.randn(sum(lengths), 4, generator=generator)
+    sae, x, lengths = drawn(activation)
     largest, sums = sae.encode_max_and_sum(x, lengths)
     assert torch.equal(largest, sae.encode_max(x, lengths))
     torch.testing.assert_close(sums, torch.stack([part.sum(dim=0) for part in sae.encode(x).split(lengths)]))
