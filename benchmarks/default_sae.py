@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hf_sae_select.activations import LanguageModel
-from hf_sae_select.sae import SaeConfig
+from hf_sae_select.config import SaeConfig
 from hf_sae_select.training import calibrate, evaluate, shuffled, train_sae
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))

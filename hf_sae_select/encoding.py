@@ -29,7 +29,8 @@ from torch import Tensor
 
 from .activations import ChatTemplate, LanguageModel, look_up
 from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types
-from .formats import SaeSource, load_sae
+from .hooks import reads_residual
+from .loading import SaeSource, load_sae
 from .sae import SparseAutoencoder, segment_sums
 from .text import Rendering, TextSource, find_text
 
@@ -39,6 +40,8 @@ MAP_ROWS = 1000  # rows tokenised and sorted by length together
 
 # What a window or a row has: ids and acts, and where means are kept each feature's sum over the tokens.
 Code = tuple[NDArray[Any], ...]
+# How vectors are read, in the config's words, and what most SAEs say.
+READING = {"side": "output", "prepend_bos": None, "skip_first": False, "max_norm_ratio": None}
 NOTHING: Code = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
 
 
@@ -208,12 +211,13 @@ class _Encoder:
         self.keep = keep
         config = sae.config
         width, self.revision = look_up(config.model, config.model_revision)
-        if width != config.d_in:
+        if width != config.d_in and reads_residual(config.hook):
             raise ValueError(
                 f"this SAE reads vectors of d_in={config.d_in}, but {config.model} has width {width}; "
                 "it was trained on another model, or its config names the wrong one"
             )
         self.template = ChatTemplate.of(config.model, self.revision) if rendering.chat else None
+        self.reading = {name: getattr(config, name) for name in READING}
         self.device = _state().device
         # A GPU holds large models in the type they were saved in; a CPU has no fast half precision.
         self.dtype = "auto" if self.device.type == "cuda" else "float32"
@@ -230,6 +234,8 @@ class _Encoder:
             "model": config.model,
             "model_revision": self.revision,
             "hook": config.hook,
+            # What most SAEs say is left out, so that it does not change the name of their files in the cache.
+            **{name: value for name, value in self.reading.items() if value != READING[name]},
             "dtype": [self.dtype, str(self.sae.W_enc.dtype).removeprefix("torch.")],
             "window": config.context_size,
             "max_length": self.max_length,
@@ -247,6 +253,7 @@ class _Encoder:
             window=config.context_size,
             device=self.device,
             dtype=self.dtype,
+            **self.reading,
         )
         if self.sae.W_enc.device.type != self.device.type:
             self.sae = copy.deepcopy(self.sae).to(self.device)  # the caller's own stays where it is
@@ -273,6 +280,11 @@ class _Encoder:
 
     def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
         """Return the code of each window, the windows being the segments of `states`."""
+        if states.shape[1] != self.sae.config.d_in:
+            raise ValueError(
+                f"this SAE reads vectors of d_in={self.sae.config.d_in}, but those at `{self.model.hook.path}` have "
+                f"width {states.shape[1]}; its config names the wrong `model` or `hook`"
+            )
         x = states.to(self.sae.W_enc.dtype)
         pooled = self.sae.encode_max_and_sum(x, lengths) if "means" in self.keep else [self.sae.encode_max(x, lengths)]
         segment, ids = pooled[0].nonzero(as_tuple=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .comparing import Methods
-    from .formats import SaeSource
+    from .loading import SaeSource
     from .rules import Rule
     from .text import TextSource
 

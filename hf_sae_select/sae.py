@@ -1,82 +1,49 @@
-"""The sparse autoencoder: its equations, and the one layout it is kept in. No datasets, no transformers.
+"""The sparse autoencoder: its equations, and its way to and from the Hub. No datasets, no transformers.
 
-    pre = x @ W_enc + b_enc                      x [tokens, d_in], pre [tokens, d_sae]
+    x^  = norm(x)                                input_norm: none, layer_norm or rms, of each vector by itself
+    pre = x^ @ W_enc + b_enc                     x [tokens, d_in], pre [tokens, d_sae]
     z   = act(pre)                               relu:      max(pre, 0)
                                                  jumprelu:  max(pre, 0) where pre > threshold, else 0
                                                  topk:      the k largest of each token, negatives dropped
-    x'  = z @ W_dec + b_dec
+                                                 abstopk:   the k largest by size, signs kept
+                                                 groupmax:  the largest of each of k groups of neighbours, likewise
+    x'  = z @ W_dec + b_dec (+ x @ W_skip.T)     and the norm undone, for an SAE; a transcoder puts out other vectors
 
-There is no pre-encoder bias and no input scale: both fold into W_enc and b_enc, and are folded before they get here.
-On disk it is a folder that SAELens 6 reads: `cfg.json` and `sae_weights.safetensors`.
+There is no pre-encoder bias, no input scale and no gate: they fold into these, and are folded before they get here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub import CommitInfo, ModelHubMixin
 from torch import Tensor, nn
 
-CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
-ARCHITECTURES = {"relu": "standard", "jumprelu": "jumprelu", "topk": "topk"}  # ours -> SAELens's word
+from .cards import is_local, merged, sae_card
+from .config import SaeConfig
+from .hub import Repo, prepare, push
+from .native import CONFIG_FILE, WEIGHTS_FILE, check_tensors, read_native, shapes, write_native
 
 # Tokens whose pre-activations are held at once: 512 x 8,192 floats are 16 MB, which stays in cache and off `mmap`.
 CHUNK_FLOATS = 2**22
 # With only a handful of rows per thread BLAS sums in another order; more rows than this and it never does.
 FEW_ROWS = 256
+NORM_EPSILON = 1e-5  # SAELens's and OpenAI's
+# Activations that look at each latent alone and never fall as `pre` grows: a maximum over tokens may be taken first.
+MONOTONE = ("relu", "jumprelu")
 
 
-@dataclass(frozen=True)
-class SaeConfig:
-    """Say what an SAE is and what it reads."""
-
-    d_in: int
-    """Width of the residual stream it reads."""
-    d_sae: int
-    """Number of latents, that is, of features."""
-    activation: str
-    """relu, jumprelu or topk. BatchTopK is a way to train; what it leaves behind is a jumprelu."""
-    model: str
-    """Hub id of the language model."""
-    hook: str
-    """Path of the module inside the model whose output is read, such as `encoder.layer.3`."""
-    model_revision: str | None = None
-    """Commit of the language model."""
-    k: int | None = None
-    """Latents per token, for topk."""
-    feature_threshold: float = 0.0
-    """A row *has* a feature when its largest activation over the row's tokens is above this; calibrated per SAE."""
-    context_size: int | None = None
-    """Window, in tokens with the special ones, that it was trained on; None: as long as the model reads."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """What is known of how the weights were made, JSON values only."""
-
-    def __post_init__(self) -> None:
-        if self.activation not in ARCHITECTURES:
-            raise ValueError(f"unknown `activation={self.activation!r}`; known: {', '.join(ARCHITECTURES)}")
-        if not (self.d_in >= 1 and self.d_sae >= 1):
-            raise ValueError(f"`d_in={self.d_in!r}` and `d_sae={self.d_sae!r}` must be whole numbers from 1 on")
-        if self.activation == "topk" and not (self.k and 1 <= self.k <= self.d_sae):
-            raise ValueError(
-                f"`activation='topk'` needs `k`, the latents per token, from 1 to d_sae; it is {self.k!r}"
-            )
-        if not 0 <= self.feature_threshold < math.inf:
-            raise ValueError(f"`feature_threshold={self.feature_threshold!r}` must be a finite number from 0 on")
-
-
-class SparseAutoencoder(nn.Module):
+class SparseAutoencoder(nn.Module, ModelHubMixin):
     """Turn residual-stream vectors into sparse features and back.
 
-    Parameters: `W_enc` [d_in, d_sae], `b_enc` [d_sae], `W_dec` [d_sae, d_in], `b_dec` [d_in], and for jumprelu
-    `threshold` [d_sae].
+    Parameters: `W_enc` [d_in, d_sae], `b_enc` [d_sae], `W_dec` [d_sae, d_out], `b_dec` [d_out], for jumprelu
+    `threshold` [d_sae], for transcoders with a skip `W_skip` [d_out, d_in]. Loaded with `encoder_only`, an SAE has
+    what `encode` needs, and None for the others.
 
     Example, two latents that detect +x and +y in the plane::
 
@@ -87,31 +54,60 @@ class SparseAutoencoder(nn.Module):
     def __init__(self, config: SaeConfig) -> None:
         super().__init__()
         self.config = config
-        d_in, d_sae = config.d_in, config.d_sae
-        self.W_enc = nn.Parameter(torch.zeros(d_in, d_sae))
-        self.b_enc = nn.Parameter(torch.zeros(d_sae))
-        self.W_dec = nn.Parameter(torch.zeros(d_sae, d_in))
-        self.b_dec = nn.Parameter(torch.zeros(d_in))
-        self.threshold = nn.Parameter(torch.zeros(d_sae)) if config.activation == "jumprelu" else None
+        sizes = shapes(config)
+        self.W_enc = nn.Parameter(torch.zeros(sizes["W_enc"]))
+        self.b_enc = nn.Parameter(torch.zeros(sizes["b_enc"]))
+        self.W_dec: nn.Parameter | None = nn.Parameter(torch.zeros(sizes["W_dec"]))
+        self.b_dec: nn.Parameter | None = nn.Parameter(torch.zeros(sizes["b_dec"]))
+        self.W_skip = nn.Parameter(torch.zeros(sizes["W_skip"])) if "W_skip" in sizes else None
+        self.threshold = nn.Parameter(torch.zeros(sizes["threshold"])) if "threshold" in sizes else None
+
+    @classmethod
+    def of(cls, config: SaeConfig, tensors: dict[str, Tensor]) -> SparseAutoencoder:
+        """Build an SAE around tensors; without `W_dec` among them, one that only encodes."""
+        with torch.device("meta"):  # nothing is allocated: the tensors themselves become the parameters
+            sae = cls(config)
+        if "W_dec" not in tensors:
+            sae.W_dec = sae.b_dec = sae.W_skip = None
+        sae.load_state_dict(tensors, strict=True, assign=True)
+        return sae.requires_grad_(False)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the features of each vector: [..., d_in] -> [..., d_sae]."""
-        return self._activate(x @ self.W_enc + self.b_enc)
+        return self._activate(self._normalised(x) @ self.W_enc + self.b_enc)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the reconstruction: [..., d_sae] -> [..., d_in]."""
+        """Return the reconstruction, as the decoder gives it: [..., d_sae] -> [..., d_out].
+
+        Raises:
+            ValueError: the SAE was loaded with `encoder_only`.
+        """
+        if self.W_dec is None or self.b_dec is None:
+            raise ValueError("this SAE has no decoder: it was loaded with `encoder_only=True`; load it without")
         return z @ self.W_dec + self.b_dec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` encoded, decoded and in its own units again: [..., d_in] -> [..., d_out]."""
+        out = self.decode(self.encode(x))
+        if self.W_skip is not None:
+            out = out + x @ self.W_skip.T
+        if self.config.input_norm == "none" or self.config.d_out is not None:
+            return out
+        mean, size = self._moments(x)
+        return out * size + mean
 
     def encode_max(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
         """Return the largest activation of each feature over each segment of consecutive vectors.
 
         Segment i is the next `lengths[i]` (at least 1) rows of `x` [sum(lengths), d_in]; the result is
-        [len(lengths), d_sae] and equals encoding every vector and taking the maximum. ReLU and JumpReLU never fall as
-        `pre` grows and look at each latent alone, so the maximum is taken first and the bias and the activation are
-        applied once a segment, not once a token. Top-k compares latents within a token: it cannot wait.
+        [len(lengths), d_sae] and equals encoding every vector and taking the maximum, from 0 on. ReLU and JumpReLU
+        never fall as `pre` grows and look at each latent alone, so the maximum is taken first and the bias and the
+        activation are applied once a segment, not once a token. The others compare latents within a token: they cannot
+        wait. An abstopk latent that fires below 0 speaks of the opposite, and does not count.
         """
+        x = self._normalised(x)
         pooled = x.new_empty(len(lengths), self.config.d_sae)
-        early = self.config.activation == "topk"
+        early = self.config.activation not in MONOTONE
         first = start = 0
         for chunk in _chunks(lengths, CHUNK_FLOATS // self.config.d_sae):
             pre = _product(x[start : start + sum(chunk)], self.W_enc)
@@ -120,7 +116,7 @@ class SparseAutoencoder(nn.Module):
             for i, segment in enumerate(torch.split(pre, chunk)):
                 torch.amax(segment, dim=0, out=pooled[first + i])
             first, start = first + len(chunk), start + sum(chunk)
-        return pooled if early else self._activate(pooled.add_(self.b_enc))
+        return pooled.relu_() if early else self._activate(pooled.add_(self.b_enc))
 
     def encode_max_and_sum(self, x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return what `encode_max` does, and the sum of each feature's activations over each segment in float32.
@@ -128,11 +124,11 @@ class SparseAutoencoder(nn.Module):
         Example, one segment in which a feature fires at 3 and at 1: the maximum is 3, the sum 4. A sum needs every
         token's activation, where `encode_max` needs one a segment; segment by segment, they stay in cache.
         """
-        largest, sums, rest = [], [], x
+        largest, sums, rest = [], [], self._normalised(x)
         for chunk in _chunks(lengths, CHUNK_FLOATS // self.config.d_sae):
             pre = _product(rest[: sum(chunk)], self.W_enc).add_(self.b_enc)
             for segment in torch.split(pre, chunk):
-                z = self._activate(segment)
+                z = self._activate(segment).relu()
                 largest.append(z.amax(dim=0))
                 sums.append(_sum(z.float()))
             rest = rest[sum(chunk) :]
@@ -141,52 +137,147 @@ class SparseAutoencoder(nn.Module):
     def _activate(self, pre: Tensor) -> Tensor:
         if self.threshold is not None:
             return torch.where(pre > self.threshold, pre, 0.0).relu()
-        if self.config.activation == "topk":
-            strongest = pre.topk(self.config.k or 0, dim=-1)
-            return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values.relu())
-        return pre.relu()
+        kind, k = self.config.activation, self.config.k or 0
+        if kind == "relu":
+            return pre.relu()
+        if kind == "abstopk":
+            where = pre.abs().topk(k, dim=-1).indices
+            return torch.zeros_like(pre).scatter(-1, where, pre.gather(-1, where))
+        if kind == "groupmax":
+            groups = pre.unflatten(-1, (k, -1))
+            best = groups.max(dim=-1, keepdim=True)
+            return torch.zeros_like(groups).scatter(-1, best.indices, best.values.relu()).flatten(-2)
+        strongest = pre.topk(k, dim=-1)
+        return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values.relu())
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        if self.config.input_norm == "none":
+            return x
+        mean, size = self._moments(x)
+        # Only layer norm adds something first; a vector of zeros stays one.
+        return (x - mean) / (size + NORM_EPSILON if self.config.input_norm == "layer_norm" else size + (size == 0))
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `input_norm` takes off each vector, and what it then divides by."""
+        if self.config.input_norm == "layer_norm":
+            return x.mean(dim=-1, keepdim=True), x.std(dim=-1, keepdim=True)
+        root_mean_square = x.square().mean(dim=-1, keepdim=True).sqrt()
+        return torch.zeros_like(root_mean_square), root_mean_square
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that `encode` depends on: the activation, and the encoder's numbers as float32."""
-        found = hashlib.sha256(f"{self.config.activation} {self.config.k}".encode())
+        """Return the SHA-256 of all that `encode` depends on: norm, activation, the encoder's numbers as float32."""
+        norm = "" if self.config.input_norm == "none" else f" {self.config.input_norm}"
+        found = hashlib.sha256(f"{self.config.activation} {self.config.k}{norm}".encode())
         for tensor in (self.W_enc, self.b_enc, self.threshold):
             if tensor is not None:
                 found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return found.hexdigest()
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write `cfg.json` and `sae_weights.safetensors` into `folder`, weights as `dtype`; SAELens 6 reads them."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in self.named_parameters()}
-        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        text = json.dumps(_to_saelens(self.config, str(dtype).removeprefix("torch.")), indent=2, sort_keys=True)
-        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **options: Any
+    ) -> CommitInfo | None:
+        """Write this SAE into a folder: weights in the type they have, both configs, and a card where there is none.
+
+        Args:
+            push_to_hub: push it too, to `repo_id` or else a repo of the folder's name; `options` go there.
+        """
+        if options and not push_to_hub:
+            raise TypeError(f"`{next(iter(options))}` is for pushing; pass `push_to_hub=True` too, or leave it out")
+        folder = Path(save_directory)
+        self._save_pretrained(folder)
+        if not (folder / "README.md").exists():
+            (folder / "README.md").write_text(sae_card(self.config), encoding="utf-8")
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write all but the card."""
+        if self.W_dec is None:
+            raise ValueError(
+                "this SAE has no decoder: it was loaded with `encoder_only=True`; load it without to save it"
+            )
+        tensors = {name: p.detach().to("cpu").contiguous() for name, p in self.named_parameters()}
+        write_native(save_directory, self.config, tensors)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> SparseAutoencoder:
-        """Read a folder that `save_pretrained` wrote; weights become float32.
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        encoder_only: bool = False,
+    ) -> SparseAutoencoder:
+        """Load an SAE that `save_pretrained` or `push_to_hub` wrote, from a folder or a Hub repo at one commit.
+
+        SAEs in other people's layouts, SAELens's among them: `hf_sae_select.load_sae`.
+
+        Args:
+            encoder_only: leave the decoder on disk; the SAE then encodes only.
 
         Raises:
-            FileNotFoundError: the folder lacks one of the two files.
+            FileNotFoundError: there is no such folder or repo, or it lacks one of the two files.
             ValueError: the config names something we do not compute, or a tensor is missing, unexpected, of another
                 shape than the config says, or not finite.
         """
-        folder = Path(folder)
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"no `{name}` in {folder}: an SAE is {CONFIG_FILE} beside {WEIGHTS_FILE}")
-        try:
-            cfg = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_FILE).items()}
-        except (ValueError, SafetensorError) as error:
-            raise ValueError(f"cannot read {CONFIG_FILE} or {WEIGHTS_FILE} in {folder}: {error}") from error
-        if not isinstance(cfg, dict):
-            raise ValueError(f"{CONFIG_FILE} in {folder} is no JSON object")
-        sae = cls(_from_saelens(cfg))
-        _check_tensors(tensors, {name: p.shape for name, p in sae.named_parameters()})
-        sae.load_state_dict(tensors, assign=True)
-        return sae.requires_grad_(False)
+        repo = Repo.at(pretrained_model_name_or_path, revision, token, cache_dir, local_files_only)
+        within = f"{subfolder.strip('/')}/" if subfolder else ""
+        files = [repo.fetch(within + name) for name in (CONFIG_FILE, WEIGHTS_FILE)]
+        config, tensors = read_native(*files, encoder_only=encoder_only, source=repo.source(within + WEIGHTS_FILE))
+        check_tensors(tensors, WEIGHTS_FILE)
+        return cls.of(config, {name: tensor.to(device, dtype) for name, tensor in tensors.items()})
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        subfolder: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str = "Upload sparse autoencoder",
+        token: str | bool | None = None,
+        license: str | None = None,
+    ) -> CommitInfo:
+        """Write this SAE to a Hub repo, created if need be, in one commit: weights, both configs and the card.
+
+        The text of a README that is there is kept, and what its metadata says too; only what is missing is added.
+
+        Args:
+            subfolder: where in the repo, for several SAEs in one; by default at the top.
+            revision: the branch to write to; by default main.
+            create_pr: propose the commit as a pull request instead.
+            license: of the weights, for the card's metadata, such as `apache-2.0`; by default none is stated.
+
+        Raises:
+            ValueError: the SAE has no decoder, or names its language model by a path that others do not have.
+            FileNotFoundError, PermissionError, OSError: the Hub refuses or is out of reach; nothing was written.
+        """
+        if is_local(self.config.model):
+            raise ValueError(
+                f"`config.model={self.config.model!r}` is a path on this machine, which users of the repo lack; "
+                "set `sae.config = dataclasses.replace(sae.config, model='owner/name')` first"
+            )
+        within = f"{subfolder.strip('/')}/" if subfolder else ""
+        with tempfile.TemporaryDirectory() as folder:
+            self._save_pretrained(Path(folder))
+            files: dict[str, Path | bytes] = {within + file.name: file for file in Path(folder).iterdir()}
+            repo_id, head, readme = prepare(repo_id, private=private, revision=revision, token=token)
+            card = sae_card(self.config, repo_id, subfolder, license)
+            files["README.md"] = merged(card, readme).encode()
+            return push(
+                repo_id,
+                files,
+                message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                parent_commit=head,
+                token=token,
+            )
 
 
 def segment_sums(x: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -227,66 +318,3 @@ def _chunks(lengths: Sequence[int], size: int) -> list[list[int]]:
         groups[-1].append(length)
         room -= length
     return groups
-
-
-def _to_saelens(config: SaeConfig, dtype: str) -> dict[str, Any]:
-    """Say `config` in SAELens 6's words; what SAELens has no word for travels in its free `metadata`."""
-    own = asdict(config)
-    for name in ("d_in", "d_sae", "activation", "k"):
-        own.pop(name)
-    metadata = {"model_name": own.pop("model"), "hook_name": own.pop("hook"), "hf_hook_name": config.hook}
-    # Without a version SAELens takes a config for one of before 6 and drops its metadata; this is the one tested.
-    metadata |= {
-        "sae_lens_version": "6.54.12",
-        "model_class_name": "AutoModel",
-        "prepend_bos": True,
-        "exclude_special_tokens": True,
-    }
-    cfg = {"d_in": config.d_in, "d_sae": config.d_sae, "architecture": ARCHITECTURES[config.activation]}
-    cfg |= {"dtype": dtype, "device": "cpu", "apply_b_dec_to_input": False}
-    cfg |= {"normalize_activations": "none", "reshape_activations": "none", "metadata": metadata | own}
-    return cfg | ({"k": config.k, "rescale_acts_by_decoder_norm": False} if config.activation == "topk" else {})
-
-
-def _from_saelens(cfg: dict[str, Any]) -> SaeConfig:
-    """Read back what `_to_saelens` wrote; refuse what this file's equations do not say."""
-    plain = {"apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none"}
-    plain["rescale_acts_by_decoder_norm"] = False
-    for name, value in plain.items():
-        if cfg.get(name, value) != value:
-            raise ValueError(f"`{name}={cfg[name]!r}` in {CONFIG_FILE} is not supported; only {value!r} is")
-    ours = {word: name for name, word in ARCHITECTURES.items()}
-    if cfg.get("architecture") not in ours:
-        raise ValueError(
-            f"unknown `architecture={cfg.get('architecture')!r}` in {CONFIG_FILE}; known: {', '.join(ours)}"
-        )
-    metadata = cfg.get("metadata") or {}
-    metadata = {"hf_hook_name": metadata.get("hook_name")} | metadata
-    for name, place in (("d_in", cfg), ("d_sae", cfg), ("model_name", metadata), ("hf_hook_name", metadata)):
-        if not place.get(name):
-            raise ValueError(f"{CONFIG_FILE} does not say `{name}`; add it{' under `metadata`' * (place is metadata)}")
-    names = ("model_revision", "feature_threshold", "context_size", "training")
-    return SaeConfig(
-        d_in=cfg["d_in"],
-        d_sae=cfg["d_sae"],
-        activation=ours[cfg["architecture"]],
-        k=cfg.get("k"),
-        model=metadata["model_name"],
-        hook=metadata["hf_hook_name"],
-        **{name: metadata[name] for name in names if name in metadata},
-    )
-
-
-def _check_tensors(tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> None:
-    """Refuse weights that are not exactly what the config promises, naming the tensor."""
-    for name in sorted(shapes.keys() | tensors.keys()):
-        if name not in tensors:
-            raise ValueError(f"tensor `{name}` is missing from {WEIGHTS_FILE}")
-        if name not in shapes:
-            raise ValueError(f"tensor `{name}` in {WEIGHTS_FILE} is unexpected; expected: {', '.join(sorted(shapes))}")
-        if tensors[name].shape != shapes[name]:
-            raise ValueError(
-                f"tensor `{name}` is {list(tensors[name].shape)}; {CONFIG_FILE} says {list(shapes[name])}"
-            )
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"tensor `{name}` in {WEIGHTS_FILE} holds NaN or infinity")

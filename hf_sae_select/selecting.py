@@ -26,7 +26,7 @@ from .selection import Selection
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
 
-    from .formats import SaeSource
+    from .loading import SaeSource
     from .text import TextSource
 
 

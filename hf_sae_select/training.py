@@ -18,7 +18,8 @@ from datasets.utils import tqdm
 from torch import Tensor
 from torch.nn import functional as F
 
-from .sae import SaeConfig, SparseAutoencoder
+from .config import SaeConfig
+from .sae import SparseAutoencoder
 
 AUX_COEFFICIENT = 1 / 32  # Gao et al. 2024, appendix A.2
 
@@ -171,8 +172,9 @@ class _Trainer:
         sae = SparseAutoencoder(self.config).requires_grad_(False)
         sae.W_enc.copy_(self.W_encT.T * self.scale)
         sae.b_enc.copy_(self.b_enc - self.W_encT @ self.b_dec)
-        sae.W_dec.copy_(self.W_dec / self.scale)
-        sae.b_dec.copy_(self.b_dec / self.scale)
+        for parameter, value in ((sae.W_dec, self.W_dec / self.scale), (sae.b_dec, self.b_dec / self.scale)):
+            if parameter is not None:
+                parameter.copy_(value)
         if sae.threshold is not None:
             sae.threshold.fill_(self.threshold)
         return sae

@@ -9,6 +9,7 @@ import datasets
 import pytest
 import tiny
 import torch
+from hub import connect, serve
 
 from hf_sae_select import SaeConfig, SparseAutoencoder
 
@@ -39,3 +40,10 @@ def sae(bert):
         if name == "threshold":
             parameter.abs_()
     return sae
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on localhost that the libraries of this process talk to."""
+    with serve() as hub, connect(hub, tmp_path / "home", monkeypatch):
+        yield hub

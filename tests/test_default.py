@@ -5,7 +5,7 @@ from datasets import Dataset
 
 from hf_sae_select import load_sae
 from hf_sae_select.activations import PACKAGED, LanguageModel
-from hf_sae_select.formats import DEFAULT_SAE
+from hf_sae_select.loading import DEFAULT_SAE
 from hf_sae_select.sae import WEIGHTS_FILE
 from hf_sae_select.training import evaluate
 

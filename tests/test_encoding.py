@@ -338,7 +338,11 @@ def test_a_chat_template_is_used_without_adding_special_tokens_again(sae, bert, 
         ({"keep": None}, ValueError, "unknown `keep=None`"),
         ({"text": "words"}, ValueError, "no column `words`"),
         ({"text": "id"}, TypeError, "column `id` holds"),
-        ({"sae": "no/such/folder"}, FileNotFoundError, "no SAE folder at `sae='no/such/folder'`"),
+        (
+            {"sae": "no/such/folder"},
+            FileNotFoundError,
+            "'no/such/folder' is neither a folder here nor the id of a Hub repo",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_before_a_model_loads(ds, sae, loads, arguments, error, message):

@@ -7,11 +7,28 @@ from transformers import (
     BertModel,
     Gemma2Config,
     Gemma2Model,
+    Gemma3Config,
+    Gemma3Model,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    GemmaConfig,
+    GemmaModel,
     GPT2Config,
     GPT2Model,
+    GPTNeoXConfig,
+    GPTNeoXModel,
     LlamaConfig,
     LlamaModel,
+    MistralConfig,
+    MistralModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
+    Qwen3Config,
+    Qwen3Model,
+    RobertaConfig,
+    RobertaModel,
+    SiglipVisionConfig,
 )
 
 WORDS = "the a cat dog bird sat ran flew on under over mat log moon and then it was red blue green big small".split()
@@ -33,6 +50,22 @@ MODELS = {
         "ln_f",
     ),
 }
+TEXT = Gemma3TextConfig(**SIZES, **HEADS)
+EYES = SiglipVisionConfig(
+    hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=28
+)
+# Families whose hooks are looked up: like MODELS, without the norm.
+MORE = {
+    "gemma1": (GemmaModel, GemmaConfig(**SIZES, **HEADS), "layers.{}"),
+    "gemma3": (Gemma3TextModel, TEXT, "layers.{}"),
+    "gemma3 with eyes": (Gemma3Model, Gemma3Config(text_config=TEXT, vision_config=EYES), "language_model.layers.{}"),
+    "mistral": (MistralModel, MistralConfig(**SIZES, **HEADS), "layers.{}"),
+    "qwen2": (Qwen2Model, Qwen2Config(**SIZES, num_key_value_heads=2), "layers.{}"),
+    "qwen3": (Qwen3Model, Qwen3Config(**SIZES, **HEADS), "layers.{}"),
+    "neox": (GPTNeoXModel, GPTNeoXConfig(**SIZES), "layers.{}"),
+    "neox, serial": (GPTNeoXModel, GPTNeoXConfig(**SIZES, use_parallel_residual=False), "layers.{}"),
+    "roberta": (RobertaModel, RobertaConfig(**SIZES | {"max_position_embeddings": 20}), "encoder.layer.{}"),
+}
 
 
 def tokenizer(frame="[CLS] $A [SEP]"):
@@ -48,7 +81,8 @@ def tokenizer(frame="[CLS] $A [SEP]"):
 def model(kind):
     """Return a random model whose weights are large enough that tokens differ."""
     torch.manual_seed(0)
-    made = MODELS[kind][0](MODELS[kind][1]).eval()
+    made, config = (MODELS | MORE)[kind][:2]
+    made = made(config).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:

@@ -13,7 +13,7 @@ import datasets
 import evaluate
 
 from hf_sae_select import Features, SparseAutoencoder, encode, load_sae, metrics
-from hf_sae_select.formats import SaeSource
+from hf_sae_select.loading import SaeSource
 
 DESCRIPTION = """\
 How diverse a set of texts is, counted in the features of a sparse autoencoder (SAE): how many distinct features the \

@@ -1,0 +1,75 @@
+"""EleutherAI's sparsify: a folder per hookpoint with `cfg.json` and `sae.safetensors`; the folder's name is the hook.
+
+Source: sparsify 1.3.3 (sparsify/sparse_coder.py). The decoder's bias is subtracted first, unless it transcodes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..config import SaeConfig
+from .layout import Format, Layout, Published
+
+# The base model of a repo whose top lacks the training run's config.json, from the repo's name.
+MODELS = (
+    (r"llama-3\.1-8b", "meta-llama/Llama-3.1-8B"),
+    (r"llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
+    (r"(DeepSeek-R1-Distill-Qwen-[\d.]+B)", r"deepseek-ai/\1"),
+    (r"(pythia-\d+[mb](?:-deduped)?)", r"EleutherAI/\1"),
+    (r"(SmolLM2-\d+M)", r"HuggingFaceTB/\1"),
+)
+
+
+def read(published: Published) -> Layout:
+    """Read a sparsify config; the base model is that of the training run's config at the top of the repo."""
+    cfg = published.config
+    transcodes = bool(cfg.get("transcode"))
+    d_in, d_sae = published.size("encoder.weight", 1), published.size("encoder.weight", 0)
+    stated = cfg.get("num_latents") or (cfg.get("expansion_factor") or 0) * cfg.get("d_in", 0) or None
+    hook = re.sub(r"(^|/)seed\d+", "", published.path.rpartition("/")[0]).rpartition("/")[2]
+    config = SaeConfig(
+        d_in=published.agreed("d_in", cfg.get("d_in"), d_in),
+        d_sae=published.agreed("num_latents", stated, d_sae),
+        activation=_activation(cfg),
+        k=published.need("k"),
+        model=_model(published),
+        hook=str(cfg.get("hook") or hook) or _lone_hook(published),
+        side="input" if transcodes else "output",
+        d_out=published.size("W_dec", 1) if transcodes else None,
+        skip=bool(cfg.get("skip_connection")),
+        context_size=cfg.get("ctx_len"),
+        prepend_bos=False,  # it trains on documents strung together, with an EOS between them
+    )
+    names = {"W_enc": "encoder.weight.T", "b_enc": "encoder.bias", "W_dec": "W_dec", "b_dec": "b_dec"}
+    if config.skip:
+        names["W_skip"] = "W_skip"
+    return Layout(config, names, subtract_b_dec=not transcodes)
+
+
+def _activation(cfg: Any) -> str:
+    name = cfg.get("activation") or "topk"  # older files do not say
+    if name not in ("topk", "groupmax"):
+        raise ValueError(f"unknown `activation={name!r}`; known: topk, groupmax")
+    return "abstopk" if cfg.get("signed") else str(name)
+
+
+def _model(published: Published) -> str:
+    if isinstance(named := published.config.get("model"), str):
+        return named
+    for pattern, model in MODELS:
+        if found := re.search(pattern, published.repo, re.IGNORECASE):
+            return found.expand(model)
+    raise ValueError(
+        f"nothing in {published.repo!r} says on which model it was trained; say it with `config={{'model': ...}}`"
+    )
+
+
+def _lone_hook(published: Published) -> str:
+    raise ValueError(
+        f"`{published.path}` lies at the top of the repo, where no folder says which module it reads; "
+        "say it with `config={'hook': ...}`, such as 'layers.12'"
+    )
+
+
+SPARSIFY = Format("sparsify", r"(?:(?P<name>.+)/)?sae\.safetensors", read, ("cfg.json", "/config.json?"))

@@ -1,0 +1,145 @@
+"""SAEs that come as a bare file of tensors, where names say the rest.
+
+Sources: the repos' own README files, and for OpenAI its sparse_autoencoder package. None of them subtracts a bias but
+OpenAI, whose pre-bias is taken off the normalised vector and added back, and connor_rob.
+"""
+
+from __future__ import annotations
+
+from ..config import SaeConfig
+from .layout import Format, Layout, Published
+from .saelens import hub_id
+
+
+def read_qwen_scope(published: Published) -> Layout:
+    """Read Qwen-Scope: k and the model are in the repo's name alone, the layer in the file's."""
+    k = published.config.get("k") or published.search(r"-L0_(\d+)", "k, the latents per token")
+    model = published.config.get("model") or "Qwen/" + published.search(r"SAE-Res-(.+)-W\d+K-L0_", "the base model")
+    config = SaeConfig(
+        d_in=published.size("W_enc", 1),
+        d_sae=published.size("W_enc", 0),
+        activation="topk",
+        k=int(k),
+        model=model,
+        hook=_resid_post(published, r"layer(\d+)\.sae\.pt"),
+    )
+    return Layout(config, {"W_enc": "W_enc.T", "b_enc": "b_enc", "W_dec": "W_dec.T", "b_dec": "b_dec"})
+
+
+def read_goodfire(published: Published) -> Layout:
+    """Read Goodfire's SAEs: ReLU, named after model and layer."""
+    model = published.config.get("model") or "meta-llama/" + published.search(
+        r"(Llama-[\w.-]+?)-SAE-l\d", "the base model"
+    )
+    return _linear(published, "encoder_linear", "decoder_linear", model)
+
+
+def read_qresearch(published: Published) -> Layout:
+    """Read qresearch's SAEs: ReLU, named after model and layer."""
+    model = published.config.get("model")
+    if not model:
+        name = published.search(r"((?:DeepSeek|Llama)[\w.-]+?)-SAE-l\d", "the base model")
+        model = f"{'deepseek-ai' if name.startswith('DeepSeek') else 'meta-llama'}/{name}"
+    return _linear(published, "encoder", "decoder", model)
+
+
+def _linear(published: Published, encoder: str, decoder: str, model: str) -> Layout:
+    config = SaeConfig(
+        d_in=published.size(f"{encoder}.weight", 1),
+        d_sae=published.size(f"{encoder}.weight", 0),
+        activation="relu",
+        model=model,
+        hook=_resid_post(published, r"l(\d+)(?:\b|_|\.|$)"),
+        prepend_bos=True,
+    )
+    names = {"W_enc": f"{encoder}.weight.T", "b_enc": f"{encoder}.bias"}
+    return Layout(config, names | {"W_dec": f"{decoder}.weight.T", "b_dec": f"{decoder}.bias"})
+
+
+def read_openai(published: Published) -> Layout:
+    """Read OpenAI's GPT-2 SAEs (arXiv 2406.04093): layer norm, a bias off, top-k; the place is a folder's name."""
+    places = {
+        "resid_post_mlp": "hook_resid_post",
+        "resid_post_attn": "hook_resid_mid",
+        "resid_delta_attn": "hook_attn_out",
+        "resid_delta_mlp": "hook_mlp_out",
+        "mlp_post_act": "mlp.hook_post",
+    }
+    place = published.search("(" + "|".join(places) + ")", "the place in the layer")
+    layer = published.search(r"(?:^|/|layer_?)(\d+)\.pt", "the layer")
+    k = published.config.get("k") or published.scalars.get("activation_state_dict.k")
+    config = SaeConfig(
+        d_in=published.size("encoder.weight", 1),
+        d_sae=published.size("encoder.weight", 0),
+        activation="topk" if k else "relu",
+        k=int(k) if k else None,
+        model=str(published.config.get("model") or "openai-community/gpt2"),
+        hook=f"blocks.{layer}.{places[place]}",
+        input_norm="layer_norm",
+        context_size=64,
+        prepend_bos=False,
+    )
+    names = {"W_enc": "encoder.weight.T", "b_enc": "latent_bias", "W_dec": "decoder.weight.T", "b_dec": "pre_bias"}
+    ignored = frozenset({"stats_last_nonzero", "activation_state_dict.k"})
+    return Layout(config, names, subtract_b_dec=True, ignored=ignored)
+
+
+def read_connor_rob(published: Published) -> Layout:
+    """Read Connor Kissane and Rob Krzyzanowski's SAEs on GPT-2's attention: `X.pt` beside `X_cfg.json`."""
+    config = SaeConfig(
+        d_in=published.agreed("act_size", published.config.get("act_size"), published.size("W_enc", 0)),
+        d_sae=published.agreed("dict_size", published.config.get("dict_size"), published.size("W_enc", 1)),
+        activation="relu",
+        model=hub_id(str(published.config.get("model") or "gpt2-small")),
+        hook=str(published.need("act_name")),
+        context_size=128,
+        prepend_bos=True,
+    )
+    return Layout(config, {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}, subtract_b_dec=True)
+
+
+def read_mwhanna(published: Published) -> Layout:
+    """Read Michael Hanna's transcoders of Qwen3: `layer_N.safetensors`, base model in `config.yaml` or the name."""
+    name = published.config.get("model_name")
+    if not name:
+        size = published.search(r"qwen3-([\d.]+)b", "the base model")
+        name = f"Qwen/Qwen3-{size}B"
+    layer = published.search(r"layer_(\d+)\.safetensors", "the layer")
+    config = SaeConfig(
+        d_in=published.size("W_enc", 1),
+        d_sae=published.size("W_enc", 0),
+        activation="relu",
+        model=hub_id(str(name)),
+        hook=f"layers.{layer}.mlp",
+        side="input",
+        d_out=published.size("W_dec", 1),
+        skip="W_skip" in published.shapes,
+    )
+    names = {"W_enc": "W_enc.T", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
+    return Layout(config, names | ({"W_skip": "W_skip"} if config.skip else {}))
+
+
+def _resid_post(published: Published, pattern: str) -> str:
+    return f"blocks.{published.search(pattern, 'the layer')}.hook_resid_post"
+
+
+QWEN_SCOPE = Format("qwen_scope", r"(?P<file>(?:.+/)?layer\d+\.sae\.pt)", read_qwen_scope)
+GOODFIRE = Format(
+    "goodfire", r"(?P<file>[^/]+\.pth?)", read_goodfire, tensors=frozenset({"encoder_linear.weight"}), bare=True
+)
+OPENAI = Format(
+    "openai", r"(?P<file>(?:.+/)?\d+\.pt)", read_openai, tensors=frozenset({"pre_bias", "latent_bias"}), bare=True
+)
+CONNOR_ROB = Format(
+    "connor_rob", r"(?P<file>(?:.+/)?[^/]+\.pt)", read_connor_rob, ("{stem}_cfg.json",), frozenset({"W_enc", "W_dec"})
+)
+QRESEARCH = Format(
+    "qresearch",
+    r"(?P<file>[^/]+\.pth?)",
+    read_qresearch,
+    tensors=frozenset({"encoder.weight", "decoder.bias"}),
+    bare=True,
+)
+MWHANNA = Format(
+    "mwhanna", r"(?P<file>layer_\d+\.safetensors)", read_mwhanna, ("/config.yaml?",), frozenset({"W_enc", "W_dec"})
+)

@@ -1,0 +1,218 @@
+"""Files in a folder or in a Hub repo at one commit, and the one commit that writes to a repo. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    HfApi,
+    hf_hub_download,
+    resolve_revision,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
+
+Token = str | bool | None
+
+REMEDIES = {  # HTTP status -> what to do
+    401: "the token is not accepted: log in again (`hf auth login`) or pass a valid `token`",
+    403: "the token may not do this: ask for access to the repo, or use a token that may write",
+    409: "somebody is writing to the repo: try again in a moment",
+    412: "the repo has got a new commit meanwhile: nothing was written; look at it, then push again",
+    429: "too many requests: wait some minutes, or log in (`hf auth login`) for a higher limit",
+}
+
+
+@dataclass(frozen=True)
+class Repo:
+    """Hold the place of files: a folder here, or a Hub repo at the commit that its revision was resolved to, once."""
+
+    name: str
+    """The folder's path, or the Hub's id."""
+    folder: Path | None = None
+    """A folder that holds all there is: a local one, or what the cache has, where the Hub is not to be asked."""
+    revision: str | None = None
+    """The commit; None for a local folder."""
+    token: Token = None
+    cache_dir: str | Path | None = None
+
+    @classmethod
+    def at(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        token: Token = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Repo:
+        """Find a folder, or else a model repo on the Hub, whose `revision` is resolved to a commit here and now.
+
+        Raises:
+            FileNotFoundError: neither a folder nor a repo, or no such revision.
+            PermissionError: the repo is gated, or the token is not accepted.
+            OSError: the Hub is out of reach, and the cache does not have the repo.
+        """
+        if Path(source).is_dir():
+            if revision is not None:
+                raise ValueError(f"`revision={revision!r}` is for Hub repos; {str(source)!r} is a folder")
+            return cls(str(source), Path(source))
+        name = str(source)
+        with explained(name, revision):
+            commit = resolve_revision(
+                name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+            ).resolved
+        return cls(name, None, commit, token, cache_dir).held(local_files_only)
+
+    def held(self, local_files_only: bool) -> Repo:
+        """Return the repo as the cache has it, where the Hub must not be asked."""
+        if not local_files_only:
+            return self
+        with explained(self.name, self.revision):
+            held = snapshot_download(
+                self.name, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
+            )
+        return Repo(self.name, Path(held), self.revision)
+
+    def files(self) -> list[str]:
+        """Return the paths of all files, from the top, with slashes.
+
+        Raises:
+            ValueError: a path leads out of the repo.
+        """
+        if self.folder is not None:
+            found = [file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()]
+        else:
+            with explained(self.name, self.revision):
+                found = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision)
+        return sorted(checked(path) for path in found)
+
+    def fetch(self, path: str) -> Path:
+        """Return where file `path` lies on this machine, downloaded if it must be.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if self.folder is not None:
+            file = self.folder / checked(path)
+            if not file.is_file():
+                raise FileNotFoundError(f"no `{path}` in {self.name}")
+            return file
+        with explained(self.name, self.revision, path):
+            return Path(
+                hf_hub_download(
+                    self.name, checked(path), revision=self.revision, token=self.token, cache_dir=self.cache_dir
+                )
+            )
+
+    def source(self, path: str) -> dict[str, Any]:
+        """Say where file `path` can be had again: repo, commit and path; nothing of a folder, which others lack."""
+        return {} if self.revision is None else {"repo": self.name, "revision": self.revision, "path": path}
+
+
+def checked(path: str) -> str:
+    """Return `path` if it stays inside its repo.
+
+    Raises:
+        ValueError: it is absolute or climbs out.
+    """
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or re.match("[A-Za-z]:", path):
+        raise ValueError(f"the path {path!r} leads out of the repo")
+    return path
+
+
+def prepare(
+    repo_id: str, *, private: bool | None, revision: str | None, token: Token
+) -> tuple[str, str | None, str | None]:
+    """Create a model repo if there is none, and return its full id, the head of `revision` and its README's text.
+
+    Raises:
+        FileNotFoundError, PermissionError, OSError: as `Repo.at`.
+    """
+    with explained(repo_id, revision):
+        name = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
+    repo = Repo.at(name, revision, token)
+    try:
+        readme = repo.fetch("README.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        readme = None
+    return name, repo.revision, readme
+
+
+def push(
+    repo_id: str,
+    files: Mapping[str, str | Path | bytes],
+    *,
+    message: str,
+    revision: str | None = None,
+    create_pr: bool = False,
+    parent_commit: str | None = None,
+    token: Token = None,
+) -> CommitInfo:
+    """Write `files`, path in the repo -> file here or content, to a model repo in one commit.
+
+    Raises:
+        FileNotFoundError, PermissionError, OSError: as `Repo.at`; the repo is then as it was.
+    """
+    operations: Sequence[CommitOperationAdd] = [
+        CommitOperationAdd(checked(path), content if isinstance(content, bytes) else str(content))
+        for path, content in files.items()
+    ]
+    with explained(repo_id, revision):
+        return HfApi(token=token).create_commit(
+            repo_id,
+            operations,
+            commit_message=message,
+            revision=revision,
+            create_pr=create_pr,
+            parent_commit=parent_commit,
+        )
+
+
+@contextmanager
+def explained(name: str, revision: str | None = None, path: str | None = None) -> Iterator[None]:
+    """Turn what huggingface_hub raises into errors that name the repo and say what to do; no token is in them."""
+    at = name + (f" at {revision}" if revision else "")
+    try:
+        yield
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{name!r} is neither a folder here nor the id of a Hub repo (owner/name)") from error
+    except GatedRepoError as error:
+        raise PermissionError(
+            f"{name} is gated: ask for access on its page, then log in (`hf auth login`) or pass `token`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name!r} is neither a folder here nor a Hub repo that can be seen; if it is private, pass `token`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f"{name} has no revision {revision!r}; leave `revision` out for the latest") from error
+    except (LocalEntryNotFoundError, RevisionResolutionError, OfflineModeIsEnabled, ConnectionError) as error:
+        wanted = f"`{path}` of {at}" if path else at
+        raise OSError(
+            f"{wanted} is not in the cache and the Hub is out of reach; check the network, HF_HUB_OFFLINE and "
+            "`local_files_only`, or download the repo and pass its folder"
+        ) from error
+    except EntryNotFoundError as error:
+        raise FileNotFoundError(f"no `{path}` in {at}") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        remedy = REMEDIES.get(status, "the Hub has a problem: try again later" if status >= 500 else "see above")
+        raise (PermissionError if status in (401, 403) else OSError)(f"{at}: HTTP {status}; {remedy}") from error
