@@ -54,6 +54,20 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def parsed(readme: str) -> ModelCard:
+    """Read the README of a repo.
+
+    Raises:
+        ValueError: its metadata cannot be read.
+    """
+    try:
+        return ModelCard(readme)
+    except (ValueError, YAMLError) as error:
+        raise ValueError(
+            f"the metadata at the top of the repo's README.md cannot be read ({error}); mend it"
+        ) from error
+
+
 def merged(card: str, readme: str | None) -> str:
     """Return the README of a repo that gets `card`: what is written there stays, our section is put in or renewed.
 
@@ -61,17 +75,11 @@ def merged(card: str, readme: str | None) -> str:
     subfolder, so that a repo with many SAEs has a section for each.
 
     Raises:
-        ValueError: the metadata of `readme` cannot be read.
+        ValueError: as `parsed`.
     """
     if readme is None:
         return card
-    ours = ModelCard(card)
-    try:
-        theirs = ModelCard(readme)
-    except (ValueError, YAMLError) as error:
-        raise ValueError(
-            f"the metadata at the top of the repo's README.md cannot be read ({error}); mend it"
-        ) from error
+    ours, theirs = ModelCard(card), parsed(readme)
     for key, value in ours.data.to_dict().items():
         old = theirs.data.get(key)
         if isinstance(old, list) and isinstance(value, list):

@@ -24,7 +24,7 @@ import torch
 from huggingface_hub import CommitInfo, ModelHubMixin
 from torch import Tensor, nn
 
-from .cards import is_local, merged, sae_card
+from .cards import is_local, merged, parsed, sae_card
 from .config import SaeConfig
 from .hub import Repo, prepare, push
 from .native import CONFIG_FILE, WEIGHTS_FILE, check_tensors, read_native, shapes, write_native
@@ -267,6 +267,7 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
             self._save_pretrained(Path(folder))
             files: dict[str, Path | bytes] = {within + file.name: file for file in Path(folder).iterdir()}
             repo_id, head, readme = prepare(repo_id, private=private, revision=revision, token=token)
+            license = license or (readme and parsed(readme).data.license)
             card = sae_card(self.config, repo_id, subfolder, license)
             files["README.md"] = merged(card, readme).encode()
             return push(
