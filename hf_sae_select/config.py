@@ -73,6 +73,15 @@ class SaeConfig:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
+        if self.context_size is not None and not _is_whole(self.context_size):
+            raise ValueError(f"`context_size={self.context_size!r}` must be a whole number from 1 on, or None")
+        if self.prepend_bos not in (None, True, False) or self.skip_first not in (True, False):
+            raise ValueError(
+                f"`prepend_bos={self.prepend_bos!r}` must be True, False or None, `skip_first={self.skip_first!r}` "
+                "True or False"
+            )
+        if self.l0 is not None and not (_is_number(self.l0) and 0 <= self.l0 < math.inf):
+            raise ValueError(f"`l0={self.l0!r}` must be a number from 0 on, or None")
         if self.activation in NEED_K and not (_is_whole(self.k) and (self.k or 0) <= self.d_sae):
             raise ValueError(
                 f"`activation={self.activation!r}` needs `k`, the latents per token, from 1 to d_sae; it is {self.k!r}"

@@ -28,6 +28,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
 
 Token = str | bool | None
 
@@ -97,10 +98,19 @@ class Repo:
             ValueError: a path leads out of the repo.
         """
         if self.folder is not None:
-            found = [file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()]
-        else:
+            return sorted(
+                file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()
+            )
+        try:
             with explained(self.name, self.revision):
                 found = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:  # the Hub is out of reach or in trouble: what was downloaded once may do
+            try:
+                return self.held(local_files_only=True).files()
+            except OSError:
+                raise error from None
         return sorted(checked(path) for path in found)
 
     def fetch(self, path: str) -> Path:
@@ -110,7 +120,7 @@ class Repo:
             FileNotFoundError: there is no such file.
         """
         if self.folder is not None:
-            file = self.folder / checked(path)
+            file = self.folder / path
             if not file.is_file():
                 raise FileNotFoundError(f"no `{path}` in {self.name}")
             return file
@@ -205,6 +215,8 @@ def explained(name: str, revision: str | None = None, path: str | None = None) -
     except RevisionNotFoundError as error:
         raise FileNotFoundError(f"{name} has no revision {revision!r}; leave `revision` out for the latest") from error
     except (LocalEntryNotFoundError, RevisionResolutionError, OfflineModeIsEnabled, ConnectionError) as error:
+        if isinstance(error.__cause__, HfHubHTTPError):  # reached, but in trouble
+            raise _refused(at, error.__cause__.response.status_code) from error
         wanted = f"`{path}` of {at}" if path else at
         raise OSError(
             f"{wanted} is not in the cache and the Hub is out of reach; check the network, HF_HUB_OFFLINE and "
@@ -213,6 +225,11 @@ def explained(name: str, revision: str | None = None, path: str | None = None) -
     except EntryNotFoundError as error:
         raise FileNotFoundError(f"no `{path}` in {at}") from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        remedy = REMEDIES.get(status, "the Hub has a problem: try again later" if status >= 500 else "see above")
-        raise (PermissionError if status in (401, 403) else OSError)(f"{at}: HTTP {status}; {remedy}") from error
+        raise _refused(at, error.response.status_code) from error
+    except httpx.HTTPError as error:
+        raise OSError(f"{at}: the Hub does not answer ({type(error).__name__}); try again later") from error
+
+
+def _refused(at: str, status: int) -> OSError:
+    remedy = REMEDIES.get(status, "the Hub has a problem: try again later" if status >= 500 else "see the cause above")
+    return (PermissionError if status in (401, 403) else OSError)(f"{at}: HTTP {status}; {remedy}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from .config import SaeConfig
-from .formats import FORMATS, REFUSED, Format, Layout, Published
+from .formats import FORMATS, REFUSED, SAYABLE, Format, Layout, Published
 from .hub import Repo, Token
 from .native import check_tensors, read_json, shapes
 from .sae import SparseAutoencoder
@@ -76,43 +75,43 @@ def load_sae(
     known = ["auto", *(each.name for each in FORMATS)]
     if format not in known:
         raise ValueError(f"unknown `format={format!r}`; known: {', '.join(known)}")
-    if Path(source or DEFAULT_SAE).is_file():
-        source, filename = Path(str(source)).parent, Path(str(source)).name
-    repo = Repo.at(source or DEFAULT_SAE, revision, token, cache_dir, local_files_only)
-    files = repo.files()
-    found = _choose(
-        _find(files, [each for each in FORMATS if format in ("auto", each.name)]), files, repo, subfolder, filename
-    )
-    given = dict(config or {})
-    layout, weights, name = _recognised(repo, files, found, given)
+    source = DEFAULT_SAE if source is None else source
+    if Path(source).is_file():
+        repo, filename = Repo(str(Path(source).parent), Path(source).parent), Path(source).name
+        files = [file.name for file in Path(source).parent.iterdir() if file.is_file()]
+    else:
+        repo = Repo.at(source, revision, token, cache_dir, local_files_only)
+        files = repo.files()
+    formats = [each for each in FORMATS if format in ("auto", each.name)]
+    found = _choose(_find(files, formats, filename), files, repo, subfolder, filename)
+    layout, weights, name = _recognised(repo, files, found, config or {})
     _check(weights, layout, found.path)
-    own = {key: value for key, value in given.items() if key in {each.name for each in fields(SaeConfig)}}
-    made = replace(layout.config, source=repo.source(found.path) | {"format": name}, **own)
+    where = repo.source(found.path)
+    kept = layout.config.source if name == "native" and not where else where | {"format": name}
     read = {each: _read(weights, layout, each) for each in layout.wanted(encoder_only)}
-    tensors = layout.folded(read, encoder_only)
-    return SparseAutoencoder.of(
-        made, {each: tensor.to(device, dtype).contiguous() for each, tensor in tensors.items()}
-    )
+    tensors = {each: tensor.to(dtype).contiguous() for each, tensor in layout.folded(read, encoder_only).items()}
+    check_tensors(tensors, f"{found.path}, as folded and in {dtype},")
+    return SparseAutoencoder.of(replace(layout.config, source=kept), tensors).to(device)
 
 
-def _find(files: Sequence[str], formats: Sequence[Format]) -> list[Found]:
+def _find(files: Sequence[str], formats: Sequence[Format], filename: str | None) -> list[Found]:
     """Return the SAEs among the files of a repo, as far as file names tell."""
-    found = []
+    found, there = [], frozenset(files)
     for path in files:
         fitting, name = [], path
         for each in formats:
             match = re.fullmatch(each.weights, path)
-            if match and _config_files(each, match, files) is not None:
+            if match and _config_files(each, match, there) is not None:
                 fitting.append(each)
                 name = match.groupdict().get("name", path) or ""
         if fitting:
             found.append(Found(path, name, tuple(fitting)))
     # A bare `.pt` may be anything, such as the state of an optimizer: it is an SAE only where nothing else is.
     sure = [each for each in found if not all(format.bare for format in each.formats)]
-    return sure or found
+    return found if filename else sure or found
 
 
-def _config_files(format: Format, match: re.Match[str], files: Sequence[str]) -> list[str] | None:
+def _config_files(format: Format, match: re.Match[str], files: Collection[str]) -> list[str] | None:
     """Return the config files of the SAE that `match` found, or None if one that must be there is not."""
     folder = match.groupdict().get("name", match[0].rpartition("/")[0])
     paths = []
@@ -145,7 +144,10 @@ def _choose(
         left = left or [each for each in found if not folder or each.name.startswith(f"{folder}/")]
     if len(left) == 1:
         return left[0]
-    names = [each.path if filename else each.name or each.path for each in left or found]
+    listing = left or found
+    names = [each.name or each.path for each in listing]
+    if filename or len(set(names)) < len(names):  # two files of one SAE
+        names = [each.path for each in listing]
     near = difflib.get_close_matches(asked, names, n=SHOWN, cutoff=0.0) if asked else names[:SHOWN]
     more = f" and {len(names) - len(near)} more" if len(names) > len(near) else ""
     listed = f"{', '.join(near)}{more}"
@@ -161,7 +163,7 @@ def _recognised(
     weights: Weights | None = None
     for each in found.formats:
         match = re.fullmatch(each.weights, found.path)
-        paths = _config_files(each, match, files) if match else None
+        paths = _config_files(each, match, frozenset(files)) if match else None
         config: dict[str, Any] = {}
         for path in reversed(paths or []):  # what lies beside the weights outdoes what lies at the top
             config |= _read_config(repo.fetch(path))
@@ -169,11 +171,35 @@ def _recognised(
             continue
         weights = weights or Weights.open(repo.fetch(found.path))
         if each.tensors <= weights.shapes.keys():
-            name = repo.name if repo.folder is None else repo.folder.resolve().name
-            published = Published(name, found.path, config | dict(given), weights.shapes, weights.scalars)
-            return each.read(published), weights, each.name
+            _check_given(given, config, each)
+            # Of a local folder the whole path is asked: the folders above it may have the publisher's names.
+            name = repo.name if repo.revision else Path(repo.name).resolve().as_posix()
+            published = Published(name, found.path, config, weights.shapes, weights.scalars, given)
+            return _layout(each, published), weights, each.name
     shown = ", ".join(sorted(weights.shapes)[:SHOWN]) if weights else "nothing that was opened"
     raise ValueError(f"`{found.path}` in {repo.name} is an SAE of no layout that is known; its tensors: {shown}")
+
+
+def _layout(format: Format, published: Published) -> Layout:
+    try:
+        return format.read(published)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(
+            f"the config beside `{published.path}` is not as {format.name} writes it ({error}); mend it, or say the "
+            "value with `config={...}`"
+        ) from error
+
+
+def _check_given(given: Mapping[str, Any], config: Mapping[str, Any], format: Format) -> None:
+    """Refuse what the caller says where nothing asks for it: a misspelt name would be passed over in silence."""
+    sections = [value for value in config.values() if isinstance(value, Mapping)]
+    known = SAYABLE | format.options | set(config).union(*sections)
+    if unknown := [name for name in given if name not in known]:
+        near = difflib.get_close_matches(str(unknown[0]), sorted(known), n=SHOWN, cutoff=0.4)
+        raise ValueError(
+            f"unknown `config` key {unknown[0]!r}; nearest: {', '.join(near) or 'none'}; widths, activation and where "
+            "it comes from are read and cannot be said"
+        )
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -181,7 +207,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         return read_json(file)
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read {file.name}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file.name} is no mapping of names to values")
@@ -213,5 +239,6 @@ def _read(weights: Weights, layout: Layout, ours: str) -> Tensor:
         tensor = weights.read(theirs)
     except Exception as error:  # a file cut short inside a tensor shows only now
         raise ValueError(f"cannot read tensor `{theirs}`: {error}") from error
-    check_tensors({theirs: tensor}, "the weights")
+    if not (layout.logarithm and ours == "threshold"):  # the logarithm of 0 is no finite number
+        check_tensors({theirs: tensor}, "the weights")
     return (tensor.T if layout.names[ours].endswith(".T") else tensor).float()

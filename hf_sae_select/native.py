@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,6 +18,7 @@ from .config import SaeConfig
 
 CONFIG_FILE, WEIGHTS_FILE, SAELENS_FILE = "config.json", "sae_weights.safetensors", "cfg.json"
 LIBRARY = "hf-sae-select"  # how our config.json is told from others
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DECODER = ("W_dec", "b_dec", "W_skip")
 
 ARCHITECTURES = {"relu": "standard", "jumprelu": "jumprelu", "topk": "topk", "abstopk": "abstopk"}  # -> SAELens's word
@@ -90,10 +92,9 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
 def check_tensors(tensors: Mapping[str, Tensor], file: str) -> None:
     """Refuse what is no finite floating-point number, naming the tensor."""
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise ValueError(
-                f"tensor `{name}` in {file} is of type {tensor.dtype}; weights are floating-point numbers"
-            )
+        if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.is_meta:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"tensor `{name}` in {file} is {kind}, not dense or not there; weights are plain floats")
         if not tensor.isfinite().all():
             raise ValueError(f"tensor `{name}` in {file} holds NaN or infinity")
 
@@ -106,7 +107,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8 or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
         raise ValueError(f"cannot read {file.name}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file.name} is no JSON object")

@@ -267,7 +267,7 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
             self._save_pretrained(Path(folder))
             files: dict[str, Path | bytes] = {within + file.name: file for file in Path(folder).iterdir()}
             repo_id, head, readme = prepare(repo_id, private=private, revision=revision, token=token)
-            license = license or (readme and parsed(readme).data.license)
+            license = license or (readme and parsed(readme).data.get("license"))
             card = sae_card(self.config, repo_id, subfolder, license)
             files["README.md"] = merged(card, readme).encode()
             return push(

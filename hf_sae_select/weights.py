@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +38,25 @@ class Weights:
         opener = {".safetensors": _safetensors, ".npz": _npz}.get(file.suffix, _torch)
         try:
             return opener(file)
-        except (SafetensorError, zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
+        except (
+            SafetensorError,
+            zipfile.BadZipFile,
+            OSError,
+            EOFError,
+            ValueError,
+            RuntimeError,
+            RecursionError,
+        ) as error:
             raise ValueError(f"cannot read {file.name}: {error}") from error
 
     @property
     def scalars(self) -> dict[str, float]:
-        """The tensors of a single number."""
-        return {name: float(self.read(name)) for name, shape in self.shapes.items() if np.prod(shape) == 1}
+        """The tensors of a single real number."""
+        found = {}
+        for name in [name for name, shape in self.shapes.items() if math.prod(shape) == 1]:
+            with suppress(TypeError, RuntimeError):  # text, or a complex number
+                found[name] = float(self.read(name))
+        return found
 
 
 def _safetensors(file: Path) -> Weights:
@@ -76,9 +90,14 @@ def _torch(file: Path) -> Weights:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # a damaged pickle raises what it likes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"not a file of plain tensors ({reason})") from error
+        raise ValueError("it is damaged, or holds more than plain tensors, which is never loaded") from error
     tensors = _tensors(found)
+    for name, tensor in tensors.items():
+        if (
+            tensor.layout == torch.strided
+            and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
+            raise ValueError(f"tensor `{name}` is {list(tensor.shape)}, more than the file holds")
     return Weights({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
 
 

@@ -9,7 +9,7 @@ from ..config import SaeConfig
 from ..native import CONFIG_FILE, LIBRARY, shapes
 from .dictionary_learning import DICTIONARY_LEARNING
 from .gemma_scope import GEMMA_SCOPE_1, GEMMA_SCOPE_2
-from .layout import Format, Layout, Published
+from .layout import SAYABLE, Format, Layout, Published
 from .openmoss import LLAMA_SCOPE, LLAMA_SCOPE_R1, LLAMASCOPIUM
 from .saelens import SAELENS
 from .sparsify import SPARSIFY
@@ -18,7 +18,7 @@ from .vendors import CONNOR_ROB, GOODFIRE, MWHANNA, OPENAI, QRESEARCH, QWEN_SCOP
 
 def read_native(published: Published) -> Layout:
     """Read our own layout, `config.json` being the fields of `SaeConfig`."""
-    config = SaeConfig.from_dict(published.config)
+    config = SaeConfig.from_dict({**published.config, **published.given})
     return Layout(config, {name: name for name in shapes(config)})
 
 
@@ -55,4 +55,4 @@ REFUSED = (
     (r"(^|/)(crosscoder|clt)/", "crosscoders, which read several layers at once"),
 )
 
-__all__ = ["FORMATS", "REFUSED", "Format", "Layout", "Published"]
+__all__ = ["FORMATS", "REFUSED", "SAYABLE", "Format", "Layout", "Published"]

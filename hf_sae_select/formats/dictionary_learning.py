@@ -7,11 +7,9 @@ Source: dictionary_learning 0.1.0 (dictionary.py). Its input scale is folded bef
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..config import SaeConfig
 from .layout import Format, Layout, Published
 
 LINEAR = {"W_enc": "encoder.weight.T", "b_enc": "encoder.bias", "W_dec": "decoder.weight.T"}
@@ -46,23 +44,17 @@ IGNORED = frozenset({"k", "threshold", "group_sizes", "active_groups"})
 
 def read(published: Published) -> Layout:
     """Read one of dictionary_learning's classes."""
-    trainer: Mapping[str, Any] = published.need("trainer")
-    buffer: Mapping[str, Any] = published.config.get("buffer") or {}
+    trainer, buffer = published.section("trainer"), published.section("buffer", needed=False)
     name = str(published.need("dict_class", trainer))
     if name not in KINDS:
         raise ValueError(f"unknown `dict_class={name!r}`; known: {', '.join(KINDS)}")
     kind = KINDS[name]
     encoder = kind.names["W_enc"]
     axis = 1 if encoder.endswith(".T") else 0
-    io = buffer.get("io", "out")
-    submodule = str(trainer.get("submodule_name") or "")
-    hook = f"blocks.{published.need('layer', trainer)}.hook_resid_post"
-    if re.search(r"mlp|attn|attention", submodule):
-        hook = f"blocks.{trainer['layer']}.hook_{'mlp' if 'mlp' in submodule else 'attn'}_out"
-    if io != "out":
-        raise ValueError(f"`buffer.io={io!r}`: only SAEs on the output of a module are read")
-    k = trainer.get("k") or published.scalars.get("k")
-    config = SaeConfig(
+    if (io := buffer.get("io", "out")) != "out":
+        raise ValueError(f"`io={io!r}`: only SAEs on the output of a module are read")
+    k = published.positive("k", trainer) if trainer.get("k") is not None else published.scalars.get("k")
+    config = published.made(
         d_in=published.agreed(
             "activation_dim", trainer.get("activation_dim"), published.size(encoder.removesuffix(".T"), axis)
         ),
@@ -71,8 +63,8 @@ def read(published: Published) -> Layout:
         ),
         activation=kind.activation,
         k=int(k) if kind.activation == "topk" and k else None,
-        model=str(published.need("lm_name", trainer)),
-        hook=hook,
+        model=published.said("model", lambda: str(published.need("lm_name", trainer))),
+        hook=published.said("hook", lambda: _hook(published, trainer)),
         l0=float(k) if kind.activation == "jumprelu" and k else None,
         context_size=buffer.get("ctx_len"),
         # Its buffers leave out each text's first token where they are told to; Qwen's parks attention there.
@@ -83,9 +75,21 @@ def read(published: Published) -> Layout:
         config,
         kind.names,
         subtract_b_dec=kind.subtracts,
-        unit_decoder=kind.normalises and bool(published.config.get("normalize_decoder", True)),
+        unit_decoder=kind.normalises and bool(trainer.get("normalize_decoder", True)),
         ignored=IGNORED,
     )
 
 
-DICTIONARY_LEARNING = Format("dictionary_learning", r"(?:(?P<name>.+)/)?ae\.pt", read, ("config.json",))
+def _hook(published: Published, trainer: Mapping[str, Any]) -> str:
+    submodule = str(trainer.get("submodule_name") or "")
+    part = "mlp_out" if "mlp" in submodule else "attn_out" if "att" in submodule else "resid_post"
+    return f"blocks.{published.need('layer', trainer)}.hook_{part}"
+
+
+DICTIONARY_LEARNING = Format(
+    "dictionary_learning",
+    r"(?:(?P<name>.+)/)?ae\.pt",
+    read,
+    ("config.json",),
+    options=frozenset({"dict_class", "layer", "lm_name", "submodule_name", "io", "normalize_decoder"}),
+)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 
-from ..config import SaeConfig
 from .layout import Format, Layout, Published
 from .saelens import split_side
 
@@ -20,10 +19,9 @@ SKIP = "affine_skip_connection"  # [d_in, d_out]
 def read_1(published: Published) -> Layout:
     """Read a Gemma Scope 1 SAE: all that is not in its weights is in its names."""
     size, kind = _repo(published)
-    ours = {
-        TENSORS[name.lower()]: name for name in published.shapes if name.lower() in TENSORS
-    }  # some are in lower case
-    d_in, d_sae = published.size(ours.get("W_enc", "W_enc"), 0), published.size(ours.get("W_enc", "W_enc"), 1)
+    ours = {name: name for name in TENSORS.values()}
+    ours |= {TENSORS[name.lower()]: name for name in published.shapes if name.lower() in TENSORS}  # some in lower case
+    d_in, d_sae = published.size(ours["W_enc"], 0), published.size(ours["W_enc"], 1)
     embedding = kind == "res" and "embedding" in published.path
     layer = "" if embedding else published.search(r"layer_(\d+)", "the layer")
     hooks = {
@@ -33,7 +31,7 @@ def read_1(published: Published) -> Layout:
         "transcoders": f"blocks.{layer}.hook_resid_mid",
     }
     l0 = re.search(r"average_l0_(\d+)", published.path)
-    config = SaeConfig(
+    config = published.made(
         d_in=d_in,
         d_sae=d_sae,
         activation="jumprelu",
@@ -63,7 +61,7 @@ def _repo(published: Published) -> tuple[str, str]:
 
 def read_2(published: Published) -> Layout:
     """Read a Gemma Scope 2 SAE or transcoder, from its config or, where there is none, from its names."""
-    cfg = published.config
+    cfg = {**published.config, **published.given}
     if (architecture := cfg.get("architecture", "jump_relu")) != "jump_relu":
         raise ValueError(f"unknown `architecture={architecture!r}`; known: jump_relu")
     folder = published.path
@@ -72,14 +70,14 @@ def read_2(published: Published) -> Layout:
             "crosscoders and cross-layer transcoders read several layers at once: they are no single encoder"
         )
     transcoder = "transcoder" in folder
-    hook, side = split_side(str(cfg.get("hf_hook_point_in") or _hook(published)))
+    hook, side = split_side(published.said("hook", lambda: str(cfg.get("hf_hook_point_in") or _hook(published))))
     skip = SKIP in published.shapes
     d_in = published.size("w_enc", 0)
-    config = SaeConfig(
+    config = published.made(
         d_in=d_in,
         d_sae=published.size("w_enc", 1),
         activation="jumprelu",
-        model=_model(published),
+        model=published.said("model", lambda: _model(published)),
         hook=hook,
         side=side,
         d_out=published.size("w_dec", 1) if transcoder else None,

@@ -12,9 +12,10 @@ Every encoder here is one matrix, one bias and an activation, whatever it looked
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
@@ -24,20 +25,37 @@ from ..config import SaeConfig
 SCALED_BY_NORM = ("W_enc", "b_enc")
 
 
+# What a caller may say of an SAE; the rest is in its weights.
+SAYABLE = frozenset(each.name for each in fields(SaeConfig)) - {
+    "d_in",
+    "d_sae",
+    "d_out",
+    "activation",
+    "skip",
+    "source",
+}
+
+
 @dataclass(frozen=True)
 class Published:
     """Hold what a format has to read: everything but the numbers themselves."""
 
     repo: str
-    """The Hub's id, or the name of the local folder."""
+    """The Hub's id, or the whole path of the local folder."""
     path: str
     """The weights file, from the top of the repo."""
     config: Mapping[str, Any]
-    """What the config files beside it say, those of several files together."""
+    """What the config files say, those of several files together."""
     shapes: Mapping[str, tuple[int, ...]]
     """The tensors in the weights file."""
-    scalars: Mapping[str, float]
+    scalars: Mapping[str, float] = field(default_factory=dict)
     """Those of a single number."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What the caller says; it outdoes all of the above."""
+
+    def said(self, name: str, otherwise: Callable[[], Any]) -> Any:
+        """Return what the caller says of a field of `SaeConfig`, or else find it out."""
+        return self.given[name] if name in self.given else otherwise()
 
     def search(self, pattern: str, what: str) -> str:
         """Return the first group of `pattern` in the path or else the repo's name.
@@ -46,25 +64,51 @@ class Published:
             ValueError: it is in neither; `what` says what was looked for.
         """
         for place in (self.path, self.repo):
-            if found := re.search(pattern, place):
+            if found := re.search(pattern, place, re.IGNORECASE):
                 return found[1]
         raise ValueError(
-            f"neither the repo's name {self.repo!r} nor the path {self.path!r} says {what}; keep the names that the "
-            "publisher gave them, or say it with `config={...}`"
+            f"neither the repo's name nor the path `{self.path}` says {what}; keep the names that the publisher gave "
+            "them, or say `model`, `hook` and, for top-k, `k` with `config={...}`"
         )
 
-    def need(self, key: str, config: Mapping[str, Any] | None = None) -> Any:
-        """Return a value of the config.
+    def section(self, key: str, needed: bool = True) -> dict[str, Any]:
+        """Return a part of the config that is a mapping itself, with what the caller says put over it.
+
+        Raises:
+            ValueError: it is not there or no mapping.
+        """
+        found = self.config.get(key)
+        if not isinstance(found, Mapping) and (needed or found is not None):
+            raise ValueError(f"the config beside `{self.path}` has no section `{key}`")
+        return {**(found or {}), **self.given}
+
+    def need(self, key: str, place: Mapping[str, Any] | None = None) -> Any:
+        """Return a value of the config, or of a `section` of it.
 
         Raises:
             ValueError: it is not there.
         """
-        place = self.config if config is None else config
-        if place.get(key) is None:
+        value = ({**self.config, **self.given} if place is None else place).get(key)
+        if value is None:
             raise ValueError(
                 f"the config beside `{self.path}` does not say `{key}`; say it with `config={{{key!r}: ...}}`"
             )
-        return place[key]
+        return value
+
+    def positive(self, key: str, place: Mapping[str, Any] | None = None, within: str = "") -> float:
+        """Return a number of the config, or of the section `within` it, that must be finite and above 0.
+
+        Raises:
+            ValueError: it is not there or no such number.
+        """
+        value = place.get(key) if within and place is not None else self.need(key, place)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            name = f"{within}.{key}" if within else key
+            raise ValueError(
+                f"`{name}={value!r}` in the config beside `{self.path}` must be a finite number above 0; say it with "
+                f"`config={{{key!r}: ...}}`"
+            )
+        return float(value)
 
     def agreed(self, name: str, stated: Any, measured: int) -> int:
         """Return what the tensors say, if the config does not say otherwise.
@@ -90,6 +134,23 @@ class Published:
         if len(shape) != 2:
             raise ValueError(f"tensor `{name}` in {self.path} is {list(shape)}; it should be a matrix")
         return shape[axis]
+
+    def made(self, **values: Any) -> SaeConfig:
+        """Build the config, with what the caller says put over what was read."""
+        return SaeConfig(**{**values, **{name: self.given[name] for name in self.given if name in SAYABLE}})
+
+
+def named_model(published: Published, names: Sequence[tuple[str, str]]) -> str:
+    """Return the base model that the repo's or the path's name speaks of: (pattern, Hub id with its groups).
+
+    Raises:
+        ValueError: none does.
+    """
+    place = f"{published.repo}/{published.path}"
+    for pattern, model in names:
+        if found := re.search(pattern, place, re.IGNORECASE):
+            return found.expand(model)
+    raise ValueError(f"no name says on which model it was trained; say it with `config={{'model': ...}}`: {place}")
 
 
 @dataclass(frozen=True)
@@ -197,5 +258,7 @@ class Format:
     """Tensors by which its weights files are told from others of the same name."""
     marks: Mapping[str, Any] = field(default_factory=dict)
     """Values by which its config files are."""
+    options: frozenset[str] = frozenset()
+    """What a caller may say in `config` beside the fields of `SaeConfig` and what the config files have."""
     bare: bool = False
     """Whether its weights files have neither a config beside them nor a name of their own."""

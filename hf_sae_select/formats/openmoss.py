@@ -5,21 +5,25 @@ average. Llama Scope is read as its makers read it: the scale goes into the bias
 one threshold is compared with activations in raw units. The two later kinds have learned thresholds, compared in
 scaled units. Where the config says `sparsity_include_decoder_norm`, what is compared is `pre` times the norm of the
 decoder row. SAELens ignores that flag, and there is an open question upstream whether it holds for Llama Scope
-(OpenMOSS/Language-Model-SAEs#128): `config={"sparsity_include_decoder_norm": False}` reads it SAELens's way.
+(OpenMOSS/Language-Model-SAEs#128): `config={"sparsity_include_decoder_norm": False}` reads it SAELens's way. With the
+flag, top-k activations are on the scale of a decoder of unit norms: theirs times the norm.
 """
 
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import SaeConfig
-from .layout import Format, Layout, Published
+from .layout import Format, Layout, Published, named_model
 
 LINEAR = {"W_enc": "encoder.weight.T", "b_enc": "encoder.bias", "W_dec": "decoder.weight.T", "b_dec": "decoder.bias"}
 PLAIN = {"W_enc": "W_E", "b_enc": "b_E", "W_dec": "W_D", "b_dec": "b_D"}
 AVERAGE = "dataset_average_activation_norm"
+OPTIONS = frozenset(
+    {"sparsity_include_decoder_norm", "norm_activation", "apply_decoder_bias_to_pre_encoder", "in", "out"}
+)
 # The hidden state divided by its root mean square, before the norm's gain: no module puts that out.
 NORMALIZED = ("ln2.hook_normalized", "hook_resid_mid")
 MODELS = (
@@ -31,19 +35,22 @@ MODELS = (
 
 def read_llama_scope(published: Published) -> Layout:
     """Read a Llama Scope SAE or transcoder: `hyperparams.json`, weights in `checkpoints/`."""
-    cfg = published.config
-    config = _config(published, "encoder.weight", 1, 0)
-    averages = published.need(AVERAGE)
-    root = math.sqrt(config.d_in)
-    s_in, s_out = root / published.need("in", averages), root / published.need("out", averages)
+    cfg = {"norm_activation": "token-wise", "apply_decoder_bias_to_pre_encoder": True}  # where the file is silent
+    cfg |= {**published.config, **published.given}
+    config = _config(published, cfg, "encoder.weight", 1, 0)
+    scale: dict[str, float] = {}
+    if _scales(cfg):
+        averages = published.section(AVERAGE)
+        s_in, s_out = (math.sqrt(config.d_in) / published.positive(side, averages, AVERAGE) for side in ("in", "out"))
+        scale = {"b_enc": 1 / s_in, "b_dec": 1 / s_out, "W_dec": s_in / s_out}
     jumps = config.activation == "jumprelu"
     return Layout(
         config,
         LINEAR if cfg.get("use_decoder_bias", True) else {k: v for k, v in LINEAR.items() if k != "b_dec"},
         subtract_b_dec=_subtracts(cfg),
-        scale={"b_enc": 1 / s_in, "b_dec": 1 / s_out, "W_dec": s_in / s_out} if _scales(cfg) else {},
+        scale=scale,
         unit_decoder=bool(cfg.get("sparsity_include_decoder_norm", True)),
-        threshold=float(published.need("jump_relu_threshold")) if jumps else None,
+        threshold=published.positive("jump_relu_threshold") if jumps else None,
     )
 
 
@@ -65,8 +72,8 @@ def read_llamascopium(published: Published) -> Layout:
 
 
 def _learned(published: Published, names: dict[str, str], d_in_axis: int, d_sae_axis: int) -> Layout:
-    cfg = published.config
-    config = _config(published, names["W_enc"].removesuffix(".T"), d_in_axis, d_sae_axis)
+    cfg = {**published.config, **published.given}
+    config = _config(published, cfg, names["W_enc"].removesuffix(".T"), d_in_axis, d_sae_axis)
     if not cfg.get("use_decoder_bias", True):
         names = {ours: theirs for ours, theirs in names.items() if ours != "b_dec"}
     with_norm = bool(cfg.get("sparsity_include_decoder_norm", True))
@@ -84,7 +91,8 @@ def _learned(published: Published, names: dict[str, str], d_in_axis: int, d_sae_
         scale=scale,
         logarithm="threshold" in names,
         norm_gate=gate,
-        unit_decoder=with_norm and not gate,
+        unit_decoder=with_norm and config.activation == "topk",  # of a ReLU the norm comes off again
+        subtract_b_dec=_subtracts(cfg),
         ignored=frozenset(published.scalars),
     )
 
@@ -98,8 +106,7 @@ def _average(averages: dict[str, float], hook: str) -> float:
     return value
 
 
-def _config(published: Published, encoder: str, d_in_axis: int, d_sae_axis: int) -> SaeConfig:
-    cfg = published.config
+def _config(published: Published, cfg: Mapping[str, Any], encoder: str, d_in_axis: int, d_sae_axis: int) -> SaeConfig:
     hook, out = str(published.need("hook_point_in")), cfg.get("hook_point_out")
     activation = str(cfg.get("act_fn", "relu")).lower()
     if activation not in ("relu", "jumprelu", "topk"):
@@ -110,12 +117,12 @@ def _config(published: Published, encoder: str, d_in_axis: int, d_sae_axis: int)
     if norm not in ("token-wise", "dataset-wise", "inference"):
         raise ValueError(f"`norm_activation={norm!r}` depends on the whole batch or is unknown")
     d_in = published.agreed("d_model", cfg.get("d_model"), published.size(encoder, d_in_axis))
-    return SaeConfig(
+    return published.made(
         d_in=d_in,
-        d_sae=published.size(encoder, d_sae_axis),
+        d_sae=published.agreed("d_sae", cfg.get("d_sae"), published.size(encoder, d_sae_axis)),
         activation=activation,
         k=cfg.get("top_k") if activation == "topk" else None,
-        model=cfg.get("model") or _model(published),
+        model=published.said("model", lambda: named_model(published, MODELS)),
         hook=hook.replace(*NORMALIZED),
         input_norm="rms" if norm == "token-wise" or NORMALIZED[0] in hook else "none",
         d_out=d_in if out not in (None, hook) else None,
@@ -123,19 +130,11 @@ def _config(published: Published, encoder: str, d_in_axis: int, d_sae_axis: int)
     )
 
 
-def _model(published: Published) -> str:
-    place = f"{published.repo}/{published.path}"
-    for pattern, model in MODELS:
-        if found := re.search(pattern, place, re.IGNORECASE):
-            return found.expand(model)
-    raise ValueError(f"nothing in {place!r} says on which model it was trained; say it with `config={{'model': ...}}`")
-
-
-def _subtracts(cfg: Any) -> bool:
+def _subtracts(cfg: Mapping[str, Any]) -> bool:
     return bool(cfg.get("use_decoder_bias", True) and cfg.get("apply_decoder_bias_to_pre_encoder", False))
 
 
-def _scales(cfg: Any) -> bool:
+def _scales(cfg: Mapping[str, Any]) -> bool:
     return bool(cfg.get("norm_activation", "dataset-wise") == "dataset-wise")
 
 
@@ -144,6 +143,7 @@ LLAMA_SCOPE = Format(
     r"(?:(?P<name>.+)/)?checkpoints/final\.safetensors",
     read_llama_scope,
     ("hyperparams.json",),
+    options=OPTIONS,
 )
 LLAMA_SCOPE_R1 = Format(
     "llama_scope_r1",
@@ -151,6 +151,7 @@ LLAMA_SCOPE_R1 = Format(
     read_r1,
     ("config.json",),
     frozenset({"encoder.weight", "log_jumprelu_threshold"}),
+    options=OPTIONS,
 )
 LLAMASCOPIUM = Format(
     "llamascopium",
@@ -158,4 +159,5 @@ LLAMASCOPIUM = Format(
     read_llamascopium,
     ("config.json",),
     frozenset({"W_E", "b_E"}),
+    options=OPTIONS,
 )

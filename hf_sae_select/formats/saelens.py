@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
-from ..config import SaeConfig
 from .layout import Format, Layout, Published
 
 ACTIVATIONS = {  # architecture -> our activation
@@ -29,6 +27,12 @@ REFUSED = {
     "temporal": "it encodes a whole sequence at once, with attention",
 }
 INPUT_NORMS = {"layer_norm": "layer_norm", "constant_norm_rescale": "rms"}
+
+TYPES = {"architecture": str, "model_name": str, "activation_fn_kwargs": dict, "model_from_pretrained_kwargs": dict}
+OPTIONS = frozenset(
+    {"architecture", "apply_b_dec_to_input", "normalize_activations", "norm_scaling_factor", "hook_name", "model_name"}
+    | {"rescale_acts_by_decoder_norm", "model_from_pretrained_kwargs"}
+)
 
 # What our own `cfg.json` says beyond SAELens's words.
 OURS = ("model_revision", "feature_threshold", "skip_first", "max_norm_ratio", "training")
@@ -82,10 +86,7 @@ def hub_id(name: str) -> str:
 
 def read(published: Published) -> Layout:
     """Read a SAELens config of any version."""
-    cfg = _flat(published.config)
-    for part, settings in OVERRIDES.get(published.repo, {}).items():
-        if part in published.path:
-            cfg |= settings
+    cfg = _flat(published)
     architecture = cfg.get("architecture") or "standard"
     if architecture in REFUSED:
         raise ValueError(f"`architecture={architecture!r}` is no feed-forward encoder: {REFUSED[architecture]}")
@@ -94,17 +95,18 @@ def read(published: Published) -> Layout:
     if cfg.get("hook_head_index") is not None:
         raise ValueError(f"`hook_head_index={cfg['hook_head_index']!r}`: SAEs on a single attention head are not read")
     norm = cfg.get("normalize_activations") or "none"
-    factor = cfg.get("norm_scaling_factor")
+    factor = published.positive("norm_scaling_factor", cfg) if cfg.get("norm_scaling_factor") is not None else None
     if norm not in ("none", "expected_average_only_in", *INPUT_NORMS):
         raise ValueError(f"`normalize_activations={norm!r}` is not known")
     transcoder = "transcoder" in architecture
-    hook, side = split_side(str(cfg.get("hf_hook_name") or published.need("hook_name", cfg)))
-    config = SaeConfig(
+    named = published.given.get("hook_name") or cfg.get("hf_hook_name") or published.need("hook_name", cfg)
+    hook, side = split_side(str(named))
+    config = published.made(
         d_in=published.agreed("d_in", cfg.get("d_in"), published.size("W_enc", 0)),
         d_sae=published.agreed("d_sae", cfg.get("d_sae"), published.size("W_enc", 1)),
         activation=ACTIVATIONS[architecture],
         k=cfg.get("k") if "topk" in architecture else None,
-        model=hub_id(published.need("model_name", cfg)),
+        model=hub_id(str(published.need("model_name", cfg))),
         hook=hook,
         side=cfg.get("side") or side,
         input_norm=INPUT_NORMS.get(norm, "none"),
@@ -113,8 +115,11 @@ def read(published: Published) -> Layout:
         l0=cfg.get("l0"),
         context_size=cfg.get("context_size"),
         prepend_bos=cfg.get("prepend_bos"),
-        **{name: cfg[name] for name in OURS if name in cfg},
+        **{name: cfg[name] for name in OURS if cfg.get(name) is not None},
     )
+    centred = bool((cfg.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights"))
+    if centred and config.input_norm == "rms":
+        raise ValueError("`center_writing_weights` together with `constant_norm_rescale` is not supported")
     scaled = factor is not None and norm == "expected_average_only_in"
     if norm == "expected_average_only_in" and not scaled:
         warnings.warn(
@@ -128,7 +133,7 @@ def read(published: Published) -> Layout:
         subtract_b_dec=bool(cfg.get("apply_b_dec_to_input", True)) and not transcoder,
         scale={"W_enc": factor, "W_dec": 1 / factor, "b_dec": 1 / factor} if factor and scaled else {},
         unit_decoder=bool(cfg.get("rescale_acts_by_decoder_norm")),
-        centre=bool((cfg.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")),
+        centre=centred,
     )
 
 
@@ -156,9 +161,19 @@ def _names(published: Published, architecture: str) -> dict[str, str]:
     return names
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(published: Published) -> dict[str, Any]:
     """Return a config with its metadata beside the rest, in the words of version 6."""
-    cfg = {**config, **(config.get("metadata") or {})}
+    cfg = {**published.config, **published.section("metadata", needed=False)}
+    for repo, releases in OVERRIDES.items():
+        if repo == published.repo or repo.partition("/")[2] in published.repo.split("/"):  # a local copy of it
+            for part, settings in releases.items():
+                cfg |= settings if part in published.path else {}
+    cfg |= published.given
+    for name, kind in TYPES.items():
+        if cfg.get(name) is not None and not isinstance(cfg[name], kind):
+            raise ValueError(
+                f"`{name}={cfg[name]!r}` in the config beside `{published.path}` must be a {kind.__name__}"
+            )
     cfg.setdefault("hook_name", cfg.get("hook_point"))
     cfg.setdefault("hook_head_index", cfg.get("hook_point_head_index"))
     if isinstance(cfg.get("normalize_activations"), bool):
@@ -174,4 +189,4 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return cfg
 
 
-SAELENS = Format("saelens", r"(?:(?P<name>.+)/)?sae_weights\.(?:safetensors|pt)", read, ("cfg.json",))
+SAELENS = Format("saelens", r"(?:(?P<name>.+)/)?sae_weights\.(?:safetensors|pt)", read, ("cfg.json",), options=OPTIONS)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..config import SaeConfig
-from .layout import Format, Layout, Published
+from .layout import Format, Layout, Published, named_model
 
 # The base model of a repo whose top lacks the training run's config.json, from the repo's name.
 MODELS = (
@@ -23,18 +22,17 @@ MODELS = (
 
 def read(published: Published) -> Layout:
     """Read a sparsify config; the base model is that of the training run's config at the top of the repo."""
-    cfg = published.config
+    cfg = {**published.config, **published.given}
     transcodes = bool(cfg.get("transcode"))
     d_in, d_sae = published.size("encoder.weight", 1), published.size("encoder.weight", 0)
     stated = cfg.get("num_latents") or (cfg.get("expansion_factor") or 0) * cfg.get("d_in", 0) or None
-    hook = re.sub(r"(^|/)seed\d+", "", published.path.rpartition("/")[0]).rpartition("/")[2]
-    config = SaeConfig(
+    config = published.made(
         d_in=published.agreed("d_in", cfg.get("d_in"), d_in),
         d_sae=published.agreed("num_latents", stated, d_sae),
         activation=_activation(cfg),
         k=published.need("k"),
-        model=_model(published),
-        hook=str(cfg.get("hook") or hook) or _lone_hook(published),
+        model=published.said("model", lambda: _model(published)),
+        hook=published.said("hook", lambda: _hook(published)),
         side="input" if transcodes else "output",
         d_out=published.size("W_dec", 1) if transcodes else None,
         skip=bool(cfg.get("skip_connection")),
@@ -57,19 +55,25 @@ def _activation(cfg: Any) -> str:
 def _model(published: Published) -> str:
     if isinstance(named := published.config.get("model"), str):
         return named
-    for pattern, model in MODELS:
-        if found := re.search(pattern, published.repo, re.IGNORECASE):
-            return found.expand(model)
-    raise ValueError(
-        f"nothing in {published.repo!r} says on which model it was trained; say it with `config={{'model': ...}}`"
-    )
+    return named_model(published, MODELS)
 
 
-def _lone_hook(published: Published) -> str:
-    raise ValueError(
-        f"`{published.path}` lies at the top of the repo, where no folder says which module it reads; "
-        "say it with `config={'hook': ...}`, such as 'layers.12'"
-    )
+def _hook(published: Published) -> str:
+    """Return the name of the folder that the SAE lies in, or the one above where several seeds were trained."""
+    folders = f"{published.repo}/{published.path}".split("/")[:-1]
+    name = next(folder for folder in reversed(folders) if not re.fullmatch(r"seed\d+", folder))
+    if not re.search(r"\.\d+(\.|$)|embed", name):
+        raise ValueError(
+            f"`{published.path}` lies in no folder that says which module it reads; say it with "
+            "`config={'hook': ...}`, such as 'layers.12'"
+        )
+    return name
 
 
-SPARSIFY = Format("sparsify", r"(?:(?P<name>.+)/)?sae\.safetensors", read, ("cfg.json", "/config.json?"))
+SPARSIFY = Format(
+    "sparsify",
+    r"(?:(?P<name>.+)/)?sae\.safetensors",
+    read,
+    ("cfg.json", "/config.json?"),
+    options=frozenset({"activation", "signed"}),
+)

@@ -6,20 +6,19 @@ OpenAI, whose pre-bias is taken off the normalised vector and added back, and co
 
 from __future__ import annotations
 
-from ..config import SaeConfig
 from .layout import Format, Layout, Published
 from .saelens import hub_id
 
 
 def read_qwen_scope(published: Published) -> Layout:
     """Read Qwen-Scope: k and the model are in the repo's name alone, the layer in the file's."""
-    k = published.config.get("k") or published.search(r"-L0_(\d+)", "k, the latents per token")
-    model = published.config.get("model") or "Qwen/" + published.search(r"SAE-Res-(.+)-W\d+K-L0_", "the base model")
-    config = SaeConfig(
+    k = published.said("k", lambda: int(published.search(r"-L0_(\d+)", "k, the latents per token")))
+    model = published.said("model", lambda: "Qwen/" + published.search(r"SAE-Res-(.+?)-W\d+K-L0_", "the base model"))
+    config = published.made(
         d_in=published.size("W_enc", 1),
         d_sae=published.size("W_enc", 0),
         activation="topk",
-        k=int(k),
+        k=k,
         model=model,
         hook=_resid_post(published, r"layer(\d+)\.sae\.pt"),
     )
@@ -28,27 +27,20 @@ def read_qwen_scope(published: Published) -> Layout:
 
 def read_goodfire(published: Published) -> Layout:
     """Read Goodfire's SAEs: ReLU, named after model and layer."""
-    model = published.config.get("model") or "meta-llama/" + published.search(
-        r"(Llama-[\w.-]+?)-SAE-l\d", "the base model"
-    )
-    return _linear(published, "encoder_linear", "decoder_linear", model)
+    return _linear(published, "encoder_linear", "decoder_linear")
 
 
 def read_qresearch(published: Published) -> Layout:
     """Read qresearch's SAEs: ReLU, named after model and layer."""
-    model = published.config.get("model")
-    if not model:
-        name = published.search(r"((?:DeepSeek|Llama)[\w.-]+?)-SAE-l\d", "the base model")
-        model = f"{'deepseek-ai' if name.startswith('DeepSeek') else 'meta-llama'}/{name}"
-    return _linear(published, "encoder", "decoder", model)
+    return _linear(published, "encoder", "decoder")
 
 
-def _linear(published: Published, encoder: str, decoder: str, model: str) -> Layout:
-    config = SaeConfig(
+def _linear(published: Published, encoder: str, decoder: str) -> Layout:
+    config = published.made(
         d_in=published.size(f"{encoder}.weight", 1),
         d_sae=published.size(f"{encoder}.weight", 0),
         activation="relu",
-        model=model,
+        model=published.said("model", lambda: _named_model(published)),
         hook=_resid_post(published, r"l(\d+)(?:\b|_|\.|$)"),
         prepend_bos=True,
     )
@@ -65,16 +57,20 @@ def read_openai(published: Published) -> Layout:
         "resid_delta_mlp": "hook_mlp_out",
         "mlp_post_act": "mlp.hook_post",
     }
-    place = published.search("(" + "|".join(places) + ")", "the place in the layer")
-    layer = published.search(r"(?:^|/|layer_?)(\d+)\.pt", "the layer")
-    k = published.config.get("k") or published.scalars.get("activation_state_dict.k")
-    config = SaeConfig(
+
+    def hook() -> str:
+        place = published.search("(" + "|".join(places) + ")", "the place in the layer")
+        layer = published.search("([0-9]+)[.]pt", "the layer")
+        return f"blocks.{layer}.{places[place]}"
+
+    k = published.said("k", lambda: published.scalars.get("activation_state_dict.k"))
+    config = published.made(
         d_in=published.size("encoder.weight", 1),
         d_sae=published.size("encoder.weight", 0),
         activation="topk" if k else "relu",
         k=int(k) if k else None,
-        model=str(published.config.get("model") or "openai-community/gpt2"),
-        hook=f"blocks.{layer}.{places[place]}",
+        model="openai-community/gpt2",
+        hook=published.said("hook", hook),
         input_norm="layer_norm",
         context_size=64,
         prepend_bos=False,
@@ -86,12 +82,12 @@ def read_openai(published: Published) -> Layout:
 
 def read_connor_rob(published: Published) -> Layout:
     """Read Connor Kissane and Rob Krzyzanowski's SAEs on GPT-2's attention: `X.pt` beside `X_cfg.json`."""
-    config = SaeConfig(
+    config = published.made(
         d_in=published.agreed("act_size", published.config.get("act_size"), published.size("W_enc", 0)),
         d_sae=published.agreed("dict_size", published.config.get("dict_size"), published.size("W_enc", 1)),
         activation="relu",
-        model=hub_id(str(published.config.get("model") or "gpt2-small")),
-        hook=str(published.need("act_name")),
+        model=hub_id("gpt2-small"),
+        hook=published.said("hook", lambda: str(published.need("act_name"))),
         context_size=128,
         prepend_bos=True,
     )
@@ -100,17 +96,13 @@ def read_connor_rob(published: Published) -> Layout:
 
 def read_mwhanna(published: Published) -> Layout:
     """Read Michael Hanna's transcoders of Qwen3: `layer_N.safetensors`, base model in `config.yaml` or the name."""
-    name = published.config.get("model_name")
-    if not name:
-        size = published.search(r"qwen3-([\d.]+)b", "the base model")
-        name = f"Qwen/Qwen3-{size}B"
-    layer = published.search(r"layer_(\d+)\.safetensors", "the layer")
-    config = SaeConfig(
+    named = published.config.get("model_name")
+    config = published.made(
         d_in=published.size("W_enc", 1),
         d_sae=published.size("W_enc", 0),
         activation="relu",
-        model=hub_id(str(name)),
-        hook=f"layers.{layer}.mlp",
+        model=published.said("model", lambda: hub_id(str(named)) if named else _qwen(published)),
+        hook=f"layers.{published.search('layer_([0-9]+)[.]safetensors', 'the layer')}.mlp",
         side="input",
         d_out=published.size("W_dec", 1),
         skip="W_skip" in published.shapes,
@@ -120,7 +112,16 @@ def read_mwhanna(published: Published) -> Layout:
 
 
 def _resid_post(published: Published, pattern: str) -> str:
-    return f"blocks.{published.search(pattern, 'the layer')}.hook_resid_post"
+    return str(published.said("hook", lambda: f"blocks.{published.search(pattern, 'the layer')}.hook_resid_post"))
+
+
+def _named_model(published: Published) -> str:
+    name = published.search(r"((?:DeepSeek|Llama)[\w.-]+?)-SAE-l\d", "the base model")
+    return f"{'deepseek-ai' if name.startswith('DeepSeek') else 'meta-llama'}/{name}"
+
+
+def _qwen(published: Published) -> str:
+    return f"Qwen/Qwen3-{published.search(r'qwen3-([0-9.]+)b', 'the base model')}B"
 
 
 QWEN_SCOPE = Format("qwen_scope", r"(?P<file>(?:.+/)?layer\d+\.sae\.pt)", read_qwen_scope)
