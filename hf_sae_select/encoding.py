@@ -27,7 +27,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .activations import ChatTemplate, LanguageModel, look_up
+from .activations import READING, ChatTemplate, LanguageModel, look_up
 from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types
 from .hooks import reads_residual
 from .loading import SaeSource, load_sae
@@ -40,8 +40,6 @@ MAP_ROWS = 1000  # rows tokenised and sorted by length together
 
 # What a window or a row has: ids and acts, and where means are kept each feature's sum over the tokens.
 Code = tuple[NDArray[Any], ...]
-# How vectors are read, in the config's words, and what most SAEs say.
-READING = {"side": "output", "prepend_bos": None, "skip_first": False, "max_norm_ratio": None}
 NOTHING: Code = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
 
 
@@ -217,7 +215,6 @@ class _Encoder:
                 "it was trained on another model, or its config names the wrong one"
             )
         self.template = ChatTemplate.of(config.model, self.revision) if rendering.chat else None
-        self.reading = {name: getattr(config, name) for name in READING}
         self.device = _state().device
         # A GPU holds large models in the type they were saved in; a CPU has no fast half precision.
         self.dtype = "auto" if self.device.type == "cuda" else "float32"
@@ -235,7 +232,7 @@ class _Encoder:
             "model_revision": self.revision,
             "hook": config.hook,
             # What most SAEs say is left out, so that it does not change the name of their files in the cache.
-            **{name: value for name, value in self.reading.items() if value != READING[name]},
+            **{name: getattr(config, name) for name in READING if getattr(config, name) != READING[name]},
             "dtype": [self.dtype, str(self.sae.W_enc.dtype).removeprefix("torch.")],
             "window": config.context_size,
             "max_length": self.max_length,
@@ -246,15 +243,7 @@ class _Encoder:
     def load(self) -> None:
         """Load the language model onto the device; only now does the work begin."""
         config = self.sae.config
-        self.model = LanguageModel.from_pretrained(
-            config.model,
-            config.hook,
-            revision=self.revision,
-            window=config.context_size,
-            device=self.device,
-            dtype=self.dtype,
-            **self.reading,
-        )
+        self.model = LanguageModel.of(config, revision=self.revision, device=self.device, dtype=self.dtype)
         if self.sae.W_enc.device.type != self.device.type:
             self.sae = copy.deepcopy(self.sae).to(self.device)  # the caller's own stays where it is
 

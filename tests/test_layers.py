@@ -30,7 +30,8 @@ MAY_IMPORT = {
     | {f"formats/{each}" for each in ("dictionary_learning", "gemma_scope", "layout", "openmoss", "saelens")}
     | {f"formats/{each}" for each in ("sparsify", "vendors")},
     "loading": {"config", "formats", "hub", "native", "sae", "weights"},
-    "activations": {"hooks"},
+    "activations": {"config", "hooks"},
+    "predictor": {"activations", "hooks"},
     "counting": set(),
     "coverage": {"counting"},
     "features": {"counting"},  # only to count, when first asked

@@ -1,0 +1,70 @@
+"""A language model with its head, for what an SAE's reconstructions cost: cross-entropy with vectors replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .activations import LanguageModel, Window
+from .hooks import INPUT
+
+
+class Predictor(LanguageModel):
+    """Run a whole language model, head included, with the vectors at the hook changed on their way."""
+
+    auto_class = "AutoModelForCausalLM"
+
+    @torch.no_grad()
+    def cross_entropy(self, windows: Sequence[Window], change: Callable[[Tensor], Tensor] | None = None) -> float:
+        """Return the mean loss, in nats, of predicting each text token that has another token before it.
+
+        `change` maps the vectors of text tokens at the hook, [tokens, d_in] -> [tokens, d_in]; those of special tokens
+        stay as they are, since SAEs do not read them.
+
+        Raises:
+            ValueError: no window has two tokens.
+        """
+        loss, count = 0.0, 0
+        for window in windows:
+            ids, mask, text = self._padded([window], len(window.ids))
+            with self._changed(text, change):
+                logits = self.model(input_ids=ids, attention_mask=mask).logits[0, :-1]
+            wanted = text[0, 1:]
+            each = nn.functional.cross_entropy(logits.float(), ids[0, 1:], reduction="none")
+            loss, count = loss + each[wanted].sum().item(), count + int(wanted.sum())
+        if not count:
+            raise ValueError("`windows` hold no token with another before it: there is nothing to predict")
+        return loss / count
+
+    @contextmanager
+    def _changed(self, text: Tensor, change: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
+        if change is None:
+            yield
+            return
+
+        def changed(hidden: Tensor) -> Tensor:
+            hidden = hidden.clone()
+            hidden[text] = change(hidden[text].float()).to(hidden.dtype)
+            return hidden
+
+        def on_output(module: nn.Module, args: Any, output: Any) -> Any:
+            return (changed(output[0]), *output[1:]) if isinstance(output, tuple) else changed(output)
+
+        def on_input(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            if args:
+                return (changed(args[0]), *args[1:]), kwargs
+            first = next(iter(kwargs))
+            return args, {**kwargs, first: changed(kwargs[first])}
+
+        if self.hook.side == INPUT:
+            handle = self.hook.module.register_forward_pre_hook(on_input, with_kwargs=True)
+        else:
+            handle = self.hook.module.register_forward_hook(on_output)
+        try:
+            yield
+        finally:
+            handle.remove()
