@@ -12,22 +12,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
-from itertools import cycle
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hf_sae_select.activations import LanguageModel
-from hf_sae_select.config import SaeConfig
-from hf_sae_select.training import calibrate, evaluate, shuffled, train_sae
+from hf_sae_select.quality import evaluate
+from hf_sae_select.stream import cut
+from hf_sae_select.training import calibrate, fit
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
-from train_default_sae import MODEL, REVISION, blocks, documents
+from train_default_sae import MODEL, RECIPE, REVISION, WINDOW, blocks, documents
 
 # (layers run, d_sae, k)
 TRIALS = ((3, 8192, 32), (4, 8192, 32), (5, 8192, 32), (5, 4096, 32), (5, 8192, 16), (5, 8192, 64))
-BATCH, LR = 1024, 2e-3
 
 
 def main() -> None:
@@ -37,16 +37,16 @@ def main() -> None:
     args = parser.parse_args()
     training, held_out = documents(args.data, seed=0)
     print(f"{'layers':>6}{'d_sae':>8}{'k':>5}{'explained variance':>20}{'L0':>7}{'dead %':>8}{'r with length':>15}")
-    states: list[Tensor] = []
+    states = torch.empty(0)
     unseen: list[tuple[list[int], Tensor]] = []
     for i, (layers, d_sae, k) in enumerate(TRIALS):
-        config = SaeConfig(384, d_sae, "jumprelu", MODEL, f"encoder.layer.{layers - 1}", REVISION, context_size=256)
+        hook = f"encoder.layer.{layers - 1}"
         if not i or layers != TRIALS[i - 1][0]:
-            model = LanguageModel.from_pretrained(MODEL, config.hook, revision=REVISION, window=256)
+            model = LanguageModel.from_pretrained(MODEL, hook, revision=REVISION, window=WINDOW)
             states = enough((states for _, states in blocks(model, training)), args.tokens)
             unseen = list(blocks(model, held_out[:512]))
-        steps = args.tokens // BATCH
-        sae = train_sae(shuffled(cycle(states), BATCH, 2**18), config, k=k, steps=steps, lr=LR, dead_after=50_000)
+        config = replace(RECIPE, d_sae=d_sae, k=k, tokens=args.tokens, lr=2 * RECIPE.peak_lr, dead_after=50_000)
+        sae = fit(cut(states, config.batch, (config.seed,)), config, model=MODEL, hook=hook)
         quality = evaluate(sae, (x for _, x in unseen))
         maxima = torch.cat([sae.encode_max(x, lengths) for lengths, x in unseen])
         counts = (maxima > calibrate(sae, maxima, k).config.feature_threshold).sum(dim=1)
@@ -56,14 +56,14 @@ def main() -> None:
         print(f"{layers:>6}{d_sae:>8}{k:>5}{figures}", flush=True)
 
 
-def enough(states: Iterable[Tensor], tokens: int) -> list[Tensor]:
-    """Take blocks of states until they hold `tokens` tokens."""
+def enough(blocks: Iterable[Tensor], tokens: int) -> Tensor:
+    """Return the first `tokens` hidden states."""
     taken: list[Tensor] = []
-    for block in states:
+    for block in blocks:
         taken.append(block)
         if sum(map(len, taken)) >= tokens:
             break
-    return taken
+    return torch.cat(taken)[:tokens]
 
 
 if __name__ == "__main__":

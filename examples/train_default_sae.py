@@ -13,22 +13,22 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, load_dataset
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from hf_sae_select.activations import PACKAGED, LanguageModel
-from hf_sae_select.config import SaeConfig
-from hf_sae_select.sae import SparseAutoencoder
-from hf_sae_select.training import calibrate, evaluate, shuffled, train_sae
+from hf_sae_select.quality import evaluate
+from hf_sae_select.recipe import TrainingConfig
+from hf_sae_select.training import calibrate, train_sae
 
 MODEL, REVISION = "sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
-CARDS = Path(__file__).parent.parent / "hub_cards"
+HOOK, WINDOW = "encoder.layer.4", 256
+COMMAND = "python examples/train_default_sae.py --data FOLDER --out hf_sae_select/default"
+RECIPE = TrainingConfig(d_sae=8192, k=32, tokens=4_000_000, batch=1024, lr=1e-3, dead_after=20_000, aux=1 / 4)
 PASSAGE = 1000  # characters: novels are read in passages
 
 
@@ -84,55 +84,39 @@ def blocks(model: LanguageModel, texts: Sequence[str]) -> Iterator[tuple[list[in
 
 def main() -> None:
     args = arguments()
-    torch.manual_seed(args.seed)
-    config = SaeConfig(
-        d_in=384,
-        d_sae=args.d_sae,
-        activation="jumprelu",
+    training, held_out = documents(args.data, args.seed)
+    asked = {name: getattr(args, name) for name in ("d_sae", "k", "tokens", "batch", "lr", "seed")}
+    config, hook = replace(RECIPE, **asked), f"encoder.layer.{args.layer - 1}"
+    sae = train_sae(
+        Dataset.from_dict({"text": training}),
         model=MODEL,
         model_revision=REVISION,
-        hook=f"encoder.layer.{args.layer - 1}",
-        context_size=256,
+        hook=hook,
+        window=WINDOW,
+        max_length=WINDOW - 2,  # the first window of a document, beside the two special tokens
+        config=config,
+        checkpoints=args.checkpoints,
     )
-    model = LanguageModel.from_pretrained(MODEL, config.hook, revision=REVISION, window=config.context_size)
-    training, held_out = documents(args.data, args.seed)
-    passes = chain.from_iterable(blocks(model, training) for _ in range(100))  # again from the start, if it must
-    batches = shuffled((states for _, states in passes), args.batch, buffer=2**18, seed=args.seed)
-    steps = args.tokens // args.batch
-    sae = train_sae(batches, config, k=args.k, steps=steps, lr=args.lr, seed=args.seed)
     # What ships is rounded to half precision: round first, then measure.
     sae = sae.half().float()
+    model = LanguageModel.from_pretrained(MODEL, hook, revision=REVISION, window=WINDOW)
     unseen = list(blocks(model, held_out))
     quality = evaluate(sae, (states for _, states in unseen))
     print(quality)
     sae = calibrate(sae, torch.cat([sae.encode_max(states, lengths) for lengths, states in unseen]), args.k)
     facts = {
-        "method": "BatchTopK, kept as JumpReLU",
-        "k": args.k,
         "layer": args.layer,
-        "tokens": steps * args.batch,
-        "batch": args.batch,
-        "learning_rate": args.lr,
-        "seed": args.seed,
         "documents": len(training),
         "held_out_documents": len(held_out),
         "model_sha256": PACKAGED[MODEL][3],
         "text": [f"{source.origin} ({source.licence})" for source in SOURCES],
-        "versions": {"torch": torch.__version__},
-        "explained_variance": quality.explained_variance,
-        "l0": quality.l0,
-        "dead": quality.dead,
-        "tokens_held_out": quality.tokens,
+        "language": "en",
+        "license": "apache-2.0",
+        "command": COMMAND,
     }
-    sae.config = replace(sae.config, training=facts)
-    sae.save_pretrained(args.out, dtype=torch.float16)
-    (args.out / "README.md").write_text(card(sae), encoding="utf-8")
-
-
-def card(sae: SparseAutoencoder) -> str:
-    """Render the SAE's model card."""
-    cards = Environment(loader=FileSystemLoader(CARDS), undefined=StrictUndefined, keep_trailing_newline=True)
-    return cards.get_template("sae/README.md").render(config=sae.config, **sae.config.training)
+    sae.config = replace(sae.config, training=sae.config.training | quality.facts() | facts)
+    (args.out / "README.md").unlink(missing_ok=True)  # the card is written anew
+    sae.half().save_pretrained(args.out)
 
 
 def arguments() -> argparse.Namespace:
@@ -140,12 +124,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with the Parquet files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the SAE to")
     parser.add_argument("--layer", type=int, default=5, help="layers run before the SAE (default: 5)")
-    parser.add_argument("--d-sae", type=int, default=8192)
-    parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=4_000_000)
-    parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    for name, kind in (("d_sae", int), ("k", int), ("tokens", int), ("batch", int), ("lr", float), ("seed", int)):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(RECIPE, name))
+    parser.add_argument("--checkpoints", type=Path, help="folder; a training that was interrupted goes on from there")
     return parser.parse_args()
 
 

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from .encoding import encode
     from .features import Features
     from .loading import load_sae
+    from .quality import check_l0, evaluate, evaluate_on_text
+    from .recipe import TrainingConfig
     from .rules import SELECTORS
     from .sae import SparseAutoencoder
     from .selecting import choose, select
     from .selection import Selection
-    from .training import train_sae
+    from .training import fit, train_sae
 
 __version__ = "0.1.0"
 
@@ -34,10 +36,15 @@ _HOMES = {
     "SparseAutoencoder": "sae",
     "compare": "comparing",
     "Constraints": "constraints",
+    "check_l0": "quality",
+    "evaluate": "quality",
+    "evaluate_on_text": "quality",
+    "TrainingConfig": "recipe",
     "SELECTORS": "rules",
     "Selection": "selection",
     "choose": "selecting",
     "select": "selecting",
+    "fit": "training",
     "train_sae": "training",
 }
 
@@ -48,9 +55,14 @@ __all__ = [
     "SaeConfig",
     "Selection",
     "SparseAutoencoder",
+    "TrainingConfig",
+    "check_l0",
     "choose",
     "compare",
     "encode",
+    "evaluate",
+    "evaluate_on_text",
+    "fit",
     "load_sae",
     "select",
     "train_sae",

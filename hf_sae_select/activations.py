@@ -7,6 +7,7 @@ of its batch, so that kernels run the same sums whatever else is in the batch.
 from __future__ import annotations
 
 import hashlib
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -123,6 +124,13 @@ class LanguageModel:
             config.hook,
             **{"revision": config.model_revision, "window": config.context_size, **reading, **options},
         )
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors at the hook, found by running one token."""
+        one = torch.ones(1, 1, dtype=torch.long, device=self.device)
+        with torch.no_grad():
+            return int(self._run(one, one).shape[-1])
 
     def windows(self, texts: Sequence[str], *, max_length: int | None = None, special: bool = True) -> list[Window]:
         """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
@@ -295,6 +303,18 @@ def _frame(tokenizer: Any, prepend_bos: bool | None = None) -> tuple[list[int], 
         bos = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
         before = [] if bos is None else [bos]
     return before, after
+
+
+def check_reading(max_length: Any, batch_size: Any) -> None:
+    """Refuse what is no number of tokens or windows.
+
+    Raises:
+        ValueError: it is not a whole number from 1 on; `max_length` may be None.
+    """
+    for name, value in (("max_length", max_length), ("batch_size", batch_size)):
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not (whole and value >= 1) and not (name == "max_length" and value is None):
+            raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
 
 
 @cache  # the hash is taken once a process

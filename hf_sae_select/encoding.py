@@ -8,7 +8,6 @@ everything that decides the result. An interrupted encoding goes on where it sto
 from __future__ import annotations
 
 import copy
-import numbers
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .activations import READING, ChatTemplate, LanguageModel, look_up
+from .activations import READING, ChatTemplate, LanguageModel, check_reading, look_up
 from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types
 from .hooks import reads_residual
 from .loading import SaeSource, load_sae
@@ -99,7 +98,7 @@ def codes(
     _check(ds, max_length, batch_size, keep)
     rendering = find_text(ds, text)
     max_length = None if max_length is None else int(max_length)
-    encoder = _Encoder(load_sae(sae), rendering, max_length, int(batch_size), _named(keep))
+    encoder = _Encoder(load_sae(sae, encoder_only=True), rendering, max_length, int(batch_size), _named(keep))
     record = _agreed(encoder.record())
     # What is kept beside the codes is no part of how they were made, but of what the files hold.
     key = {**record, "keep": encoder.keep} if encoder.keep else record
@@ -116,10 +115,7 @@ def _check(ds: Any, max_length: Any, batch_size: Any, keep: Any) -> None:
         )
     if not len(ds):
         raise ValueError("the dataset is empty: there is no row to encode")
-    for name, value in (("max_length", max_length), ("batch_size", batch_size)):
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not (whole and value >= 1) and not (name == "max_length" and value is None):
-            raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
+    check_reading(max_length, batch_size)
     _named(keep)
 
 
@@ -244,6 +240,11 @@ class _Encoder:
         """Load the language model onto the device; only now does the work begin."""
         config = self.sae.config
         self.model = LanguageModel.of(config, revision=self.revision, device=self.device, dtype=self.dtype)
+        if (width := self.model.width) != config.d_in:
+            raise ValueError(
+                f"this SAE reads vectors of d_in={config.d_in}, but those at `{self.model.hook.path}` have width "
+                f"{width}; its config names the wrong `model` or `hook`"
+            )
         if self.sae.W_enc.device.type != self.device.type:
             self.sae = copy.deepcopy(self.sae).to(self.device)  # the caller's own stays where it is
 
@@ -269,11 +270,6 @@ class _Encoder:
 
     def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
         """Return the code of each window, the windows being the segments of `states`."""
-        if states.shape[1] != self.sae.config.d_in:
-            raise ValueError(
-                f"this SAE reads vectors of d_in={self.sae.config.d_in}, but those at `{self.model.hook.path}` have "
-                f"width {states.shape[1]}; its config names the wrong `model` or `hook`"
-            )
         x = states.to(self.sae.W_enc.dtype)
         pooled = self.sae.encode_max_and_sum(x, lengths) if "means" in self.keep else [self.sae.encode_max(x, lengths)]
         segment, ids = pooled[0].nonzero(as_tuple=True)

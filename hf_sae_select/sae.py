@@ -88,7 +88,11 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` encoded, decoded and in its own units again: [..., d_in] -> [..., d_out]."""
-        out = self.decode(self.encode(x))
+        return self.rebuild(self.encode(x), x)
+
+    def rebuild(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return what `forward` makes of `x` from its features, or from others put in their place."""
+        out = self.decode(z)
         if self.W_skip is not None:
             out = out + x @ self.W_skip.T
         if self.config.input_norm == "none" or self.config.d_out is not None:

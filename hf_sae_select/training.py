@@ -1,228 +1,156 @@
-"""Activations -> SparseAutoencoder: a BatchTopK autoencoder, kept as a JumpReLU one.
-
-BatchTopK (arXiv 2412.06410) keeps the k * batch largest activations of a whole batch, so that a hard token may use
-more latents than an easy one; at inference a single threshold, the running mean of each batch's smallest kept
-activation, stands in for the batch. Gradients reach only what was kept, k of d_sae latents a token, so the backward
-pass is sparse: the cost of a step is the one dense product that finds what fires. Latents that have not fired for long
-are given the residual to explain (AuxK, Gao et al. 2024, arXiv 2406.04093), and so come back.
-"""
+"""Dataset or activations -> SparseAutoencoder."""
 
 from __future__ import annotations
 
-import math
+import json
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from accelerate.utils import gather_object
+from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
-from torch.nn import functional as F
 
+from .activations import ChatTemplate, LanguageModel, check_reading, look_up
 from .config import SaeConfig
+from .objectives import RULES
+from .recipe import PRESETS, TrainingConfig
 from .sae import SparseAutoencoder
+from .stream import Stream
+from .text import TextSource, find_text
+from .trainer import Trainer
 
-AUX_COEFFICIENT = 1 / 32  # Gao et al. 2024, appendix A.2
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Say how well an SAE does on vectors it has not seen."""
-
-    explained_variance: float
-    """1 - sum |x - x'|^2 / sum |x - mean|^2."""
-    l0: float
-    """Mean number of features per token."""
-    dead: float
-    """Share of latents that fired on no token."""
-    tokens: int
+LOG_EVERY = 50  # steps
+CHECKPOINT = "checkpoint.pt"
 
 
 def train_sae(
-    batches: Iterable[Tensor],
-    config: SaeConfig,
+    dataset: Dataset,
     *,
-    k: int,
-    steps: int,
-    lr: float | None = None,
-    seed: int = 0,
-    decay: float = 0.2,
-    warmup: int = 200,
-    dead_after: int = 200_000,
+    model: str,
+    hook: str,
+    config: str | TrainingConfig = "batchtopk",
+    side: str = "output",
+    text: TextSource | None = None,
+    model_revision: str | None = None,
+    window: int | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+    checkpoints: str | Path | None = None,
+    tracker: str | GeneralTracker | None = None,
 ) -> SparseAutoencoder:
-    """Train on `steps` batches [tokens, d_in] of hidden states and return the SAE in the units of those states.
+    """Train an SAE on what a language model makes of the rows of a dataset, and return it in the model's own units.
+
+    Under `torchrun` or `accelerate launch` every process reads a share of the rows, and all return the same SAE.
 
     Args:
-        batches: shuffled hidden states; all of one size. The first one sets the input scale and the biases.
-        config: d_in, d_sae, model, hook; its activation must be jumprelu.
-        k: latents per token, on average over a batch.
-        lr: Adam's step, by default 2e-4 / sqrt(d_sae / 2^14) (Gao et al. 2024 scale it with the width); warmed up over
-            `warmup` steps and brought to zero over the last `decay` of them.
-        dead_after: tokens without firing after which a latent counts as dead and is revived.
+        model: Hub id or folder of the language model.
+        hook, side: the place in it that is read, as in `SaeConfig`.
+        config: a TrainingConfig or the name of one of PRESETS; change one with `dataclasses.replace`.
+        text: a column, a list of columns, or a callable from a row to its text; by default the common schemas.
+        window: most tokens of a window, special ones counted; by default as many as the model reads.
+        max_length: read only the first `max_length` tokens of each row; by default all, window by window.
+        batch_size: windows per forward pass.
+        checkpoints: folder for a checkpoint every `config.buffer` tokens; a call that finds one there goes on from it,
+            to the same SAE as without the interruption.
+        tracker: name or instance of an Accelerate tracker (trackio, wandb, ...), which is given the loss, explained
+            variance, L0 and share of dead latents.
 
     Raises:
-        ValueError: `config` is not jumprelu, `k` is not from 1 to d_sae, or the batches end before `steps`.
+        TypeError, ValueError: bad input, or a checkpoint of another training; before any model is loaded.
+        OSError: the model cannot be had, or a checkpoint is damaged.
     """
-    if config.activation != "jumprelu":
-        raise ValueError(f"`config.activation={config.activation!r}`: training leaves a 'jumprelu' SAE behind")
-    if not 1 <= k <= config.d_sae:
-        raise ValueError(f"`k={k}` latents per token of {config.d_sae}: pass 1 to {config.d_sae}")
-    trainer: _Trainer | None = None
-    for step, batch in zip(tqdm(range(steps), desc="Training", unit=" steps"), batches, strict=False):
-        if trainer is None:
-            trainer = _Trainer(batch, config, k, lr or 2e-4 / math.sqrt(config.d_sae / 2**14), dead_after, seed)
-        ramp = min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1.0, decay * steps))
-        trainer.step(batch, ramp)
-    if trainer is None or step + 1 < steps:
-        raise ValueError(f"`steps={steps}` but the batches ended after {0 if trainer is None else step + 1}")
-    return trainer.finish()
+    config = _named(config)
+    _check(dataset, max_length, batch_size)
+    accelerator = _accelerator(tracker, checkpoints)
+    share = _share(config, accelerator.num_processes)
+    rendering = find_text(dataset, text)
+    _, version = look_up(model, model_revision)
+    identity = {
+        "config": asdict(config),
+        "model": model,
+        "model_version": version,
+        "hook": hook,
+        "side": side,
+        "window": window,
+        "max_length": max_length,
+        "batch_size": batch_size,
+        "text": rendering.record(),
+        "dataset": dataset._fingerprint,
+        "processes": accelerator.num_processes,
+    }
+    saved = None if checkpoints is None else _load(Path(checkpoints), _json(identity))
+    dtype = "auto" if accelerator.device.type == "cuda" else "float32"
+    lm = LanguageModel.from_pretrained(
+        model, hook, side=side, revision=version, window=window, device=accelerator.device, dtype=dtype
+    )
+    trainer = Trainer(config, lm.width, accelerator)
+    stream = Stream(
+        dataset.with_format(None),
+        rendering,
+        lm,
+        ChatTemplate.of(model, version) if rendering.chat else None,
+        max_length=max_length,
+        batch_size=batch_size,
+        seed=config.seed,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    if saved is not None:
+        trainer.load(saved["trainer"])
+        stream.load(saved["streams"][accelerator.process_index])
+    with _watched(trainer) as bar:
+        while left := config.steps - trainer.taken:
+            chunk = min(left, config.buffer // config.batch) * share
+            _run(trainer, stream.batches(chunk, share), bar)
+            if checkpoints is not None:
+                _save(Path(checkpoints), identity, trainer, stream)
+    revision = None if Path(model).is_dir() else version
+    facts = {"model": model, "hook": hook, "side": side, "model_revision": revision, "context_size": window}
+    return trainer.finish(_sae_config(config, lm.width, facts))
 
 
-class _Trainer:
-    """Hold weights in scaled units: inputs divided so that their mean norm is sqrt(d_in), decoder rows of norm 1."""
+def fit(
+    batches: Iterable[Tensor],
+    config: str | TrainingConfig = "batchtopk",
+    *,
+    model: str,
+    hook: str,
+    model_revision: str | None = None,
+    window: int | None = None,
+) -> SparseAutoencoder:
+    """Train an SAE on hidden states in hand and return it in their units.
 
-    def __init__(self, sample: Tensor, config: SaeConfig, k: int, lr: float, dead_after: int, seed: int) -> None:
-        generator = torch.Generator(device=sample.device).manual_seed(seed)
-        directions = torch.randn(config.d_sae, config.d_in, generator=generator, device=sample.device)
-        self.config, self.k, self.lr, self.dead_after = config, k, lr, dead_after
-        self.scale = math.sqrt(config.d_in) / sample.norm(dim=1).mean().item()
-        self.W_dec = F.normalize(directions, dim=1)
-        self.W_encT = self.W_dec.clone()  # [d_sae, d_in]: rows are what the sparse gradient touches
-        self.b_enc = torch.zeros(config.d_sae, device=sample.device)
-        self.b_dec = sample.mean(dim=0) * self.scale
-        self.weights = [self.W_encT, self.W_dec, self.b_enc, self.b_dec]
-        self.optimizer = torch.optim.Adam(self.weights, lr=lr, fused=True)
-        self.threshold = self.guess = 0.0
-        self.idle = torch.zeros(config.d_sae, dtype=torch.long, device=sample.device)  # tokens since it last fired
-        self.pre = sample.new_empty(0)
+    Args:
+        batches: [tokens, d_in] each, well shuffled; the first one sets the input scale and the biases.
+        config: a TrainingConfig or the name of one of PRESETS; as many batches are read as it has steps.
+        model, hook, model_revision, window: where the hidden states are from, for the SAE to say.
 
-    @torch.no_grad()
-    def step(self, batch: Tensor, ramp: float) -> None:
-        """Take one step of Adam, its size times `ramp`."""
-        for weight, gradient in zip(self.weights, self.gradients(batch), strict=True):
-            weight.grad = gradient
-        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimizer.param_groups[0]["lr"] = self.lr * ramp
-        self.optimizer.step()
-        self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
-
-    @torch.no_grad()
-    def gradients(self, batch: Tensor) -> list[Tensor]:
-        """Return the gradients of the mean squared error, and of AuxK, in the order of `weights`."""
-        x = batch * self.scale
-        centred = x - self.b_dec
-        token, latent, z = self._fire(centred)
-        begins = torch.searchsorted(token, torch.arange(len(x), device=x.device))
-        with torch.enable_grad():  # only for d loss / d z, which embedding_bag's backward computes without a gather
-            z = z.requires_grad_()
-            error = _weighted_sums(self.W_dec, latent, begins, z) + self.b_dec - x
-            (dz,) = torch.autograd.grad((error**2).sum() / len(x), z)
-        by_latent = latent.argsort(stable=True)
-        owner = token[by_latent]
-        begins = torch.searchsorted(latent[by_latent], torch.arange(self.config.d_sae, device=x.device))
-        error = error.detach()
-        d_error = 2 / len(x) * error
-        dW_encT = _weighted_sums(centred, owner, begins, dz[by_latent])
-        dW_dec = _weighted_sums(d_error, owner, begins, z.detach()[by_latent])
-        db_enc = torch.zeros_like(self.b_enc).index_add_(0, latent, dz)
-        db_dec = d_error.sum(dim=0) - db_enc @ self.W_encT
-        self.idle += len(x)
-        self.idle[latent] = 0
-        self._revive(centred, -error, dW_encT, dW_dec, db_enc)
-        # The part of the gradient along a decoder row would only change its norm, which is fixed at 1.
-        dW_dec -= (dW_dec * self.W_dec).sum(dim=1, keepdim=True) * self.W_dec
-        return [dW_encT, dW_dec, db_enc, db_dec]
-
-    def _revive(self, centred: Tensor, residual: Tensor, *gradients: Tensor) -> None:
-        """Add AuxK's `gradients`: the dead latents alone, d_in / 2 of them a token, explain what was left over."""
-        dead = (self.idle > self.dead_after).nonzero().squeeze(1)
-        if not len(dead):
-            return
-        with torch.enable_grad():
-            encT, dec, bias = (w[dead].requires_grad_() for w in (self.W_encT, self.W_dec, self.b_enc))
-            strongest = (centred @ encT.T + bias).topk(min(len(dead), self.config.d_in // 2), dim=1)
-            z = torch.zeros(len(centred), len(dead), device=dead.device)
-            error = z.scatter(1, strongest.indices, strongest.values.relu()) @ dec - residual
-            loss = AUX_COEFFICIENT * (error**2).sum() / len(centred)
-            parts = torch.autograd.grad(loss, (encT, dec, bias))
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.index_add_(0, dead, part)
-
-    def _fire(self, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (token, latent, activation) of the k * batch largest activations, ordered by token."""
-        if self.pre.shape[0] != len(centred):
-            self.pre = centred.new_empty(len(centred), self.config.d_sae)  # kept: fresh pages cost as much as the GEMM
-        torch.addmm(self.b_enc, centred, self.W_encT.T, out=self.pre)
-        flat, wanted = self.pre.view(-1), self.k * len(centred)
-        # Of 33 million values 131 thousand are wanted. Last time's cut, lowered, leaves few candidates to rank; only
-        # when it leaves too few are all positive ones ranked. The result is the same.
-        found = (flat > self.guess).nonzero().squeeze(1)
-        if len(found) < wanted:
-            found = (flat > 0).nonzero().squeeze(1)
-        z = flat[found]
-        if len(z) > wanted:
-            cut = z.kthvalue(len(z) - wanted + 1).values
-            found, z = found[z >= cut], z[z >= cut]
-        smallest = z.min().item() if len(z) else 0.0
-        self.threshold = smallest if not self.threshold else 0.9 * self.threshold + 0.1 * smallest
-        self.guess = 0.8 * smallest
-        return found // self.config.d_sae, found % self.config.d_sae, z
-
-    def finish(self) -> SparseAutoencoder:
-        """Fold the input scale and the pre-encoder bias into the weights."""
-        sae = SparseAutoencoder(self.config).requires_grad_(False)
-        sae.W_enc.copy_(self.W_encT.T * self.scale)
-        sae.b_enc.copy_(self.b_enc - self.W_encT @ self.b_dec)
-        for parameter, value in ((sae.W_dec, self.W_dec / self.scale), (sae.b_dec, self.b_dec / self.scale)):
-            if parameter is not None:
-                parameter.copy_(value)
-        if sae.threshold is not None:
-            sae.threshold.fill_(self.threshold)
-        return sae
-
-
-def _weighted_sums(table: Tensor, index: Tensor, begins: Tensor, weights: Tensor) -> Tensor:
-    """Return for each bag the weighted sum of rows of `table`: a sparse matrix product, without sparse tensors."""
-    return F.embedding_bag(index, table, begins, mode="sum", per_sample_weights=weights)
-
-
-def shuffled(states: Iterable[Tensor], batch: int, buffer: int, seed: int = 0) -> Iterator[Tensor]:
-    """Cut a stream of [tokens, d_in] into batches drawn from a shuffled buffer of `buffer` tokens.
-
-    Neighbouring tokens of a text are alike; a batch should not be. The buffer is emptied by half, then filled again.
+    Raises:
+        ValueError: no such preset, or the batches end before the steps do.
     """
-    generator = torch.Generator().manual_seed(seed)
-    held: list[Tensor] = []
-    size = 0
-    for block in states:
-        held.append(block)
-        size += len(block)
-        if size >= buffer:
-            mixed = torch.cat(held)[torch.randperm(size, generator=generator)]
-            used = size // 2 // batch * batch
-            if used:
-                yield from torch.split(mixed[:used], batch)
-            held, size = [mixed[used:]], size - used
-    if size >= batch:
-        mixed = torch.cat(held)[torch.randperm(size, generator=generator)]
-        yield from torch.split(mixed[: size // batch * batch], batch)
-
-
-@torch.no_grad()
-def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
-    """Measure an SAE on batches [tokens, d_in] of hidden states from texts that it was not trained on."""
-    tokens, l0, error = 0, 0.0, 0.0
-    total = square = torch.zeros(sae.config.d_in, dtype=torch.float64)
-    fired = torch.zeros(sae.config.d_sae, dtype=torch.bool)
-    for x in batches:
-        z = sae.encode(x)
-        fired |= (z > 0).any(dim=0)
-        l0 += (z > 0).sum().item()
-        error += ((sae.decode(z) - x).double() ** 2).sum().item()
-        total = total + x.double().sum(dim=0)
-        square = square + (x.double() ** 2).sum(dim=0)
-        tokens += len(x)
-    variance = (square - total**2 / tokens).sum().item()
-    return Quality(1 - error / variance, l0 / tokens, 1 - fired.float().mean().item(), tokens)
+    config = _named(config)
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError(f"`batches` is empty; {config.steps} are needed")
+    trainer = Trainer(config, first.shape[1], _accelerator(None, None))
+    with _watched(trainer) as bar:
+        _run(trainer, _again(first, batches), bar)
+    if trainer.taken < config.steps:
+        raise ValueError(
+            f"`batches` ended after {trainer.taken} of {config.steps} steps; pass more, or fewer `tokens` in `config`"
+        )
+    facts = {"model": model, "hook": hook, "model_revision": model_revision, "context_size": window}
+    return trainer.finish(_sae_config(config, first.shape[1], facts))
 
 
 def calibrate(sae: SparseAutoencoder, row_maxima: Tensor, features_per_row: float) -> SparseAutoencoder:
@@ -232,3 +160,120 @@ def calibrate(sae: SparseAutoencoder, row_maxima: Tensor, features_per_row: floa
     threshold = values.kthvalue(len(values) - wanted).values.item() if len(values) > wanted else 0.0
     sae.config = replace(sae.config, feature_threshold=threshold)
     return sae
+
+
+def _named(config: str | TrainingConfig) -> TrainingConfig:
+    if isinstance(config, TrainingConfig):
+        return config
+    if config not in PRESETS:
+        raise ValueError(f"unknown `config={config!r}`; pass a TrainingConfig or one of: {', '.join(PRESETS)}")
+    return PRESETS[config]
+
+
+def _check(dataset: Any, max_length: Any, batch_size: Any) -> None:
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"`dataset` is a {type(dataset).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
+        )
+    if not len(dataset):
+        raise ValueError("the dataset is empty: there is no row to train on")
+    check_reading(max_length, batch_size)
+
+
+def _accelerator(tracker: str | GeneralTracker | None, folder: str | Path | None) -> Accelerator:
+    # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
+    cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, log_with=tracker, project_dir=None if folder is None else str(folder))
+    if tracker is not None and not accelerator.log_with:
+        raise ValueError(f"`tracker={tracker!r}` is not installed; install it, or leave `tracker` out")
+    return accelerator
+
+
+def _share(config: TrainingConfig, processes: int) -> int:
+    """Return the tokens of a batch that fall to one process."""
+    if config.batch % processes:
+        raise ValueError(f"`batch={config.batch}` tokens cannot be shared equally by {processes} processes")
+    return config.batch // processes
+
+
+def _sae_config(config: TrainingConfig, d_in: int, reads: dict[str, Any]) -> SaeConfig:
+    activation = RULES[config.objective].activation
+    return SaeConfig(
+        d_in=d_in,
+        d_sae=config.d_sae,
+        activation=activation,
+        k=config.k if activation == "topk" else None,
+        max_norm_ratio=config.max_norm_ratio,
+        training=_json(
+            asdict(config) | {"lr": config.peak_lr, "tokens": config.steps * config.batch, "torch": torch.__version__}
+        ),
+        **reads,
+    )
+
+
+def _again(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    yield from rest
+
+
+@contextmanager
+def _watched(trainer: Trainer) -> Iterator[tqdm]:
+    """Show a bar, and open and close the trackers."""
+    accelerator, config = trainer.accelerator, trainer.config
+    plain = {
+        name: value if isinstance(value, int | float | str) else str(value) for name, value in asdict(config).items()
+    }
+    accelerator.init_trackers("hf-sae-select", config=plain)
+    hidden = not accelerator.is_main_process
+    try:
+        with tqdm(total=config.steps, initial=trainer.taken, desc="Training", unit=" steps", disable=hidden) as bar:
+            yield bar
+    finally:
+        for tracker in accelerator.trackers:  # `end_training` would also end the group of processes
+            tracker.finish()
+
+
+def _run(trainer: Trainer, batches: Iterable[Tensor], bar: tqdm) -> None:
+    """Take a step on each batch, as far as there are steps left."""
+    for batch in islice(batches, trainer.config.steps - trainer.taken):
+        trainer.step(batch)
+        bar.update()
+        if trainer.taken % LOG_EVERY == 0 or trainer.taken == trainer.config.steps:
+            figures = trainer.figures()
+            bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
+            trainer.accelerator.log(figures, step=trainer.taken)
+
+
+def _save(folder: Path, identity: dict[str, Any], trainer: Trainer, stream: Stream) -> None:
+    """Write all that the rest depends on, as a whole or not at all."""
+    saved = {"identity": _json(identity), "trainer": trainer.state(), "streams": gather_object([stream.state()])}
+    if trainer.accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{CHECKPOINT}.unfinished"
+        torch.save(saved, unfinished)
+        os.replace(unfinished, folder / CHECKPOINT)
+
+
+def _load(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the checkpoint in a folder, if there is one, and of this very training."""
+    file = folder / CHECKPOINT
+    if not file.is_file():
+        return None
+    try:
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        found = saved["identity"]
+    except Exception as error:  # torch.load raises what it likes
+        raise OSError(f"the checkpoint {file} is damaged ({error}); delete it to begin anew") from error
+    for name in identity:
+        if found.get(name) != identity[name]:
+            raise ValueError(
+                f"`checkpoints={str(folder)!r}` holds another training: `{name}` was {found.get(name)}, and is now "
+                f"{identity[name]}; pass another folder, or delete the checkpoint to begin anew"
+            )
+    return saved
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON makes of a value, so that it compares equal after having been kept."""
+    plain: dict[str, Any] = json.loads(json.dumps(value))
+    return plain

@@ -6,8 +6,8 @@ from datasets import Dataset
 from hf_sae_select import load_sae
 from hf_sae_select.activations import PACKAGED, LanguageModel
 from hf_sae_select.loading import DEFAULT_SAE
+from hf_sae_select.quality import evaluate
 from hf_sae_select.sae import WEIGHTS_FILE
-from hf_sae_select.training import evaluate
 
 PAGE = """The ferry left the harbour at six, an hour late, with nine passengers and a crate of lemons. Nobody on
 deck spoke until the lighthouse was out of sight; then the engineer, who had repaired the pump with a

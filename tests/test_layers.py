@@ -47,11 +47,16 @@ MAY_IMPORT = {
     | {"encoding", "loading", "text"},
     "comparing": {"counting", "features", "metrics", "rules", "selecting", "selection"}
     | {"encoding", "loading", "text"},
-    "training": {"config", "sae"},
+    "quality": {"activations", "config", "predictor", "sae"},
+    "recipe": set(),
+    "objectives": {"recipe"},
+    "trainer": {"config", "objectives", "recipe", "sae"},
+    "stream": {"activations", "text"},
+    "training": {"activations", "config", "objectives", "recipe", "sae", "stream", "text", "trainer"},
     # the doors
     "plugin": {"comparing", "encoding", "loading", "rules", "selecting", "text"},
     "__init__": {"plugin", "comparing", "config", "constraints", "encoding", "features", "loading", "rules", "sae"}
-    | {"selecting", "selection", "training"},
+    | {"quality", "recipe", "selecting", "selection", "training"},
 }
 
 

@@ -17,7 +17,7 @@ FILES = ["README.md", "cfg.json", "config.json", "sae_weights.safetensors"]
 @pytest.fixture
 def shared(sae):
     """The SAE of conftest on a model that others can have too."""
-    facts = {"objective": "batchtopk", "k": 8, "tokens": 4096, "batch": 512, "learning_rate": 0.001, "seed": 0}
+    facts = {"objective": "batchtopk", "k": 8, "tokens": 4096, "batch": 512, "lr": 0.001, "seed": 0}
     facts |= {"l0": 7.9, "explained_variance": 0.9, "datasets": ["tatsu-lab/alpaca"], "dead": 0.25}
     sae.config = replace(sae.config, model="org/model", model_revision="a" * 40, training=facts)
     return sae

@@ -99,7 +99,7 @@ def _learned(published: Published, names: dict[str, str], d_in_axis: int, d_sae_
 
 def _average(averages: dict[str, float], hook: str) -> float:
     value = averages.get(f"{AVERAGE}.{hook}")
-    if not value or not math.isfinite(value):
+    if value is None or not 0 < value < math.inf:
         raise ValueError(
             f"tensor `{AVERAGE}.{hook}` is missing or no positive number, and the inputs are scaled by it"
         )

@@ -99,14 +99,13 @@ def read(published: Published) -> Layout:
     if norm not in ("none", "expected_average_only_in", *INPUT_NORMS):
         raise ValueError(f"`normalize_activations={norm!r}` is not known")
     transcoder = "transcoder" in architecture
-    named = published.given.get("hook_name") or cfg.get("hf_hook_name") or published.need("hook_name", cfg)
-    hook, side = split_side(str(named))
+    hook, side = split_side(str(published.said("hook", lambda: _hook(published, cfg))))
     config = published.made(
         d_in=published.agreed("d_in", cfg.get("d_in"), published.size("W_enc", 0)),
         d_sae=published.agreed("d_sae", cfg.get("d_sae"), published.size("W_enc", 1)),
         activation=ACTIVATIONS[architecture],
         k=cfg.get("k") if "topk" in architecture else None,
-        model=hub_id(str(published.need("model_name", cfg))),
+        model=published.said("model", lambda: hub_id(str(published.need("model_name", cfg)))),
         hook=hook,
         side=cfg.get("side") or side,
         input_norm=INPUT_NORMS.get(norm, "none"),
@@ -135,6 +134,11 @@ def read(published: Published) -> Layout:
         unit_decoder=bool(cfg.get("rescale_acts_by_decoder_norm")),
         centre=centred,
     )
+
+
+def _hook(published: Published, cfg: dict[str, Any]) -> str:
+    named = published.given.get("hook_name") or cfg.get("hf_hook_name") or published.need("hook_name", cfg)
+    return str(named)
 
 
 def split_side(path: str) -> tuple[str, str]:
@@ -179,12 +183,10 @@ def _flat(published: Published) -> dict[str, Any]:
     if isinstance(cfg.get("normalize_activations"), bool):
         cfg["normalize_activations"] = "expected_average_only_in" if cfg["normalize_activations"] else "none"
     arguments = cfg.get("activation_fn_kwargs") or {}
-    if cfg.get("activation_fn_str", cfg.get("activation_fn")) == "topk" and cfg.get("architecture") in (
-        None,
-        "standard",
-    ):
+    activation, architecture = cfg.get("activation_fn_str", cfg.get("activation_fn")), cfg.get("architecture")
+    if activation == "topk" and architecture in (None, "standard"):
         cfg |= {"architecture": "topk", "k": arguments.get("k")}
-    elif cfg.get("architecture") == "topk":
+    elif architecture == "topk":
         cfg.setdefault("k", arguments.get("k"))
     return cfg
 

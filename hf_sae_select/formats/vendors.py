@@ -102,7 +102,7 @@ def read_mwhanna(published: Published) -> Layout:
         d_sae=published.size("W_enc", 0),
         activation="relu",
         model=published.said("model", lambda: hub_id(str(named)) if named else _qwen(published)),
-        hook=f"layers.{published.search('layer_([0-9]+)[.]safetensors', 'the layer')}.mlp",
+        hook=published.said("hook", lambda: f"layers.{published.search('layer_([0-9]+)', 'the layer')}.mlp"),
         side="input",
         d_out=published.size("W_dec", 1),
         skip="W_skip" in published.shapes,
@@ -124,23 +124,17 @@ def _qwen(published: Published) -> str:
     return f"Qwen/Qwen3-{published.search(r'qwen3-([0-9.]+)b', 'the base model')}B"
 
 
-QWEN_SCOPE = Format("qwen_scope", r"(?P<file>(?:.+/)?layer\d+\.sae\.pt)", read_qwen_scope)
-GOODFIRE = Format(
-    "goodfire", r"(?P<file>[^/]+\.pth?)", read_goodfire, tensors=frozenset({"encoder_linear.weight"}), bare=True
-)
-OPENAI = Format(
-    "openai", r"(?P<file>(?:.+/)?\d+\.pt)", read_openai, tensors=frozenset({"pre_bias", "latent_bias"}), bare=True
-)
+QWEN_SCOPE = Format("qwen_scope", r"(?:.+/)?layer\d+\.sae\.pt", read_qwen_scope)
+GOODFIRE = Format("goodfire", r"[^/]+\.pth?", read_goodfire, tensors=frozenset({"encoder_linear.weight"}), bare=True)
+OPENAI = Format("openai", r"(?:.+/)?\d+\.pt", read_openai, tensors=frozenset({"pre_bias", "latent_bias"}), bare=True)
 CONNOR_ROB = Format(
-    "connor_rob", r"(?P<file>(?:.+/)?[^/]+\.pt)", read_connor_rob, ("{stem}_cfg.json",), frozenset({"W_enc", "W_dec"})
+    "connor_rob", r"(?:.+/)?[^/]+\.pt", read_connor_rob, ("{stem}_cfg.json",), frozenset({"W_enc", "W_dec"})
 )
 QRESEARCH = Format(
     "qresearch",
-    r"(?P<file>[^/]+\.pth?)",
+    r"[^/]+\.pth?",
     read_qresearch,
     tensors=frozenset({"encoder.weight", "decoder.bias"}),
     bare=True,
 )
-MWHANNA = Format(
-    "mwhanna", r"(?P<file>layer_\d+\.safetensors)", read_mwhanna, ("/config.yaml?",), frozenset({"W_enc", "W_dec"})
-)
+MWHANNA = Format("mwhanna", r"layer_\d+\.safetensors", read_mwhanna, ("/config.yaml?",), frozenset({"W_enc", "W_dec"}))

@@ -1,0 +1,117 @@
+"""TrainingConfig: everything that decides what is trained, and the named ones that are good to start from."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from itertools import pairwise
+
+OBJECTIVES = ("topk", "batchtopk", "matryoshka", "jumprelu")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Say how an SAE is trained; the same config, data and versions give the same SAE on a CPU."""
+
+    objective: str = "batchtopk"
+    """topk, batchtopk, matryoshka or jumprelu: what fires, and what is minimised (see objectives.py)."""
+    d_sae: int = 8192
+    """Number of latents."""
+    k: int = 32
+    """Latents per token: of every token for topk, on average for the others."""
+    tokens: int = 4_000_000
+    """Tokens to train on; a dataset that has fewer is read again."""
+    batch: int = 1024
+    """Tokens per step, over all processes."""
+    lr: float | None = None
+    """Adam's step at its highest; None: 2e-4 / sqrt(d_sae / 2^14) (Gao et al. 2024 scale it with the width)."""
+    warmup: float = 0.05
+    """Share of the steps over which the step size, and jumprelu's penalty, rise from zero."""
+    decay: float = 0.2
+    """Share of the steps over which the step size falls to zero at the end."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    dead_after: int = 200_000
+    """Tokens without firing after which a latent counts as dead and is revived (AuxK)."""
+    aux: float = 1 / 32
+    """Weight of what the dead latents leave of the residual (AuxK)."""
+    buffer: int = 2**18
+    """Tokens shuffled together, and between two checkpoints."""
+    max_norm_ratio: float | None = None
+    """Leave out tokens of a norm above this many times their batch's median, such as attention sinks; None: none."""
+    groups: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+    """For matryoshka: shares of the latents, each of which must reconstruct by itself."""
+    bandwidth: float = 1.0
+    """For jumprelu: width of the window around a threshold in which it feels a gradient, inputs of norm sqrt(d_in)."""
+    sparsity: float = 1.0
+    """For jumprelu: weight of (L0 / k - 1)^2 beside the squared error per token and dimension."""
+    precision: str = "float32"
+    """Type of the one dense product of a step, float32 or bfloat16; everything else is float32."""
+    seed: int = 0
+    """Decides the first weights, the order of the documents and the shuffling."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("objective", OBJECTIVES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown `{name}={getattr(self, name)!r}`; known: {', '.join(known)}")
+        for name in ("d_sae", "k", "tokens", "batch", "dead_after", "buffer"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
+        for name in ("lr", "clip", "aux", "max_norm_ratio", "bandwidth", "sparsity"):
+            value = getattr(self, name)
+            if not (value is None and name in ("lr", "max_norm_ratio")) and not 0 < value < math.inf:
+                raise ValueError(f"`{name}={value!r}`: pass a finite number above 0")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.k > self.d_sae:
+            raise ValueError(f"`k={self.k}` latents per token of `d_sae={self.d_sae}`: pass 1 to {self.d_sae}")
+        if self.batch > min(self.tokens, self.buffer):
+            raise ValueError(
+                f"`batch={self.batch}` is more than `tokens={self.tokens}` or `buffer={self.buffer}`: "
+                "a step takes one batch, the buffer holds one or more"
+            )
+        if not (self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
+            raise ValueError(f"`warmup={self.warmup}` and `decay={self.decay}` are shares: from 0, together at most 1")
+        ends = [0, *self.group_ends]
+        if ends[-1] != self.d_sae or any(a >= b for a, b in pairwise(ends)):
+            raise ValueError(f"`groups={self.groups}`: pass rising shares of the {self.d_sae} latents, the last one 1")
+
+    @property
+    def group_ends(self) -> list[int]:
+        """Number of latents in each of `groups`."""
+        return [round(share * self.d_sae) for share in self.groups]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.tokens // self.batch
+
+    @property
+    def peak_lr(self) -> float:
+        """The step size between warm-up and decay."""
+        return self.lr or 2e-4 / math.sqrt(self.d_sae / 2**14)
+
+    def risen(self, step: int) -> float:
+        """Share of the warm-up that is behind at `step`, counted from 0."""
+        return min(1.0, (step + 1) / max(1.0, self.warmup * self.steps))
+
+    def lr_at(self, step: int) -> float:
+        """Step size at `step`, counted from 0."""
+        left = min(1.0, (self.steps - step) / max(1.0, self.decay * self.steps))
+        return self.peak_lr * min(self.risen(step), left)
+
+
+PRESETS = {
+    "batchtopk": TrainingConfig(),
+    "matryoshka": TrainingConfig("matryoshka"),
+    "topk": TrainingConfig("topk"),
+    "jumprelu": TrainingConfig("jumprelu"),
+    # The SAE of arXiv 2502.14050: TopK on the last layer of Llama 3.1 8B Instruct, 10 B tokens of RedPajama 2.
+    "paper": TrainingConfig(
+        "topk", d_sae=131_072, k=128, tokens=10**10, batch=4096, lr=7e-5, warmup=0.0004, dead_after=10**7
+    ),
+}

@@ -1,0 +1,94 @@
+"""Stream: the hidden states of a dataset's documents, in a seeded order, in shuffled batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from .activations import ChatTemplate, LanguageModel
+from .text import Rendering
+
+DOCUMENTS = 512  # tokenised and sorted by length together
+
+
+class Stream:
+    """Read one process's share of the documents, in another order every time round.
+
+    All that a later batch depends on is `state()`: the time round, the next document, the chunk, and the states that
+    were computed and not yet handed out.
+    """
+
+    def __init__(
+        self,
+        ds: Dataset,
+        rendering: Rendering,
+        model: LanguageModel,
+        template: ChatTemplate | None,
+        *,
+        max_length: int | None,
+        batch_size: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.ds, self.rendering, self.model, self.template = ds, rendering, model, template
+        self.max_length, self.batch_size, self.seed = max_length, batch_size, seed
+        self.process, self.processes = process, processes
+        self.epoch = self.document = self.chunk = 0
+        self.carry: list[Tensor] = []
+        self._seen = 0  # tokens of this time round, to notice a dataset without any
+
+    def batches(self, tokens: int, batch: int) -> Iterator[Tensor]:
+        """Gather a chunk of `tokens` tokens and yield it in batches [batch, d_in], shuffled as a whole."""
+        while sum(map(len, self.carry)) < tokens:
+            self._read()
+        gathered = torch.cat(self.carry)
+        chunk, rest = gathered[:tokens], gathered[tokens:].clone()
+        self.carry = [rest] if len(rest) else []
+        seed = (self.seed, self.process, self.chunk)
+        self.chunk += 1
+        return cut(chunk, batch, seed)
+
+    @torch.no_grad()
+    def _read(self) -> None:
+        """Run the model over the next documents."""
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ds))[
+            self.process :: self.processes
+        ]
+        rows = order[self.document : self.document + DOCUMENTS]
+        texts = self.rendering(self.ds[rows], self.template)
+        windows = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
+        for _, states in self.model.states(windows, self.batch_size):
+            self.carry.append(states)
+            self._seen += len(states)
+        self.document += DOCUMENTS
+        if self.document >= len(order):
+            if not self._seen:
+                raise ValueError("no row of the dataset has any text: there is nothing to train on")
+            self.epoch, self.document, self._seen = self.epoch + 1, 0, 0
+
+    def state(self) -> dict[str, Any]:
+        """Return where the stream is."""
+        carry = [states.cpu() for states in self.carry]
+        return {"epoch": self.epoch, "document": self.document, "chunk": self.chunk, "carry": carry}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.epoch, self.document, self.chunk = state["epoch"], state["document"], state["chunk"]
+        self.carry = [states.to(self.model.device) for states in state["carry"]]
+        self._seen = 1
+
+
+def cut(chunk: Tensor, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield [tokens, d_in] in batches [batch, d_in] drawn at random, the last, short one left out.
+
+    Neighbouring tokens of a text are alike; a batch should not be.
+    """
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(chunk))).to(chunk.device)
+    for start in range(0, len(chunk) - batch + 1, batch):
+        yield chunk[order[start : start + batch]]
