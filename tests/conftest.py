@@ -11,7 +11,7 @@ import tiny
 import torch
 from hub import connect, serve
 
-from hf_sae_select import SaeConfig, SparseAutoencoder
+from hf_sae_select import SaeConfig
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
@@ -33,13 +33,7 @@ def bert(tmp_path_factory):
 def sae(bert):
     """A random jumprelu SAE with 32 latents on the second layer of `bert`."""
     config = SaeConfig(16, 32, "jumprelu", model=str(bert), hook="encoder.layer.1", feature_threshold=0.5)
-    sae = SparseAutoencoder(config).requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in sae.named_parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        if name == "threshold":
-            parameter.abs_()
-    return sae
+    return tiny.sae(config)
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from hf_sae_select import SparseAutoencoder
+
 WORDS = "the a cat dog bird sat ran flew on under over mat log moon and then it was red blue green big small".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 VOCABULARY = {word: i for i, word in enumerate(SPECIAL + WORDS)}
@@ -95,3 +97,14 @@ def save(kind, folder, **options):
     model(kind).save_pretrained(folder)
     tokenizer(**options).save_pretrained(folder)
     return folder
+
+
+def sae(config):
+    """Return an SAE of random weights, its thresholds above 0."""
+    made = SparseAutoencoder(config).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in made.named_parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        if name == "threshold":
+            parameter.abs_()
+    return made
