@@ -28,7 +28,7 @@ from hf_sae_select.training import calibrate, train_sae
 MODEL, REVISION = "sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 HOOK, WINDOW = "encoder.layer.4", 256
 COMMAND = "python examples/train_default_sae.py --data FOLDER --out hf_sae_select/default"
-RECIPE = TrainingConfig(d_sae=8192, k=32, tokens=4_000_000, batch=1024, lr=1e-3, dead_after=20_000, aux=1 / 4)
+RECIPE = TrainingConfig(d_sae=8192, k=32, tokens=4_000_000, batch=1024, lr=1e-3)
 PASSAGE = 1000  # characters: novels are read in passages
 
 

@@ -26,17 +26,18 @@ class TrainingConfig:
     batch: int = 1024
     """Tokens per step, over all processes."""
     lr: float | None = None
-    """Adam's step at its highest; None: 2e-4 / sqrt(d_sae / 2^14) (Gao et al. 2024 scale it with the width)."""
+    """Adam's step at its highest; None: 7e-4 / sqrt(d_sae / 2^14). It scales with the width as in Gao et al. 2024 and was
+    found on 4 million tokens; trainings of billions want less."""
     warmup: float = 0.05
     """Share of the steps over which the step size, and jumprelu's penalty, rise from zero."""
     decay: float = 0.2
     """Share of the steps over which the step size falls to zero at the end."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    dead_after: int = 200_000
+    dead_after: int = 20_000
     """Tokens without firing after which a latent counts as dead and is revived (AuxK)."""
-    aux: float = 1 / 32
-    """Weight of what the dead latents leave of the residual (AuxK)."""
+    aux: float = 1 / 4
+    """Weight of what the dead latents leave of the residual (AuxK); Gao et al. 2024 have 1/32."""
     buffer: int = 2**18
     """Tokens shuffled together, and between two checkpoints."""
     max_norm_ratio: float | None = None
@@ -93,7 +94,7 @@ class TrainingConfig:
     @property
     def peak_lr(self) -> float:
         """The step size between warm-up and decay."""
-        return self.lr or 2e-4 / math.sqrt(self.d_sae / 2**14)
+        return self.lr or 7e-4 / math.sqrt(self.d_sae / 2**14)
 
     def risen(self, step: int) -> float:
         """Share of the warm-up that is behind at `step`, counted from 0."""
@@ -112,6 +113,14 @@ PRESETS = {
     "jumprelu": TrainingConfig("jumprelu"),
     # The SAE of arXiv 2502.14050: TopK on the last layer of Llama 3.1 8B Instruct, 10 B tokens of RedPajama 2.
     "paper": TrainingConfig(
-        "topk", d_sae=131_072, k=128, tokens=10**10, batch=4096, lr=7e-5, warmup=0.0004, dead_after=10**7
+        "topk",
+        d_sae=131_072,
+        k=128,
+        tokens=10**10,
+        batch=4096,
+        lr=7e-5,
+        warmup=0.0004,
+        dead_after=10**7,
+        aux=1 / 32,
     ),
 }

@@ -63,7 +63,7 @@ def test_the_saved_sae_says_how_it_was_trained(tmp_path):
     assert read.config == sae.config and read.digest() == sae.digest()
     assert (read.config.activation, read.config.k, read.config.context_size) == ("topk", 2, 16)
     assert read.config.training["objective"] == "topk"
-    assert read.config.training["lr"] == pytest.approx(2e-4 / (64 / 2**14) ** 0.5)
+    assert read.config.training["lr"] == pytest.approx(7e-4 / (64 / 2**14) ** 0.5)
 
 
 def test_tokens_of_huge_norm_are_left_out():
