@@ -26,8 +26,10 @@ class TrainingConfig:
     batch: int = 1024
     """Tokens per step, over all processes."""
     lr: float | None = None
-    """Adam's step at its highest; None: 7e-4 / sqrt(d_sae / 2^14). It scales with the width as in Gao et al. 2024 and was
-    found on 4 million tokens; trainings of billions want less."""
+    """Adam's step at its highest; None: 7e-4 / sqrt(d_sae / 2^14).
+
+    It scales with the width as in Gao et al. 2024 and was found on 4 million tokens; trainings of billions want less.
+    """
     warmup: float = 0.05
     """Share of the steps over which the step size, and jumprelu's penalty, rise from zero."""
     decay: float = 0.2
