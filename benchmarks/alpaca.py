@@ -1,6 +1,6 @@
 """Select 3,000 of Alpaca's 52,002 rows with every method, and set the cost beside the least that it could be.
 
-    python benchmarks/alpaca.py --data ../shared/data/alpaca_52k.parquet
+    python benchmarks/alpaca.py --data FOLDER/alpaca_52k.parquet
 
 The floor is the bare truncated forward pass plus one encoder product, over the same tokens in the same batches: no
 text, no tokenizer, no pooling, no files. It is measured on slices of the rows before and after the encoding.

@@ -1,6 +1,6 @@
 """Train small versions of the default SAE at several layers, widths and sparsities, and print one table.
 
-    python benchmarks/default_sae.py --data ../shared/data
+    python benchmarks/default_sae.py --data FOLDER
 
 The same text, trainer and seed as `examples/train_default_sae.py`, a few of its tokens, twice its step size. The
 last column is what layers differ in most for selection: how far a row's number of features, at the threshold that

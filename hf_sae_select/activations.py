@@ -68,8 +68,6 @@ class LanguageModel:
         ValueError: no module of the name `hook`; the known ones beside it are listed.
     """
 
-    auto_class = "AutoModel"
-
     def __init__(
         self,
         model: Any,
@@ -111,9 +109,13 @@ class LanguageModel:
         Raises:
             OSError: neither is there, or the package's weights are not the Hub's.
         """
-        tokenizer = _load("AutoTokenizer", name, revision)
-        model = _load(cls.auto_class, name, revision, dtype=dtype)
-        return cls(model, tokenizer, hook, **options)
+        tokenizer = load("AutoTokenizer", name, revision)
+        return cls(cls.load_model(name, revision, dtype), tokenizer, hook, **options)
+
+    @classmethod
+    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str) -> Any:
+        """Load the backbone alone."""
+        return load("AutoModel", name, revision, dtype=dtype)
 
     @classmethod
     def of(cls, config: SaeConfig, **options: Any) -> Self:
@@ -177,12 +179,17 @@ class LanguageModel:
         if self.max_norm_ratio is None:
             return batch, states
         kept, masks = [], []
-        for window, norms in zip(batch, states.norm(dim=-1).split([sum(w.is_text) for w in batch]), strict=True):
-            mask = norms <= self.max_norm_ratio * norms.median()
+        for window, own in zip(batch, states.split([sum(w.is_text) for w in batch]), strict=True):
+            mask = self.ordinary(own)
             left = iter(mask.tolist())
             kept.append(replace(window, is_text=[text and next(left) for text in window.is_text]))
             masks.append(mask)
         return kept, states[torch.cat(masks)]
+
+    def ordinary(self, states: Tensor) -> Tensor:
+        """Return which of the vectors [tokens, d] of one window are read, those of outlying norm being left out."""
+        norms: Tensor = states.norm(dim=-1)
+        return norms.le((self.max_norm_ratio or torch.inf) * norms.median())
 
     @torch.no_grad()
     def _forward(self, batch: list[Window], length: int) -> Tensor:
@@ -233,7 +240,7 @@ class ChatTemplate:
     @classmethod
     def of(cls, name: str, revision: str | None) -> ChatTemplate | None:
         """Return the chat template of a model, or None where it has none."""
-        tokenizer = _load("AutoTokenizer", name, revision)
+        tokenizer = load("AutoTokenizer", name, revision)
         return cls(tokenizer) if tokenizer.chat_template else None
 
     def __call__(self, turns: Sequence[Mapping[str, Any]]) -> str:
@@ -255,7 +262,7 @@ def look_up(name: str, revision: str | None) -> tuple[int, str | None]:
 
     The version is the Hub's commit; of a folder, whose files may change, a hash of their names, sizes and times.
     """
-    config = _load("AutoConfig", name, revision)
+    config = load("AutoConfig", name, revision)
     version: str | None = revision
     if Path(name).is_dir() and revision is None:
         stats = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(name).iterdir())
@@ -267,7 +274,7 @@ def look_up(name: str, revision: str | None) -> tuple[int, str | None]:
     return int(config.get_text_config().hidden_size), version
 
 
-def _load(auto_class: str, name: str, revision: str | None, **options: Any) -> Any:
+def load(auto_class: str, name: str, revision: str | None, **options: Any) -> Any:
     """Load what one of transformers' Auto classes loads, quietly: its report speaks of a head left out on purpose."""
     import transformers
     from transformers.utils import logging
@@ -277,7 +284,12 @@ def _load(auto_class: str, name: str, revision: str | None, **options: Any) -> A
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        return getattr(transformers, auto_class).from_pretrained(source, **where, **options)
+        # Else transformers would ask whether to run a repo's code, and its name may come from another repo's config.
+        return getattr(transformers, auto_class).from_pretrained(source, trust_remote_code=False, **where, **options)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(f"the base model {name} comes with code of its own, which is not run") from error
     except OSError as error:
         raise OSError(f"cannot load the base model {name}: {error}{_offline_remedy(name)}") from error
     finally:

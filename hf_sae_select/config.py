@@ -68,8 +68,12 @@ class SaeConfig:
             if not _is_whole(value) and not (name == "d_out" and value is None):
                 raise ValueError(f"`{name}={value!r}` must be a whole number from 1 on")
         for name in ("model", "hook"):
-            if not (isinstance(getattr(self, name), str) and getattr(self, name)):
-                raise ValueError(f"`{name}={getattr(self, name)!r}` must be a name")
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value and value.isprintable()):
+                raise ValueError(f"`{name}={value!r}` must be a name")
+        for name in ("source", "training"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"`{name}={getattr(self, name)!r}` must be a dict of JSON values")
         self._check_numbers()
 
     def _check_numbers(self) -> None:

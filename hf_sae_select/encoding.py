@@ -59,7 +59,7 @@ def encode(
     devices may differ in the last digits), and is kept in datasets' cache.
 
     Args:
-        sae: a folder or an SAE in hand; by default the SAE that ships in the package.
+        sae: an SAE in hand, or what `load_sae` takes: a folder, a Hub repo; by default the one in the package.
         text: a column, a list of columns, or a callable from a row to its text; by default the common schemas.
         max_length: read only the first `max_length` tokens of each row; by default all.
         batch_size: windows per forward pass; memory and speed, never the result.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,7 +51,7 @@ class Repo:
     """A folder that holds all there is: a local one, or what the cache has, where the Hub is not to be asked."""
     revision: str | None = None
     """The commit; None for a local folder."""
-    token: Token = None
+    token: Token = field(default=None, repr=False)
     cache_dir: str | Path | None = None
 
     @classmethod

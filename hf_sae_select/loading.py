@@ -76,6 +76,8 @@ def load_sae(
     if format not in known:
         raise ValueError(f"unknown `format={format!r}`; known: {', '.join(known)}")
     source = DEFAULT_SAE if source is None else source
+    if not isinstance(source, str | Path):
+        raise TypeError(f"`sae` is {source!r}; pass a folder, the id of a Hub repo or a SparseAutoencoder")
     if Path(source).is_file():
         repo, filename = Repo(str(Path(source).parent), Path(source).parent), Path(source).name
         files = [file.name for file in Path(source).parent.iterdir() if file.is_file()]

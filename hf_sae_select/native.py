@@ -149,7 +149,10 @@ def _put_json(file: Path, values: Mapping[str, Any]) -> None:
 def _put(file: Path, write: Callable[[str], Any]) -> None:
     part = file.with_name(f".{file.name}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # as the umask has it; safetensors lets nobody else read what it writes
         write(str(part))
+        part.chmod(mode)
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)

@@ -122,7 +122,7 @@ class JumpReLU(TopK):
     def begin(self, pre: Tensor) -> None:
         """Begin where L0 is k."""
         _, z = largest(pre, self.k * len(pre), 0.0)
-        self.log_threshold.fill_(z.min().log())
+        self.log_threshold.fill_(z.min().log() if len(z) else 0.0)
 
     def fire(self, pre: Tensor) -> Fired:
         threshold = self.log_threshold.exp()

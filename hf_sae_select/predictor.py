@@ -9,21 +9,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .activations import LanguageModel, Window
+from .activations import LanguageModel, Window, load
 from .hooks import INPUT
 
 
 class Predictor(LanguageModel):
     """Run a whole language model, head included, with the vectors at the hook changed on their way."""
 
-    auto_class = "AutoModelForCausalLM"
+    def __init__(self, model: Any, tokenizer: Any, hook: str, **options: Any) -> None:
+        """Take a model with its head.
+
+        Raises:
+            ValueError: it is no decoder: what it says of a token depends on the next one.
+        """
+        super().__init__(model, tokenizer, hook, **options)
+        pairs = torch.tensor([[1, 2], [1, 3]], device=self.device)
+        with torch.no_grad():
+            first = self.model(input_ids=pairs).logits[:, 0].float()
+        if not torch.allclose(first[0], first[1], atol=1e-6, rtol=1e-5):
+            raise ValueError(f"{type(model).__name__} is no decoder: it sees the token that it should predict")
+
+    @classmethod
+    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str) -> Any:
+        """Load a model with its head.
+
+        Raises:
+            ValueError: it was saved without one, which would be made up.
+        """
+        model, report = load("AutoModelForCausalLM", name, revision, dtype=dtype, output_loading_info=True)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{name} was saved without `{missing[0]}`: what it would predict is not known")
+        return model
 
     @torch.no_grad()
     def cross_entropy(self, windows: Sequence[Window], change: Callable[[Tensor], Tensor] | None = None) -> float:
         """Return the mean loss, in nats, of predicting each text token that has another token before it.
 
-        `change` maps the vectors of text tokens at the hook, [tokens, d_in] -> [tokens, d_in]; those of special tokens
-        stay as they are, since SAEs do not read them.
+        `change` maps the vectors at the hook that an SAE reads, [tokens, d_in] -> [tokens, d_in]; those of special
+        tokens and of outlying norm stay as they are.
 
         Raises:
             ValueError: no window has two tokens.
@@ -47,8 +70,10 @@ class Predictor(LanguageModel):
             return
 
         def changed(hidden: Tensor) -> Tensor:
+            read = text.clone()
+            read[text] = self.ordinary(hidden[text])
             hidden = hidden.clone()
-            hidden[text] = change(hidden[text].float()).to(hidden.dtype)
+            hidden[read] = change(hidden[read].float()).to(hidden.dtype)
             return hidden
 
         def on_output(module: nn.Module, args: Any, output: Any) -> Any:

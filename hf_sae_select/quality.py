@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,9 +59,9 @@ class L0Check:
     tokens: int
 
     @property
-    def agrees(self) -> bool:
-        """Whether the two are within a factor of 2; a wrong hook, model or scale is further off."""
-        return self.stated is None or self.stated / FACTOR <= self.measured <= self.stated * FACTOR
+    def agrees(self) -> bool | None:
+        """Whether the two are within a factor of 2, or None where nothing is stated; a wrong hook is further off."""
+        return None if self.stated is None else self.stated / FACTOR <= self.measured <= self.stated * FACTOR
 
 
 @torch.no_grad()
@@ -73,7 +75,8 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
     tokens, error = 0, 0.0
     total = square = torch.zeros(sae.config.d_in, dtype=torch.float64)
     fired = torch.zeros(sae.config.d_sae, dtype=torch.long)
-    for x in batches:
+    for batch in batches:
+        x = batch.to(sae.W_enc.device, sae.W_enc.dtype)
         z = sae.encode(x)
         fired += (z != 0).sum(dim=0).cpu()
         error += ((sae.rebuild(z, x) - x).double() ** 2).sum().item()
@@ -83,6 +86,8 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
     if not tokens:
         raise ValueError("`batches` holds no token: there is nothing to measure on")
     variance = (square - total**2 / tokens).sum().item()
+    if not 0 < variance < math.inf:
+        raise ValueError(f"the variance of `batches` is {variance}: there is nothing to explain; pass more text")
     return Quality(
         explained_variance=1 - error / variance,
         l0=fired.sum().item() / tokens,
@@ -103,9 +108,10 @@ def evaluate_on_text(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entr
         OSError: the model cannot be had.
     """
     _check_rebuilds(sae)
-    model = (Predictor if cross_entropy else LanguageModel).of(sae.config)
+    _check_texts(texts)
+    model = (Predictor if cross_entropy else LanguageModel).of(sae.config, device=sae.W_enc.device)
     windows = model.windows(list(texts))
-    quality = evaluate(sae, (states.float() for _, states in model.states(windows)))
+    quality = evaluate(sae, (states for _, states in model.states(windows)))
     if isinstance(model, Predictor):
         quality = replace(quality, cross_entropy_recovered=cross_entropy_recovered(sae, model, windows))
     return quality
@@ -117,7 +123,7 @@ def cross_entropy_recovered(sae: SparseAutoencoder, model: Predictor, windows: S
     1 is no harm done, 0 as bad as zeros.
     """
     clean = model.cross_entropy(windows)
-    rebuilt = model.cross_entropy(windows, sae)
+    rebuilt = model.cross_entropy(windows, lambda x: sae(x.to(sae.W_enc.dtype)))
     zeros = model.cross_entropy(windows, torch.zeros_like)
     return (zeros - rebuilt) / (zeros - clean)
 
@@ -129,16 +135,16 @@ def check_l0(sae: SparseAutoencoder, texts: Sequence[str] = (SAMPLE,)) -> L0Chec
     Raises:
         OSError: the language model cannot be had.
 
-    Example: a loaded SAE that states 82 and measures 79.4 is read right; one that measures 900 is on the wrong hook.
+    Example: of vectors with 16 features each, ``L0Check(measured=16.0, stated=20.0, tokens=6)`` agrees, stated=71.0
+    does not.
     """
-    model = LanguageModel.of(sae.config)
+    _check_texts(texts)
+    model = LanguageModel.of(sae.config, device=sae.W_enc.device)
     tokens = fired = 0
     for _, states in model.states(model.windows(list(texts))):
         fired += int((sae.encode(states.to(sae.W_enc.dtype)) != 0).sum())
         tokens += len(states)
-    if not tokens:
-        raise ValueError("`texts` holds no token: there is nothing to measure on")
-    return L0Check(fired / tokens, sae.config.l0 or sae.config.k, tokens)
+    return L0Check(fired / max(tokens, 1), sae.config.l0 or sae.config.k, tokens)
 
 
 def _check_rebuilds(sae: SparseAutoencoder) -> None:
@@ -146,3 +152,12 @@ def _check_rebuilds(sae: SparseAutoencoder) -> None:
         raise ValueError(
             "this SAE is a transcoder: it puts out other vectors than it reads, and cannot be measured so"
         )
+    if sae.W_dec is None:
+        raise ValueError("this SAE has no decoder: it was loaded with `encoder_only=True`; load it without")
+
+
+def _check_texts(texts: Any) -> None:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("`texts` must be a list of strings")
+    if not any(text.strip() for text in texts):
+        raise ValueError("`texts` holds no text: there is nothing to measure on")

@@ -11,6 +11,11 @@ OBJECTIVES = ("topk", "batchtopk", "matryoshka", "jumprelu")
 PRECISIONS = ("float32", "bfloat16")
 
 
+def is_number(value: object) -> bool:
+    """Say whether a value is a finite number."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Say how an SAE is trained; the same config, data and versions give the same SAE on a CPU."""
@@ -59,14 +64,18 @@ class TrainingConfig:
         for name, known in (("objective", OBJECTIVES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown `{name}={getattr(self, name)!r}`; known: {', '.join(known)}")
-        for name in ("d_sae", "k", "tokens", "batch", "dead_after", "buffer"):
+        for name in ("d_sae", "k", "tokens", "batch", "dead_after", "buffer", "seed"):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}={value!r}`: pass a whole number from 1 on")
+            least = 0 if name == "seed" else 1
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+                raise ValueError(f"`{name}={value!r}`: pass a whole number from {least} on")
+            object.__setattr__(self, name, int(value))  # numpy's are no JSON
         for name in ("lr", "clip", "aux", "max_norm_ratio", "bandwidth", "sparsity"):
             value = getattr(self, name)
-            if not (value is None and name in ("lr", "max_norm_ratio")) and not 0 < value < math.inf:
+            if not (value is None and name in ("lr", "max_norm_ratio")) and not (is_number(value) and value > 0):
                 raise ValueError(f"`{name}={value!r}`: pass a finite number above 0")
+        if self.max_norm_ratio is not None and self.max_norm_ratio < 1:
+            raise ValueError(f"`max_norm_ratio={self.max_norm_ratio!r}`: pass a number from 1 on, or None")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -77,9 +86,13 @@ class TrainingConfig:
                 f"`batch={self.batch}` is more than `tokens={self.tokens}` or `buffer={self.buffer}`: "
                 "a step takes one batch, the buffer holds one or more"
             )
-        if not (self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
+        shares = is_number(self.warmup) and is_number(self.decay)
+        if not (shares and self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
             raise ValueError(f"`warmup={self.warmup}` and `decay={self.decay}` are shares: from 0, together at most 1")
-        ends = [0, *self.group_ends]
+        if self.objective != "matryoshka":
+            return
+        plain = isinstance(self.groups, tuple | list) and all(map(is_number, self.groups))
+        ends = [0, *self.group_ends] if plain else [0]
         if ends[-1] != self.d_sae or any(a >= b for a, b in pairwise(ends)):
             raise ValueError(f"`groups={self.groups}`: pass rising shares of the {self.d_sae} latents, the last one 1")
 

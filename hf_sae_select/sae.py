@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .cards import is_local, merged, parsed, sae_card
 from .config import SaeConfig
-from .hub import Repo, prepare, push
+from .hub import Repo, checked, prepare, push
 from .native import CONFIG_FILE, WEIGHTS_FILE, check_tensors, read_native, shapes, write_native
 
 # Tokens whose pre-activations are held at once: 512 x 8,192 floats are 16 MB, which stays in cache and off `mmap`.
@@ -266,7 +266,7 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
                 f"`config.model={self.config.model!r}` is a path on this machine, which users of the repo lack; "
                 "set `sae.config = dataclasses.replace(sae.config, model='owner/name')` first"
             )
-        within = f"{subfolder.strip('/')}/" if subfolder else ""
+        within = f"{checked(subfolder.strip('/'))}/" if subfolder else ""
         with tempfile.TemporaryDirectory() as folder:
             self._save_pretrained(Path(folder))
             files: dict[str, Path | bytes] = {within + file.name: file for file in Path(folder).iterdir()}

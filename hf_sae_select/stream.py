@@ -13,14 +13,15 @@ from torch import Tensor
 from .activations import ChatTemplate, LanguageModel
 from .text import Rendering
 
-DOCUMENTS = 512  # tokenised and sorted by length together
+DOCUMENTS = 512  # tokenised and sorted by length together, unless they are more than a chunk
+EMPTY_ROUNDS = 20
 
 
 class Stream:
     """Read one process's share of the documents, in another order every time round.
 
-    All that a later batch depends on is `state()`: the time round, the next document, the chunk, and the states that
-    were computed and not yet handed out.
+    All that a later batch depends on is `state()`: the time round, the next document and its next window, the chunk,
+    and the states that were computed and not yet handed out, never much more than a chunk.
     """
 
     def __init__(
@@ -32,16 +33,17 @@ class Stream:
         *,
         max_length: int | None,
         batch_size: int,
+        most: int,
         seed: int,
         process: int = 0,
         processes: int = 1,
     ) -> None:
         self.ds, self.rendering, self.model, self.template = ds, rendering, model, template
         self.max_length, self.batch_size, self.seed = max_length, batch_size, seed
-        self.process, self.processes = process, processes
-        self.epoch = self.document = self.chunk = 0
+        self.most, self.process, self.processes = most, process, processes
+        self.epoch = self.document = self.window = self.chunk = 0
         self.carry: list[Tensor] = []
-        self._seen = 0  # tokens of this time round, to notice a dataset without any
+        self._seen = self._empty = 0  # tokens of this time round, times round without any: is there text at all?
 
     def batches(self, tokens: int, batch: int) -> Iterator[Tensor]:
         """Gather a chunk of `tokens` tokens and yield it in batches [batch, d_in], shuffled as a whole."""
@@ -56,30 +58,46 @@ class Stream:
 
     @torch.no_grad()
     def _read(self) -> None:
-        """Run the model over the next documents."""
+        """Run the model over the next documents, as far as they have `most` tokens; a book may be read in parts."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ds))[
             self.process :: self.processes
         ]
         rows = order[self.document : self.document + DOCUMENTS]
         texts = self.rendering(self.ds[rows], self.template)
         windows = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
-        for _, states in self.model.states(windows, self.batch_size):
+        windows = [each for i, each in enumerate(windows) if each.row or i >= self.window]
+        sizes = np.cumsum([sum(each.is_text) for each in windows])
+        taken = int(np.searchsorted(sizes, self.most)) + 1
+        for _, states in self.model.states(windows[:taken], self.batch_size):
             self.carry.append(states)
             self._seen += len(states)
-        self.document += DOCUMENTS
+        if taken < len(windows):
+            row = windows[taken].row
+            done = sum(each.row == row for each in windows[:taken]) + (self.window if row == 0 else 0)
+            self.document, self.window = self.document + row, done
+            return
+        self.document, self.window = self.document + DOCUMENTS, 0
         if self.document >= len(order):
-            if not self._seen:
-                raise ValueError("no row of the dataset has any text: there is nothing to train on")
-            self.epoch, self.document, self._seen = self.epoch + 1, 0, 0
+            self._end_round()
+
+    def _end_round(self) -> None:
+        # With several processes one may have drawn blank rows alone, this time round.
+        self._empty = 0 if self._seen else self._empty + 1
+        if self._empty == EMPTY_ROUNDS:
+            raise ValueError("no row of the dataset has any text: there is nothing to train on")
+        self.epoch, self.document, self._seen = self.epoch + 1, 0, 0
 
     def state(self) -> dict[str, Any]:
         """Return where the stream is."""
         carry = [states.cpu() for states in self.carry]
-        return {"epoch": self.epoch, "document": self.document, "chunk": self.chunk, "carry": carry}
+        place = {"epoch": self.epoch, "document": self.document, "window": self.window, "chunk": self.chunk}
+        return place | {"carry": carry}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
-        self.epoch, self.document, self.chunk = state["epoch"], state["document"], state["chunk"]
+        self.epoch, self.document, self.window, self.chunk = (
+            state[name] for name in ("epoch", "document", "window", "chunk")
+        )
         self.carry = [states.to(self.model.device) for states in state["carry"]]
         self._seen = 1
 

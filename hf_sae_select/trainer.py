@@ -38,12 +38,13 @@ class Trainer:
         self.optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
         self.idle = torch.zeros(config.d_sae, dtype=torch.long, device=self.device)  # tokens since it last fired
         self.scale = 0.0
-        self.taken = 0
+        self.taken = self.tokens = 0
         self._buffer = torch.empty(0, config.d_sae, dtype=getattr(torch, config.precision), device=self.device)
 
     @torch.no_grad()
     def step(self, batch: Tensor) -> None:
         """Take one step of Adam on a batch [tokens, d_in]; the first one sets the input scale and the biases."""
+        self._check(batch)
         x = self._without_outliers(batch.to(self.device, torch.float32))
         if not self.taken:
             self._begin(x)
@@ -53,7 +54,12 @@ class Trainer:
         found, error, latent = gradients(self.weights, self.objective, x, self._pre(x), dead, risen)
         for tensor, gradient in zip(self.trained, self.accelerator.reduce(found, "mean"), strict=True):
             tensor.grad = gradient
-        torch.nn.utils.clip_grad_norm_(self.trained, self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.clip)
+        if not norm.isfinite():
+            raise ValueError(
+                f"the gradient of step {self.taken + 1} is not finite: its hidden states hold NaN, infinity or very "
+                "large numbers; leave such tokens out (`max_norm_ratio`) or mend where they come from"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.taken) * group["pace"]
         self.optimizer.step()
@@ -62,7 +68,14 @@ class Trainer:
         self.idle += len(batch) * self.accelerator.num_processes
         self.idle[self.accelerator.reduce(fired, "sum") > 0] = 0
         self.taken += 1
+        self.tokens += len(batch) * self.accelerator.num_processes
         self._last = x, error, len(latent)
+
+    def _check(self, batch: Any) -> None:
+        d_in = self.weights.dec.shape[1]
+        if not isinstance(batch, Tensor) or batch.dim() != 2 or not len(batch) or batch.shape[1] != d_in:
+            shape = list(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
+            raise ValueError(f"`batches` must be tensors [tokens, {d_in}] of one token or more; one is {shape}")
 
     def _without_outliers(self, x: Tensor) -> Tensor:
         if self.config.max_norm_ratio is None:
@@ -73,11 +86,15 @@ class Trainer:
     def _begin(self, x: Tensor) -> None:
         d_in = x.shape[1]
         norm, mean = self.accelerator.reduce([x.norm(dim=1).mean(), x.mean(dim=0)], "mean")
+        if not 0 < norm.item() < math.inf:
+            raise ValueError(
+                f"the hidden states of the first batch have a mean norm of {norm.item()}; their scale is taken from it"
+            )
         self.scale = math.sqrt(d_in) / norm.item()
         self.weights.b_dec.copy_(mean * self.scale)
         self._shrink(x * self.scale)
         self.objective.begin(self._pre(x * self.scale))
-        self._agree()
+        self.agree()
 
     def _shrink(self, x: Tensor) -> None:
         """Scale the encoder so that what fires at first adds up to the input: k random directions overshoot it."""
@@ -108,19 +125,19 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return all that the next steps depend on."""
-        self._agree()
         tensors = [*self.weights, *self.objective.state(), self.idle]
         adam = self.optimizer.state_dict()
-        return {"tensors": tensors, "adam": adam, "scale": self.scale, "taken": self.taken}
+        return {"tensors": tensors, "adam": adam, "scale": self.scale, "taken": self.taken, "tokens": self.tokens}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a `state`."""
         for tensor, saved in zip([*self.weights, *self.objective.state(), self.idle], state["tensors"], strict=True):
             tensor.copy_(saved)
         self.optimizer.load_state_dict(state["adam"])
-        self.scale, self.taken = state["scale"], state["taken"]
+        self.scale, self.taken, self.tokens = state["scale"], state["taken"], state["tokens"]
 
-    def _agree(self) -> None:
+    def agree(self) -> None:
+        """Let all processes go on from the mean of what each has kept count of."""
         # A running mean is linear: averaged now, it is what averaging every batch would have made it.
         mine = self.objective.state()
         for tensor, mean in zip(mine, self.accelerator.reduce(mine, "mean"), strict=True):
@@ -129,7 +146,7 @@ class Trainer:
     @torch.no_grad()
     def finish(self, config: SaeConfig) -> SparseAutoencoder:
         """Fold the input scale and the pre-encoder bias into the weights of an SAE."""
-        self._agree()
+        self.agree()
         encT, dec, b_enc, b_dec = (each.cpu() for each in self.weights)
         tensors = {"W_enc": (encT.T * self.scale).contiguous(), "b_enc": b_enc - encT @ b_dec}
         tensors |= {"W_dec": dec / self.scale, "b_dec": b_dec / self.scale}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,12 @@ def train_sae(
     """
     config = _named(config)
     _check(dataset, max_length, batch_size)
+    facts = {"model": model, "hook": hook, "side": side, "context_size": window}
+    _sae_config(config, 1, facts, 0)  # what cannot be said of the SAE must show now, not when it is trained
     accelerator = _accelerator(tracker, checkpoints)
     share = _share(config, accelerator.num_processes)
+    if len(dataset) < accelerator.num_processes:
+        raise ValueError(f"the dataset has {len(dataset)} rows for {accelerator.num_processes} processes; start fewer")
     rendering = find_text(dataset, text)
     _, version = look_up(model, model_revision)
     identity = {
@@ -87,7 +91,7 @@ def train_sae(
         "dataset": dataset._fingerprint,
         "processes": accelerator.num_processes,
     }
-    saved = None if checkpoints is None else _load(Path(checkpoints), _json(identity))
+    saved = None if checkpoints is None else _opened(Path(checkpoints), _json(identity))
     dtype = "auto" if accelerator.device.type == "cuda" else "float32"
     lm = LanguageModel.from_pretrained(
         model, hook, side=side, revision=version, window=window, device=accelerator.device, dtype=dtype
@@ -100,6 +104,7 @@ def train_sae(
         ChatTemplate.of(model, version) if rendering.chat else None,
         max_length=max_length,
         batch_size=batch_size,
+        most=max(1, config.buffer // 2),
         seed=config.seed,
         process=accelerator.process_index,
         processes=accelerator.num_processes,
@@ -111,11 +116,11 @@ def train_sae(
         while left := config.steps - trainer.taken:
             chunk = min(left, config.buffer // config.batch) * share
             _run(trainer, stream.batches(chunk, share), bar)
+            trainer.agree()
             if checkpoints is not None:
                 _save(Path(checkpoints), identity, trainer, stream)
-    revision = None if Path(model).is_dir() else version
-    facts = {"model": model, "hook": hook, "side": side, "model_revision": revision, "context_size": window}
-    return trainer.finish(_sae_config(config, lm.width, facts))
+    facts["model_revision"] = None if Path(model).is_dir() else version
+    return trainer.finish(_sae_config(config, lm.width, facts, trainer.tokens))
 
 
 def fit(
@@ -124,6 +129,7 @@ def fit(
     *,
     model: str,
     hook: str,
+    side: str = "output",
     model_revision: str | None = None,
     window: int | None = None,
 ) -> SparseAutoencoder:
@@ -132,25 +138,28 @@ def fit(
     Args:
         batches: [tokens, d_in] each, well shuffled; the first one sets the input scale and the biases.
         config: a TrainingConfig or the name of one of PRESETS; as many batches are read as it has steps.
-        model, hook, model_revision, window: where the hidden states are from, for the SAE to say.
+        model, hook, side, model_revision, window: where the hidden states are from, for the SAE to say.
 
     Raises:
         ValueError: no such preset, or the batches end before the steps do.
     """
     config = _named(config)
+    facts = {"model": model, "hook": hook, "side": side, "model_revision": model_revision, "context_size": window}
+    _sae_config(config, 1, facts, 0)
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
         raise ValueError(f"`batches` is empty; {config.steps} are needed")
+    if not isinstance(first, Tensor) or first.dim() != 2:
+        raise ValueError(f"`batches` must be tensors [tokens, d_in]; the first one is {type(first).__name__}")
     trainer = Trainer(config, first.shape[1], _accelerator(None, None))
     with _watched(trainer) as bar:
-        _run(trainer, _again(first, batches), bar)
+        _run(trainer, chain([first], batches), bar)
     if trainer.taken < config.steps:
         raise ValueError(
             f"`batches` ended after {trainer.taken} of {config.steps} steps; pass more, or fewer `tokens` in `config`"
         )
-    facts = {"model": model, "hook": hook, "model_revision": model_revision, "context_size": window}
-    return trainer.finish(_sae_config(config, first.shape[1], facts))
+    return trainer.finish(_sae_config(config, first.shape[1], facts, trainer.tokens))
 
 
 def calibrate(sae: SparseAutoencoder, row_maxima: Tensor, features_per_row: float) -> SparseAutoencoder:
@@ -165,7 +174,7 @@ def calibrate(sae: SparseAutoencoder, row_maxima: Tensor, features_per_row: floa
 def _named(config: str | TrainingConfig) -> TrainingConfig:
     if isinstance(config, TrainingConfig):
         return config
-    if config not in PRESETS:
+    if not isinstance(config, str) or config not in PRESETS:
         raise ValueError(f"unknown `config={config!r}`; pass a TrainingConfig or one of: {', '.join(PRESETS)}")
     return PRESETS[config]
 
@@ -196,24 +205,19 @@ def _share(config: TrainingConfig, processes: int) -> int:
     return config.batch // processes
 
 
-def _sae_config(config: TrainingConfig, d_in: int, reads: dict[str, Any]) -> SaeConfig:
+def _sae_config(config: TrainingConfig, d_in: int, reads: dict[str, Any], tokens: int) -> SaeConfig:
     activation = RULES[config.objective].activation
+    facts = asdict(config) | {"lr": config.peak_lr, "tokens": tokens, "torch": torch.__version__}
     return SaeConfig(
         d_in=d_in,
         d_sae=config.d_sae,
         activation=activation,
         k=config.k if activation == "topk" else None,
+        l0=float(config.k),
         max_norm_ratio=config.max_norm_ratio,
-        training=_json(
-            asdict(config) | {"lr": config.peak_lr, "tokens": config.steps * config.batch, "torch": torch.__version__}
-        ),
+        training=_json(facts),
         **reads,
     )
-
-
-def _again(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from rest
 
 
 @contextmanager
@@ -254,23 +258,36 @@ def _save(folder: Path, identity: dict[str, Any], trainer: Trainer, stream: Stre
         os.replace(unfinished, folder / CHECKPOINT)
 
 
-def _load(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the checkpoint in a folder, if there is one, and of this very training."""
+def _opened(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Make sure that a folder can hold checkpoints, and return the one in it, if it is of this very training."""
     file = folder / CHECKPOINT
-    if not file.is_file():
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{CHECKPOINT}.unfinished").touch()
+    except OSError as error:
+        raise OSError(f"`checkpoints={str(folder)!r}` is no folder that can be written to: {error}") from error
+    if not file.exists():
         return None
     try:
         saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        found = saved["identity"]
+        found, _, _ = dict(saved["identity"]), saved["trainer"], saved["streams"]
     except Exception as error:  # torch.load raises what it likes
-        raise OSError(f"the checkpoint {file} is damaged ({error}); delete it to begin anew") from error
+        raise OSError(f"the checkpoint {file} is damaged; delete it to begin anew") from error
     for name in identity:
         if found.get(name) != identity[name]:
             raise ValueError(
-                f"`checkpoints={str(folder)!r}` holds another training: `{name}` was {found.get(name)}, and is now "
-                f"{identity[name]}; pass another folder, or delete the checkpoint to begin anew"
+                f"`checkpoints={str(folder)!r}` holds another training, of another `{name}`: "
+                f"{_difference(found.get(name), identity[name])}; pass another folder, or delete it to begin anew"
             )
     return saved
+
+
+def _difference(was: Any, now: Any) -> str:
+    """Say what differs between two values, name by name where they are mappings."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        changed = [name for name in now if was.get(name) != now[name]]
+        return ", ".join(f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in changed)
+    return f"it was {was!r}, is {now!r}"
 
 
 def _json(value: dict[str, Any]) -> dict[str, Any]:

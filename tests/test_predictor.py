@@ -60,3 +60,11 @@ def test_without_a_token_to_predict_it_is_refused():
     lm = predictor("llama", "layers.1", prepend_bos=False)
     with pytest.raises(ValueError, match=r"no token with another before it"):
         lm.cross_entropy(lm.windows(["", "cat"])[:0])
+
+
+def test_vectors_that_an_sae_does_not_read_are_not_replaced():
+    lm = predictor("llama", "layers.1", max_norm_ratio=1.0)
+    windows = lm.windows(TEXTS)
+    read, replaced = sum(len(states) for _, states in lm.states(windows)), []
+    lm.cross_entropy(windows, lambda x: replaced.append(len(x)) or x)
+    assert read == sum(replaced) < 9

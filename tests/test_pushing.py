@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, ModelHubMixin
 
 from hf_sae_select import SparseAutoencoder, load_sae
+from hf_sae_select.hub import Repo
 
 ALICE = {"token": "hf_alice"}
 FILES = ["README.md", "cfg.json", "config.json", "sae_weights.safetensors"]
@@ -150,6 +151,17 @@ def test_a_model_that_only_we_have_is_not_pushed(hub, sae):
     with pytest.raises(ValueError, match=r"is a path on this machine, which users of the repo lack"):
         sae.push_to_hub("alice/sae", **ALICE)
     assert not hub.requests
+
+
+def test_a_subfolder_that_leads_out_is_refused_before_a_repo_is_made(hub, shared):
+    with pytest.raises(ValueError, match="leads out of the repo"):
+        shared.push_to_hub("alice/sae", subfolder="../elsewhere", **ALICE)
+    assert not hub.requests
+
+
+def test_a_token_is_not_shown(hub, shared):
+    shared.push_to_hub("alice/sae", private=True, **ALICE)
+    assert "hf_alice" not in repr(Repo.at("alice/sae", token="hf_alice"))
 
 
 def test_no_token_and_no_path_of_this_machine_is_in_what_is_pushed(hub, shared, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from torch import tensor
-from transformers import LlamaForCausalLM
+from transformers import BertLMHeadModel, GPT2LMHeadModel, LlamaForCausalLM
 
 from hf_sae_select import SaeConfig, SparseAutoencoder, check_l0, evaluate, evaluate_on_text
 
@@ -77,10 +77,52 @@ def test_cross_entropy_recovered(llama):
 def test_the_l0_that_is_measured_beside_the_one_stated(llama):
     sae = identity(llama, "layers.1")  # each vector has 16 signs
     check = check_l0(sae, ["the cat sat on the mat"])
-    assert (check.measured, check.stated, check.tokens, check.agrees) == (16.0, None, 6, True)
+    assert (check.measured, check.stated, check.tokens, check.agrees) == (16.0, None, 6, None)
     sae.config = replace(sae.config, l0=20.0)
     assert check_l0(sae, ["the cat"]).agrees
     sae.config = replace(sae.config, l0=71.0)
     assert not check_l0(sae, ["the cat"]).agrees
-    with pytest.raises(ValueError, match="`texts` holds no token"):
-        check_l0(sae, [""])
+
+
+def test_texts_are_a_list_of_texts(sae):
+    for measure in (check_l0, evaluate_on_text):
+        with pytest.raises(TypeError, match="`texts` must be a list of strings"):
+            measure(sae, "the cat")
+        with pytest.raises(ValueError, match="`texts` holds no text"):
+            measure(sae, ["", " "])
+
+
+def test_half_precision_is_measured_too(llama):
+    sae = identity(llama, "layers.1").to(torch.bfloat16)
+    assert evaluate_on_text(sae, ["the cat sat"], cross_entropy=True).cross_entropy_recovered > 0.9
+
+
+def test_constant_vectors_explain_nothing():
+    with pytest.raises(ValueError, match=r"the variance of `batches` is 0.0"):
+        evaluate(axis(), [tensor([[1.0, 0.0]])])
+
+
+def test_an_encoder_alone_cannot_be_measured(llama, tmp_path):
+    sae = identity(llama, "layers.1")
+    sae.save_pretrained(tmp_path / "sae")
+    with pytest.raises(ValueError, match="this SAE has no decoder"):
+        evaluate_on_text(SparseAutoencoder.from_pretrained(tmp_path / "sae", encoder_only=True), ["the cat"])
+
+
+def test_a_model_without_a_trained_head_or_that_is_no_decoder_has_no_cross_entropy(llama, bert, tmp_path):
+    headless = tiny.save("llama", tmp_path / "headless")
+    with pytest.raises(ValueError, match=r"was saved without `lm_head.weight`"):
+        evaluate_on_text(identity(headless, "layers.1"), ["the cat sat"], cross_entropy=True)
+    torch.manual_seed(0)
+    BertLMHeadModel(tiny.MODELS["bert"][1]).save_pretrained(tmp_path / "bert")
+    tiny.tokenizer().save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="BertLMHeadModel is no decoder: it sees the token that it should predict"):
+        evaluate_on_text(identity(tmp_path / "bert", "encoder.layer.1"), ["the cat sat"], cross_entropy=True)
+
+
+def test_a_tied_head_is_a_head(tmp_path):
+    torch.manual_seed(0)
+    GPT2LMHeadModel(tiny.MODELS["gpt2"][1]).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    quality = evaluate_on_text(identity(tmp_path, "h.1"), ["the cat sat on the mat"], cross_entropy=True)
+    assert quality.cross_entropy_recovered == pytest.approx(1.0, abs=1e-3)

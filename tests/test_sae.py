@@ -290,6 +290,11 @@ def test_a_failed_write_leaves_what_was_there(sae, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
 
 
+def test_all_files_have_the_same_permissions(sae, tmp_path):
+    sae.save_pretrained(tmp_path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
+
+
 def test_an_option_for_pushing_is_not_taken_for_one_of_saving(sae, tmp_path):
     with pytest.raises(TypeError, match=r"`private` is for pushing; pass `push_to_hub=True` too"):
         sae.save_pretrained(tmp_path, private=True)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker, on_main_process
@@ -15,10 +16,11 @@ from torch.nn import functional as F
 
 from hf_sae_select import SparseAutoencoder, TrainingConfig, evaluate, fit, train_sae
 from hf_sae_select.activations import LanguageModel
+from hf_sae_select.config import SaeConfig
 from hf_sae_select.objectives import RULES
 from hf_sae_select.recipe import PRESETS
-from hf_sae_select.sae import SaeConfig
-from hf_sae_select.stream import cut
+from hf_sae_select.stream import Stream, cut
+from hf_sae_select.text import find_text
 from hf_sae_select.trainer import Trainer
 from hf_sae_select.training import calibrate
 
@@ -92,7 +94,16 @@ def test_fit_takes_enough_batches():
         ({"lr": 0.0}, "`lr=0.0`: pass a finite number above 0"),
         ({"max_norm_ratio": float("nan")}, "`max_norm_ratio=nan`: pass a finite number above 0"),
         ({"warmup": 0.9}, "`warmup=0.9` and `decay=0.2` are shares: from 0, together at most 1"),
-        ({"groups": (0.5, 0.25, 1.0)}, "pass rising shares of the 64 latents, the last one 1"),
+        ({"seed": -1}, "`seed=-1`: pass a whole number from 0 on"),
+        ({"lr": "1e-3"}, "`lr='1e-3'`: pass a finite number above 0"),
+        ({"warmup": None}, "`warmup=None`"),
+        ({"max_norm_ratio": 0.5}, "`max_norm_ratio=0.5`: pass a number from 1 on"),
+        ({"objective": "matryoshka", "groups": "all"}, "pass rising"),
+        ({"objective": "matryoshka", "groups": (float("nan"), 1)}, "pass rising"),
+        (
+            {"objective": "matryoshka", "groups": (0.5, 0.25, 1.0)},
+            "pass rising shares of the 64 latents",
+        ),
     ],
 )
 def test_a_config_says_what_is_wrong_with_it(wrong, said):
@@ -188,16 +199,14 @@ def test_an_interrupted_training_goes_on_to_the_same_sae(rows, bert, tmp_path, m
 
 def test_a_checkpoint_of_another_training_is_refused(rows, bert, tmp_path):
     train_sae(rows, **on(bert), config=TINY, checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"holds another training: `config` was .*; pass another folder, or delete"):
+    with pytest.raises(ValueError, match=r"another training, of another `config`: k was 4, is 5; pass another folder"):
         train_sae(rows, **on(bert), config=replace(TINY, k=5), checkpoints=tmp_path)
-    with pytest.raises(ValueError, match="holds another training: `dataset` was"):
+    with pytest.raises(ValueError, match="holds another training, of another `dataset`: it was"):
         train_sae(rows.select(range(50)), **on(bert), config=TINY, checkpoints=tmp_path)
-    with pytest.raises(
-        ValueError, match=r"another training: `hook` was encoder\.layer\.1, and is now encoder\.layer\.0"
-    ):
+    with pytest.raises(ValueError, match=r"another `hook`: it was 'encoder\.layer\.1', is 'encoder\.layer\.0'"):
         train_sae(rows, model=str(bert), hook="encoder.layer.0", config=TINY, checkpoints=tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"half")
-    with pytest.raises(OSError, match=r"the checkpoint .* is damaged .*; delete it to begin anew"):
+    with pytest.raises(OSError, match=r"the checkpoint .* is damaged; delete it to begin anew"):
         train_sae(rows, **on(bert), config=TINY, checkpoints=tmp_path)
 
 
@@ -213,6 +222,76 @@ def test_bad_input_is_refused_before_a_model_is_loaded(rows):
         train_sae(rows, **nowhere, max_length=0)
     with pytest.raises(ValueError, match="no column `body`"):
         train_sae(rows, **nowhere, text="body")
+    with pytest.raises(ValueError, match="unknown `side='inptu'`"):
+        train_sae(rows, **nowhere, side="inptu")
+    with pytest.raises(ValueError, match="`context_size=0` must be a whole number"):
+        train_sae(rows, **nowhere, window=0)
+
+
+def test_a_place_for_checkpoints_that_is_none_is_refused_first(rows, bert, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"`checkpoints='.*file'` is no folder that can be written to"):
+        train_sae(rows, **on(bert), checkpoints=tmp_path / "file")
+
+
+def test_what_cannot_be_said_of_an_sae_is_refused_before_it_is_trained():
+    for wrong, said in (
+        ({"model": ""}, "`model=''`"),
+        ({"side": "up"}, "`side='up'`"),
+        ({"window": 0}, "`context_size=0`"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fit(iter(["never looked at"]), SMALL, **SOURCE | wrong)
+
+
+@pytest.mark.parametrize("objective", RULES)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+def test_hidden_states_that_are_no_numbers_end_the_training(objective, bad):
+    batches = list(planted(10))
+    batches[5][3, 7] = bad
+    with pytest.raises(ValueError, match=r"the gradient of step 6 is not finite"):
+        fit(batches, replace(SMALL, objective=objective, tokens=512 * 10), **SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"),
+    [
+        ([torch.zeros(4, 8)], "the first batch have a mean norm of 0.0"),
+        ([torch.ones(8)], r"must be tensors \[tokens, d_in\]; the first one is Tensor"),
+        ([torch.ones(4, 8), torch.ones(4, 7)], r"must be tensors \[tokens, 8\] of one token or more; one is \[4, 7\]"),
+        ([torch.ones(4, 8), torch.ones(0, 8)], r"one is \[0, 8\]"),
+        ([torch.ones(4, 8), [1.0]], "one is list"),
+    ],
+)
+def test_batches_that_are_none_are_refused(batches, said):
+    with pytest.raises(ValueError, match=said):
+        fit(batches, TrainingConfig(d_sae=8, k=2, tokens=8, batch=4), **SOURCE)
+
+
+@pytest.mark.parametrize("objective", RULES)
+def test_a_first_batch_of_equal_vectors_does_not_end_it(objective):
+    batches = [torch.ones(512, 32), *planted(19)]
+    assert fit(batches, replace(SMALL, objective=objective), **SOURCE).W_enc.isfinite().all()
+
+
+def test_numpy_s_numbers_are_numbers(tmp_path):
+    sae = fit(planted(20), replace(SMALL, k=np.int64(3), d_sae=np.int64(64)), **SOURCE)
+    sae.save_pretrained(tmp_path)
+    assert (sae.config.l0, sae.config.training["tokens"]) == (3.0, 512 * 20)
+
+
+def test_a_book_is_read_in_parts(bert):
+    book = Dataset.from_dict({"text": [" ".join(WORDS * 40), "a dog ran", "the cat sat"]})
+    config = replace(TINY, tokens=2048, buffer=64)
+    lm = LanguageModel.from_pretrained(**{"name": str(bert), "hook": "encoder.layer.1"})
+    stream = Stream(book, find_text(book, None), lm, None, max_length=None, batch_size=4, most=32, seed=0)
+    held, total = 0, 0
+    for _ in range(60):
+        total += sum(map(len, stream.batches(64, 32)))
+        held = max(held, sum(map(len, stream.carry)))
+    assert held < 64 + 32  # a chunk ahead and a window at most
+    assert stream.epoch >= 3 and total == 60 * 64
+    assert train_sae(book, **on(bert), config=config).W_enc.isfinite().all()
 
 
 def test_a_dataset_without_text_is_no_endless_loop(bert):
