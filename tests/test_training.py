@@ -331,17 +331,16 @@ def test_a_tracker_is_told_how_it_goes(rows, bert):
 
 
 SCRIPT = """
-import json, sys
-from dataclasses import replace
+import json, os, sys
+from pathlib import Path
 import torch
 from datasets import Dataset
 from hf_sae_select import TrainingConfig, train_sae
-rows, bert, config, folder = json.loads(sys.argv[1])
+rows, bert, config, folder, out = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 config = TrainingConfig(**config)
 sae = train_sae(Dataset.from_dict(rows), model=bert, hook="encoder.layer.1", config=config, checkpoints=folder)
-# One short write: under torchrun the processes share an unbuffered stdout.
-print(f"{sae.digest()} {sae.threshold[0].item()}\\n", end="")
+Path(f"{out}-{os.environ['RANK']}").write_text(f"{sae.digest()} {sae.threshold[0].item()}")
 """
 
 
@@ -353,13 +352,13 @@ def test_two_processes_train_one_sae_and_resume(bert, tmp_path):
     config = asdict(replace(TINY, groups=(1.0,)))
     command = [torchrun, "--nproc_per_node", "2", "--standalone", script]
     told = []
-    for _ in range(2):
-        arguments = json.dumps([ROWS, str(bert), config, str(tmp_path / "checkpoints")])
+    for i in range(2):
+        arguments = json.dumps([ROWS, str(bert), config, str(tmp_path / "checkpoints"), str(tmp_path / f"told-{i}")])
         done = subprocess.run(
             [*command, arguments], env=os.environ | quiet, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
-        told += [line for line in done.stdout.splitlines() if line]
+        told += [file.read_text() for file in tmp_path.glob(f"told-{i}-*")]
     assert len(told) == 4 and len(set(told)) == 1  # both processes, and both again from the finished checkpoint
 
 
