@@ -67,6 +67,9 @@ def train_sae(
     Raises:
         TypeError, ValueError: bad input, or a checkpoint of another training; before any model is loaded.
         OSError: the model cannot be had, or a checkpoint is damaged.
+
+    Example: ``train_sae(ds, model="sentence-transformers/all-MiniLM-L6-v2", hook="encoder.layer.4",
+    config=TrainingConfig(d_sae=1024, tokens=200_000))`` reads vectors of width 384 into 1,024 latents, 32 a token.
     """
     config = _named(config)
     _check(dataset, max_length, batch_size)
@@ -142,6 +145,9 @@ def fit(
 
     Raises:
         ValueError: no such preset, or the batches end before the steps do.
+
+    Example: from sums of two of 48 directions in 32 dimensions, ``TrainingConfig(d_sae=64, k=2, tokens=512 * 800,
+    batch=512, lr=1e-2)`` finds the directions: over 95 % of them are the direction of some latent.
     """
     config = _named(config)
     facts = {"model": model, "hook": hook, "side": side, "model_revision": model_revision, "context_size": window}
