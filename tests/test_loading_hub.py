@@ -1,15 +1,19 @@
 """SAEs of every layout from a Hub on localhost: what is fetched, what is kept, and what goes wrong."""
 
 import re
+from dataclasses import replace
 
 import published
 import pytest
+import tiny
 import torch
+from datasets import Dataset
 from hub import go_offline
 from published import CFG, D_SAE, EACH, SAELENS, WEIGHTS, X, each, refused
 from safetensors.torch import save
 
-from hf_sae_select import load_sae
+from hf_sae_select import SaeConfig, load_sae
+from hf_sae_select.features import encoding_record
 
 
 def test_only_what_is_needed_is_downloaded(hub):
@@ -157,3 +161,21 @@ def test_a_list_of_files_that_leads_out_of_the_repo_is_refused(hub, path):
     hub.push("alice/saes", SAELENS.files | {path: b"x"})
     refused("alice/saes", repr(path), "out of the repo")
     assert hub.downloads == []
+
+
+def test_rows_are_selected_by_an_sae_and_a_model_from_the_hub(hub, tmp_path):
+    tiny.save("llama", tmp_path / "model")
+    commit = hub.push("alice/llama", {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()})
+    sae = tiny.sae(SaeConfig(16, 32, "topk", model="alice/llama", hook="blocks.1.hook_resid_post", k=4))
+    sae.push_to_hub("alice/sae", token="hf_alice")
+    ds = Dataset.from_dict({"text": ["the cat sat", "a dog ran", "the moon", ""]})
+    coded = ds.sae_encode("alice/sae")
+    record = encoding_record(coded)
+    assert (record["model_revision"], record["sae_sha256"]) == (commit, sae.digest())
+    assert len(ds.sae_select(2, sae="alice/sae")) == 2
+    downloads = len(hub.downloads)
+    tiny.save("gpt2", tmp_path / "other")
+    hub.push("alice/llama", {file.name: file.read_bytes() for file in (tmp_path / "other").iterdir()})
+    sae.config = replace(sae.config, model_revision=commit)
+    assert ds.sae_encode(sae)["sae_ids"][:] == coded["sae_ids"][:]  # the model is pinned, and in the cache
+    assert len(hub.downloads) == downloads
