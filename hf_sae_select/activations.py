@@ -189,7 +189,9 @@ class LanguageModel:
     def ordinary(self, states: Tensor) -> Tensor:
         """Return which of the vectors [tokens, d] of one window are read, those of outlying norm being left out."""
         norms: Tensor = states.norm(dim=-1)
-        return norms.le((self.max_norm_ratio or torch.inf) * norms.median())
+        if self.max_norm_ratio is None:
+            return torch.ones_like(norms, dtype=torch.bool)
+        return norms.le(self.max_norm_ratio * norms.nanmedian())
 
     @torch.no_grad()
     def _forward(self, batch: list[Window], length: int) -> Tensor:
@@ -289,7 +291,10 @@ def load(auto_class: str, name: str, revision: str | None, **options: Any) -> An
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise ValueError(f"the base model {name} comes with code of its own, which is not run") from error
+        raise ValueError(
+            f"the base model {name} comes with code of its own, which is not run; choose one that "
+            "transformers has built in"
+        ) from error
     except OSError as error:
         raise OSError(f"cannot load the base model {name}: {error}{_offline_remedy(name)}") from error
     finally:

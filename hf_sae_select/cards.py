@@ -27,6 +27,9 @@ def sae_card(
 ) -> str:
     """Return the model card of an SAE, with what its config knows and nothing else."""
     facts = defaultdict(lambda: None, config.training)  # the template asks for what may not be known
+    for name in ("datasets", "text"):
+        if isinstance(facts[name], str):
+            facts[name] = [facts[name]]
     return render(
         "sae/README.md",
         config=config,
@@ -75,11 +78,12 @@ def merged(card: str, readme: str | None) -> str:
     subfolder, so that a repo with many SAEs has a section for each.
 
     Raises:
-        ValueError: as `parsed`.
+        ValueError: as `parsed`, or where our section ends is not marked any more.
     """
+    ours = parsed(card)
     if readme is None:
         return card
-    ours, theirs = ModelCard(card), parsed(readme)
+    theirs = parsed(readme.removeprefix("\ufeff"))
     for key, value in ours.data.to_dict().items():
         old = theirs.data.get(key)
         if isinstance(old, list) and isinstance(value, list):
@@ -89,5 +93,7 @@ def merged(card: str, readme: str | None) -> str:
     section = ours.text.strip()
     begin, end = section.splitlines()[0], section.splitlines()[-1]
     before, found, rest = theirs.text.partition(begin)
+    if found and end not in rest:
+        raise ValueError(f"the comment that ends our section is gone from the repo's README.md; put it back: {end}")
     after = rest.partition(end)[2] if found else "\n"
     return f"---\n{theirs.data}\n---\n{before if found else before.rstrip() + chr(10) * 2}{section}{after}"

@@ -1,7 +1,8 @@
-"""What an SAE is and what it reads: plain values, nothing imported."""
+"""What an SAE is and what it reads: plain values."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -74,6 +75,10 @@ class SaeConfig:
         for name in ("source", "training"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"`{name}={getattr(self, name)!r}` must be a dict of JSON values")
+            try:
+                json.dumps(getattr(self, name))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"`{name}` must be a dict of JSON values: {error}") from error
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -86,6 +91,8 @@ class SaeConfig:
             )
         if self.l0 is not None and not (_is_number(self.l0) and 0 <= self.l0 < math.inf):
             raise ValueError(f"`l0={self.l0!r}` must be a number from 0 on, or None")
+        if self.k is not None and not _is_whole(self.k) and self.activation not in NEED_K:
+            raise ValueError(f"`k={self.k!r}` must be a whole number from 1 on, or None")
         if self.activation in NEED_K and not (_is_whole(self.k) and (self.k or 0) <= self.d_sae):
             raise ValueError(
                 f"`activation={self.activation!r}` needs `k`, the latents per token, from 1 to d_sae; it is {self.k!r}"

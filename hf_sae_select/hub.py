@@ -148,6 +148,20 @@ def checked(path: str) -> str:
     return path
 
 
+def inside(subfolder: str | None) -> str:
+    """Return the beginning of the paths in a subfolder: `a/b/`, or nothing for the top.
+
+    Raises:
+        ValueError: it leads out, or has signs that would break the card it is named in.
+    """
+    path = PurePosixPath((subfolder or "").strip("/")).as_posix()
+    if path == ".":
+        return ""
+    if not path.isprintable() or re.search('["`|<>]|--', path):
+        raise ValueError(f"`subfolder={subfolder!r}` has signs that a card cannot name; choose a plainer one")
+    return f"{checked(path)}/"
+
+
 def prepare(
     repo_id: str, *, private: bool | None, revision: str | None, token: Token
 ) -> tuple[str, str | None, str | None]:

@@ -75,6 +75,8 @@ def load_sae(
     known = ["auto", *(each.name for each in FORMATS)]
     if format not in known:
         raise ValueError(f"unknown `format={format!r}`; known: {', '.join(known)}")
+    if config is not None and not isinstance(config, Mapping):
+        raise TypeError(f"`config={config!r}`: pass a mapping of names to values, such as {{'k': 50}}")
     source = DEFAULT_SAE if source is None else source
     if not isinstance(source, str | Path):
         raise TypeError(f"`sae` is {source!r}; pass a folder, the id of a Hub repo or a SparseAutoencoder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ def _put(file: Path, write: Callable[[str], Any]) -> None:
         part.touch()
         mode = part.stat().st_mode  # as the umask has it; safetensors lets nobody else read what it writes
         write(str(part))
-        part.chmod(mode)
+        with suppress(OSError):  # some mounts know no permissions
+            part.chmod(mode)
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)

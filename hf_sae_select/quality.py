@@ -86,7 +86,7 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
     if not tokens:
         raise ValueError("`batches` holds no token: there is nothing to measure on")
     variance = (square - total**2 / tokens).sum().item()
-    if not 0 < variance < math.inf:
+    if not 1e-12 * square.sum().item() < variance < math.inf:  # what rounding leaves of nothing
         raise ValueError(f"the variance of `batches` is {variance}: there is nothing to explain; pass more text")
     return Quality(
         explained_variance=1 - error / variance,
@@ -125,6 +125,8 @@ def cross_entropy_recovered(sae: SparseAutoencoder, model: Predictor, windows: S
     clean = model.cross_entropy(windows)
     rebuilt = model.cross_entropy(windows, lambda x: sae(x.to(sae.W_enc.dtype)))
     zeros = model.cross_entropy(windows, torch.zeros_like)
+    if zeros == clean:
+        raise ValueError("the model's loss is the same with zeros at the hook: there is nothing to recover")
     return (zeros - rebuilt) / (zeros - clean)
 
 
@@ -144,7 +146,9 @@ def check_l0(sae: SparseAutoencoder, texts: Sequence[str] = (SAMPLE,)) -> L0Chec
     for _, states in model.states(model.windows(list(texts))):
         fired += int((sae.encode(states.to(sae.W_enc.dtype)) != 0).sum())
         tokens += len(states)
-    return L0Check(fired / max(tokens, 1), sae.config.l0 or sae.config.k, tokens)
+    if not tokens:
+        raise ValueError("`texts` holds no token that is read: there is nothing to measure on")
+    return L0Check(fired / tokens, sae.config.l0 or sae.config.k, tokens)
 
 
 def _check_rebuilds(sae: SparseAutoencoder) -> None:

@@ -72,7 +72,9 @@ class TrainingConfig:
             object.__setattr__(self, name, int(value))  # numpy's are no JSON
         for name in ("lr", "clip", "aux", "max_norm_ratio", "bandwidth", "sparsity"):
             value = getattr(self, name)
-            if not (value is None and name in ("lr", "max_norm_ratio")) and not (is_number(value) and value > 0):
+            if value is None and name in ("lr", "max_norm_ratio"):
+                continue
+            if not is_number(value) or value < 0 or (value == 0 and name not in ("aux", "sparsity")):
                 raise ValueError(f"`{name}={value!r}`: pass a finite number above 0")
         if self.max_norm_ratio is not None and self.max_norm_ratio < 1:
             raise ValueError(f"`max_norm_ratio={self.max_norm_ratio!r}`: pass a number from 1 on, or None")
@@ -89,6 +91,8 @@ class TrainingConfig:
         shares = is_number(self.warmup) and is_number(self.decay)
         if not (shares and self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
             raise ValueError(f"`warmup={self.warmup}` and `decay={self.decay}` are shares: from 0, together at most 1")
+        if isinstance(self.groups, list):
+            object.__setattr__(self, "groups", tuple(self.groups))
         if self.objective != "matryoshka":
             return
         plain = isinstance(self.groups, tuple | list) and all(map(is_number, self.groups))

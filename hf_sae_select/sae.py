@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .cards import is_local, merged, parsed, sae_card
 from .config import SaeConfig
-from .hub import Repo, checked, prepare, push
+from .hub import Repo, inside, prepare, push
 from .native import CONFIG_FILE, WEIGHTS_FILE, check_tensors, read_native, shapes, write_native
 
 # Tokens whose pre-activations are held at once: 512 x 8,192 floats are 16 MB, which stays in cache and off `mmap`.
@@ -229,7 +229,7 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
                 shape than the config says, or not finite.
         """
         repo = Repo.at(pretrained_model_name_or_path, revision, token, cache_dir, local_files_only)
-        within = f"{subfolder.strip('/')}/" if subfolder else ""
+        within = inside(subfolder)
         files = [repo.fetch(within + name) for name in (CONFIG_FILE, WEIGHTS_FILE)]
         config, tensors = read_native(*files, encoder_only=encoder_only, source=repo.source(within + WEIGHTS_FILE))
         check_tensors(tensors, WEIGHTS_FILE)
@@ -266,7 +266,9 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
                 f"`config.model={self.config.model!r}` is a path on this machine, which users of the repo lack; "
                 "set `sae.config = dataclasses.replace(sae.config, model='owner/name')` first"
             )
-        within = f"{checked(subfolder.strip('/'))}/" if subfolder else ""
+        within = inside(subfolder)
+        subfolder = within.rstrip("/") or None
+        sae_card(self.config)  # what cannot be told of it must show before a repo is made
         with tempfile.TemporaryDirectory() as folder:
             self._save_pretrained(Path(folder))
             files: dict[str, Path | bytes] = {within + file.name: file for file in Path(folder).iterdir()}

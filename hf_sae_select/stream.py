@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .activations import ChatTemplate, LanguageModel
+from .activations import ChatTemplate, LanguageModel, Window
 from .text import Rendering
 
 DOCUMENTS = 512  # tokenised and sorted by length together, unless they are more than a chunk
@@ -62,10 +64,7 @@ class Stream:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ds))[
             self.process :: self.processes
         ]
-        rows = order[self.document : self.document + DOCUMENTS]
-        texts = self.rendering(self.ds[rows], self.template)
-        windows = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
-        windows = [each for i, each in enumerate(windows) if each.row or i >= self.window]
+        windows, documents = self._windows(order[self.document : self.document + DOCUMENTS])
         sizes = np.cumsum([sum(each.is_text) for each in windows])
         taken = int(np.searchsorted(sizes, self.most)) + 1
         for _, states in self.model.states(windows[:taken], self.batch_size):
@@ -76,9 +75,24 @@ class Stream:
             done = sum(each.row == row for each in windows[:taken]) + (self.window if row == 0 else 0)
             self.document, self.window = self.document + row, done
             return
-        self.document, self.window = self.document + DOCUMENTS, 0
+        self.document, self.window = self.document + documents, 0
         if self.document >= len(order):
             self._end_round()
+
+    def _windows(self, rows: NDArray[np.int64]) -> tuple[list[Window], int]:
+        """Tokenise documents until they have `most` tokens: at most twice as many each time, for they may be books."""
+        windows: list[Window] = []
+        documents = size = 0
+        while size < self.most and documents < len(rows):
+            some = rows[documents : documents + max(1, documents)]
+            texts = self.rendering(self.ds[some], self.template)
+            found = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
+            if not documents:
+                found = found[self.window :]
+            windows += [replace(each, row=each.row + documents) for each in found]
+            size += sum(sum(each.is_text) for each in found)
+            documents += len(some)
+        return windows, documents
 
     def _end_round(self) -> None:
         # With several processes one may have drawn blank rows alone, this time round.

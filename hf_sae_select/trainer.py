@@ -81,7 +81,10 @@ class Trainer:
         if self.config.max_norm_ratio is None:
             return x
         norms = x.norm(dim=1)
-        return x[norms <= self.config.max_norm_ratio * norms.median()]
+        kept = x[norms <= self.config.max_norm_ratio * norms.nanmedian()]
+        if not len(kept):
+            raise ValueError(f"no hidden state of step {self.taken + 1} is a number")
+        return kept
 
     def _begin(self, x: Tensor) -> None:
         d_in = x.shape[1]

@@ -35,7 +35,7 @@ CHECKPOINT = "checkpoint.pt"
 def train_sae(
     dataset: Dataset,
     *,
-    model: str,
+    model: str | Path,
     hook: str,
     config: str | TrainingConfig = "batchtopk",
     side: str = "output",
@@ -71,7 +71,7 @@ def train_sae(
     Example: ``train_sae(ds, model="sentence-transformers/all-MiniLM-L6-v2", hook="encoder.layer.4",
     config=TrainingConfig(d_sae=1024, tokens=200_000))`` reads vectors of width 384 into 1,024 latents, 32 a token.
     """
-    config = _named(config)
+    config, model = _named(config), str(model)
     _check(dataset, max_length, batch_size)
     facts = {"model": model, "hook": hook, "side": side, "context_size": window}
     _sae_config(config, 1, facts, 0)  # what cannot be said of the SAE must show now, not when it is trained
@@ -270,6 +270,7 @@ def _opened(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{CHECKPOINT}.unfinished").touch()
+        (folder / f"{CHECKPOINT}.unfinished").unlink(missing_ok=True)  # other processes try the same
     except OSError as error:
         raise OSError(f"`checkpoints={str(folder)!r}` is no folder that can be written to: {error}") from error
     if not file.exists():

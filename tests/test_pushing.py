@@ -133,6 +133,41 @@ def test_the_text_of_a_readme_that_is_there_is_kept(hub, shared):
     assert again == (text + "\nAnd this.\n").replace("| 7.9 |", "| 8.2 |")  # our section is renewed, and nothing else
 
 
+def test_a_section_that_does_not_end_is_not_renewed(hub, shared):
+    shared.push_to_hub("alice/sae", **ALICE)
+    text = hub.files("alice/sae")["README.md"].decode()
+    cut = text.replace("<!-- end of hf-sae-select: . -->", "# Mine")
+    hub.push("alice/sae", {"README.md": cut.encode()})
+    with pytest.raises(ValueError, match=r"the comment that ends our section is gone .* put it back: <!-- end of"):
+        shared.push_to_hub("alice/sae", **ALICE)
+    assert hub.files("alice/sae")["README.md"].decode() == cut
+
+
+def test_one_subfolder_has_one_section_however_it_is_written(hub, shared):
+    for subfolder in ("a/b", "a/b/", "/a//b", "./a/b"):
+        shared.push_to_hub("alice/sae", subfolder=subfolder, **ALICE)
+    text = hub.files("alice/sae")["README.md"].decode()
+    assert text.count("# A sparse autoencoder") == 1 and 'subfolder="a/b"' in text
+    assert sorted(hub.files("alice/sae")) == sorted(["README.md", *(f"a/b/{name}" for name in FILES[1:])])
+
+
+@pytest.mark.parametrize("subfolder", ['a"b', "a-->b", "a\nb"])
+def test_a_subfolder_that_would_break_the_card_is_refused(hub, shared, subfolder):
+    with pytest.raises(ValueError, match="has signs that a card cannot name"):
+        shared.push_to_hub("alice/sae", subfolder=subfolder, **ALICE)
+    assert not hub.requests
+
+
+def test_what_yaml_would_take_for_something_else_stays_text(hub, shared):
+    facts = {"language": "no", "datasets": "org/data", "tokens": "4B", "batch": 10, "l0": "70"}
+    shared.config = replace(shared.config, training=facts)
+    for _ in range(2):
+        shared.push_to_hub("alice/sae", license="no", **ALICE)
+    text = hub.files("alice/sae")["README.md"].decode()
+    assert (metadata(text)["license"], metadata(text)["language"]) == ("no", "no")
+    assert metadata(text)["datasets"] == ["org/data"] and "None" not in text
+
+
 def test_a_readme_without_metadata_gets_ours(hub, shared):
     hub.push("alice/sae", {"README.md": b"# Bare\n"})
     shared.push_to_hub("alice/sae", **ALICE)

@@ -92,6 +92,11 @@ def test_texts_are_a_list_of_texts(sae):
             measure(sae, ["", " "])
 
 
+def test_texts_without_a_token_that_is_read_say_nothing(llama):
+    with pytest.raises(ValueError, match="`texts` holds no token that is read"):
+        check_l0(identity(llama, "layers.1"), ["[CLS] [SEP]"])
+
+
 def test_half_precision_is_measured_too(llama):
     sae = identity(llama, "layers.1").to(torch.bfloat16)
     assert evaluate_on_text(sae, ["the cat sat"], cross_entropy=True).cross_entropy_recovered > 0.9
@@ -100,6 +105,8 @@ def test_half_precision_is_measured_too(llama):
 def test_constant_vectors_explain_nothing():
     with pytest.raises(ValueError, match=r"the variance of `batches` is 0.0"):
         evaluate(axis(), [tensor([[1.0, 0.0]])])
+    with pytest.raises(ValueError, match="there is nothing to explain"):
+        evaluate(axis(), [tensor([[0.1, 0.3]]).expand(7, 2)])
 
 
 def test_an_encoder_alone_cannot_be_measured(llama, tmp_path):

@@ -94,6 +94,7 @@ def test_fit_takes_enough_batches():
         ({"lr": 0.0}, "`lr=0.0`: pass a finite number above 0"),
         ({"max_norm_ratio": float("nan")}, "`max_norm_ratio=nan`: pass a finite number above 0"),
         ({"warmup": 0.9}, "`warmup=0.9` and `decay=0.2` are shares: from 0, together at most 1"),
+        ({"aux": -1}, "`aux=-1`: pass a finite number above 0"),
         ({"seed": -1}, "`seed=-1`: pass a whole number from 0 on"),
         ({"lr": "1e-3"}, "`lr='1e-3'`: pass a finite number above 0"),
         ({"warmup": None}, "`warmup=None`"),
@@ -253,6 +254,14 @@ def test_hidden_states_that_are_no_numbers_end_the_training(objective, bad):
         fit(batches, replace(SMALL, objective=objective, tokens=512 * 10), **SOURCE)
 
 
+@pytest.mark.parametrize("objective", RULES)
+def test_with_outliers_left_out_a_vector_that_is_no_number_is_one(objective):
+    batches = list(planted(10))
+    batches[5][3, 7] = float("nan")
+    config = replace(SMALL, objective=objective, tokens=512 * 10, max_norm_ratio=10.0)
+    assert fit(batches, config, **SOURCE).W_enc.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("batches", "said"),
     [
@@ -278,6 +287,25 @@ def test_numpy_s_numbers_are_numbers(tmp_path):
     sae = fit(planted(20), replace(SMALL, k=np.int64(3), d_sae=np.int64(64)), **SOURCE)
     sae.save_pretrained(tmp_path)
     assert (sae.config.l0, sae.config.training["tokens"]) == (3.0, 512 * 20)
+
+
+def test_a_training_on_books_goes_on_in_the_middle_of_one(bert, tmp_path, monkeypatch):
+    book = Dataset.from_dict({"text": [" ".join(WORDS * 20), "", "a dog ran", " ".join(WORDS[::-1] * 9)]})
+    config = replace(TINY, tokens=640, buffer=64)
+    whole, taken, step = train_sae(book, **on(bert), config=config), [], Trainer.step
+
+    def interrupted(trainer, batch):
+        if len(taken) == 7:
+            taken.append(None)
+            raise KeyboardInterrupt
+        taken.append(None)
+        step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(book, **on(bert), config=config, checkpoints=tmp_path)
+    assert train_sae(book, **on(bert), config=config, checkpoints=tmp_path).digest() == whole.digest()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_a_book_is_read_in_parts(bert):
