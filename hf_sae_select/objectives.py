@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from .recipe import TrainingConfig
 
 
-class Weights(NamedTuple):
+class Parameters(NamedTuple):
     """Hold what is trained, as parameters, gradients or running means alike."""
 
     encT: Tensor
@@ -183,7 +183,7 @@ class _Part(NamedTuple):
 
 
 def gradients(
-    weights: Weights, objective: TopK, x: Tensor, pre: Tensor, dead: Tensor, risen: float
+    weights: Parameters, objective: TopK, x: Tensor, pre: Tensor, dead: Tensor, risen: float
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Return the gradients of `weights` and of what the objective learns, the error [tokens, d_in], and what fired.
 
@@ -228,7 +228,7 @@ def _revive(dec: Tensor, residual: Tensor, pre: Tensor, dead: Tensor, aux: float
     return part._replace(dz=part.dz * aux, d_sums=part.d_sums * aux)
 
 
-def _sum_up(weights: Weights, centred: Tensor, parts: list[_Part]) -> Weights:
+def _sum_up(weights: Parameters, centred: Tensor, parts: list[_Part]) -> Parameters:
     """Carry the gradients of the activations and of the sums on to the weights."""
     token, latent, z, dz = (torch.cat([getattr(p, name) for p in parts]) for name in ("token", "latent", "z", "dz"))
     tables = [part.d_sums.flatten(0, 1) for part in parts]
@@ -242,7 +242,7 @@ def _sum_up(weights: Weights, centred: Tensor, parts: list[_Part]) -> Weights:
     db_dec = parts[0].d_sums[:, 0].sum(dim=0) - db_enc @ weights.encT
     # The part of the gradient along a decoder row would only change its norm, which is fixed at 1.
     d_dec -= (d_dec * weights.dec).sum(dim=1, keepdim=True) * weights.dec
-    return Weights(d_encT, d_dec, db_enc, db_dec)
+    return Parameters(d_encT, d_dec, db_enc, db_dec)
 
 
 def _weighted_sums(table: Tensor, index: Tensor, begins: Tensor, weights: Tensor) -> Tensor:

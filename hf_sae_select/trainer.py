@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .config import SaeConfig
-from .objectives import RULES, Weights, gradients
+from .objectives import RULES, Parameters, gradients
 from .recipe import TrainingConfig
 from .sae import SparseAutoencoder
 
@@ -29,7 +29,7 @@ class Trainer:
         self.config, self.accelerator, self.device = config, accelerator, accelerator.device
         directions = torch.randn(config.d_sae, d_in, generator=torch.Generator().manual_seed(config.seed))
         dec = F.normalize(directions, dim=1).to(self.device)
-        self.weights = Weights(
+        self.weights = Parameters(
             dec.clone(), dec, torch.zeros(config.d_sae, device=self.device), torch.zeros(d_in, device=self.device)
         )
         self.objective = RULES[config.objective](config, d_in, self.device)

@@ -3,8 +3,9 @@
 import pytest
 from datasets import Dataset
 
-from hf_sae_select import load_sae
+from hf_sae_select import SparseAutoencoder, load_sae
 from hf_sae_select.activations import PACKAGED, LanguageModel
+from hf_sae_select.cards import sae_card
 from hf_sae_select.loading import DEFAULT_SAE
 from hf_sae_select.quality import evaluate
 from hf_sae_select.sae import WEIGHTS_FILE
@@ -42,6 +43,11 @@ def test_its_card_states_its_facts():
         f"| {100 * facts['dead']:.2f} % |",
     ):
         assert figure in card
+
+
+def test_its_card_is_what_the_template_makes_of_its_config():
+    config = SparseAutoencoder.from_pretrained(DEFAULT_SAE).config
+    assert (DEFAULT_SAE / "README.md").read_text(encoding="utf-8") == sae_card(config)
 
 
 def test_its_figures_hold_on_text_written_here():

@@ -7,7 +7,7 @@ import torch
 from torch import tensor
 from torch.nn import functional as F
 
-from hf_sae_select.objectives import RULES, Weights, gradients, largest
+from hf_sae_select.objectives import RULES, Parameters, gradients, largest
 from hf_sae_select.recipe import TrainingConfig
 
 D_IN, D_SAE, TOKENS = 8, 24, 40
@@ -47,7 +47,7 @@ def problem(objective):
     generator = torch.Generator().manual_seed(0)
     shapes = ((D_SAE, D_IN), (D_SAE, D_IN), (D_SAE,), (D_IN,))
     encT, dec, b_enc, b_dec = (torch.randn(shape, generator=generator) for shape in shapes)
-    weights = Weights(encT, F.normalize(dec, dim=1), b_enc, b_dec)
+    weights = Parameters(encT, F.normalize(dec, dim=1), b_enc, b_dec)
     x = torch.randn(TOKENS, D_IN, generator=generator)
     rule = RULES[objective](replace(CONFIG, objective=objective), D_IN, CPU)
     rule.begin((x - b_dec) @ encT.T + b_enc)
