@@ -48,7 +48,7 @@ def ours(objective: str, precision: str, states: Tensor, task: dict[str, Any]) -
     from hf_sae_select.recipe import PRESETS
 
     sizes = {name: task[name] for name in ("d_sae", "k", "batch", "lr", "dead_after")}
-    config = replace(PRESETS[objective], tokens=len(states), precision=precision, **sizes)
+    config = replace(PRESETS[objective], tokens=len(states), precision=precision, aux=1 / 32, **sizes)  # as sparsify
     sae = fit(torch.split(states, task["batch"]), config, model="-", hook="-")
     return dict(sae.named_parameters())
 

@@ -31,7 +31,7 @@ from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, colum
 from .hooks import reads_residual
 from .loading import SaeSource, load_sae
 from .sae import SparseAutoencoder, segment_sums
-from .text import Rendering, TextSource, find_text
+from .text import Rendering, TextSource, check_dataset, find_text
 
 ENCODING_VERSION = 1  # raise it when the same input would give other features: old cache files are then left alone
 SHARD_ROWS = 4000  # rows lost at most to an interruption
@@ -109,12 +109,7 @@ def codes(
 
 
 def _check(ds: Any, max_length: Any, batch_size: Any, keep: Any) -> None:
-    if not isinstance(ds, Dataset):
-        raise TypeError(
-            f"`ds` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
-        )
-    if not len(ds):
-        raise ValueError("the dataset is empty: there is no row to encode")
+    check_dataset("ds", ds, "encode")
     check_reading(max_length, batch_size)
     _named(keep)
 

@@ -79,12 +79,11 @@ class Repo:
             commit = resolve_revision(
                 name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
             ).resolved
-        return cls(name, None, commit, token, cache_dir).held(local_files_only)
+        repo = cls(name, None, commit, token, cache_dir)
+        return repo.held() if local_files_only else repo
 
-    def held(self, local_files_only: bool) -> Repo:
+    def held(self) -> Repo:
         """Return the repo as the cache has it, where the Hub must not be asked."""
-        if not local_files_only:
-            return self
         with explained(self.name, self.revision):
             held = snapshot_download(
                 self.name, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
@@ -108,7 +107,7 @@ class Repo:
             raise
         except OSError as error:  # the Hub is out of reach or in trouble: what was downloaded once may do
             try:
-                return self.held(local_files_only=True).files()
+                return self.held().files()
             except OSError:
                 raise error from None
         return sorted(checked(path) for path in found)

@@ -31,7 +31,8 @@ class Found:
 
     path: str
     name: str
-    formats: tuple[Format, ...]
+    formats: Sequence[tuple[Format, list[str]]]
+    """Each with the config files that it reads."""
 
 
 def load_sae(
@@ -88,7 +89,7 @@ def load_sae(
         files = repo.files()
     formats = [each for each in FORMATS if format in ("auto", each.name)]
     found = _choose(_find(files, formats, filename), files, repo, subfolder, filename)
-    layout, weights, name = _recognised(repo, files, found, config or {})
+    layout, weights, name = _recognised(repo, found, config or {})
     _check(weights, layout, found.path)
     where = repo.source(found.path)
     kept = layout.config.source if name == "native" and not where else where | {"format": name}
@@ -105,13 +106,13 @@ def _find(files: Sequence[str], formats: Sequence[Format], filename: str | None)
         fitting, name = [], path
         for each in formats:
             match = re.fullmatch(each.weights, path)
-            if match and _config_files(each, match, there) is not None:
-                fitting.append(each)
+            if match and (configs := _config_files(each, match, there)) is not None:
+                fitting.append((each, configs))
                 name = match.groupdict().get("name", path) or ""
         if fitting:
-            found.append(Found(path, name, tuple(fitting)))
+            found.append(Found(path, name, fitting))
     # A bare `.pt` may be anything, such as the state of an optimizer: it is an SAE only where nothing else is.
-    sure = [each for each in found if not all(format.bare for format in each.formats)]
+    sure = [each for each in found if not all(format.bare for format, _ in each.formats)]
     return found if filename else sure or found
 
 
@@ -160,16 +161,12 @@ def _choose(
     raise FileNotFoundError(f"no SAE at {asked!r} in {repo.name}; nearest first: {listed}")
 
 
-def _recognised(
-    repo: Repo, files: Sequence[str], found: Found, given: Mapping[str, Any]
-) -> tuple[Layout, Weights, str]:
+def _recognised(repo: Repo, found: Found, given: Mapping[str, Any]) -> tuple[Layout, Weights, str]:
     """Open the weights, and read the config by the first format that the config and the tensors are of."""
     weights: Weights | None = None
-    for each in found.formats:
-        match = re.fullmatch(each.weights, found.path)
-        paths = _config_files(each, match, frozenset(files)) if match else None
+    for each, paths in found.formats:
         config: dict[str, Any] = {}
-        for path in reversed(paths or []):  # what lies beside the weights outdoes what lies at the top
+        for path in reversed(paths):  # what lies beside the weights outdoes what lies at the top
             config |= _read_config(repo.fetch(path))
         if not each.marks.items() <= config.items():
             continue
@@ -178,7 +175,7 @@ def _recognised(
             _check_given(given, config, each)
             # Of a local folder the whole path is asked: the folders above it may have the publisher's names.
             name = repo.name if repo.revision else Path(repo.name).resolve().as_posix()
-            published = Published(name, found.path, config, weights.shapes, weights.scalars, given)
+            published = Published(name, found.path, {**config, **given}, weights.shapes, weights.scalars, given)
             return _layout(each, published), weights, each.name
     shown = ", ".join(sorted(weights.shapes)[:SHOWN]) if weights else "nothing that was opened"
     raise ValueError(f"`{found.path}` in {repo.name} is an SAE of no layout that is known; its tensors: {shown}")

@@ -143,7 +143,11 @@ def to_saelens(config: SaeConfig, dtype: str) -> dict[str, Any] | None:
 
 
 def _put_json(file: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    put_text(file, json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def put_text(file: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     _put(file, lambda path: Path(path).write_text(text, encoding="utf-8"))
 
 

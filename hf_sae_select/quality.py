@@ -156,8 +156,7 @@ def _check_rebuilds(sae: SparseAutoencoder) -> None:
         raise ValueError(
             "this SAE is a transcoder: it puts out other vectors than it reads, and cannot be measured so"
         )
-    if sae.W_dec is None:
-        raise ValueError("this SAE has no decoder: it was loaded with `encoder_only=True`; load it without")
+    sae.decoder()  # must be there
 
 
 def _check_texts(texts: Any) -> None:

@@ -95,7 +95,7 @@ class TrainingConfig:
             object.__setattr__(self, "groups", tuple(self.groups))
         if self.objective != "matryoshka":
             return
-        plain = isinstance(self.groups, tuple | list) and all(map(is_number, self.groups))
+        plain = isinstance(self.groups, tuple) and all(map(is_number, self.groups))
         ends = [0, *self.group_ends] if plain else [0]
         if ends[-1] != self.d_sae or any(a >= b for a, b in pairwise(ends)):
             raise ValueError(f"`groups={self.groups}`: pass rising shares of the {self.d_sae} latents, the last one 1")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from .cards import is_local, merged, parsed, sae_card
 from .config import SaeConfig
 from .hub import Repo, inside, prepare, push
-from .native import CONFIG_FILE, WEIGHTS_FILE, check_tensors, read_native, shapes, write_native
+from .native import CONFIG_FILE, WEIGHTS_FILE, check_tensors, put_text, read_native, shapes, write_native
 
 # Tokens whose pre-activations are held at once: 512 x 8,192 floats are 16 MB, which stays in cache and off `mmap`.
 CHUNK_FLOATS = 2**22
@@ -82,9 +82,18 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
         Raises:
             ValueError: the SAE was loaded with `encoder_only`.
         """
+        W_dec, b_dec = self.decoder()
+        return z @ W_dec + b_dec
+
+    def decoder(self) -> tuple[Tensor, Tensor]:
+        """Return `W_dec` and `b_dec`.
+
+        Raises:
+            ValueError: the SAE was loaded with `encoder_only`.
+        """
         if self.W_dec is None or self.b_dec is None:
             raise ValueError("this SAE has no decoder: it was loaded with `encoder_only=True`; load it without")
-        return z @ self.W_dec + self.b_dec
+        return self.W_dec, self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` encoded, decoded and in its own units again: [..., d_in] -> [..., d_out]."""
@@ -187,18 +196,15 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
         """
         if options and not push_to_hub:
             raise TypeError(f"`{next(iter(options))}` is for pushing; pass `push_to_hub=True` too, or leave it out")
-        folder = Path(save_directory)
+        folder, card = Path(save_directory), sae_card(self.config)
         self._save_pretrained(folder)
         if not (folder / "README.md").exists():
-            (folder / "README.md").write_text(sae_card(self.config), encoding="utf-8")
+            put_text(folder / "README.md", card)
         return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write all but the card."""
-        if self.W_dec is None:
-            raise ValueError(
-                "this SAE has no decoder: it was loaded with `encoder_only=True`; load it without to save it"
-            )
+        self.decoder()  # must be there
         tensors = {name: p.detach().to("cpu").contiguous() for name, p in self.named_parameters()}
         write_native(save_directory, self.config, tensors)
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # annotations only
-    import datasets
+import datasets
 
 TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
 Turns = Sequence[Mapping[str, Any]]
@@ -73,6 +72,21 @@ class Rendering:
                 digest = generate_random_fingerprint()
             return {"function": name, "hash": digest}
         return {"columns": list(self.columns), "chat": self.chat}
+
+
+def check_dataset(name: str, ds: Any, what_for: str) -> None:
+    """Refuse what is no dataset with rows, naming the argument.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it has no rows.
+    """
+    if not isinstance(ds, datasets.Dataset):
+        raise TypeError(
+            f"`{name}` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
+        )
+    if not len(ds):
+        raise ValueError(f"the dataset is empty: there is no row to {what_for}")
 
 
 def find_text(ds: datasets.Dataset, text: TextSource | None = None) -> Rendering:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -148,11 +149,15 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self, config: SaeConfig) -> SparseAutoencoder:
-        """Fold the input scale and the pre-encoder bias into the weights of an SAE."""
+        """Fold the input scale and the pre-encoder bias into the weights of an SAE.
+
+        `config` says all of it but its width and the tokens that it saw.
+        """
         self.agree()
         encT, dec, b_enc, b_dec = (each.cpu() for each in self.weights)
         tensors = {"W_enc": (encT.T * self.scale).contiguous(), "b_enc": b_enc - encT @ b_dec}
         tensors |= {"W_dec": dec / self.scale, "b_dec": b_dec / self.scale}
         if (threshold := self.objective.threshold()) is not None:
             tensors["threshold"] = threshold.cpu().expand(config.d_sae).clone()
+        config = replace(config, d_in=len(b_dec), training=config.training | {"tokens": self.tokens})
         return SparseAutoencoder.of(config, tensors)

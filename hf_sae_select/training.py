@@ -25,7 +25,7 @@ from .objectives import RULES
 from .recipe import PRESETS, TrainingConfig
 from .sae import SparseAutoencoder
 from .stream import Stream
-from .text import TextSource, find_text
+from .text import TextSource, check_dataset, find_text
 from .trainer import Trainer
 
 LOG_EVERY = 50  # steps
@@ -72,22 +72,19 @@ def train_sae(
     config=TrainingConfig(d_sae=1024, tokens=200_000))`` reads vectors of width 384 into 1,024 latents, 32 a token.
     """
     config, model = _named(config), str(model)
-    _check(dataset, max_length, batch_size)
-    facts = {"model": model, "hook": hook, "side": side, "context_size": window}
-    _sae_config(config, 1, facts, 0)  # what cannot be said of the SAE must show now, not when it is trained
+    check_dataset("dataset", dataset, "train on")
+    check_reading(max_length, batch_size)
+    reads = {"model": model, "hook": hook, "side": side, "context_size": window}
+    sae_config = _sae_config(config, reads)  # what cannot be said of the SAE shows now, not when it is trained
     accelerator = _accelerator(tracker, checkpoints)
     share = _share(config, accelerator.num_processes)
     if len(dataset) < accelerator.num_processes:
         raise ValueError(f"the dataset has {len(dataset)} rows for {accelerator.num_processes} processes; start fewer")
     rendering = find_text(dataset, text)
     _, version = look_up(model, model_revision)
-    identity = {
+    identity = reads | {
         "config": asdict(config),
-        "model": model,
         "model_version": version,
-        "hook": hook,
-        "side": side,
-        "window": window,
         "max_length": max_length,
         "batch_size": batch_size,
         "text": rendering.record(),
@@ -96,9 +93,7 @@ def train_sae(
     }
     saved = None if checkpoints is None else _opened(Path(checkpoints), _json(identity))
     dtype = "auto" if accelerator.device.type == "cuda" else "float32"
-    lm = LanguageModel.from_pretrained(
-        model, hook, side=side, revision=version, window=window, device=accelerator.device, dtype=dtype
-    )
+    lm = LanguageModel.of(sae_config, revision=version, device=accelerator.device, dtype=dtype)
     trainer = Trainer(config, lm.width, accelerator)
     stream = Stream(
         dataset.with_format(None),
@@ -122,8 +117,7 @@ def train_sae(
             trainer.agree()
             if checkpoints is not None:
                 _save(Path(checkpoints), identity, trainer, stream)
-    facts["model_revision"] = None if Path(model).is_dir() else version
-    return trainer.finish(_sae_config(config, lm.width, facts, trainer.tokens))
+    return trainer.finish(replace(sae_config, model_revision=None if Path(model).is_dir() else version))
 
 
 def fit(
@@ -150,8 +144,8 @@ def fit(
     batch=512, lr=1e-2)`` finds the directions: over 95 % of them are the direction of some latent.
     """
     config = _named(config)
-    facts = {"model": model, "hook": hook, "side": side, "model_revision": model_revision, "context_size": window}
-    _sae_config(config, 1, facts, 0)
+    reads = {"model": model, "hook": hook, "side": side, "model_revision": model_revision, "context_size": window}
+    sae_config = _sae_config(config, reads)
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
@@ -165,7 +159,7 @@ def fit(
         raise ValueError(
             f"`batches` ended after {trainer.taken} of {config.steps} steps; pass more, or fewer `tokens` in `config`"
         )
-    return trainer.finish(_sae_config(config, first.shape[1], facts, trainer.tokens))
+    return trainer.finish(sae_config)
 
 
 def calibrate(sae: SparseAutoencoder, row_maxima: Tensor, features_per_row: float) -> SparseAutoencoder:
@@ -185,16 +179,6 @@ def _named(config: str | TrainingConfig) -> TrainingConfig:
     return PRESETS[config]
 
 
-def _check(dataset: Any, max_length: Any, batch_size: Any) -> None:
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"`dataset` is a {type(dataset).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
-        )
-    if not len(dataset):
-        raise ValueError("the dataset is empty: there is no row to train on")
-    check_reading(max_length, batch_size)
-
-
 def _accelerator(tracker: str | GeneralTracker | None, folder: str | Path | None) -> Accelerator:
     # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
     cpu = not torch.accelerator.is_available()
@@ -211,17 +195,17 @@ def _share(config: TrainingConfig, processes: int) -> int:
     return config.batch // processes
 
 
-def _sae_config(config: TrainingConfig, d_in: int, reads: dict[str, Any], tokens: int) -> SaeConfig:
+def _sae_config(config: TrainingConfig, reads: dict[str, Any]) -> SaeConfig:
+    """Say what the SAE will be; its d_in and the tokens it saw are known when it is finished."""
     activation = RULES[config.objective].activation
-    facts = asdict(config) | {"lr": config.peak_lr, "tokens": tokens, "torch": torch.__version__}
     return SaeConfig(
-        d_in=d_in,
+        d_in=1,
         d_sae=config.d_sae,
         activation=activation,
         k=config.k if activation == "topk" else None,
         l0=float(config.k),
         max_norm_ratio=config.max_norm_ratio,
-        training=_json(facts),
+        training=_json(asdict(config) | {"lr": config.peak_lr, "torch": torch.__version__}),
         **reads,
     )
 
@@ -258,7 +242,6 @@ def _save(folder: Path, identity: dict[str, Any], trainer: Trainer, stream: Stre
     """Write all that the rest depends on, as a whole or not at all."""
     saved = {"identity": _json(identity), "trainer": trainer.state(), "streams": gather_object([stream.state()])}
     if trainer.accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"{CHECKPOINT}.unfinished"
         torch.save(saved, unfinished)
         os.replace(unfinished, folder / CHECKPOINT)

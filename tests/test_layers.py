@@ -93,7 +93,21 @@ def test_importing_datasets_and_us_loads_no_torch():
     assert not loaded_by("import hf_sae_select") & {"torch", "transformers", "accelerate", "numba"}
 
 
-@pytest.mark.parametrize("name", ["features", "text", "coverage", "metrics", "rules", "selecting", "comparing"])
+WITHOUT_TORCH = [
+    "features",
+    "text",
+    "coverage",
+    "metrics",
+    "rules",
+    "selecting",
+    "comparing",
+    "config",
+    "hub",
+    "cards",
+]
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_choosing_and_measuring_load_neither_torch_nor_transformers(name):
     assert not loaded_by(f"import hf_sae_select.{name}") & {"torch", "transformers", "accelerate"}
 

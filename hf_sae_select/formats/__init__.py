@@ -18,7 +18,7 @@ from .vendors import CONNOR_ROB, GOODFIRE, MWHANNA, OPENAI, QRESEARCH, QWEN_SCOP
 
 def read_native(published: Published) -> Layout:
     """Read our own layout, `config.json` being the fields of `SaeConfig`."""
-    config = SaeConfig.from_dict({**published.config, **published.given})
+    config = SaeConfig.from_dict(published.config)
     return Layout(config, {name: name for name in shapes(config)})
 
 

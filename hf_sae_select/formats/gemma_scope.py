@@ -61,7 +61,7 @@ def _repo(published: Published) -> tuple[str, str]:
 
 def read_2(published: Published) -> Layout:
     """Read a Gemma Scope 2 SAE or transcoder, from its config or, where there is none, from its names."""
-    cfg = {**published.config, **published.given}
+    cfg = published.config
     if (architecture := cfg.get("architecture", "jump_relu")) != "jump_relu":
         raise ValueError(f"unknown `architecture={architecture!r}`; known: jump_relu")
     folder = published.path

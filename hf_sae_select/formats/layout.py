@@ -45,13 +45,13 @@ class Published:
     path: str
     """The weights file, from the top of the repo."""
     config: Mapping[str, Any]
-    """What the config files say, those of several files together."""
+    """What the config files say, those of several files together, and over it what the caller says."""
     shapes: Mapping[str, tuple[int, ...]]
     """The tensors in the weights file."""
     scalars: Mapping[str, float] = field(default_factory=dict)
     """Those of a single number."""
     given: Mapping[str, Any] = field(default_factory=dict)
-    """What the caller says; it outdoes all of the above."""
+    """What the caller says, to be put over sections of the config and over what is read from names too."""
 
     def said(self, name: str, otherwise: Callable[[], Any]) -> Any:
         """Return what the caller says of a field of `SaeConfig`, or else find it out."""
@@ -88,7 +88,7 @@ class Published:
         Raises:
             ValueError: it is not there.
         """
-        value = ({**self.config, **self.given} if place is None else place).get(key)
+        value = (self.config if place is None else place).get(key)
         if value is None:
             raise ValueError(
                 f"the config beside `{self.path}` does not say `{key}`; say it with `config={{{key!r}: ...}}`"

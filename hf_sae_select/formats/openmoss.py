@@ -36,7 +36,7 @@ MODELS = (
 def read_llama_scope(published: Published) -> Layout:
     """Read a Llama Scope SAE or transcoder: `hyperparams.json`, weights in `checkpoints/`."""
     cfg = {"norm_activation": "token-wise", "apply_decoder_bias_to_pre_encoder": True}  # where the file is silent
-    cfg |= {**published.config, **published.given}
+    cfg |= published.config
     config = _config(published, cfg, "encoder.weight", 1, 0)
     scale: dict[str, float] = {}
     if _scales(cfg):
@@ -72,7 +72,7 @@ def read_llamascopium(published: Published) -> Layout:
 
 
 def _learned(published: Published, names: dict[str, str], d_in_axis: int, d_sae_axis: int) -> Layout:
-    cfg = {**published.config, **published.given}
+    cfg = published.config
     config = _config(published, cfg, names["W_enc"].removesuffix(".T"), d_in_axis, d_sae_axis)
     if not cfg.get("use_decoder_bias", True):
         names = {ours: theirs for ours, theirs in names.items() if ours != "b_dec"}

@@ -22,7 +22,7 @@ MODELS = (
 
 def read(published: Published) -> Layout:
     """Read a sparsify config; the base model is that of the training run's config at the top of the repo."""
-    cfg = {**published.config, **published.given}
+    cfg = published.config
     transcodes = bool(cfg.get("transcode"))
     d_in, d_sae = published.size("encoder.weight", 1), published.size("encoder.weight", 0)
     stated = cfg.get("num_latents") or (cfg.get("expansion_factor") or 0) * cfg.get("d_in", 0) or None
