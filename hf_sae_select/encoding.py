@@ -18,7 +18,6 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
@@ -30,6 +29,7 @@ from .activations import READING, ChatTemplate, LanguageModel, check_reading, lo
 from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types
 from .hooks import reads_residual
 from .loading import SaeSource, load_sae
+from .processes import processes
 from .sae import SparseAutoencoder, segment_sums
 from .text import Rendering, TextSource, check_dataset, find_text
 
@@ -122,21 +122,16 @@ def _named(keep: Any) -> list[str]:
     return [name for name in KEPT if name in names]
 
 
-def _state() -> PartialState:
-    # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
-    return PartialState(cpu=not torch.accelerator.is_available())
-
-
 def _agreed(record: dict[str, Any]) -> dict[str, Any]:
     """Return the first process's record: the hash of a callable may differ from process to process."""
-    if _state().num_processes > 1:
+    if processes().num_processes > 1:
         (record,) = broadcast_object_list([record])
     return record
 
 
 def _encode_shards(ds: Dataset, encoder: _Encoder, record: dict[str, Any], fingerprint: str) -> Dataset:
     """Encode the shards that no file holds yet, and open them all."""
-    state = _state()
+    state = processes()
     starts = range(0, len(ds), SHARD_ROWS)
     folder = _cache_folder(shared=state.num_processes > 1) / fingerprint
     files = [folder / f"{i:05d}-of-{len(starts):05d}.arrow" for i in range(len(starts))]
@@ -206,7 +201,7 @@ class _Encoder:
                 "it was trained on another model, or its config names the wrong one"
             )
         self.template = ChatTemplate.of(config.model, self.revision) if rendering.chat else None
-        self.device = _state().device
+        self.device = processes().device
         # A GPU holds large models in the type they were saved in; a CPU has no fast half precision.
         self.dtype = "auto" if self.device.type == "cuda" else "float32"
         self.bar: tqdm | None = None

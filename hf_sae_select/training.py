@@ -22,6 +22,7 @@ from torch import Tensor
 from .activations import ChatTemplate, LanguageModel, check_reading, look_up
 from .config import SaeConfig
 from .objectives import RULES
+from .processes import processes
 from .recipe import PRESETS, TrainingConfig
 from .sae import SparseAutoencoder
 from .stream import Stream
@@ -180,7 +181,7 @@ def _named(config: str | TrainingConfig) -> TrainingConfig:
 
 
 def _accelerator(tracker: str | GeneralTracker | None, folder: str | Path | None) -> Accelerator:
-    # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
+    processes()  # begins their group, which the Accelerator then joins
     cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=cpu, log_with=tracker, project_dir=None if folder is None else str(folder))
     if tracker is not None and not accelerator.log_with:

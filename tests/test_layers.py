@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "constraints": {"counting", "coverage", "selection"},
     "task": {"constraints", "counting", "coverage", "features", "selection", "vectors"},
     "rules": {"constraints", "counting", "coverage", "features", "selection", "task"},
-    "encoding": {"activations", "features", "hooks", "loading", "sae", "text"},
+    "processes": set(),
+    "encoding": {"activations", "features", "hooks", "loading", "processes", "sae", "text"},
     # encoding only for rows not yet encoded; loading and text only for annotations
     "selecting": {"constraints", "counting", "features", "metrics", "rules", "selection"}
     | {"encoding", "loading", "text"},
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "objectives": {"recipe"},
     "trainer": {"config", "objectives", "recipe", "sae"},
     "stream": {"activations", "text"},
-    "training": {"activations", "config", "objectives", "recipe", "sae", "stream", "text", "trainer"},
+    "training": {"activations", "config", "objectives", "processes", "recipe", "sae", "stream", "text", "trainer"},
     # the doors
     "plugin": {"comparing", "encoding", "loading", "rules", "selecting", "text"},
     "__init__": {"plugin", "comparing", "config", "constraints", "encoding", "features", "loading", "rules", "sae"}
