@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 
 import torch
 from accelerate import PartialState
+
+if torch.distributed.is_available():
+    # Imported only when there is a group already, it would keep that alive, as the default of its functions.
+    importlib.import_module("torch.distributed.nn.functional")
 
 
 def processes() -> PartialState:
@@ -13,8 +18,8 @@ def processes() -> PartialState:
     begun = _in_a_group()
     # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
     state = PartialState(cpu=not torch.accelerator.is_available())
-    if not begun and _in_a_group():
-        atexit.register(state.destroy_process_group)  # gloo's threads, if left to the interpreter's end, abort it
+    if not begun and _in_a_group():  # its threads, if left to the interpreter's end, would abort it
+        atexit.register(state.destroy_process_group)
     return state
 
 

@@ -359,8 +359,12 @@ def test_a_tracker_is_told_how_it_goes(rows, bert):
 
 
 SCRIPT = """
-import json, os, sys
+import atexit, json, os, sys
 from pathlib import Path
+end = lambda: Path(f"{out}-{os.environ['RANK']}-threads").write_text(str([
+    (task / "comm").read_text() for task in Path("/proc/self/task").glob("*")
+]))
+atexit.register(end)  # first in, so last out
 import torch
 from datasets import Dataset
 from hf_sae_select import TrainingConfig, train_sae
@@ -386,7 +390,9 @@ def test_two_processes_train_one_sae_and_resume(bert, tmp_path):
             [*command, arguments], env=os.environ | quiet, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
-        told += [file.read_text() for file in tmp_path.glob(f"told-{i}-*")]
+        told += [file.read_text() for file in tmp_path.glob(f"told-{i}-?")]
+        # threads of the group, were they left when the interpreter ends, would now and then abort it
+        assert not any("gloo" in file.read_text() for file in tmp_path.glob("told-*-threads"))
     assert len(told) == 4 and len(set(told)) == 1  # both processes, and both again from the finished checkpoint
 
 
