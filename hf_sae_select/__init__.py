@@ -1,7 +1,7 @@
 """Choose training data by what it means: the rows of a dataset that carry the most distinct SAE features.
 
-Importing this package sets `sae_select`, `sae_encode` and `sae_compare` on `datasets.Dataset`; the functions below do
-the same without the methods. Nothing heavy is imported until it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare` and `sae_publish` on `datasets.Dataset`; the
+functions below do the same without the methods. Nothing heavy is imported until it is used.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from .encoding import encode
     from .features import Features
     from .loading import load_sae
+    from .publishing import publish, push
     from .quality import check_l0, evaluate, evaluate_on_text
     from .recipe import TrainingConfig
     from .rules import SELECTORS
     from .sae import SparseAutoencoder
     from .selecting import choose, select
     from .selection import Selection
+    from .staging import stage
     from .training import fit, train_sae
+    from .verifying import Verification, verify
 
 __version__ = "0.1.0"
 
@@ -41,7 +44,12 @@ _HOMES = {
     "evaluate_on_text": "quality",
     "TrainingConfig": "recipe",
     "SELECTORS": "rules",
+    "publish": "publishing",
+    "push": "publishing",
     "Selection": "selection",
+    "stage": "staging",
+    "Verification": "verifying",
+    "verify": "verifying",
     "choose": "selecting",
     "select": "selecting",
     "fit": "training",
@@ -56,6 +64,7 @@ __all__ = [
     "Selection",
     "SparseAutoencoder",
     "TrainingConfig",
+    "Verification",
     "check_l0",
     "choose",
     "compare",
@@ -64,8 +73,12 @@ __all__ = [
     "evaluate_on_text",
     "fit",
     "load_sae",
+    "publish",
+    "push",
     "select",
+    "stage",
     "train_sae",
+    "verify",
 ]
 
 

@@ -254,9 +254,14 @@ class ChatTemplate:
             raise ValueError(f"the model's chat template refuses a chat ({error}): {shown}; {remedy}") from error
 
     @property
+    def source(self) -> str:
+        """The template's text."""
+        return str(self.tokenizer.chat_template)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the template's text."""
-        return hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest()
+        return hashlib.sha256(self.source.encode()).hexdigest()
 
 
 def look_up(name: str, revision: str | None) -> tuple[int, str | None]:

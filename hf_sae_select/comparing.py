@@ -82,9 +82,9 @@ def compare(
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than asked for: the table says so
             subset = select(coded, budget, threshold=threshold, top=top, max_share=max_share, **call)
         seconds = time.perf_counter() - started
-        lines[label] = _line(features, subset.sae_selection, _pool(features, call)) | {"seconds": seconds}
-    pool = _pool(features, shared)
-    lines[ALL_ROWS] = _line(features, Selection(pool, np.zeros(len(pool)), np.zeros(1, np.int64)), pool)
+        lines[label] = line(features, subset.sae_selection, rows_there(features, call)) | {"seconds": seconds}
+    pool = rows_there(features, shared)
+    lines[ALL_ROWS] = line(features, Selection(pool, np.zeros(len(pool)), np.zeros(1, np.int64)), pool)
     import pandas as pd  # datasets needs it too, and loads it late
 
     return pd.DataFrame.from_dict(lines, orient="index")
@@ -99,9 +99,9 @@ def _calls(methods: Methods, shared: dict[str, Any]) -> dict[str, dict[str, Any]
     calls: dict[str, dict[str, Any]] = {}
     for label, given in _labelled(methods):
         _check_label(label, given["method"], calls)
-        calls[label] = _taken(given["method"], shared) | given
+        calls[label] = taken(given["method"], shared) | given
     for name in BASELINES:
-        calls.setdefault(name, _taken(name, shared) | {"method": name})
+        calls.setdefault(name, taken(name, shared) | {"method": name})
     return calls
 
 
@@ -138,14 +138,14 @@ def _check_label(label: str, method: str | Rule, taken: Mapping[str, Any]) -> No
         raise ValueError(f"`methods` has a method called {label!r}, which is a line of every table; {todo}")
 
 
-def _taken(method: str | Rule, shared: dict[str, Any]) -> dict[str, Any]:
+def taken(method: str | Rule, shared: dict[str, Any]) -> dict[str, Any]:
     """Return what the method takes of `shared`; a baseline is not to stand in the way of what the others take."""
     name = _known(method)
     if name not in BASELINES:
         return shared
     refused = SELECTORS[name].refuses | {"embedding"}
-    taken = {key: value for key, value in shared.items() if key not in refused}
-    return taken | {"seed": 0} if name == "random" and taken.get("seed", 0) is None else taken
+    kept = {key: value for key, value in shared.items() if key not in refused}
+    return kept | {"seed": 0} if name == "random" and kept.get("seed", 0) is None else kept
 
 
 def _known(method: str | Rule) -> str:
@@ -171,12 +171,12 @@ def _needs(call: dict[str, Any]) -> str | None:
     return SELECTORS[name].needs(call) if name and call.get("embedding") is None else None
 
 
-def _pool(features: Features, call: dict[str, Any]) -> NDArray[np.int64]:
+def rows_there(features: Features, call: dict[str, Any]) -> NDArray[np.int64]:
     """Return the rows that there were to pick."""
     return np.setdiff1d(np.arange(len(features)), np.array(list(call.get("exclude", ())), np.int64))
 
 
-def _line(features: Features, selection: Selection, pool: NDArray[np.int64]) -> dict[str, Any]:
+def line(features: Features, selection: Selection, pool: NDArray[np.int64]) -> dict[str, Any]:
     """Measure a selection from `pool` on `features`, whatever its method went by."""
     rows = selection.indices
     covered, there = _new(features, rows).cumsum(), int(_new(features, pool).sum())

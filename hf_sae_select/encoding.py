@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .activations import READING, ChatTemplate, LanguageModel, check_reading, look_up
-from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types
+from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types, with_record
 from .hooks import reads_residual
 from .loading import SaeSource, load_sae
 from .processes import processes
@@ -105,7 +105,9 @@ def codes(
     fingerprint = update_fingerprint(ds._fingerprint, "hf_sae_select.encode", key)
     coded = _encode_shards(ds.with_format(None), encoder, record, fingerprint)
     coded._fingerprint = fingerprint
-    return coded
+    # Where the SAE is from decides nothing, so that it is no part of the key, nor of what the files say.
+    source = encoder.sae.config.source
+    return with_record(coded, record | {"sae": source}) if source else coded
 
 
 def _check(ds: Any, max_length: Any, batch_size: Any, keep: Any) -> None:

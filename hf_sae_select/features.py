@@ -183,6 +183,16 @@ def column_types(record: dict[str, Any], keep: Collection[str] = (), d_in: int =
     return Schema(codes | {column: kept[column] for name, column in KEPT.items() if name in keep})
 
 
+def with_record(coded: datasets.Dataset, record: dict[str, Any]) -> datasets.Dataset:
+    """Return the code columns with another record of how they were made; no number is copied."""
+    from datasets import Dataset
+
+    names = {column: name for name, column in KEPT.items()}
+    width = getattr(coded.features.get(STATE), "length", -1)
+    types = column_types(record, [names[each] for each in coded.column_names if each in names], width)
+    return Dataset(coded.data.cast(types.arrow_schema), fingerprint=coded._fingerprint)
+
+
 def _record_text(ds: datasets.Dataset) -> str | None:
     return getattr(getattr(ds.features.get(IDS), "feature", None), "id", None)
 

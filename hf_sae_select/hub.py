@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
+    CommitOperationDelete,
     HfApi,
     hf_hub_download,
     resolve_revision,
@@ -53,6 +55,8 @@ class Repo:
     """The commit; None for a local folder."""
     token: Token = field(default=None, repr=False)
     cache_dir: str | Path | None = None
+    kind: str = "model"
+    """What kind of repo the Hub has it as: model or dataset."""
 
     @classmethod
     def at(
@@ -62,8 +66,9 @@ class Repo:
         token: Token = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        kind: str = "model",
     ) -> Repo:
-        """Find a folder, or else a model repo on the Hub, whose `revision` is resolved to a commit here and now.
+        """Find a folder, or else a repo on the Hub, whose `revision` is resolved to a commit here and now.
 
         Raises:
             FileNotFoundError: neither a folder nor a repo, or no such revision.
@@ -77,18 +82,23 @@ class Repo:
         name = str(source)
         with explained(name, revision):
             commit = resolve_revision(
-                name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+                name,
+                repo_type=kind,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
             ).resolved
-        repo = cls(name, None, commit, token, cache_dir)
+        repo = cls(name, None, commit, token, cache_dir, kind)
         return repo.held() if local_files_only else repo
 
     def held(self) -> Repo:
         """Return the repo as the cache has it, where the Hub must not be asked."""
         with explained(self.name, self.revision):
             held = snapshot_download(
-                self.name, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
+                self.name, repo_type=self.kind, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
             )
-        return Repo(self.name, Path(held), self.revision)
+        return Repo(self.name, Path(held), self.revision, kind=self.kind)
 
     def files(self) -> list[str]:
         """Return the paths of all files, from the top, with slashes.
@@ -102,7 +112,7 @@ class Repo:
             )
         try:
             with explained(self.name, self.revision):
-                found = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision)
+                found = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision, repo_type=self.kind)
         except (FileNotFoundError, PermissionError):
             raise
         except OSError as error:  # the Hub is out of reach or in trouble: what was downloaded once may do
@@ -119,20 +129,29 @@ class Repo:
             FileNotFoundError: there is no such file.
         """
         if self.folder is not None:
-            file = self.folder / path
+            file = self.folder / checked(path)
             if not file.is_file():
                 raise FileNotFoundError(f"no `{path}` in {self.name}")
             return file
         with explained(self.name, self.revision, path):
             return Path(
                 hf_hub_download(
-                    self.name, checked(path), revision=self.revision, token=self.token, cache_dir=self.cache_dir
+                    self.name,
+                    checked(path),
+                    repo_type=self.kind,
+                    revision=self.revision,
+                    token=self.token,
+                    cache_dir=self.cache_dir,
                 )
             )
 
     def source(self, path: str) -> dict[str, Any]:
-        """Say where file `path` can be had again: repo, commit and path; nothing of a folder, which others lack."""
-        return {} if self.revision is None else {"repo": self.name, "revision": self.revision, "path": path}
+        """Say where file `path` can be had again, by commit and SHA-256; nothing of a folder, which others lack."""
+        if self.revision is None:
+            return {}
+        blob = self.fetch(path).resolve()  # the cache names large files by their SHA-256
+        digest = blob.name if re.fullmatch("[0-9a-f]{64}", blob.name) else sha256_of(blob)
+        return {"repo": self.name, "revision": self.revision, "path": path, "sha256": digest}
 
 
 def checked(path: str) -> str:
@@ -145,6 +164,12 @@ def checked(path: str) -> str:
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or re.match("[A-Za-z]:", path):
         raise ValueError(f"the path {path!r} leads out of the repo")
     return path
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def inside(subfolder: str | None) -> str:
@@ -162,50 +187,54 @@ def inside(subfolder: str | None) -> str:
 
 
 def prepare(
-    repo_id: str, *, private: bool | None, revision: str | None, token: Token
-) -> tuple[str, str | None, str | None]:
-    """Create a model repo if there is none, and return its full id, the head of `revision` and its README's text.
+    repo_id: str, *, private: bool | None, revision: str | None, token: Token, kind: str = "model"
+) -> tuple[Repo, str | None]:
+    """Create a repo if there is none, and return it at the head of `revision`, with its README's text.
 
     Raises:
         FileNotFoundError, PermissionError, OSError: as `Repo.at`.
     """
     with explained(repo_id, revision):
-        name = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
-    repo = Repo.at(name, revision, token)
+        name = HfApi(token=token).create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+    repo = Repo.at(name, revision, token, kind=kind)
     try:
         readme = repo.fetch("README.md").read_text(encoding="utf-8")
     except FileNotFoundError:
         readme = None
-    return name, repo.revision, readme
+    return repo, readme
 
 
 def push(
-    repo_id: str,
+    repo: Repo,
     files: Mapping[str, str | Path | bytes],
     *,
     message: str,
     revision: str | None = None,
     create_pr: bool = False,
-    parent_commit: str | None = None,
-    token: Token = None,
+    deleted: Sequence[str] = (),
 ) -> CommitInfo:
-    """Write `files`, path in the repo -> file here or content, to a model repo in one commit.
+    """Write `files`, path in the repo -> file here or content, in one commit on top of the one that `repo` is at.
+
+    Args:
+        deleted: files of the repo that go away in the same commit.
 
     Raises:
         FileNotFoundError, PermissionError, OSError: as `Repo.at`; the repo is then as it was.
     """
-    operations: Sequence[CommitOperationAdd] = [
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(checked(path), content if isinstance(content, bytes) else str(content))
         for path, content in files.items()
     ]
-    with explained(repo_id, revision):
-        return HfApi(token=token).create_commit(
-            repo_id,
+    operations += [CommitOperationDelete(checked(path)) for path in deleted]
+    with explained(repo.name, revision):
+        return HfApi(token=repo.token).create_commit(
+            repo.name,
             operations,
+            repo_type=repo.kind,
             commit_message=message,
             revision=revision,
             create_pr=create_pr,
-            parent_commit=parent_commit,
+            parent_commit=repo.revision,
         )
 
 

@@ -20,6 +20,7 @@ from .sae import SparseAutoencoder
 from .weights import Weights
 
 DEFAULT_SAE = Path(__file__).parent / "default"
+PACKAGED = {"package": "hf-sae-select"}  # the `source` of that one
 SHOWN = 20  # names listed in an error
 
 SaeSource = str | Path | SparseAutoencoder
@@ -78,7 +79,7 @@ def load_sae(
         raise ValueError(f"unknown `format={format!r}`; known: {', '.join(known)}")
     if config is not None and not isinstance(config, Mapping):
         raise TypeError(f"`config={config!r}`: pass a mapping of names to values, such as {{'k': 50}}")
-    source = DEFAULT_SAE if source is None else source
+    packaged, source = source is None, DEFAULT_SAE if source is None else source
     if not isinstance(source, str | Path):
         raise TypeError(f"`sae` is {source!r}; pass a folder, the id of a Hub repo or a SparseAutoencoder")
     if Path(source).is_file():
@@ -91,8 +92,10 @@ def load_sae(
     found = _choose(_find(files, formats, filename), files, repo, subfolder, filename)
     layout, weights, name = _recognised(repo, found, config or {})
     _check(weights, layout, found.path)
-    where = repo.source(found.path)
+    where = PACKAGED if packaged else repo.source(found.path)
     kept = layout.config.source if name == "native" and not where else where | {"format": name}
+    if where and config:
+        kept |= {"config": dict(config)}
     read = {each: _read(weights, layout, each) for each in layout.wanted(encoder_only)}
     tensors = {each: tensor.to(dtype).contiguous() for each, tensor in layout.folded(read, encoder_only).items()}
     check_tensors(tensors, f"{found.path}, as folded and in {dtype},")

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
+    from huggingface_hub import CommitInfo
 
     from .comparing import Methods
     from .loading import SaeSource
@@ -50,13 +51,20 @@ def sae_encode(
     return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
 
 
+def sae_publish(self: Dataset, repo_id: str, **options: Any) -> CommitInfo:
+    """Write this selected subset to a Hub repo, with proof of how it was chosen; see `hf_sae_select.publish`."""
+    from .publishing import publish
+
+    return publish(self, repo_id, **options)
+
+
 def attach() -> None:
     """Set the methods on `Dataset`; again is no change, and a foreign attribute of the same name is an error."""
-    for method in (sae_select, sae_encode, sae_compare):
+    for method in (sae_select, sae_encode, sae_compare, sae_publish):
         present = getattr(Dataset, method.__name__, method)
         if getattr(present, "__module__", None) != __name__:
             raise AttributeError(
                 f"datasets.Dataset already has an attribute `{method.__name__}` that is not ours; "
-                "use the functions hf_sae_select.select, encode and compare in a process of their own"
+                "use the functions hf_sae_select.select, encode, compare and publish in a process of their own"
             )
         setattr(Dataset, method.__name__, method)

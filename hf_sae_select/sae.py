@@ -278,19 +278,11 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
         with tempfile.TemporaryDirectory() as folder:
             self._save_pretrained(Path(folder))
             files: dict[str, Path | bytes] = {within + file.name: file for file in Path(folder).iterdir()}
-            repo_id, head, readme = prepare(repo_id, private=private, revision=revision, token=token)
+            repo, readme = prepare(repo_id, private=private, revision=revision, token=token)
             license = license or (readme and parsed(readme).data.get("license"))
-            card = sae_card(self.config, repo_id, subfolder, license)
+            card = sae_card(self.config, repo.name, subfolder, license)
             files["README.md"] = merged(card, readme).encode()
-            return push(
-                repo_id,
-                files,
-                message=commit_message,
-                revision=revision,
-                create_pr=create_pr,
-                parent_commit=head,
-                token=token,
-            )
+            return push(repo, files, message=commit_message, revision=revision, create_pr=create_pr)
 
 
 def segment_sums(x: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -20,6 +20,7 @@ from .constraints import TOLERANCE, Asked, Constraints, Quota, costs_of, is_numb
 from .counting import new_features
 from .features import KEPT, STATE, Features, code_columns, encoding_record, is_encoded
 from .metrics import coverage
+from .pool import Pool
 from .rules import SELECTORS, Rng, Rule, Selector
 from .selection import Selection
 
@@ -137,6 +138,8 @@ def select(
     selection = _choose(features, budget, method, seed, ds, asked, options, cuts)
     subset = source.select(selection.indices)
     subset.sae_selection = replace(selection, fingerprint=ds._fingerprint)
+    codes = None if coded is None else coded.select_columns(code_columns(coded))
+    subset.sae_pool = Pool(ds.remove_columns(code_columns(ds)), codes)  # for `publish`
     return subset
 
 

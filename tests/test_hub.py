@@ -518,3 +518,160 @@ def test_a_mistake_in_the_server_fails_the_test():
     with pytest.raises(KeyError, match="name"), serve() as hub, httpx.Client() as client:
         headers = {"Authorization": "Bearer hf_alice"}
         assert client.post(f"{hub.url}/api/repos/create", json={}, headers=headers).status_code == 500
+
+
+# The metadata of cards
+
+MODEL = """
+license: apache-2.0
+license_link: LICENSE
+language: [en, nds, code]
+library_name: hf-sae-select
+pipeline_tag: feature-extraction
+base_model: org/model-1.5
+datasets: [org/data, squad]
+tags: [small]
+model-index:
+- name: m
+  results:
+  - {task: {type: text-generation}, dataset: {type: org/data, name: Data}, metrics: [{type: wer, value: 1.5}]}
+"""
+DATASET = """
+license: [mit, other]
+license_name: my-license-1.0
+language: "no"
+pretty_name: Data
+size_categories: [n<1K]
+task_categories: [text-generation]
+source_datasets: [org/data]
+configs:
+- {config_name: one, data_files: data/*.parquet, default: true, sep: ","}
+- {config_name: two, data_files: [a.csv, b.csv]}
+- {config_name: three, data_files: [{split: train, path: [a.csv, b.csv]}, {split: test.all, path: c.csv}]}
+dataset_info:
+- config_name: one
+  features: [{name: text, dtype: string}, {name: ids, list: int32}]
+  splits: [{name: train, num_bytes: 10, num_examples: 2}]
+  download_size: 5
+  dataset_size: 10
+"""
+SPACE = """
+title: Diversity
+sdk: gradio
+colorFrom: green
+models: [org/model]
+"""
+GOOD = {"model": MODEL, "dataset": DATASET, "space": SPACE}
+
+
+def push_card(alice, kind, metadata):
+    card = CommitOperationAdd("README.md", f"---\n{metadata.strip()}\n---\n# Title\n".encode())
+    alice.create_repo("alice/card", repo_type=kind, space_sdk="gradio" if kind == "space" else None)
+    return alice.create_commit("alice/card", [card], commit_message="Card", repo_type=kind)
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_a_good_card(hub, alice, kind):
+    push_card(alice, kind, GOOD[kind])
+    assert [commit.title for commit in hub.commits("alice/card", kind)] == ["Card", "initial commit"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "metadata", "message"),
+    [
+        ("model", "license: apache", '"license" must be one of [apache-2.0, mit, '),
+        ("model", "license: Apache-2.0", '"license" must be one of'),
+        ("model", "license:", '"license" must be one of'),
+        ("model", "license: {mit: 1}", '"license" must be one of'),
+        ("dataset", "license: [mit, bsd-4]", '"license[1]" must be one of'),
+        ("model", "license_name: 1.0", '"license_name" must be a string'),
+        ("model", "language: English", '"language" with value "English" is not valid. It must be an ISO 639-1'),
+        ("dataset", "language: [en, zh-CN]", '"language[1]" with value "zh-CN" is not valid'),
+        ("model", "language: no", '"language" must be a string'),
+        ("model", "tags: small", '"tags" must be an array'),
+        ("model", "tags:", '"tags" must be an array'),
+        ("space", "tags: [1]", '"tags[0]" must be a string'),
+        ("model", "library_name: [peft]", '"library_name" must be a string'),
+        ("model", "base_model: /home/me/model", '"base_model" with value "/home/me/model" is not valid. Use a model'),
+        ("model", "base_model: [org/m, A model]", '"base_model[1]" with value "A model" is not valid'),
+        ("model", "datasets: [MS Marco]", '"datasets[0]" with value "MS Marco" is not valid. If possible, use'),
+        ("model", "datasets: [null]", '"datasets[0]" must be a string'),
+        ("model", "widget: text", '"widget" must be an array'),
+        ("model", "model-index: wrong", '"model-index" must be an array'),
+        (
+            "model",
+            "model-index: [{results: [{task: {type: x}, dataset: {type: x, name: x, config: 1}, metrics: []}]}]",
+            '"model-index[0].results[0].dataset.config" must be a string',
+        ),
+        ("dataset", "pretty_name: 7", '"pretty_name" must be a string'),
+        ("dataset", "size_categories: n<1K", '"size_categories" must be an array'),
+        ("dataset", "size_categories: [1000]", '"size_categories[0]" must be a string'),
+        ("dataset", "task_categories: text-generation", '"task_categories" must be an array'),
+        ("dataset", "source_datasets: [{a: b}]", '"source_datasets[0]" must be a string'),
+        ("dataset", "configs: {config_name: a}", '"configs" must be an array'),
+        ("dataset", "configs: [default]", '"configs[0]" must be of type object'),
+        ("dataset", "configs: [{data_files: a}]", '"configs[0].config_name" is required'),
+        ("dataset", "configs: [{config_name: 1}]", '"configs[0].config_name" must be a string'),
+        ("dataset", "configs: [{config_name: a, default: 1}]", '"configs[0].default" must be a boolean'),
+        ("dataset", "configs: [{config_name: a}, {config_name: a}]", "several with the same config_name"),
+        ("dataset", "configs: [{config_name: a, default: true}, {config_name: b, default: true}]", "several defaults"),
+        (
+            "dataset",
+            "configs: [{config_name: a, data_files: {split: train, path: a}}]",
+            '"configs[0].data_files" must be an array',
+        ),
+        (
+            "dataset",
+            "configs: [{config_name: a, data_files: [{split: train}]}]",
+            '"configs[0].data_files[0].path" is required',
+        ),
+        (
+            "dataset",
+            "configs: [{config_name: a, data_files: [{split: a-b, path: a}]}]",
+            '"configs[0].data_files[0].split" with value "a-b"',
+        ),
+        ("dataset", "dataset_info: text", '"dataset_info" must be of type object'),
+        ("dataset", "dataset_info: {features: {text: string}}", '"dataset_info.features" must be an array'),
+        ("dataset", "dataset_info: {splits: [{num_bytes: 1}]}", '"dataset_info.splits[0].name" is required'),
+        (
+            "dataset",
+            "dataset_info: [{splits: [{name: train, num_examples: many}]}]",
+            '"dataset_info[0].splits[0].num_examples" must be a number',
+        ),
+        ("dataset", "dataset_info: {dataset_size: true}", '"dataset_info.dataset_size" must be a number'),
+        ("space", "colorFrom: teal", '"colorFrom" must be one of [red, yellow, '),
+        ("space", "sdk: flask", '"sdk" must be one of'),
+        ("space", f"short_description: {'a' * 61}", "longer than 60 characters"),
+        ("model", "[license, mit]", '"value" must be of type object'),
+        ("model", "mit", "The YAML metadata of your README.md is invalid."),
+        ("model", "license: [", "Invalid YAML in README.md: "),
+    ],
+)
+def test_a_card_that_is_refused(hub, alice, kind, metadata, message):
+    with pytest.raises(ValueError, match="Invalid metadata") as error:
+        push_card(alice, kind, metadata)
+    assert message in str(error.value)
+    assert "README.md" not in hub.files("alice/card", kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metadata", "message"),
+    [
+        ("model", "pipeline_tag: guessing", 'The pipeline_tag "guessing" is not in the official list: '),
+        ("dataset", "task_categories: [other, guessing]", 'The task_categories "guessing" is not in the official'),
+        (
+            "dataset",
+            "size_categories: [small]",
+            'The size_categories "small" is not in the official list: unknown, n<',
+        ),
+        ("dataset", "{}", "empty or missing yaml metadata"),
+    ],
+)
+def test_a_card_that_the_hub_only_warns_of(hub, alice, kind, metadata, message):
+    with pytest.warns(UserWarning, match=message):
+        push_card(alice, kind, metadata)
+    assert "README.md" in hub.files("alice/card", kind)
+
+
+def test_fields_that_the_hub_does_not_know_may_be_anything(hub, alice):
+    push_card(alice, "model", "configs: 1\nsplits: {a: [b]}\n1: 2")

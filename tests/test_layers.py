@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "coverage": {"counting"},
     "features": {"counting"},  # only to count, when first asked
     "selection": {"features"},
+    "pool": set(),
     "metrics": {"features"},
     "vectors": {"counting", "coverage"},
     "constraints": {"counting", "coverage", "selection"},
@@ -44,10 +45,28 @@ MAY_IMPORT = {
     "processes": set(),
     "encoding": {"activations", "features", "hooks", "loading", "processes", "sae", "text"},
     # encoding only for rows not yet encoded; loading and text only for annotations
-    "selecting": {"constraints", "counting", "features", "metrics", "rules", "selection"}
+    "selecting": {"constraints", "counting", "features", "metrics", "pool", "rules", "selection"}
     | {"encoding", "loading", "text"},
     "comparing": {"counting", "features", "metrics", "rules", "selecting", "selection"}
     | {"encoding", "loading", "text"},
+    # publishing and verifying
+    "extras": set(),
+    "digests": set(),
+    "explain": {"features", "selection"},
+    "repeating": {"comparing", "constraints", "counting", "features", "metrics", "rules", "selecting", "selection"},
+    "picture": {"extras", "repeating"},
+    "source": {"cards", "hub"},
+    "record": {"cards", "digests", "extras", "source"},
+    "evidence": {"digests", "features", "pool", "record", "rules", "selection"},
+    "subset_card": {"cards", "explain", "record", "repeating", "rules", "selection", "text"},
+    # activations only for the text of a chat template
+    "staging": {"digests", "evidence", "extras", "features", "hub", "picture", "pool", "record", "repeating", "rules"}
+    | {"activations", "selection", "source", "subset_card"},
+    "checks": {"cards", "digests", "features", "hub", "record", "selection", "staging", "subset_card"},
+    # activations, encoding and loading only to encode again; sae and text for annotations, text for a check
+    "verifying": {"checks", "digests", "evidence", "features", "hub", "record", "repeating", "rules", "selection"}
+    | {"activations", "encoding", "loading", "sae", "source", "text"},
+    "publishing": {"cards", "evidence", "hub", "record", "source", "staging", "subset_card", "verifying"},
     "quality": {"activations", "config", "predictor", "sae"},
     "recipe": set(),
     "objectives": {"recipe"},
@@ -55,9 +74,10 @@ MAY_IMPORT = {
     "stream": {"activations", "text"},
     "training": {"activations", "config", "objectives", "processes", "recipe", "sae", "stream", "text", "trainer"},
     # the doors
-    "plugin": {"comparing", "encoding", "loading", "rules", "selecting", "text"},
+    "plugin": {"comparing", "encoding", "loading", "publishing", "rules", "selecting", "text"},
+    "cli": {"verifying"},
     "__init__": {"plugin", "comparing", "config", "constraints", "encoding", "features", "loading", "rules", "sae"}
-    | {"quality", "recipe", "selecting", "selection", "training"},
+    | {"publishing", "quality", "recipe", "selecting", "selection", "staging", "training", "verifying"},
 }
 
 
@@ -105,6 +125,9 @@ WITHOUT_TORCH = [
     "config",
     "hub",
     "cards",
+    "staging",
+    "verifying",
+    "publishing",
 ]
 
 

@@ -1,5 +1,6 @@
 """SAEs of every layout from a Hub on localhost: what is fetched, what is kept, and what goes wrong."""
 
+import hashlib
 import re
 from dataclasses import replace
 
@@ -30,7 +31,8 @@ def test_every_format_from_the_hub(hub, tmp_path, name):
     assert torch.equal(sae.encode(X), load_sae(EACH[name].at(tmp_path)).encode(X))
     source = dict(sae.config.source)
     assert source.pop("format") in name
-    assert source == {"repo": EACH[name].id, "revision": commit, "path": source["path"]}
+    digest = hashlib.sha256(EACH[name].files[source["path"]]).hexdigest()
+    assert source == {"repo": EACH[name].id, "revision": commit, "path": source["path"], "sha256": digest}
     assert source["path"] in EACH[name].files
 
 

@@ -1,5 +1,6 @@
 """Our SAEs to the Hub and back, by the real client against a Hub on localhost."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, ModelHubMixin
 
 from hf_sae_select import SparseAutoencoder, load_sae
+from hf_sae_select.cards import sae_card
 from hf_sae_select.hub import Repo
 
 ALICE = {"token": "hf_alice"}
@@ -33,6 +35,7 @@ def test_pushed_and_pulled_it_is_the_same(hub, shared):
         "repo": "alice/sae",
         "revision": commit.oid,
         "path": "sae_weights.safetensors",
+        "sha256": hashlib.sha256(hub.files("alice/sae")["sae_weights.safetensors"]).hexdigest(),
     }
     for name, parameter in shared.named_parameters():
         assert torch.equal(again.get_parameter(name), parameter)
@@ -162,10 +165,11 @@ def test_what_yaml_would_take_for_something_else_stays_text(hub, shared):
     facts = {"language": "no", "datasets": "org/data", "tokens": "4B", "batch": 10, "l0": "70"}
     shared.config = replace(shared.config, training=facts)
     for _ in range(2):
-        shared.push_to_hub("alice/sae", license="no", **ALICE)
+        shared.push_to_hub("alice/sae", license="mit", **ALICE)
     text = hub.files("alice/sae")["README.md"].decode()
-    assert (metadata(text)["license"], metadata(text)["language"]) == ("no", "no")
+    assert (metadata(text)["license"], metadata(text)["language"]) == ("mit", "no")
     assert metadata(text)["datasets"] == ["org/data"] and "None" not in text
+    assert metadata(sae_card(shared.config, license="no"))["license"] == "no"
 
 
 def test_a_readme_without_metadata_gets_ours(hub, shared):

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 import yaml
 
+from .metadata import problems
 from .repos import API, PAGE, REV, Answer, File, Refused, Repo, entries, front_matter, is_lfs, route
 
 # Users and repos
@@ -68,10 +69,11 @@ def info(hub, request, repo, rev="main"):
 @route("POST", "/api/validate-yaml")
 def validate(hub, request):
     try:
-        card = front_matter(request.json["content"])
+        errors, warnings = problems(request.json["repoType"], front_matter(request.json["content"]))
     except yaml.YAMLError as error:
-        return Answer(400, json.dumps({"errors": [{"message": str(error)}], "warnings": []}).encode())
-    return {"errors": [], "warnings": [] if card else [{"message": "empty or missing yaml metadata in repo card"}]}
+        errors, warnings = [f"Invalid YAML in README.md: {error}"], []
+    body = {"errors": [{"message": one} for one in errors], "warnings": [{"message": one} for one in warnings]}
+    return Answer(400, json.dumps(body).encode()) if errors else body
 
 
 # Files

@@ -1,0 +1,29 @@
+"""The picture of what a subset covers, pick by pick, beside the baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .extras import extra
+from .repeating import Measured
+
+COLOURS = {"subset": "#1f77b4", "random": "#888888", "longest": "#d08770"}
+
+
+def draw_coverage(file: Path, found: Measured) -> None:
+    """Write a PNG of the distinct features covered after each pick; the same numbers give the same bytes."""
+    figure = extra("matplotlib.figure").Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for name, curve in found.curves.items():
+        picks = np.arange(len(curve) + 1)
+        axes.plot(picks, np.concatenate([[0], curve]), label=name, color=COLOURS[name], linewidth=2)
+    axes.axhline(found.figures["pool"]["features"], color="black", linewidth=1, linestyle=":", label="all rows")
+    axes.set_xlabel("rows picked")
+    axes.set_ylabel("distinct features covered")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
+    figure.savefig(file, format="png", metadata={"Software": None})

@@ -1,0 +1,153 @@
+"""Publishing: a staged folder -> one commit of a dataset repo on the Hub. No torch, unless `stage` needs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import datasets
+from datasets import Dataset
+from huggingface_hub import CommitInfo
+
+from . import hub
+from .cards import HUB_ID, merged
+from .evidence import POOL_FILE, SELECTION_FILE
+from .hub import Repo, Token, prepare
+from .record import RECORD_FILE
+from .source import Given
+from .staging import CARD_FILE, PICTURE_FILE, ROWS, stage
+from .subset_card import LICENCE, PLACEHOLDER, License
+from .verifying import verify
+
+DATA = {".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tsv"}
+# Of the card's metadata, what follows from the subset; `dataset_info` would be that of an earlier one.
+RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE)
+MESSAGE = "Publish a subset and its provenance"
+
+
+def publish(
+    subset: Dataset,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = MESSAGE,
+    token: Token = None,
+    license: License | None = None,
+    source: Given | None = None,
+    features: bool = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> CommitInfo:
+    """Write a subset, its provenance and a card to a dataset repo on the Hub, created if need be, in one commit.
+
+    `stage` and `push` in one. If pushing fails, what was staged stays, and the error says where it is.
+
+    Args:
+        subset: what `sae_select` returned, unchanged.
+        repo_id: such as "me/alpaca-3k".
+        private, revision, create_pr, commit_message, token: as in `push`.
+        license, source, features, metadata: as in `stage`.
+
+    Raises:
+        TypeError, ValueError, ImportError: as `stage` and `push`; before anything is sent.
+        FileNotFoundError, PermissionError, OSError: the Hub refuses or is out of reach; the repo is as it was.
+
+    Example: ``publish(ds.sae_select(3000), "me/alpaca-3k")``.
+    """
+    _check_id(repo_id)
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
+    stage(subset, folder, license=license, source=source, features=features, metadata=metadata, token=token)
+    try:
+        commit = push(
+            folder,
+            repo_id,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            token=token,
+        )
+    except BaseException as error:
+        error.add_note(f"staged, and kept: hf_sae_select.push({str(folder)!r}, {repo_id!r}) goes on from there")
+        raise
+    shutil.rmtree(folder)
+    return commit
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = MESSAGE,
+    token: Token = None,
+) -> CommitInfo:
+    """Write a folder that `stage` made to a dataset repo on the Hub, created if need be, in one commit.
+
+    Nothing is there before all is; after a failure push again: files that arrived are not sent twice. Of a README that
+    is there the text is kept, and of its metadata what does not follow from the subset. An earlier subset is replaced.
+
+    Args:
+        private: whether the repo is to be private, if it is created; by default as the Hub does for you.
+        revision: the branch to write to; by default main.
+        create_pr: propose the commit as a pull request instead.
+
+    Raises:
+        ValueError: the folder is no staged subset, or was changed since; the repo holds other data, or its README
+            cannot be read; the Hub does not accept the card's metadata.
+        FileNotFoundError, PermissionError, OSError: the Hub refuses, is out of reach, or somebody else wrote to the
+            repo meanwhile; the repo is as it was.
+
+    Example: ``push(stage(subset, "alpaca-3k"), "me/alpaca-3k")``.
+    """
+    _check_id(repo_id)
+    folder = Path(folder)
+    if not (folder / RECORD_FILE).is_file():
+        raise ValueError(f"`folder={str(folder)!r}` holds no staged subset; make one with `stage`")
+    if difference := verify(folder).difference:
+        raise ValueError(f"`folder={str(folder)!r}` was changed after it was staged: {difference}; stage it again")
+    names = [*_names(folder / RECORD_FILE), RECORD_FILE]
+    files: dict[str, str | Path | bytes] = {name: folder / name for name in names}
+    card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
+    there = repo.files()
+    earlier = _names(repo.fetch(RECORD_FILE)) if RECORD_FILE in there else []
+    _check_room(repo, there, earlier)
+    files[CARD_FILE] = merged(card.replace(PLACEHOLDER, repo.name), readme, RENEWED).encode()
+    gone = [name for name in earlier if name in there and name not in files and _is_ours(name)]
+    return hub.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=gone)
+
+
+def _check_id(repo_id: str) -> None:
+    if not isinstance(repo_id, str) or not HUB_ID.fullmatch(repo_id):
+        raise ValueError(f"`repo_id={repo_id!r}` is no id of a Hub repo; pass owner/name")
+
+
+def _names(record: Path) -> list[str]:
+    """Return the files that a record lists; none if it is no record of ours."""
+    try:
+        return [str(name) for name in json.loads(record.read_text(encoding="utf-8"))["files"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a file is one that `stage` writes: a record may say anything, and what it lists may be deleted."""
+    return name in (SELECTION_FILE, POOL_FILE, PICTURE_FILE) or PurePosixPath(name).parent.name == ROWS
+
+
+def _check_room(repo: Repo, there: list[str], earlier: list[str]) -> None:
+    """Refuse a repo that holds other data: `load_dataset` would give a mixture, or no longer what it gave."""
+    data = [name for name in there if PurePosixPath(name).suffix in DATA and name != RECORD_FILE]
+    if RECORD_FILE in there:
+        data = [name for name in data if PurePosixPath(name).parts[0] == ROWS]
+    if foreign := [name for name in data if name not in earlier]:
+        raise ValueError(
+            f"{repo.name} holds other data, such as {foreign[0]}; publish the subset to a repo of its own"
+        )

@@ -1,0 +1,105 @@
+"""Repeating: a selection made again from its receipt, and what it covers beside `random` and `longest`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comparing import BASELINES, line, rows_there, taken
+from .constraints import Asked
+from .counting import new_features
+from .features import Features
+from .metrics import length_correlation
+from .selecting import cut, select
+from .selection import Selection
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+    from .rules import Rule
+
+CONSTRAINTS = ["seed", *(each.name for each in fields(Asked))]
+CUTS = ["threshold", "top", "max_share"]
+QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Hold what a selection covers, beside the baselines at the same budget, on the features that it went by."""
+
+    features: Features
+    """Those of all rows, cut as the selection cut them."""
+    curves: dict[str, NDArray[np.int64]]
+    """Of "subset", "random" and "longest": how many distinct features the rows up to each pick have."""
+    figures: dict[str, dict[str, Any]]
+    """Of these and of "pool", all rows: what `compare` measures, and how rows' tokens are distributed."""
+
+
+def repeat(ds: Dataset, receipt: Selection, method: str | Rule | None = None) -> Selection:
+    """Select among the encoded rows of `ds` as `receipt` says, and return the new receipt.
+
+    Rows that an earlier selection brought (`extend`) are taken as given.
+
+    Args:
+        method: the rule, where it is none of ours; by default the receipt's, by its name.
+    """
+    parameters = receipt.parameters
+    known = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}
+    options = {name: value for name, value in parameters.items() if name not in known}
+    embedding = parameters.get("embedding")
+    return _select(ds, receipt, method or receipt.method, embedding=embedding, **_constraints(receipt), **options)
+
+
+def measure(ds: Dataset, receipt: Selection) -> Measured:
+    """Measure a selection among the encoded rows of `ds`; the baselines obey its constraints too."""
+    constraints = _constraints(receipt)
+    excluded = constraints.get("exclude", [])
+    cuts: dict[str, Any] = {name: receipt.parameters.get(name) for name in CUTS}
+    features = cut(Features.from_dataset(ds), **cuts, excluded=excluded)
+    pool = rows_there(features, {"exclude": excluded})
+    picked = {"pool": pool, "subset": receipt.indices}
+    for name in reversed(BASELINES):
+        picked[name] = _select(ds, receipt, name, **taken(name, constraints)).indices
+    figures = {name: _figures(features, rows, pool) for name, rows in picked.items()}
+    new = {name: new_features(features.offsets, features.ids, features.d_sae, picked[name]) for name in picked}
+    return Measured(features, {name: new[name].cumsum() for name in picked if name != "pool"}, figures)
+
+
+def _select(ds: Dataset, receipt: Selection, method: str | Rule, **arguments: Any) -> Selection:
+    parameters = receipt.parameters
+    cuts: dict[str, Any] = {name: parameters.get(name) for name in CUTS}
+    budget = parameters["budget"]
+    if "cost" in parameters:  # a number below 1 would be a share of all there is
+        budget = f"{budget:.17g} {parameters['cost']}" if budget < 1 else budget
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # fewer rows than asked for: the receipt says so
+        found: Selection = select(ds, budget, method, **cuts, **arguments).sae_selection
+    return found
+
+
+def _constraints(receipt: Selection) -> dict[str, Any]:
+    """Return the constraints of a receipt as `select` takes them."""
+    given = {name: receipt.parameters[name] for name in CONSTRAINTS if name in receipt.parameters}
+    if isinstance(given.get("quota"), Mapping):  # held as pairs, since the keys of a JSON object are strings
+        given["quota"] = {name: dict(pairs) for name, pairs in given["quota"].items()}
+    if "extend" in given:
+        n = int(given["extend"])
+        given["extend"] = Selection(
+            receipt.indices[:n], receipt.gains[:n], receipt.round_starts[receipt.round_starts < n]
+        )
+    return given
+
+
+def _figures(features: Features, rows: NDArray[np.int64], pool: NDArray[np.int64]) -> dict[str, Any]:
+    found = line(features, Selection(rows, np.zeros(len(rows)), np.zeros(1, np.int64)), pool)
+    del found["rounds"]
+    lengths = np.quantile(features.tokens[rows], list(QUANTILES.values()), method="inverted_cdf")
+    found["length_quantiles"] = {name: int(length) for name, length in zip(QUANTILES, lengths, strict=True)}
+    found["length_correlation"] = length_correlation(features, rows)
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in found.items()}
