@@ -14,11 +14,11 @@ import sysconfig
 import time
 from pathlib import Path
 
-import numpy as np
 from datasets import Dataset, load_dataset
 
 import hf_sae_select
 from hf_sae_select import Features
+from hf_sae_select.explain import reasons
 from hf_sae_select.metrics import coverage
 
 LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
@@ -37,7 +37,7 @@ def main() -> None:
     print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
     features = Features.from_dataset(coded).above(subset.sae_selection.parameters["encoding"]["threshold"])
     table(features, {args.method: subset} | {m: coded.sae_select(len(subset), m) for m in ("random", "longest")})
-    reasons(coded, features, subset)
+    show_reasons(coded, features, subset)
 
 
 def table(features: Features, subsets: dict[str, Dataset]) -> None:
@@ -51,26 +51,15 @@ def table(features: Features, subsets: dict[str, Dataset]) -> None:
     print(f"{'(all rows)':<12}{pool:>20,}{1:>14.1%}{features.tokens.mean():>14.0f}\n")
 
 
-def reasons(coded: Dataset, features: Features, subset: Dataset) -> None:
+def show_reasons(coded: Dataset, features: Features, subset: Dataset) -> None:
     """Print the first picks, and for each the strongest feature that it was first to bring."""
-    covered: set[int] = set()
-    owners = np.repeat(np.arange(len(features)), features.counts)
-    for pick, row in enumerate(subset.sae_selection.indices[:SHOWN]):
-        if pick in subset.sae_selection.round_starts:
-            covered = set()
-        ids = features.row(row)
-        acts = features.acts[features.offsets[row] : features.offsets[row + 1]]
-        new = [(act, int(i)) for act, i in zip(acts, ids, strict=True) if int(i) not in covered]
-        covered |= set(ids.tolist())
-        print(f"{pick + 1}. row {row}: brings {len(new)} features. {snippet(coded[int(row)])}")
-        if not new:
+    for pick, reason in enumerate(reasons(features, subset.sae_selection, SHOWN), start=1):
+        print(f"{pick}. row {reason.row}: brings {reason.new} features. {snippet(coded[reason.row])}")
+        if reason.feature is None:
             continue
-        _, strongest = max(new)
-        holders = np.flatnonzero(features.ids == strongest)
-        best = owners[holders[np.argsort(-features.acts[holders], kind="stable")]]
-        print(f"   strongest new one: #{strongest}, in {len(holders)} rows. Where it is strongest:")
-        for other in best[:2]:
-            print(f"     row {other}: {snippet(coded[int(other)])}")
+        print(f"   strongest new one: #{reason.feature}, in {reason.holders} rows. Other picks that have it:")
+        for other in reason.examples[:2].tolist():
+            print(f"     row {other}: {snippet(coded[other])}")
 
 
 def snippet(row: dict[str, object]) -> str:

@@ -84,13 +84,15 @@ class Features:
 
     def above(self, threshold: float) -> Features:
         """Keep the activations strictly above `threshold`: a mask over the stored values, not a re-encode."""
-        return self._keep(np.flatnonzero(self.acts > threshold))
+        return self._keep(self.acts > threshold)
 
     def top(self, m: int) -> Features:
         """Keep each row's `m` strongest features; of equal activations the lower id stays."""
         if (self.counts <= m).all():
             return self
-        return self._keep(_compiled_strongest()(self.offsets, self.acts, m))
+        kept = np.zeros(len(self.ids), np.bool_)
+        kept[_compiled_strongest()(self.offsets, self.acts, m)] = True
+        return self._keep(kept)
 
     def rare(self, max_share: float, excluded: Collection[int] = ()) -> Features:
         """Drop every feature that more than a share `max_share` of the rows have, those `excluded` not counted.
@@ -102,15 +104,17 @@ class Features:
         for i in excluded:
             holders[self.row(i)] -= 1
         common = holders / max(len(self) - len(excluded), 1) > max_share
-        return self._keep(np.flatnonzero(~common[self.ids]))
+        return self._keep(~common[self.ids])
 
-    def _keep(self, positions: NDArray[np.intp]) -> Features:
-        """Keep the nonzeros at `positions`, which ascend."""
-        if len(positions) == len(self.ids):
+    def _keep(self, mask: NDArray[np.bool_]) -> Features:
+        """Keep the nonzeros of a mask: a byte each, where their positions would be eight."""
+        if mask.all():
             return self
-        offsets = np.searchsorted(positions, self.offsets)  # how many kept nonzeros lie before each row
-        means = None if self.means is None else self.means[positions]
-        return replace(self, offsets=offsets, ids=self.ids[positions], acts=self.acts[positions], means=means)
+        there = np.flatnonzero(self.counts)  # `reduceat` has no word for a row without features
+        offsets = np.zeros_like(self.offsets)
+        offsets[there + 1] = np.add.reduceat(mask, self.offsets[there], dtype=np.int64)
+        means = None if self.means is None else self.means[mask]
+        return replace(self, offsets=offsets.cumsum(), ids=self.ids[mask], acts=self.acts[mask], means=means)
 
     @classmethod
     def from_dataset(cls, ds: datasets.Dataset, vectors: str | None = None) -> Features:

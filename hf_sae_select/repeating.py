@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .constraints import Asked
 from .counting import new_features
 from .features import Features
 from .metrics import length_correlation
-from .selecting import cut, select
+from .selecting import choose, cut, select
 from .selection import Selection
 
 if TYPE_CHECKING:  # annotations only
@@ -52,8 +53,11 @@ def repeat(ds: Dataset, receipt: Selection, method: str | Rule | None = None) ->
     parameters = receipt.parameters
     known = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}
     options = {name: value for name, value in parameters.items() if name not in known}
-    embedding = parameters.get("embedding")
-    return _select(ds, receipt, method or receipt.method, embedding=embedding, **_constraints(receipt), **options)
+    options |= {name: parameters.get(name) for name in (*CUTS, "embedding")}
+    with _no_word_of_few_rows():
+        subset = select(ds, _budget(receipt), method or receipt.method, **_constraints(receipt), **options)
+    found: Selection = subset.sae_selection
+    return found
 
 
 def measure(ds: Dataset, receipt: Selection) -> Measured:
@@ -65,22 +69,27 @@ def measure(ds: Dataset, receipt: Selection) -> Measured:
     pool = rows_there(features, {"exclude": excluded})
     picked = {"pool": pool, "subset": receipt.indices}
     for name in reversed(BASELINES):
-        picked[name] = _select(ds, receipt, name, **taken(name, constraints)).indices
+        with _no_word_of_few_rows():
+            found = choose(features, _budget(receipt), name, columns=ds, **taken(name, constraints))
+        picked[name] = found.indices
     figures = {name: _figures(features, rows, pool) for name, rows in picked.items()}
     new = {name: new_features(features.offsets, features.ids, features.d_sae, picked[name]) for name in picked}
     return Measured(features, {name: new[name].cumsum() for name in picked if name != "pool"}, figures)
 
 
-def _select(ds: Dataset, receipt: Selection, method: str | Rule, **arguments: Any) -> Selection:
-    parameters = receipt.parameters
-    cuts: dict[str, Any] = {name: parameters.get(name) for name in CUTS}
-    budget = parameters["budget"]
-    if "cost" in parameters:  # a number below 1 would be a share of all there is
-        budget = f"{budget:.17g} {parameters['cost']}" if budget < 1 else budget
+def _budget(receipt: Selection) -> Any:
+    budget, cost = receipt.parameters["budget"], receipt.parameters.get("cost")
+    return (
+        f"{budget:.17g} {cost}" if cost and budget < 1 else budget
+    )  # a number below 1 would be a share of all there is
+
+
+@contextmanager
+def _no_word_of_few_rows() -> Iterator[None]:
+    """Let a selection run dry in silence: its receipt says so."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # fewer rows than asked for: the receipt says so
-        found: Selection = select(ds, budget, method, **cuts, **arguments).sae_selection
-    return found
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _constraints(receipt: Selection) -> dict[str, Any]:
