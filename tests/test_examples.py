@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from datasets import Dataset
+
+from hf_sae_select import stage
 
 ROOT = Path(__file__).parent.parent
 ROWS = [
@@ -49,3 +52,24 @@ def test_the_alpaca_benchmark_on_a_few_rows(tmp_path):
     for method in ("greedy", "simscale", "random", "longest"):
         assert method in printed
     assert "12 rows" in printed and "Pearson r" in printed
+
+
+def test_the_workflow_runs_and_fails_where_something_differs(tmp_path):
+    workflow = yaml.safe_load((ROOT / "examples/verify_subset.yml").read_text())
+    *_, install, verify = workflow["jobs"]["verify"]["steps"]
+    assert install["run"] == 'pip install "hf-sae-select[publish]"'
+    subset = Dataset.from_dict({"text": ROWS}).sae_select(4)
+    stage(subset, tmp_path / "subset", license="mit")
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SUBSET": str(tmp_path / "subset"),
+    }
+
+    def run():
+        command = ["bash", "-e", "-c", verify["run"]]
+        return subprocess.run(command, env=env | {"LEVEL": "select"}, capture_output=True, text=True, timeout=300)
+
+    assert (run().returncode, run().stdout.splitlines()[-1]) == (0, "verified to the level `select`")
+    (tmp_path / "subset/coverage.png").unlink()
+    done = run()
+    assert done.returncode == 1 and "DIFFERS  digests: files: coverage.png is missing" in done.stdout

@@ -12,7 +12,8 @@ from hf_sae_select.constraints import Asked
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_s_code_runs():
+def test_the_readme_s_code_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(block, names)
@@ -22,6 +23,7 @@ def test_the_readme_s_code_runs():
     assert sorted(names["fair"]["kind"]) == ["egg", "maths", "poem", "quiz"]
     assert names["short"].sae_selection.parameters["cost"] == "tokens"
     assert names["grown"]["text"][:4] == names["subset"]["text"][:]
+    assert capsys.readouterr().out.endswith("verified to the level `select`\n")
     assert {"indices", "gains", "round_starts", "method", "parameters", "fingerprint"} <= set(dir(names["receipt"]))
 
 
