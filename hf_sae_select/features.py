@@ -132,15 +132,21 @@ class Features:
                 f"run `ds.sae_encode()` first (found: {', '.join(ds.column_names)})"
             )
         table = _read(ds, [name for name in (IDS, ACTS, TOKENS, MEANS) if name in ds.column_names])
+        d_sae = encoding_record(ds)["d_sae"]
         offsets, ids = _csr(table.column(IDS))
-        _, acts = _csr(table.column(ACTS))
+        ends, acts = _csr(table.column(ACTS))
+        # The kernels read unchecked, and the columns may come from anywhere.
+        if not np.array_equal(ends, offsets) or (len(ids) and ids.max() >= d_sae):
+            raise ValueError(
+                f"columns `{IDS}` and `{ACTS}` do not go together, or not with {d_sae:,} features; encode again"
+            )
         if table.column(TOKENS).null_count:
             raise ValueError(f"column `{TOKENS}` holds nulls; encode the whole dataset again")
         return cls(
             offsets,
             ids,
             acts,
-            encoding_record(ds)["d_sae"],
+            d_sae,
             table.column(TOKENS).to_numpy(),
             _means(table.column(MEANS), offsets) if MEANS in table.column_names else None,
             None if vectors is None else _vectors(ds, vectors),

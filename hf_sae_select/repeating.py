@@ -17,13 +17,13 @@ from .constraints import Asked
 from .counting import new_features
 from .features import Features
 from .metrics import length_correlation
+from .rules import SELECTORS, Rule, Selector
 from .selecting import choose, cut, select
 from .selection import Selection
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
-    from .rules import Rule
 
 CONSTRAINTS = ["seed", *(each.name for each in fields(Asked))]
 CUTS = ["threshold", "top", "max_share"]
@@ -49,10 +49,18 @@ def repeat(ds: Dataset, receipt: Selection, method: str | Rule | None = None) ->
 
     Args:
         method: the rule, where it is none of ours; by default the receipt's, by its name.
+
+    Raises:
+        ValueError: the receipt has parameters that do not select.
     """
+    if method is None and receipt.method not in SELECTORS:
+        raise ValueError(f"unknown `method={receipt.method!r}`")
     parameters = receipt.parameters
     known = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}
     options = {name: value for name, value in parameters.items() if name not in known}
+    takes = Selector(method).options if callable(method) else SELECTORS[receipt.method].options
+    if unknown := options.keys() - takes.keys():  # an argument of `select` that no receipt has, it may be
+        raise ValueError(f"`{min(unknown)}` is no option of `method={receipt.method!r}`")
     options |= {name: parameters.get(name) for name in (*CUTS, "embedding")}
     with _no_word_of_few_rows():
         subset = select(ds, _budget(receipt), method or receipt.method, **_constraints(receipt), **options)
@@ -66,6 +74,10 @@ def measure(ds: Dataset, receipt: Selection) -> Measured:
     excluded = constraints.get("exclude", [])
     cuts: dict[str, Any] = {name: receipt.parameters.get(name) for name in CUTS}
     features = cut(Features.from_dataset(ds), **cuts, excluded=excluded)
+    if len(receipt) and not 0 <= receipt.indices.min() <= receipt.indices.max() < len(features):
+        raise ValueError(
+            f"the receipt names rows {receipt.indices.min()} to {receipt.indices.max()}, of {len(features)}"
+        )
     pool = rows_there(features, {"exclude": excluded})
     picked = {"pool": pool, "subset": receipt.indices}
     for name in reversed(BASELINES):

@@ -11,9 +11,11 @@ from typing import Any
 import datasets
 from datasets import Dataset
 from huggingface_hub import constants
+from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.repocard_data import CardData
 
 from .cards import is_local, parsed
+from .features import code_columns
 from .hub import Repo, Token
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -51,8 +53,10 @@ class Source:
             return CardData()
         try:
             readme = Repo(self.dataset, None, self.revision, token, kind="dataset").fetch("README.md")
-        except FileNotFoundError:
-            return CardData()
+        except FileNotFoundError as error:
+            if isinstance(error.__cause__, EntryNotFoundError):  # and not a repo that this token cannot see
+                return CardData()
+            raise
         return parsed(readme.read_text(encoding="utf-8"), f"{self.dataset}'s README.md").data
 
 
@@ -113,6 +117,7 @@ def _is_whole(ds: Dataset, files: list[Path], split: str) -> bool:
     if ds._indices is not None or any(file.name.startswith("cache-") for file in files):
         return False
     there = datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+    there = there.remove_columns(code_columns(there))
     sizes = {name: each.num_examples for name, each in (ds.info.splits or {}).items()}
     try:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)

@@ -71,7 +71,8 @@ def stage(
     origin = find_source(pool.rows, source, token)
     card = origin.card(token)
     terms = licence(card, license)
-    with _whole(Path(folder)) as unfinished:
+    folder = Path(folder).absolute()
+    with _whole(folder) as unfinished:
         digests = row_digests(pool.rows, "Hashing the source")
         picked = _write_rows(unfinished / ROWS, rows)
         _check_rows(picked, digests[receipt.indices], receipt)
@@ -87,7 +88,7 @@ def stage(
         (unfinished / RECORD_FILE).write_text(written(record), encoding="utf-8")
         text = subset_card(record, receipt, found, pool.rows, source=card, license=terms, metadata=more)
         (unfinished / CARD_FILE).write_text(text, encoding="utf-8")
-    return Path(folder)
+    return folder
 
 
 def _receipt(subset: Any) -> tuple[Selection, Pool]:
@@ -140,16 +141,17 @@ def _whole(folder: Path) -> Iterator[Path]:
     """Give a folder to write to that takes the place of `folder` if all goes well, and is gone if not."""
     if folder.exists() and not (folder.is_dir() and ((folder / RECORD_FILE).is_file() or not any(folder.iterdir()))):
         raise ValueError(f"`folder={str(folder)!r}` is there and no staged subset; pass a new or an empty folder")
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    unfinished, earlier = (folder.with_name(f".{folder.name}.{what}") for what in ("unfinished", "earlier"))
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(earlier)
         unfinished.rename(folder)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in (unfinished, earlier):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_rows(folder: Path, rows: Dataset) -> Digests:

@@ -283,7 +283,8 @@ def _fetched(record: Record, token: Token) -> Dataset | Check:
     source = Source(**{each.name: record["source"][each.name] for each in fields(Source)})
     try:
         with explained(str(source.dataset), source.revision):
-            return load_dataset(**source.arguments, token=token)
+            rows = load_dataset(**source.arguments, token=token)
+            return rows.remove_columns(code_columns(rows))
     except (FileNotFoundError, ValueError) as error:  # no such dataset, commit, config or split
         return Check("encode", "source", f"{source.dataset} cannot be loaded as recorded: {error}")
 

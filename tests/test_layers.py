@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "explain": {"features", "selection"},
     "repeating": {"comparing", "constraints", "counting", "features", "metrics", "rules", "selecting", "selection"},
     "picture": {"extras", "repeating"},
-    "source": {"cards", "hub"},
+    "source": {"cards", "features", "hub"},
     "record": {"cards", "digests", "extras", "source"},
     "evidence": {"digests", "features", "pool", "record", "rules", "selection"},
     "subset_card": {"cards", "explain", "record", "repeating", "rules", "selection", "text"},
