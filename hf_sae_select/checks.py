@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,16 @@ from datasets import Features as Schema
 from numpy.typing import NDArray
 
 from .cards import parsed
-from .digests import Digests, digest_of, digests_of
+from .digests import BATCH_ROWS, Digests, digest_of, digests_of
 from .features import Features
 from .hub import Repo, sha256_of
 from .record import RECORD_FILE, Record, is_edited
 from .selection import Selection
 from .staging import CARD_FILE, ROWS
-from .subset_card import CONFIGS
+from .subset_card import CONFIGS, LICENCE
 
+STEERING = (".huggingface.yaml", "dataset_infos.json")  # files that `load_dataset` would go by
+NEAR = 1e-2  # activations differ somewhat from device to device; in half precision by up to so much
 CLOSE = 1e-9  # figures are sums, whose order may differ from machine to machine
 
 
@@ -35,26 +39,36 @@ def of_files(repo: Repo, record: Record) -> str | None:
     """Look whether all files are there, as they were written, and none beside them that would be read as rows."""
     for name, told in record["files"].items():
         try:
-            found = sha256_of(repo.fetch(name))
+            file = repo.fetch(name)
         except FileNotFoundError:
             return f"{name} is missing"
-        if found != told["sha256"]:
+        if (found := sha256_of(file)) != told["sha256"]:
             return f"{name} was changed: its SHA-256 is {found}, recorded is {told['sha256']}"
+        if (size := file.stat().st_size) != told["bytes"]:
+            return f"{name} has {size:,} bytes, recorded are {told['bytes']:,}"
     more = [name for name in repo.files() if name.startswith(f"{ROWS}/") and name not in record["files"]]
-    return f"{more[0]} is not in the record" if more else None
+    more += [name for name in repo.files() if name in STEERING]
+    return f"{more[0]} is not in the record, but `load_dataset` goes by it" if more else None
 
 
-def of_card(repo: Repo) -> str | None:
-    """Look whether the card says that the rows are to be read from our files."""
+def of_card(repo: Repo, record: Record) -> str | None:
+    """Look whether the card says that the rows are to be read from our files, and has the licence of the record."""
     try:
-        data = parsed(repo.fetch(CARD_FILE).read_text(encoding="utf-8"), CARD_FILE).data
+        data = parsed(repo.fetch(CARD_FILE).read_text(encoding="utf-8"), CARD_FILE).data.to_dict()
     except (FileNotFoundError, ValueError) as error:
         return str(error)
-    configs = {each.get("config_name"): each for each in data.get("configs") or [] if isinstance(each, Mapping)}
+    if "dataset_info" in data:
+        return f"{CARD_FILE} has `dataset_info`, by which `load_dataset` would go rather than by the files"
+    configs = data.get("configs")
+    configs = [each for each in configs if isinstance(each, Mapping)] if isinstance(configs, list) else []
     for config in CONFIGS:
         name = config["config_name"]
-        if configs.get(name) != config:
-            return f"{CARD_FILE} has the config `{name}` as {configs.get(name)}, written was {config}"
+        found = [each for each in configs if each.get("config_name") == name]
+        if found != [config]:
+            return f"{CARD_FILE} has the config `{name}` as {found}, written was {config}"
+    for name in LICENCE:
+        if data.get(name) != record["license"].get(name):
+            return f"{CARD_FILE} has `{name}` as {data.get(name)!r}, the record as {record['license'].get(name)!r}"
     return None
 
 
@@ -62,7 +76,9 @@ def of_parameters(record: Record, receipt: Selection) -> str | None:
     """Compare the record with the receipt that the table of picks holds, parameter by parameter."""
     told = record["selection"]
     encoding = dict(record["encoding"] or {})
-    encoding.pop("chat_template", None)
+    template = encoding.pop("chat_template", None)
+    if template is not None and sha256(template.encode()).hexdigest() != encoding["chat_template_sha256"]:
+        return "encoding.`chat_template` does not have the SHA-256 that is recorded beside it"
     parameters = dict(receipt.parameters)
     pairs: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("encoding.", encoding, parameters.pop("encoding", {})),
@@ -95,8 +111,8 @@ def of_rows(repo: Repo, record: Record, receipt: Selection, digests: Sequence[st
     names = sorted(name for name in record["files"] if name.startswith(f"{ROWS}/"))
     try:
         parts = [_digests(repo, name, record) for name in names]
-    except (OSError, ValueError, pa.ArrowException) as error:
-        return str(error)
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
+        return f"the rows cannot be read: {error}"
     found = [bytes(digest).hex() for part in parts for digest in part]
     if len(found) != len(digests):
         return f"there are {len(found):,} rows, picked were {len(digests):,}"
@@ -106,6 +122,12 @@ def of_rows(repo: Repo, record: Record, receipt: Selection, digests: Sequence[st
     if sorted(found) == sorted(digests):
         return f"the rows are in another order: row {differ[0]} is not the one that was picked there"
     return f"row {differ[0]} was changed: it is not row {receipt.indices[differ[0]]} of the source any more"
+
+
+def of_columns(record: Record, types: Mapping[str, Any]) -> str | None:
+    """Compare the types of columns, as `datasets.Features.to_dict` writes them, with the record."""
+    name = unequal(record["source"]["columns"], json.loads(json.dumps(types)))
+    return f"column `{name}` has another type than recorded, or is not in both" if name else None
 
 
 def of_pool(record: Record, receipt: Selection, picked: Sequence[str], found: Digests) -> str | None:
@@ -160,11 +182,13 @@ def of_coverage(told: Mapping[str, Any], again: Mapping[str, Any]) -> str | None
     return None
 
 
-def of_sae(told: Mapping[str, Any], digest: str) -> str | None:
-    """Look whether an SAE encodes by the same numbers as the one recorded."""
+def of_sae(told: Mapping[str, Any], digest: str, file: str | None) -> str | None:
+    """Look whether an SAE encodes by the same numbers as the one recorded, and is from the same file where fetched."""
+    where = told.get("sae", {})
+    if file is not None and file != where.get("sha256"):
+        return f"{where.get('path')} of {where.get('repo')} has SHA-256 {file}, recorded is {where.get('sha256')}"
     if digest == told["sae_sha256"]:
         return None
-    where = told["sae"]
     remedy = "; install the version of it that the record names" if "package" in where else ""
     name = where.get("repo") or where.get("package") or "the SAE given"
     return f"{name} has an encoder of SHA-256 {digest}, recorded is {told['sae_sha256']}{remedy}"
@@ -181,18 +205,33 @@ def of_encoding(told: Mapping[str, Any], again: Mapping[str, Any]) -> str | None
 
 def of_codes(stored: Features, again: Features) -> str | None:
     """Compare the features of each row with those it is given now."""
+    if len(stored) != len(again):
+        return f"there are {len(stored):,} rows in store, the source has {len(again):,}"
     differ = np.flatnonzero(stored.counts != again.counts)
     if not len(differ):
         places = np.flatnonzero(stored.ids != again.ids)
         differ = np.searchsorted(stored.offsets, places[:1], side="right") - 1
     if not len(differ):
-        return None
+        return _of_numbers(stored, again)
     row = differ[0]
     only = np.setxor1d(stored.row(row), again.row(row))
     return (
         f"row {row} of the source has {stored.counts[row]} features in store and {again.counts[row]} when encoded "
         f"again; the first that only one has is #{only[0]} (another device may differ in features at the threshold)"
     )
+
+
+def _of_numbers(stored: Features, again: Features) -> str | None:
+    """Compare tokens and activations, those of the same features."""
+    for row in np.flatnonzero(stored.tokens != again.tokens)[:1]:
+        return f"row {row} of the source has {stored.tokens[row]} tokens in store and {again.tokens[row]} again"
+    for place in np.flatnonzero(~np.isclose(stored.acts, again.acts, rtol=NEAR))[:1]:
+        row = np.searchsorted(stored.offsets, place, side="right") - 1
+        return (
+            f"feature #{stored.ids[place]} of row {row} of the source has the activation {stored.acts[place]:g} in "
+            f"store and {again.acts[place]:g} when encoded again"
+        )
+    return None
 
 
 def unequal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
@@ -203,10 +242,11 @@ def unequal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
 def _digests(repo: Repo, name: str, record: Record) -> Digests:
     """Return the digests of the rows in a file, some rows in memory at once."""
     opened = pq.ParquetFile(repo.fetch(name))
-    types = Schema.from_arrow_schema(opened.schema_arrow)
-    if column := unequal(record["source"]["columns"], types.to_dict()):
-        raise ValueError(f"column `{column}` of {name} has another type than recorded, or is not in both")
-    tables = (pa.Table.from_batches([batch]) for batch in opened.iter_batches(1000))
+    written = json.loads((opened.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+    if column := of_columns(record, written):
+        raise ValueError(f"{name}: {column}")
+    types = Schema.from_dict(written)  # those of Arrow may be others: Parquet knows no seconds, for one
+    tables = (pa.Table.from_batches([batch]).cast(types.arrow_schema) for batch in opened.iter_batches(BATCH_ROWS))
     return np.concatenate([np.empty((0, 32), np.uint8), *(digests_of(table, types) for table in tables)])
 
 

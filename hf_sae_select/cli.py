@@ -27,8 +27,8 @@ def _verify(given: argparse.Namespace) -> int:
 
     try:
         found = verify(given.repo_or_folder, given.level, revision=given.revision)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"cannot be verified: {error}", file=sys.stderr)  # noqa: T201
+    except Exception as error:  # whatever it is, it is no difference
+        print(f"cannot be verified: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return UNKNOWN
     print(found)  # noqa: T201
     return OK if found else DIFFERS

@@ -16,8 +16,9 @@ from .counting import new_features
 from .features import KEPT, Features, encoding_record, is_encoded
 from .metrics import redundancy, richness
 from .rules import SELECTORS, Rule
-from .selecting import check, check_cut, check_dataset, check_encoded, cut, select
+from .selecting import check, check_cut, check_encoded, cut, select
 from .selection import Selection
+from .text import check_dataset
 
 if TYPE_CHECKING:  # annotations only
     import pandas as pd
@@ -62,7 +63,7 @@ def compare(
 
         compare(ds, 3000, ["greedy", "weighted", "match"])
     """
-    check_dataset(ds)
+    check_dataset("ds", ds, "select")
     check_cut(threshold, top, max_share)
     calls = _calls(methods, shared)
     for call in calls.values():

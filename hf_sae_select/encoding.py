@@ -80,7 +80,7 @@ def encode(
     if taken := [name for name in added if name in ds.column_names and name not in ours]:
         raise ValueError(f"column `{taken[0]}` is in the way: it was not made by `sae_encode`; rename or remove it")
     coded = codes(ds, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
-    both = datasets.concatenate_datasets([ds.remove_columns(ours), coded], axis=1)
+    both = datasets.concatenate_datasets([ds.remove_columns(ours), coded], axis=1, split=ds.split)
     both._fingerprint = coded._fingerprint  # datasets would draw one from file times; ours says what is in it
     return both
 

@@ -10,12 +10,14 @@ above the threshold, and the columns that the method and the constraints go by. 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Value
 from datasets.table import InMemoryTable
@@ -23,7 +25,7 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from .digests import Digests
-from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, Features, column_types
+from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, Features, column_types, encoding_record
 from .pool import Pool
 from .record import public
 from .rules import SELECTORS
@@ -31,7 +33,11 @@ from .selection import Selection
 
 SELECTION_FILE, POOL_FILE = "selection.parquet", "pool.parquet"
 DIGEST = "row_sha256"
+SHA256 = re.compile("[0-9a-f]{64}")
 RECEIPT = b"sae_selection"  # key of the schema's metadata
+COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
+COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
+TOLD = {"fingerprint": str, "method": str, "parameters": dict, "pool_coverage": int}
 BATCH_ROWS = 10_000
 
 
@@ -48,7 +54,7 @@ def write_selection(file: Path, receipt: Selection, counts: NDArray[np.int64], d
     }
     types = {name: Value(str(getattr(values, "dtype", "string"))) for name, values in columns.items()}
     schema = datasets.Features(types).arrow_schema
-    told = {name: getattr(receipt, name) for name in ("method", "parameters", "fingerprint", "pool_coverage")}
+    told = {name: getattr(receipt, name) for name in TOLD}
     schema = schema.with_metadata(schema.metadata | {RECEIPT: json.dumps(told, sort_keys=True).encode()})
     pq.write_table(pa.table(list(columns.values()), schema=schema), file)
 
@@ -57,27 +63,40 @@ def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64]]
     """Return the receipt, and the SHA-256 and the number of features of the picked rows.
 
     Raises:
-        ValueError: the file is no such table.
+        ValueError: the file is no such table; it may come from anywhere, and is looked at closely.
     """
     try:
         table = pq.read_table(file)
-        told = json.loads(table.schema.metadata[RECEIPT])
-        rounds = table["round"].to_numpy()
-        receipt = Selection(
-            indices=table["row"].to_numpy(),
-            gains=table["gain"].to_numpy(),
-            round_starts=np.flatnonzero(np.diff(rounds, prepend=-1)),
-            covered=table["covered"].to_numpy(),
-            **told,
-        )
-        return receipt, table[DIGEST].to_pylist(), table["features"].to_numpy()
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        told = json.loads((table.schema.metadata or {})[RECEIPT])
+        columns = {name: table[name].to_numpy() for name in COLUMNS}
+        if problem := _of_picks(table, told):
+            raise ValueError(problem)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException) as error:
         raise ValueError(f"{file.name} is no table of picks as this library writes it: {error}") from error
+    starts = np.flatnonzero(np.diff(columns["round"], prepend=-1))
+    receipt = Selection(columns["row"], columns["gain"], starts, covered=columns["covered"], **told)
+    return receipt, columns[DIGEST].tolist(), columns["features"]
+
+
+def _of_picks(table: pa.Table, told: Any) -> str | None:
+    """Say what is wrong with a table of picks, or with what its schema tells."""
+    for name, types in COLUMNS.items():
+        if str(table.schema.field(name).type) not in types or table[name].null_count:
+            return f"its column `{name}` is {table.schema.field(name).type}, or holds nulls"
+    if table.column_names != list(COLUMNS):
+        return f"its columns are {', '.join(table.column_names)}"
+    if not np.array_equal(table["pick"].to_numpy(), np.arange(len(table))):
+        return "its column `pick` does not count from 0 on"
+    if wrong := [digest for digest in table[DIGEST].to_pylist() if not SHA256.fullmatch(digest)]:
+        return f"{wrong[0]!r} is no SHA-256"
+    if not isinstance(told, dict) or {name: type(value) for name, value in told.items()} != TOLD:
+        return f"its schema does not tell {', '.join(TOLD)}"
+    return None
 
 
 def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> None:
     """Write what the selection can be made again from."""
-    columns = columns_of(receipt)
+    columns = columns_of(receipt, pool)
     types = {DIGEST: Value("binary")} | {name: pool.rows.features[name] for name in columns}
     features, kept = None, []
     if pool.codes is not None:
@@ -100,34 +119,51 @@ def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> 
             writer.write_table(pa.table({name: parts[name] for name in schema.names}).cast(schema))
 
 
-def read_pool(file: Path) -> Dataset:
-    """Return the pool as an encoded dataset, with a column of digests.
+def read_pool(file: Path, d_sae: int | None) -> Dataset:
+    """Return the pool as a dataset with a column of digests, encoded with `d_sae` features; not, where that is None.
 
     Raises:
         ValueError: the file is no such table.
     """
     try:
         pool = Dataset(InMemoryTable(pq.read_table(file)))
-        pool.features[DIGEST]
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        digests = pool.data[DIGEST]
+        if (
+            digests.null_count
+            or str(digests.type) != "binary"
+            or set(pc.unique(pc.binary_length(digests)).to_pylist()) != {32}
+        ):
+            raise ValueError(f"its column `{DIGEST}` holds no SHA-256")
+        told = encoding_record(pool).get("d_sae")
+        if told != d_sae:
+            raise ValueError(f"its codes are of {told} features, recorded are {d_sae}")
+        if d_sae is not None:
+            Features.from_dataset(pool)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
         raise ValueError(f"{file.name} is no pool as this library writes it: {error}") from error
     return pool
 
 
 def view(pool: Pool, receipt: Selection) -> Dataset:
     """Return the codes of a pool with the columns that the constraints of the selection go by."""
-    columns = columns_of(receipt)
+    columns = columns_of(receipt, pool)
     parts = [pool.rows.select_columns(columns)] if columns else []
     return datasets.concatenate_datasets([pool.codes, *parts], axis=1) if parts else pool.codes
 
 
-def columns_of(receipt: Selection) -> list[str]:
-    """Return the columns of the source that the picks depend on, beside the codes."""
+def columns_of(receipt: Selection, pool: Pool) -> list[str]:
+    """Return the columns of the source that the picks depend on, beside the codes.
+
+    Raises:
+        ValueError: one is called as the pool calls its digests.
+    """
     parameters = receipt.parameters
-    quota = parameters.get("quota")
-    named = [parameters.get("embedding"), parameters.get("quality"), parameters.get("cost")]
-    named += [quota] if isinstance(quota, str) else list(quota or ())
-    return sorted({name for name in named if name not in (None, "tokens")})
+    quota, cost = parameters.get("quota"), parameters.get("cost")
+    named = {parameters.get("embedding"), parameters.get("quality"), None if cost == "tokens" else cost}
+    named |= {quota} if isinstance(quota, str) else set(quota or ())
+    if DIGEST in named:
+        raise ValueError(f"the rows were picked by a column `{DIGEST}`: rename it, and select again")
+    return [name for name in sorted(pool.rows.column_names) if name in named]
 
 
 def needs(receipt: Selection) -> list[str]:

@@ -132,10 +132,14 @@ class Features:
                 f"run `ds.sae_encode()` first (found: {', '.join(ds.column_names)})"
             )
         table = _read(ds, [name for name in (IDS, ACTS, TOKENS, MEANS) if name in ds.column_names])
-        d_sae = encoding_record(ds)["d_sae"]
+        d_sae = int(encoding_record(ds)["d_sae"])
         offsets, ids = _csr(table.column(IDS))
         ends, acts = _csr(table.column(ACTS))
         # The kernels read unchecked, and the columns may come from anywhere.
+        types = [column.type.value_type for column in (table.column(IDS), table.column(ACTS))]
+        types.append(table.column(TOKENS).type)
+        if list(map(str, types)) != ["uint16" if d_sae <= 2**16 else "uint32", "float", "int32"]:
+            raise ValueError(f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` hold {', '.join(map(str, types))}; encode again")
         if not np.array_equal(ends, offsets) or (len(ids) and ids.max() >= d_sae):
             raise ValueError(
                 f"columns `{IDS}` and `{ACTS}` do not go together, or not with {d_sae:,} features; encode again"
@@ -171,7 +175,9 @@ def is_encoded(ds: datasets.Dataset) -> bool:
 
 def encoding_record(ds: datasets.Dataset) -> dict[str, Any]:
     """Return how the codes of an encoded Dataset were made, from the type of its `sae_ids` column."""
-    record: dict[str, Any] = json.loads(_record_text(ds) or "{}")
+    record = json.loads(_record_text(ds) or "{}")
+    if not isinstance(record, dict):
+        raise ValueError(f"the type of `{IDS}` carries no record of how the codes were made; encode again")
     return record
 
 
@@ -216,6 +222,8 @@ def _read(ds: datasets.Dataset, columns: list[str]) -> pa.Table:
 
 def _csr(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Turn a list column into (offsets, values); 64-bit offsets, since chunks together may pass 2^31 values."""
+    if not hasattr(column.type, "value_type") or str(column.type).startswith("fixed"):
+        raise ValueError(f"a column of codes is {column.type}, which has no offsets; encode again")
     if column.null_count:
         raise ValueError(f"{column.null_count} rows have no SAE codes (null); encode the whole dataset again")
     counts = [np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks]

@@ -42,6 +42,22 @@ REMEDIES = {  # HTTP status -> what to do
     429: "too many requests: wait some minutes, or log in (`hf auth login`) for a higher limit",
 }
 
+WORDS: dict[type[Exception], tuple[type[OSError], str]] = {  # what huggingface_hub raises -> what we say instead
+    HFValidationError: (FileNotFoundError, "{name!r} is neither a folder here nor the id of a Hub repo (owner/name)"),
+    GatedRepoError: (
+        PermissionError,
+        "{name} is gated: ask for access on its page, then log in (`hf auth login`) or pass `token`",
+    ),
+    RepositoryNotFoundError: (
+        FileNotFoundError,
+        "{name!r} is neither a folder here nor a Hub repo that can be seen; if it is private, pass `token`",
+    ),
+    RevisionNotFoundError: (
+        FileNotFoundError,
+        "{name} has no revision {revision!r}; leave `revision` out for the latest",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Repo:
@@ -130,7 +146,9 @@ class Repo:
         """
         if self.folder is not None:
             file = self.folder / checked(path)
-            if not file.is_file():
+            # In the cache files are links; in a folder from anywhere one may lead to what nobody meant to show.
+            strays = self.revision is None and not file.resolve().is_relative_to(self.folder.resolve())
+            if strays or not file.is_file():
                 raise FileNotFoundError(f"no `{path}` in {self.name}")
             return file
         with explained(self.name, self.revision, path):
@@ -192,10 +210,14 @@ def prepare(
     """Create a repo if there is none, and return it at the head of `revision`, with its README's text.
 
     Raises:
+        ValueError: a private one is asked for, and there is a public one.
         FileNotFoundError, PermissionError, OSError: as `Repo.at`.
     """
     with explained(repo_id, revision):
-        name = HfApi(token=token).create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+        api = HfApi(token=token)
+        name = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+        if private and not api.repo_info(name, repo_type=kind).private:
+            raise ValueError(f"`private=True`, but {name} is there and public; make it private first, or leave it out")
     repo = Repo.at(name, revision, token, kind=kind)
     try:
         readme = repo.fetch("README.md").read_text(encoding="utf-8")
@@ -244,21 +266,12 @@ def explained(name: str, revision: str | None = None, path: str | None = None) -
     at = name + (f" at {revision}" if revision else "")
     try:
         yield
-    except HFValidationError as error:
-        raise FileNotFoundError(f"{name!r} is neither a folder here nor the id of a Hub repo (owner/name)") from error
-    except GatedRepoError as error:
-        raise PermissionError(
-            f"{name} is gated: ask for access on its page, then log in (`hf auth login`) or pass `token`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name!r} is neither a folder here nor a Hub repo that can be seen; if it is private, pass `token`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise FileNotFoundError(f"{name} has no revision {revision!r}; leave `revision` out for the latest") from error
+    except tuple(WORDS) as error:
+        kind, words = next(value for each, value in WORDS.items() if isinstance(error, each))
+        raise kind(words.format(name=name, revision=revision)) from error
     except (LocalEntryNotFoundError, RevisionResolutionError, OfflineModeIsEnabled, ConnectionError) as error:
         if isinstance(error.__cause__, HfHubHTTPError):  # reached, but in trouble
-            raise _refused(at, error.__cause__.response.status_code) from error
+            raise _refused(at, error.__cause__) from error
         wanted = f"`{path}` of {at}" if path else at
         raise OSError(
             f"{wanted} is not in the cache and the Hub is out of reach; check the network, HF_HUB_OFFLINE and "
@@ -266,12 +279,19 @@ def explained(name: str, revision: str | None = None, path: str | None = None) -
         ) from error
     except EntryNotFoundError as error:
         raise FileNotFoundError(f"no `{path}` in {at}") from error
-    except HfHubHTTPError as error:
-        raise _refused(at, error.response.status_code) from error
     except httpx.HTTPError as error:
-        raise OSError(f"{at}: the Hub does not answer ({type(error).__name__}); try again later") from error
+        raise _refused(at, error) from error
+    except RuntimeError as error:  # the client's word for an upload that failed, over LFS or Xet
+        raise _refused(at, error.__cause__) from error
 
 
-def _refused(at: str, status: int) -> OSError:
-    remedy = REMEDIES.get(status, "the Hub has a problem: try again later" if status >= 500 else "see the cause above")
-    return (PermissionError if status in (401, 403) else OSError)(f"{at}: HTTP {status}; {remedy}")
+def _refused(at: str, error: BaseException | None) -> OSError:
+    """Say what to do about an HTTP error, an answer that never came, or an upload that failed for another reason."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        usual = "the Hub has a problem: try again later" if status >= 500 else "see the cause above"
+        kind = PermissionError if status in (401, 403) else OSError
+        return kind(f"{at}: HTTP {status}; {REMEDIES.get(status, usual)}")
+    if isinstance(error, httpx.HTTPError):
+        return OSError(f"{at}: the Hub does not answer ({type(error).__name__}); try again later")
+    return OSError(f"{at}: the upload broke off; try again: what arrived is not sent twice")

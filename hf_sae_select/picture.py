@@ -9,6 +9,7 @@ import numpy as np
 from .extras import extra
 from .repeating import Measured
 
+LABELS = {"subset": "this subset"}
 COLOURS = {"subset": "#1f77b4", "random": "#888888", "longest": "#d08770"}
 
 
@@ -18,11 +19,12 @@ def draw_coverage(file: Path, found: Measured) -> None:
     axes = figure.subplots()
     for name, curve in found.curves.items():
         picks = np.arange(len(curve) + 1)
-        axes.plot(picks, np.concatenate([[0], curve]), label=name, color=COLOURS[name], linewidth=2)
-    axes.axhline(found.figures["pool"]["features"], color="black", linewidth=1, linestyle=":", label="all rows")
+        axes.plot(picks, np.concatenate([[0], curve]), label=LABELS.get(name, name), color=COLOURS[name], linewidth=2)
+    most = found.figures["pool"]["features"]
+    axes.axhline(most, color="black", linewidth=1, linestyle=":", label="all rows")
     axes.set_xlabel("rows picked")
     axes.set_ylabel("distinct features covered")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * most or 1)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets import Dataset
 from huggingface_hub import CommitInfo
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
 
 from . import hub
-from .cards import HUB_ID, merged
+from .cards import merged, parsed
 from .evidence import POOL_FILE, SELECTION_FILE
-from .hub import Repo, Token, prepare
-from .record import RECORD_FILE
+from .hub import Repo, Token, explained, prepare
+from .record import RECORD_FILE, read
 from .source import Given
 from .staging import CARD_FILE, PICTURE_FILE, ROWS, stage
 from .subset_card import LICENCE, PLACEHOLDER, License
 from .verifying import verify
 
-DATA = {".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tsv"}
+# What a repo may hold that we did not write: anything else may be rows of another dataset.
+NO_DATA = re.compile(r"\.git[^/]*|[^/]+\.md|(LICEN[CS]E|NOTICE|CITATION)[^/]*", re.IGNORECASE)
 # Of the card's metadata, what follows from the subset; `dataset_info` would be that of an earlier one.
 RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE)
 MESSAGE = "Publish a subset and its provenance"
@@ -112,42 +115,43 @@ def push(
         raise ValueError(f"`folder={str(folder)!r}` holds no staged subset; make one with `stage`")
     if difference := verify(folder).difference:
         raise ValueError(f"`folder={str(folder)!r}` was changed after it was staged: {difference}; stage it again")
-    names = [*_names(folder / RECORD_FILE), RECORD_FILE]
+    names = [*read(folder / RECORD_FILE)["files"], RECORD_FILE]
     files: dict[str, str | Path | bytes] = {name: folder / name for name in names}
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    with explained(repo_id):  # or a repo would be made for a card that the Hub does not take
+        parsed(card, CARD_FILE).validate(repo_type="dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
     there = repo.files()
-    earlier = _names(repo.fetch(RECORD_FILE)) if RECORD_FILE in there else []
-    _check_room(repo, there, earlier)
+    earlier = _earlier(repo, there)
     files[CARD_FILE] = merged(card.replace(PLACEHOLDER, repo.name), readme, RENEWED).encode()
     gone = [name for name in earlier if name in there and name not in files and _is_ours(name)]
     return hub.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=gone)
 
 
 def _check_id(repo_id: str) -> None:
-    if not isinstance(repo_id, str) or not HUB_ID.fullmatch(repo_id):
-        raise ValueError(f"`repo_id={repo_id!r}` is no id of a Hub repo; pass owner/name")
-
-
-def _names(record: Path) -> list[str]:
-    """Return the files that a record lists; none if it is no record of ours."""
     try:
-        return [str(name) for name in json.loads(record.read_text(encoding="utf-8"))["files"]]
-    except (ValueError, KeyError, TypeError):
-        return []
+        if not repo_id:
+            raise HFValidationError
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"`repo_id={repo_id!r}` is no id of a Hub repo; pass owner/name") from error
+
+
+def _earlier(repo: Repo, there: list[str]) -> list[str]:
+    """Return the files of an earlier subset. Refuse a repo that holds other data, of which rows would be mixed."""
+    try:
+        names = [*read(repo.fetch(RECORD_FILE))["files"], RECORD_FILE] if RECORD_FILE in there else []
+    except ValueError:
+        names = []
+    foreign = [name for name in there if name not in names and not NO_DATA.fullmatch(name)]
+    if names:  # a repo of ours: other files may be there, but not where `load_dataset` would read them
+        foreign = [name for name in foreign if name.startswith(f"{ROWS}/")]
+    if foreign:
+        name = foreign[0]
+        raise ValueError(f"{repo.name} holds other data, such as {name}; publish the subset to a repo of its own")
+    return names
 
 
 def _is_ours(name: str) -> bool:
     """Tell whether a file is one that `stage` writes: a record may say anything, and what it lists may be deleted."""
-    return name in (SELECTION_FILE, POOL_FILE, PICTURE_FILE) or PurePosixPath(name).parent.name == ROWS
-
-
-def _check_room(repo: Repo, there: list[str], earlier: list[str]) -> None:
-    """Refuse a repo that holds other data: `load_dataset` would give a mixture, or no longer what it gave."""
-    data = [name for name in there if PurePosixPath(name).suffix in DATA and name != RECORD_FILE]
-    if RECORD_FILE in there:
-        data = [name for name in data if PurePosixPath(name).parts[0] == ROWS]
-    if foreign := [name for name in data if name not in earlier]:
-        raise ValueError(
-            f"{repo.name} holds other data, such as {foreign[0]}; publish the subset to a repo of its own"
-        )
+    return name in (SELECTION_FILE, POOL_FILE, PICTURE_FILE) or name.startswith(f"{ROWS}/")

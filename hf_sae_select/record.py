@@ -10,7 +10,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from .cards import is_local
+from .cards import HUB_ID
 from .digests import digest_of
 from .extras import extra
 from .source import COMMIT
@@ -45,8 +45,8 @@ def read(file: Path) -> Record:
         ValueError: it is no record, or does not keep to the schema; the first offence is named.
     """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{RECORD_FILE} is no JSON: {error}") from error
     if problem := invalid(record):
         raise ValueError(problem)
@@ -61,9 +61,18 @@ def invalid(record: Any) -> str | None:
         )
     error = extra("jsonschema").exceptions.best_match(_validator().iter_errors(record))
     if error is None:
-        return None
+        lacks = (record["encoding"] is None) != (record["coverage"] is None)
+        return f"{RECORD_FILE}: `encoding` and `coverage` go together" if lacks else None
     place = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in error.absolute_path)
     return f"{RECORD_FILE}{' at ' + place[1:] if place else ''}: {error.message[:300]}"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that an object has twice: readers would differ on which one counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice in one object")
+    return found
 
 
 def is_edited(record: Record) -> bool:
@@ -85,7 +94,7 @@ def versions() -> dict[str, str | None]:
 def public(encoding: Mapping[str, Any]) -> dict[str, Any]:
     """Return how codes were made without what is of this machine alone: the path of a model in a folder."""
     encoding = dict(encoding)
-    if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and not is_local(encoding["model"])):
+    if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and HUB_ID.fullmatch(encoding["model"])):
         return encoding
     encoding |= {"model": None, "model_revision": None}
     if config := encoding.get("sae", {}).get("config"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .comparing import BASELINES, line, rows_there, taken
 from .constraints import Asked
 from .counting import new_features
+from .digests import digest_of
 from .features import Features
 from .metrics import length_correlation
 from .rules import SELECTORS, Rule, Selector
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # annotations only
 
 CONSTRAINTS = ["seed", *(each.name for each in fields(Asked))]
 CUTS = ["threshold", "top", "max_share"]
+KNOWN = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}  # parameters of every method; others are its options
+HIDDEN = "sha256:"
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
 
@@ -56,11 +59,12 @@ def repeat(ds: Dataset, receipt: Selection, method: str | Rule | None = None) ->
     if method is None and receipt.method not in SELECTORS:
         raise ValueError(f"unknown `method={receipt.method!r}`")
     parameters = receipt.parameters
-    known = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}
-    options = {name: value for name, value in parameters.items() if name not in known}
+    options = {name: value for name, value in parameters.items() if name not in KNOWN}
     takes = Selector(method).options if callable(method) else SELECTORS[receipt.method].options
     if unknown := options.keys() - takes.keys():  # an argument of `select` that no receipt has, it may be
         raise ValueError(f"`{min(unknown)}` is no option of `method={receipt.method!r}`")
+    if callable(method):
+        options = _spoken(options, takes)
     options |= {name: parameters.get(name) for name in (*CUTS, "embedding")}
     with _no_word_of_few_rows():
         subset = select(ds, _budget(receipt), method or receipt.method, **_constraints(receipt), **options)
@@ -94,6 +98,20 @@ def _budget(receipt: Selection) -> Any:
     return (
         f"{budget:.17g} {cost}" if cost and budget < 1 else budget
     )  # a number below 1 would be a share of all there is
+
+
+def _spoken(options: Mapping[str, Any], takes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a rule that is none of ours, less those recorded as a digest, which it must have."""
+    hidden = [name for name, value in options.items() if isinstance(value, str) and value.startswith(HIDDEN)]
+    for name in hidden:
+        if options[name] != hide(takes[name]):
+            raise ValueError(f"`{name}` of the rule is not as recorded; bind it: functools.partial(rule, {name}=...)")
+    return {name: value for name, value in options.items() if name not in hidden}
+
+
+def hide(value: Any) -> str:
+    """Return a digest in place of an option that may be anything, a path on this machine among it."""
+    return f"{HIDDEN}{digest_of(value)}"
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from .metrics import coverage
 from .pool import Pool
 from .rules import SELECTORS, Rng, Rule, Selector
 from .selection import Selection
+from .text import check_dataset
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
@@ -119,7 +120,7 @@ def select(
         subset = select(load_dataset("tatsu-lab/alpaca", split="train"), 3000)
         subset.sae_selection.gains  # how many new features each row brought
     """
-    check_dataset(ds)
+    check_dataset("ds", ds, "select")
     check_cut(threshold, top, max_share)
     asked = Asked(must_include, exclude, quota, quality, cost, per_token, _receipt(extend))
     selector, needs = _checked(ds, budget, method, asked, seed, embedding, options)
@@ -292,6 +293,8 @@ def _method(method: str | Rule, options: dict[str, Any]) -> tuple[str, Selector,
         name = getattr(method, "__name__", type(method).__name__)
         ours = (each for each in SELECTORS.values() if each.rule is method)
         selector = next(ours, Selector(method))
+        if name in SELECTORS and SELECTORS[name].rule is not method:
+            name = f"own_{name}"  # not to be taken for ours
     elif isinstance(method, str) and method in SELECTORS:
         name, selector = method, SELECTORS[method]
     else:
@@ -398,20 +401,6 @@ def _generator(seed: int | None) -> Rng:
     if not (is_number(seed, Integral) and seed >= 0):
         raise ValueError(f"`seed={seed!r}` must be an integer >= 0, or None for dataset order")
     return np.random.default_rng(int(seed))
-
-
-def check_dataset(ds: Any) -> None:
-    """Refuse what is no datasets.Dataset, with what to do about it."""
-    import datasets
-
-    if isinstance(ds, datasets.Dataset):
-        return
-    todo = "pass a datasets.Dataset"
-    if isinstance(ds, datasets.DatasetDict | datasets.IterableDatasetDict):
-        todo = f"pick a split: ds[{next(iter(ds), 'train')!r}].sae_select(...)"
-    elif isinstance(ds, datasets.IterableDataset):
-        todo = "a stream has no rows to go back to: collect some, datasets.Dataset.from_list(list(ds.take(10_000)))"
-    raise TypeError(f"`ds` is a {type(ds).__name__}; {todo}")
 
 
 def check_encoded(ds: Dataset, needs: str | None, text: Any, max_length: Any, who: str = "this method") -> None:

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from datasets import Dataset
-from huggingface_hub import constants
+from datasets.arrow_reader import ArrowReader
+from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.repocard_data import CardData
 
-from .cards import is_local, parsed
+from .cards import parsed
+from .digests import row_digests
 from .features import code_columns
 from .hub import Repo, Token
 
+CARD = "README.md"
+ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
 COMMIT = re.compile("[0-9a-f]{40}")
 # Where `load_dataset` keeps the rows of a Hub dataset: owner___name/config/version/commit/name-split.arrow
 CACHED = re.compile(r"(?P<name>[^/]+)/(?P<config>[^/]+)/\d+\.\d+\.\d+/(?P<commit>[0-9a-f]{40})/[^/]+\.arrow$")
 OURS = re.compile(r"\d{5}-of-\d{5}\.arrow")  # codes, which `encode` keeps beside the rows
 ANONYMOUS = re.compile("-[0-9a-f]{16}$")  # of a config that `data_files` or `data_dir` made: a name nobody can load by
 
-Given = str | Mapping[str, str | None]
+Given = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,24 +53,30 @@ class Source:
         return asdict(self)
 
     def card(self, token: Token = None) -> CardData:
-        """Return the metadata of the dataset's card, from the cache where it is there; empty if it has none."""
+        """Return the metadata of the dataset's card, from the cache where it is there; empty where there is none."""
         if self.dataset is None:
             return CardData()
+        known = try_to_load_from_cache(self.dataset, CARD, revision=self.revision, repo_type="dataset")
+        if known is _CACHED_NO_EXIST:
+            return CardData()
         try:
-            readme = Repo(self.dataset, None, self.revision, token, kind="dataset").fetch("README.md")
+            readme = Repo(self.dataset, None, self.revision, token, kind="dataset").fetch(CARD)
+            return parsed(readme.read_text(encoding="utf-8")).data
         except FileNotFoundError as error:
             if isinstance(error.__cause__, EntryNotFoundError):  # and not a repo that this token cannot see
                 return CardData()
             raise
-        return parsed(readme.read_text(encoding="utf-8"), f"{self.dataset}'s README.md").data
+        except ValueError:  # metadata that nobody can read, the Hub no more than we
+            return CardData()
 
 
 def find_source(ds: Dataset, given: Given | None = None, token: Token = None) -> Source:
     """Say where the rows of `ds` are from: as `given`, or by the place in the cache that `load_dataset` gave them.
 
     Args:
-        given: a Hub id, or {"dataset": id, "config": ..., "split": ..., "revision": ...}; a revision that is no commit
-            is resolved to one. It states that `load_dataset` with these gives the rows of `ds`.
+        given: a Hub id, or {"dataset": id, "config": ..., "split": ..., "revision": ..., "as_published": ...}; a
+            revision that is no commit is resolved to one. It states that `load_dataset` with these gives the rows of
+            `ds`, or, with "as_published" False, that they were made from those.
 
     Raises:
         TypeError, ValueError: `given` is neither, or the cache does not tell the name of the dataset.
@@ -76,51 +87,74 @@ def find_source(ds: Dataset, given: Given | None = None, token: Token = None) ->
 def _stated(ds: Dataset, given: Given, token: Token) -> Source:
     stated: dict[str, Any] = {"dataset": given} if isinstance(given, str) else {}
     stated |= given if isinstance(given, Mapping) else {}
-    if not stated.get("dataset") or stated.keys() - {"dataset", "config", "split", "revision"}:
+    whole = stated.pop("as_published", True)
+    if (
+        not stated.get("dataset")
+        or stated.keys() - {"dataset", "config", "split", "revision"}
+        or whole not in (True, False)
+    ):
         raise TypeError(
             f"`source={given!r}`: pass the id of a Hub dataset, or "
-            "{'dataset': id, 'config': name, 'split': name, 'revision': commit}"
+            "{'dataset': id, 'config': name, 'split': name, 'revision': commit, 'as_published': True}"
         )
-    if not all(value is None or isinstance(value, str) for value in stated.values()) or is_local(stated["dataset"]):
+    if not all(value is None or isinstance(value, str) for value in stated.values()) or not ID.fullmatch(
+        stated["dataset"]
+    ):
         raise ValueError(f"`source={given!r}` names no dataset on the Hub (owner/name); leave it out for files here")
     split = stated.get("split") or (str(ds.split) if ds.split else "train")
     revision = stated.get("revision")
     if not COMMIT.fullmatch(revision or ""):
         revision = Repo.at(stated["dataset"], revision, token, kind="dataset").revision
-    return Source(stated["dataset"], stated.get("config"), split, revision, as_published=True)
+    return Source(stated["dataset"], stated.get("config"), split, revision, whole)
+
+
+def origins(ds: Dataset) -> list[Source]:
+    """Return the Hub datasets that rows of `ds` are from, as far as the cache tells: each has a licence to heed."""
+    return [
+        Source(_name(folder, commit), revision=commit) for folder, commit in {(f, c): 0 for f, _, c, _ in _places(ds)}
+    ]
+
+
+def _places(ds: Dataset) -> list[tuple[str, str, str, Path]]:
+    """Return where in the cache of Hub datasets the rows lie: name, config, commit and folder; "" elsewhere."""
+    files = [Path(entry["filename"]) for entry in ds.cache_files]
+    found = [(file, CACHED.search(file.as_posix())) for file in files if not OURS.fullmatch(file.name)]
+    return [(each["name"], each["config"], each["commit"], file.parent) for file, each in found if each]
 
 
 def _cached(ds: Dataset) -> Source:
-    files = [Path(entry["filename"]) for entry in ds.cache_files]
-    files = [file for file in files if not OURS.fullmatch(file.name)]
-    found = [CACHED.search(file.as_posix()) for file in files]
-    places = {(each["name"], each["config"], each["commit"]) for each in found if each}
-    if not files or not all(found) or len(places) != 1:
+    files = [entry for entry in ds.cache_files if not OURS.fullmatch(Path(entry["filename"]).name)]
+    places = _places(ds)
+    if not files or len(places) < len(files) or len({place[:3] for place in places}) > 1:
         return Source()  # from memory, from files, or from several datasets
-    ((folder, config, commit),) = places
+    folder, config, commit, path = places[0]
     split = str(ds.split) if ds.split else None
-    whole = split is not None and not ANONYMOUS.search(config) and _is_whole(ds, files, split)
-    return Source(_name(folder, commit), config, split, commit, whole)
+    if ANONYMOUS.search(config):
+        return Source(_name(folder, commit), None, split, commit)
+    return Source(_name(folder, commit), config, split, commit, split is not None and _is_whole(ds, path, split))
 
 
 def _name(folder: str, commit: str) -> str:
     """Return the id of a dataset. Its folder's name has lost the capitals, but the Hub's cache knows the commit."""
     hub = Path(constants.HF_HUB_CACHE)
-    found = {place.parent.parent.name for place in hub.glob(f"datasets--*/snapshots/{commit}")}
+    found = {place.parent.parent.name for place in hub.glob(f"datasets--*--*/snapshots/{commit}")}
     if len(found) == 1:
         return found.pop().removeprefix("datasets--").replace("--", "/")
     raise ValueError(f"the cache does not tell which Hub dataset `{folder}` is; say so: `source='owner/name'`")
 
 
-def _is_whole(ds: Dataset, files: list[Path], split: str) -> bool:
-    """Tell whether `ds` is the split as `load_dataset` gives it: its own files, all columns, all rows, in order."""
-    if ds._indices is not None or any(file.name.startswith("cache-") for file in files):
+def _is_whole(ds: Dataset, folder: Path, split: str) -> bool:
+    """Tell whether `ds` is the split as `load_dataset` reads it from `folder`: the same columns and rows, in order."""
+    if ds._indices is not None:
         return False
-    there = datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
-    there = there.remove_columns(code_columns(there))
-    sizes = {name: each.num_examples for name, each in (ds.info.splits or {}).items()}
+    info = datasets.DatasetInfo.from_directory(str(folder))
     try:
-        parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
-    except ValueError:
+        read = ArrowReader(str(folder), info).read(info.dataset_name, split, list((info.splits or {}).values()))
+    except (ValueError, OSError):
         return False
-    return bool(ds.features == there.features and len(ds) == sum(part.to - part.from_ for part in parts))
+    there = Dataset(**read)
+    there = there.remove_columns(code_columns(there))
+    if list(ds.features.items()) != list(there.features.items()) or len(ds) != len(there):
+        return False
+    # Arrow compares bytes, but takes no NaN for equal to another.
+    return ds.data.table.equals(there.data.table) or np.array_equal(row_digests(ds), row_digests(there))

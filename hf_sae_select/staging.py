@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,10 +22,10 @@ from .hub import Token, sha256_of
 from .picture import draw_coverage
 from .pool import Pool
 from .record import RECORD_FILE, public, sealed, versions, written
-from .repeating import Measured, measure
+from .repeating import KNOWN, Measured, hide, measure
 from .rules import SELECTORS
 from .selection import Selection
-from .source import Given, Source, find_source
+from .source import Given, Source, find_source, origins
 from .subset_card import License, check_metadata, licence, subset_card
 
 ROWS, PICTURE_FILE, CARD_FILE = "data", "coverage.png", "README.md"
@@ -70,7 +71,7 @@ def stage(
     more = check_metadata(metadata)
     origin = find_source(pool.rows, source, token)
     card = origin.card(token)
-    terms = licence(card, license)
+    terms = licence([card, *(each.card(token) for each in origins(pool.rows))], license)
     folder = Path(folder).absolute()
     with _whole(folder) as unfinished:
         digests = row_digests(pool.rows, "Hashing the source")
@@ -84,9 +85,9 @@ def stage(
         if found is not None:
             draw_coverage(unfinished / PICTURE_FILE, found)
         files = {file.relative_to(unfinished).as_posix(): file for file in sorted(unfinished.rglob("*.*"))}
-        record = sealed(_record(receipt, pool, origin, digests, picked, found, files))
+        record = sealed(_record(receipt, pool, origin, digests, picked, found, files) | {"license": terms})
         (unfinished / RECORD_FILE).write_text(written(record), encoding="utf-8")
-        text = subset_card(record, receipt, found, pool.rows, source=card, license=terms, metadata=more)
+        text = subset_card(record, receipt, found, pool.rows, source=card, metadata=more)
         (unfinished / CARD_FILE).write_text(text, encoding="utf-8")
     return folder
 
@@ -103,17 +104,28 @@ def _receipt(subset: Any) -> tuple[Selection, Pool]:
         raise ValueError("`subset` has no rows: there is nothing to publish")
     encoding = public(receipt.parameters["encoding"])
     parameters = _speakable(receipt) | {"encoding": encoding}
+    try:
+        json.dumps(parameters)
+    except TypeError as error:
+        raise TypeError(
+            f"`subset` was selected with a parameter that JSON cannot hold, such as a date: {error}"
+        ) from error
     return replace(receipt, parameters=parameters), pool
 
 
 def _speakable(receipt: Selection) -> dict[str, Any]:
     """Return the parameters; options of a rule that is none of ours may be anything, paths and objects among them."""
-    if receipt.method in SELECTORS:
-        return receipt.parameters
+    ours = receipt.parameters.keys() if receipt.method in SELECTORS else KNOWN
     return {
-        name: value if isinstance(value, bool | int | float | list | dict | None) else f"sha256:{digest_of(value)}"
+        name: value if name in ours or _is_of_numbers(value) else hide(value)
         for name, value in receipt.parameters.items()
     }
+
+
+def _is_of_numbers(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_of_numbers, value))
+    return value is None or isinstance(value, int | float)
 
 
 def _unchanged(rows: Dataset, receipt: Selection, pool: Pool) -> Dataset:
@@ -139,7 +151,9 @@ def _check_rows(picked: Digests, expected: Digests, receipt: Selection) -> None:
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """Give a folder to write to that takes the place of `folder` if all goes well, and is gone if not."""
-    if folder.exists() and not (folder.is_dir() and ((folder / RECORD_FILE).is_file() or not any(folder.iterdir()))):
+    ours = {ROWS, SELECTION_FILE, POOL_FILE, PICTURE_FILE, RECORD_FILE, CARD_FILE}
+    held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and (not folder.is_dir() or held - ours or (held and RECORD_FILE not in held)):
         raise ValueError(f"`folder={str(folder)!r}` is there and no staged subset; pass a new or an empty folder")
     unfinished, earlier = (folder.with_name(f".{folder.name}.{what}") for what in ("unfinished", "earlier"))
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -149,9 +163,11 @@ def _whole(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(earlier)
         unfinished.rename(folder)
+        shutil.rmtree(earlier, ignore_errors=True)
     finally:
-        for left in (unfinished, earlier):
-            shutil.rmtree(left, ignore_errors=True)
+        if earlier.exists() and not folder.exists():
+            earlier.rename(folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_rows(folder: Path, rows: Dataset) -> Digests:
@@ -219,5 +235,8 @@ def _chat_template(pool: Pool, encoding: Mapping[str, Any]) -> str | None:
     from .features import encoding_record
 
     told = encoding_record(pool.codes)  # which may name a folder
-    template = ChatTemplate.of(told["model"], told["model_revision"])
+    try:
+        template = ChatTemplate.of(told["model"], told["model_revision"])
+    except OSError:
+        return None
     return template.source if template is not None and template.digest == digest else None

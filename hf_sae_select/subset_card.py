@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from datasets import Dataset
 from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .cards import render
+from .comparing import BASELINES
 from .explain import reasons
 from .record import Record
 from .repeating import Measured
@@ -31,41 +33,58 @@ CONFIGS: list[dict[str, Any]] = [
     {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}], "default": True},
     {"config_name": "selection", "data_files": [{"split": "train", "path": "selection.parquet"}]},
 ]
-NONCOMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
+NONCOMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non[-_ ]?commercial|research|amlr", re.IGNORECASE)
+LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10**8: "100M", 10**9: "1B"}
 PICKS, EXAMPLES, LETTERS = 5, 2, 120  # how much is shown of the rows
 
 License = str | Sequence[str]
 
 
-def licence(source: CardData, given: License | None) -> dict[str, Any]:
-    """Return the licence of the subset, as metadata: that of its source, or `given` where that allows it.
+def licence(sources: Sequence[CardData], given: License | None) -> dict[str, Any]:
+    """Return the licence of the subset, as metadata: the one that its sources state, or `given` if none does.
 
     Raises:
-        ValueError: the source states none and none is given, or it forbids commercial use and another is given.
+        ValueError: no licence is stated nor given, another is given, or several are stated and the one given is not
+            among them or would allow a commercial use that one forbids.
     """
-    stated = {name: source.get(name) for name in LICENCE if source.get(name)}
-    if not stated.get("license"):
-        if given is None:
-            raise ValueError(
-                "the source states no licence: pass `license`, such as 'cc-by-4.0', as its makers meant it "
-                "('unknown' if nobody knows)"
-            )
-        return {"license": _plain(given)}
-    if given is None or _plain(given) == stated["license"]:
-        return stated
-    if NONCOMMERCIAL.search(str(list(stated.values()))):
+    given = None if given is None else _plain(given)
+    stated = []
+    for source in sources:
+        terms = {name: source.get(name) for name in LICENCE if source.get(name)}
+        if terms.get("license") not in (None, "unknown", ["unknown"]) and terms not in stated:
+            stated.append(terms)
+    if not stated and given is None:
         raise ValueError(
-            f"`license={given!r}`, but the source is {stated['license']}, which forbids commercial use, and so is "
-            "what is taken from it; leave `license` out"
+            "the source states no licence: pass `license`, such as 'cc-by-4.0', as its makers meant it "
+            "('unknown' if nobody knows)"
         )
-    return {"license": _plain(given)}
+    if not stated:
+        return {"license": given, "stated_by": "publisher"}
+    names = ", ".join(str(terms["license"]) for terms in stated)
+    allowed = [terms for terms in stated if NONCOMMERCIAL.search(str(list(terms.values())))] or stated
+    if given is None and len(stated) > 1:
+        raise ValueError(
+            f"the rows are from sources of several licences, {names}: pass the `license` that holds for all"
+        )
+    fitting = [terms for terms in allowed if given is None or _list(terms["license"]) == _list(given)]
+    if not fitting:
+        raise ValueError(
+            f"`license={given!r}`, but the source is {names}, and so is what is taken from it: leave it out"
+        )
+    return fitting[0] | {"stated_by": "source"}
 
 
 def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the metadata that the user adds; refuse what follows from the source and the rows."""
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"`metadata={metadata!r}` must be a mapping, such as {{'language': 'en'}}")
+    try:
+        yaml.safe_dump(dict(metadata or {}))
+    except yaml.YAMLError as error:
+        raise TypeError(
+            f"`metadata` holds what YAML cannot: {error}; pass texts, numbers and lists of them"
+        ) from error
     if taken := [name for name in OURS if name in (metadata or {})]:
         raise ValueError(f"`metadata` has `{taken[0]}`, which follows from the source and the rows; leave it out")
     return dict(metadata or {})
@@ -78,7 +97,6 @@ def subset_card(
     rows: Dataset,
     *,
     source: CardData,
-    license: dict[str, Any],
     metadata: Mapping[str, Any],
 ) -> str:
     """Return the card of a subset.
@@ -87,9 +105,8 @@ def subset_card(
         found: what it covers; None without features.
         rows: what it was picked from, of which picked rows are shown.
         source: the metadata of the source's card.
-        license: as `licence` returns it.
     """
-    data = _metadata(record, source, license, metadata)
+    data = _metadata(record, source, metadata)
     name, method = record["source"]["dataset"], record["selection"]["method"]
     selector, parameters = SELECTORS.get(method), record["selection"]["parameters"]
     constraints = {"must_include", "exclude", "quota", "quality", "per_token", "extend"}
@@ -102,25 +119,24 @@ def subset_card(
         picks=selector.picks if selector else "",
         paper=selector.paper if selector else "",
         parameters=[(each, _cell(value)) for each, value in parameters.items() if value is not None],
+        counts=selector is not None and selector.keep != "state" and method not in BASELINES,
         constrained=bool(constraints & parameters.keys()),
         sae=_sae(record["encoding"] or {}),
         text=_text(record["encoding"] or {}),
         reasons=[] if found is None else _reasons(receipt, found, rows, record["encoding"]["text"]),
+        code=code,
         number=lambda value: "" if value is None else f"{value:,.1f}",
-        pool="pool.parquet" in record["files"],
-        needed=_needed(record),
-        licence=_licence(license, source, name),
+        needs={level: _needed(record, level) for level in ("select", "encode")},
+        licence=_licence(record["license"], name),
     )
 
 
-def _metadata(
-    record: Record, source: CardData, license: dict[str, Any], metadata: Mapping[str, Any]
-) -> dict[str, Any]:
+def _metadata(record: Record, source: CardData, metadata: Mapping[str, Any]) -> dict[str, Any]:
     name, tags = record["source"]["dataset"], _list(metadata.get("tags"))
     data = {
-        **license,
+        **{name: value for name, value in record["license"].items() if name in LICENCE},
         "language": source.get("language"),
-        "task_categories": source.get("task_categories") or ["text-generation"],
+        "task_categories": _list(source.get("task_categories")) or ["text-generation"],
         "size_categories": [size_category(record["selection"]["rows"])],
         "source_datasets": [name] if name else None,
         "configs": CONFIGS,
@@ -144,6 +160,11 @@ def quoted(text: str) -> str:
     return "“" + "".join(sign if sign.isalnum() or sign in " ,.?!';…" else f"&#{ord(sign)};" for sign in shown) + "”"
 
 
+def code(name: str) -> str:
+    """Return a name as code for a cell of a table, where its signs allow that."""
+    return f"`{name}`" if name.isprintable() and not set(name) & set("`|<>") else _cell(name)
+
+
 def _reasons(receipt: Selection, found: Measured, rows: Dataset, text: Mapping[str, Any]) -> list[dict[str, Any]]:
     shown = []
     for each in reasons(found.features, receipt, PICKS):
@@ -154,10 +175,11 @@ def _reasons(receipt: Selection, found: Measured, rows: Dataset, text: Mapping[s
 
 def _words(rows: Dataset, row: int, text: Mapping[str, Any]) -> str:
     """Return the beginning of a row's text; where a function wrote it, of its strings."""
-    batch = rows.with_format(None).select([row])[:]
+    strings = [name for name, type in rows.features.items() if getattr(type, "dtype", None) == "string"]
+    batch = rows.with_format(None).select_columns(text.get("columns", strings)).select([row])[:]
     if "columns" in text:
         return quoted(Rendering(tuple(text["columns"]), text["chat"])(batch)[0])
-    return quoted(" ".join(value for (value,) in batch.values() if isinstance(value, str)))
+    return quoted(" ".join(value for (value,) in batch.values() if value))
 
 
 def _cell(value: Any) -> str:
@@ -178,33 +200,33 @@ def _text(encoding: Mapping[str, Any]) -> str:
     text = encoding.get("text", {})
     if "columns" not in text:
         return f"what the author's function {_cell(text.get('function'))} returns; its code is not recorded"
-    columns = ", ".join(f"`{_cell(name)[1:-1]}`" for name in text["columns"])
+    columns = ", ".join(map(code, text["columns"]))
     if not text["chat"]:
         return f"column {columns}" if len(text["columns"]) == 1 else f"columns {columns}, joined by newlines"
     how = "by the model's chat template" if encoding["chat_template_sha256"] else "as `role: words`, a line a turn"
     return f"the chat in {columns}, written {how}"
 
 
-def _needed(record: Record) -> str:
-    """Return the arguments that `verify` needs to encode again: what others cannot fetch."""
+def _needed(record: Record, level: str) -> str:
+    """Return the arguments that `verify` needs for a level: what others cannot fetch."""
     encoding = record["encoding"] or {}
-    needed = {
-        "source": not record["source"]["as_published"],
-        "sae": not encoding.get("sae") or encoding.get("model") is None,
-        "text": "function" in encoding.get("text", {}),
-    }
+    needed = {"method": not record["selection"]["builtin"]}
+    if level == "select":
+        needed["features"] = "pool.parquet" not in record["files"]
+    else:
+        needed["source"] = not record["source"]["as_published"]
+        needed["sae"] = not encoding.get("sae") or encoding.get("model") is None
+        needed["text"] = "function" in encoding.get("text", {})
     return "".join(f", {name}={name}" for name, missing in needed.items() if missing)
 
 
-def _licence(license: dict[str, Any], source: CardData, name: str | None) -> str:
+def _licence(license: Mapping[str, Any], name: str | None) -> str:
     told = ", ".join(_list(license["license"]))
     if link := license.get("license_link"):
         told = f"[{license.get('license_name') or told}]({link})"
-    stated = source.get("license")
-    if stated == license["license"]:
-        return f"{told}, as {name} states it."
-    theirs = f"{name} states {', '.join(_list(stated))}: heed that too." if stated else "the source states none."
-    return f"{told}, as the publisher of this subset states it; {theirs}"
+    if license["stated_by"] == "source":
+        return f"{told}, as {name or 'the source'} states it."
+    return f"{told}, as the publisher of this subset states it: the source states none."
 
 
 def _list(value: Any) -> list[Any]:
@@ -212,8 +234,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _plain(license: Any) -> str | list[str]:
-    if isinstance(license, str) and license.strip():
-        return license
-    if isinstance(license, Sequence) and license and all(isinstance(each, str) for each in license):
-        return list(license)
+    names = [license] if isinstance(license, str) else list(license) if isinstance(license, Sequence) else []
+    if names and all(isinstance(name, str) and LICENCE_ID.fullmatch(name) for name in names):
+        return license if isinstance(license, str) else names
     raise TypeError(f"`license={license!r}` must be the id of a licence, such as 'cc-by-4.0', or a list of them")

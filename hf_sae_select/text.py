@@ -82,9 +82,12 @@ def check_dataset(name: str, ds: Any, what_for: str) -> None:
         ValueError: it has no rows.
     """
     if not isinstance(ds, datasets.Dataset):
-        raise TypeError(
-            f"`{name}` is a {type(ds).__name__}; pass a datasets.Dataset, such as one split of it: ds['train']"
-        )
+        todo = "pass a datasets.Dataset"
+        if isinstance(ds, datasets.DatasetDict | datasets.IterableDatasetDict):
+            todo = f"pick a split: {name}[{next(iter(ds), 'train')!r}]"
+        elif isinstance(ds, datasets.IterableDataset):
+            todo = "a stream has no rows to go back to: collect some, Dataset.from_list(list(stream.take(10_000)))"
+        raise TypeError(f"`{name}` is a {type(ds).__name__}; {todo}")
     if not len(ds):
         raise ValueError(f"the dataset is empty: there is no row to {what_for}")
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset, load_dataset
 from datasets.fingerprint import update_fingerprint
+from huggingface_hub.errors import RevisionNotFoundError
 
 from . import checks
 from .digests import Digests, row_digests
 from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, needs, read_pool, read_selection
 from .features import Features, code_columns, encoding_record, is_encoded
-from .hub import Repo, Token, explained
+from .hub import Repo, Token
 from .record import RECORD_FILE, Record, public, read
 from .repeating import measure, repeat
 from .selection import Selection
@@ -129,15 +130,13 @@ def verify(
     for name, given in (("features", features), ("source", source)):
         if given is not None:
             check_dataset(name, given, "compare with")
-    if features is not None and not is_encoded(features):
-        raise ValueError("`features` is not encoded; pass what `sae_encode` returns of the source")
     repo = Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset")
     published = _open(repo)
     if isinstance(published, Check):
         return Verification(level, [published])
     _check_given(published, level, features=features, source=source, sae=sae, text=text, method=method)
     found = list(_digests(published))
-    if level != "digests":
+    if level == "select" or (level == "encode" and (published.has_pool or features is not None)):
         found += _select(published, features, method)
     if level == "encode":
         found += _encode(published, source, sae, text, method, token, batch_size)
@@ -169,7 +168,11 @@ def _check_given(published: Published, level: str, **given: Any) -> None:
     wanted: dict[str, list[tuple[bool, str, str]]] = {
         "select": [
             (not record["selection"]["builtin"], "method", "the rule, which is none of ours"),
-            (not published.has_pool, "features", "the source as `sae_encode` returns it; it is not stored here"),
+            (
+                level == "select" and not published.has_pool,
+                "features",
+                "the source, encoded, which is not stored here",
+            ),
         ],
         "encode": [
             (not record["source"]["as_published"], "source", "the rows chosen from, which no published dataset has"),
@@ -185,6 +188,8 @@ def _check_given(published: Published, level: str, **given: Any) -> None:
     for missing, name, what in (each for at in levels for each in wanted[at]):
         if missing and given[name] is None:
             raise ValueError(f"the level `{level}` needs `{name}`: {what}; pass it, or choose a lower level")
+    if given["features"] is not None and encoding is not None and not is_encoded(given["features"]):
+        raise ValueError("`features` is not encoded; pass what `sae_encode` returns of the source")
     if "encode" in levels and encoding is None:
         raise ValueError("the level `encode` is for rows that were encoded; these were compared by a column: `select`")
 
@@ -200,7 +205,7 @@ def _digests(published: Published) -> Iterator[Check]:
     yield Check("digests", "indices", checks.of_indices(record, receipt))
     yield Check("digests", "rows", checks.of_rows(repo, record, receipt, published.digests))
     yield Check("digests", "files", checks.of_files(repo, record))
-    yield Check("digests", "card", checks.of_card(repo))
+    yield Check("digests", "card", checks.of_card(repo, record))
 
 
 def _select(published: Published, features: Dataset | None, method: Rule | None) -> Iterator[Check]:
@@ -219,8 +224,11 @@ def _select(published: Published, features: Dataset | None, method: Rule | None)
 def _pool(published: Published, features: Dataset | None) -> tuple[Dataset, Digests]:
     """Return the encoded rows that there were to pick, given or stored, and their digests."""
     if features is not None:
-        return features, row_digests(features.remove_columns(code_columns(features)), "Hashing the source")
-    pool = read_pool(published.repo.fetch(POOL_FILE))
+        rows = features.remove_columns(code_columns(features))
+        if problem := checks.of_columns(published.record, rows.features.to_dict()):
+            raise ValueError(problem)
+        return features, row_digests(rows, "Hashing the source")
+    pool = _stored(published)
     digests = b"".join(pool.with_format("arrow")[:][DIGEST].to_pylist())
     return pool, np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
@@ -230,18 +238,19 @@ def _again(level: str, published: Published, pool: Dataset, method: Rule | None)
     record = published.record
     told = record["selection"]
     receipt = replace(published.receipt, method=told["method"], parameters=told["parameters"])
+    name = "picks"
+    if given := told["parameters"].get("extend"):
+        name += f" (the first {given} of {told['rows']}, of an earlier selection, taken as given)"
     try:
-        yield Check(level, "picks", checks.of_picks(receipt, repeat(pool, receipt, method)))
+        yield Check(level, name, checks.of_picks(receipt, repeat(pool, receipt, method)))
         if record["encoding"] is None:
             return
         found = measure(pool, receipt)
     except (ValueError, TypeError, IndexError) as error:
-        yield Check(level, "picks", f"these parameters do not select: {error}")
+        yield Check(level, name, f"these parameters do not select: {error}")
         return
-    if level == "select":
-        counts = found.features.counts[receipt.indices]
-        yield Check(level, "counts", checks.of_counts(published.counts, counts))
-        yield Check(level, "coverage", checks.of_coverage(record["coverage"], found.figures))
+    yield Check(level, "counts", checks.of_counts(published.counts, found.features.counts[receipt.indices]))
+    yield Check(level, "coverage", checks.of_coverage(record["coverage"], found.figures))
 
 
 def _encode(
@@ -260,33 +269,62 @@ def _encode(
         yield rows
         return
     digests = row_digests(rows, "Hashing the source")
-    yield Check("encode", "source", checks.of_pool(published.record, published.receipt, published.digests, digests))
+    difference = checks.of_columns(published.record, rows.features.to_dict())
+    difference = difference or checks.of_pool(published.record, published.receipt, published.digests, digests)
+    yield Check("encode", "source" if source is None else "source, as it was given", difference)
+    if difference:  # of other rows nothing follows
+        return
     autoencoder = _autoencoder(told, sae, token)
     if isinstance(autoencoder, Check):
         yield autoencoder
         return
-    yield Check("encode", "sae", checks.of_sae(told, autoencoder.digest()))
+    file = None if sae is not None else autoencoder.config.source.get("sha256")
+    yield Check("encode", "sae", checks.of_sae(told, autoencoder.digest(), file))
     try:
         coded = _coded(published, rows, autoencoder, text, batch_size)
     except (TypeError, ValueError) as error:
         yield Check("encode", "encoding", f"the rows cannot be encoded as recorded: {error}")
         return
     yield Check("encode", "encoding", checks.of_encoding(told, public(encoding_record(coded))))
-    if published.has_pool and (stored := _stored(published)) is not None:
+    if published.has_pool:
         again = Features.from_dataset(coded).above(published.record["selection"]["parameters"]["threshold"])
-        yield Check("encode", "features", checks.of_codes(stored, again))
+        try:
+            difference = checks.of_codes(Features.from_dataset(_stored(published)), again)
+        except (ValueError, FileNotFoundError) as error:
+            difference = str(error)
+        yield Check("encode", "features", difference)
     yield from _again("encode", published, coded, method)
 
 
 def _fetched(record: Record, token: Token) -> Dataset | Check:
     """Return the source as `load_dataset` gives it at its commit."""
     source = Source(**{each.name: record["source"][each.name] for each in fields(Source)})
-    try:
-        with explained(str(source.dataset), source.revision):
+    problem = _missing(str(source.dataset), str(source.revision), "dataset", token)
+    if problem is None:
+        try:
             rows = load_dataset(**source.arguments, token=token)
             return rows.remove_columns(code_columns(rows))
-    except (FileNotFoundError, ValueError) as error:  # no such dataset, commit, config or split
-        return Check("encode", "source", f"{source.dataset} cannot be loaded as recorded: {error}")
+        except ValueError as error:  # no such config or split
+            problem = str(error)
+    return Check("encode", "source", f"{source.dataset} cannot be loaded as recorded: {problem}")
+
+
+def _missing(name: str, revision: str, kind: str, token: Token) -> str | None:
+    """Say so where a repo does not have the recorded commit; whether it is there at all, a token may decide."""
+    _check_no_folder(name)
+    try:
+        Repo.at(name, revision, token, kind=kind)
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, RevisionNotFoundError):
+            return str(error)
+        raise
+    return None
+
+
+def _check_no_folder(name: str) -> None:
+    """Refuse to read here what a record, which may be anybody's, names there."""
+    if Path(name).is_dir():
+        raise ValueError(f"a folder `{name}` lies here, and would be read in place of the repo: verify from elsewhere")
 
 
 def _autoencoder(told: dict[str, Any], given: SaeSource | None, token: Token) -> SparseAutoencoder | Check:
@@ -299,12 +337,15 @@ def _autoencoder(told: dict[str, Any], given: SaeSource | None, token: Token) ->
     where = told["sae"]
     how: dict[str, Any] = {"encoder_only": True, "dtype": _dtype(told["dtype"][1])}
     if "repo" in where:
+        if problem := _missing(where["repo"], where["revision"], "model", token):
+            return Check("encode", "sae", f"it cannot be loaded as recorded: {problem}")
         how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
-        how |= {"format": where["format"], "config": where.get("config")}
+        how |= {"format": where.get("format", "auto"), "config": where.get("config")}
     try:
         sae = load_sae(**how)
     except (FileNotFoundError, ValueError) as error:
         return Check("encode", "sae", f"it cannot be loaded as recorded: {error}")
+    _check_no_folder(told["model"])
     names = {"model": "model", "model_revision": "model_revision", "hook": "hook", "context_size": "window"}
     names |= {"feature_threshold": "threshold"}
     reading = {name: told.get(name, usual) for name, usual in READING.items()}
@@ -329,13 +370,12 @@ def _coded(
     keep = needs(published.receipt)
     rows = rows.with_format(None)
     # Apart in the cache from what was encoded before, which is to be checked; cut off, verifying goes on all the same.
-    rows._fingerprint = update_fingerprint(rows._fingerprint, "hf_sae_select.verify", published.record["sha256"])
+    rows._fingerprint = update_fingerprint(
+        rows._fingerprint, "hf_sae_select.verify", {"record": published.record["sha256"]}
+    )
     return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=keep)
 
 
-def _stored(published: Published) -> Features | None:
-    """Return the features in store; None where they cannot be read, which another check says."""
-    try:
-        return Features.from_dataset(read_pool(published.repo.fetch(POOL_FILE)))
-    except (ValueError, FileNotFoundError):
-        return None
+def _stored(published: Published) -> Dataset:
+    encoding = published.record["encoding"]
+    return read_pool(published.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])

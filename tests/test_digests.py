@@ -33,7 +33,7 @@ def of(values, type=None):
 
 
 def test_a_row_has_the_digest_of_its_json():
-    ds = Dataset.from_list([{"text": "Hi", "label": 1}, {"text": "Ü 😀 \"\n", "label": None}])
+    ds = Dataset.from_list([{"text": "Hi", "label": 1}, {"text": 'Ü 😀 "\n', "label": None}])
     assert found(ds) == [sha256('{"label":1,"text":"Hi"}'), sha256('{"label":null,"text":"Ü 😀 \\"\\n"}')]
     assert found(ds)[0] == "5473b01fb278334db223571c7a346f61d08dee8884f8b45578796e04d3cd9f97"
 
@@ -110,8 +110,8 @@ def pictures(folder):
     folder.mkdir()
     for name, color in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         Picture.new("RGB", (2, 2), color).save(folder / f"{name}.png")
-    paths = [str(folder / name) for name in ("red.png", "blue.png")]
-    return paths, [open(path, "rb").read() for path in paths]
+    files = [folder / "red.png", folder / "blue.png"]
+    return [str(file) for file in files], [file.read_bytes() for file in files]
 
 
 @pytest.mark.parametrize("shape", ["plain", "list", "nested"])
@@ -135,7 +135,9 @@ def test_json_values_and_arrays_have_digests_too():
     assert digest_of([1, 2]) != digest_of([2, 1])
 
 
-words = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["\x00", "\ufeffa", "é", "é"]))
+words = st.one_of(
+    st.none(), st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["\x00", "\ufeffa", "é", "é"])
+)
 drawn = st.fixed_dictionaries(
     {
         "text": words,

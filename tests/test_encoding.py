@@ -363,7 +363,7 @@ def test_a_foreign_column_in_the_way_is_not_overwritten(ds, sae, loads):
 def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
     with pytest.raises(ValueError, match=r"the dataset is empty"):
         encode(ds.select([]), sae)
-    with pytest.raises(TypeError, match=r"`ds` is a DatasetDict; pass a datasets.Dataset, .* ds\['train'\]"):
+    with pytest.raises(TypeError, match=r"`ds` is a DatasetDict; pick a split: ds\['train'\]"):
         encode(datasets.DatasetDict({"train": ds}), sae)
 
 

@@ -53,12 +53,13 @@ MAY_IMPORT = {
     "extras": set(),
     "digests": set(),
     "explain": {"features", "selection"},
-    "repeating": {"comparing", "constraints", "counting", "features", "metrics", "rules", "selecting", "selection"},
+    "repeating": {"comparing", "constraints", "counting", "digests", "features", "metrics", "rules", "selecting"}
+    | {"selection"},
     "picture": {"extras", "repeating"},
-    "source": {"cards", "features", "hub"},
+    "source": {"cards", "digests", "features", "hub"},
     "record": {"cards", "digests", "extras", "source"},
     "evidence": {"digests", "features", "pool", "record", "rules", "selection"},
-    "subset_card": {"cards", "explain", "record", "repeating", "rules", "selection", "text"},
+    "subset_card": {"cards", "comparing", "explain", "record", "repeating", "rules", "selection", "text"},
     # activations only for the text of a chat template
     "staging": {"digests", "evidence", "extras", "features", "hub", "picture", "pool", "record", "repeating", "rules"}
     | {"activations", "selection", "source", "subset_card"},

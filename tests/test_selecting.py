@@ -123,7 +123,7 @@ def test_what_cannot_cut_features_is_refused(arguments, message):
     [
         (
             lambda ds: datasets.DatasetDict({"test": ds}),
-            r"`ds` is a DatasetDict; pick a split: ds\['test'\].sae_select",
+            r"`ds` is a DatasetDict; pick a split: ds\[.test.\]",
         ),
         (lambda ds: ds.to_iterable_dataset(), r"`ds` is a IterableDataset; a stream .*Dataset\.from_list"),
         (lambda ds: datasets.IterableDatasetDict({"train": ds.to_iterable_dataset()}), r"pick a split: ds\['train'\]"),

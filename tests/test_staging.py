@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import shutil
 import sys
 
 import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tiny
 from datasets import Audio, ClassLabel, Dataset, load_dataset, load_from_disk
 from hub.metadata import problems
 from huggingface_hub import DatasetCard
 from pools import coded
 
-from hf_sae_select import Selection, digests, stage, staging, verify
+from hf_sae_select import SaeConfig, Selection, digests, push, stage, staging, verify
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
 RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
@@ -290,7 +292,9 @@ def test_a_pool_without_any_features_can_be_staged(tmp_path):
 
 
 def test_a_rule_of_ones_own_with_options_that_json_has_no_word_for(tmp_path):
-    def mine(features, budget, rng, *, place=tmp_path, weight=2):
+    here = [str(tmp_path), tmp_path]
+
+    def mine(features, budget, rng, *, place=tmp_path, places=here, weight=2):
         return Selection(np.array([3]), np.array([0]), np.array([0]))
 
     folder = stage(picked(1, method=mine), tmp_path / "f", license="mit")
@@ -300,6 +304,19 @@ def test_a_rule_of_ones_own_with_options_that_json_has_no_word_for(tmp_path):
     assert all(str(tmp_path).encode() not in data for data in contents(folder).values())
 
 
+def test_a_chat_template_is_recorded_while_its_model_is_there_and_left_out_when_it_is_gone(tmp_path):
+    model, tokenizer = tiny.save("bert", tmp_path / "model"), tiny.tokenizer()
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn.content }}{% endfor %}"
+    tokenizer.save_pretrained(model)
+    sae = tiny.sae(SaeConfig(16, 32, "jumprelu", model=str(model), hook="encoder.layer.1", feature_threshold=0.5))
+    chats = [[{"role": "user", "content": f"the {word}"}] for word in ("cat", "dog", "moon")]
+    subset = Dataset.from_dict({"messages": chats}).sae_select(2, sae=sae)
+    for expected in (tokenizer.chat_template, None):
+        folder = stage(subset, tmp_path / "f", license="mit")
+        assert json.loads((folder / "provenance.json").read_text())["encoding"]["chat_template"] == expected
+        shutil.rmtree(model, ignore_errors=True)
+
+
 def test_the_format_of_a_dataset_does_not_matter(tmp_path):
     datasets.disable_caching()
     try:
@@ -307,3 +324,35 @@ def test_the_format_of_a_dataset_does_not_matter(tmp_path):
     finally:
         datasets.enable_caching()
     assert contents(folder) == contents(stage(picked(), tmp_path / "g", license="mit"))
+
+
+def edit_record(folder):
+    record = json.loads((folder / "provenance.json").read_text())
+    record["selection"]["parameters"]["budget"] = 4
+    (folder / "provenance.json").write_text(json.dumps(record))
+
+
+def edit_row(folder):
+    Dataset.from_dict({"text": ["row 2", "row 0"]}).to_parquet(folder / "data" / "train-00000.parquet")
+
+
+EDITS = {
+    "record": (edit_record, "record: provenance.json was edited after it was written"),
+    "picture": (lambda f: (f / "coverage.png").write_bytes(b"x"), "files: coverage.png was changed: its SHA-256 is"),
+    "gone": (lambda f: (f / "pool.parquet").unlink(), "files: pool.parquet is missing"),
+    "more rows": (lambda f: (f / "data" / "x.parquet").write_bytes(b""), "files: data/x.parquet is not in the record"),
+    "configs": (lambda f: (f / "README.md").write_text("# Mine\n"), "card: README.md has the config `default` as"),
+    "a row": (edit_row, "rows: row 1 was changed: it is not row 1 of the source any more"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_staged_folder_that_was_edited_is_refused_before_anything_is_sent(hub, tmp_path, edit):
+    staged = stage(picked(2), tmp_path / "f", license="mit")
+    change, message = EDITS[edit]
+    change(staged)
+    with pytest.raises(ValueError) as error:
+        push(staged, "alice/f", token="hf_alice")
+    assert f"was changed after it was staged: {message}" in str(error.value)
+    assert str(error.value).endswith("; stage it again")
+    assert hub.requests == []
