@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,11 @@ def _stated(ds: Dataset, given: Given, token: Token) -> Source:
 
 def origins(ds: Dataset) -> list[Source]:
     """Return the Hub datasets that rows of `ds` are from, as far as the cache tells: each has a licence to heed."""
-    return [
-        Source(_name(folder, commit), revision=commit) for folder, commit in {(f, c): 0 for f, _, c, _ in _places(ds)}
-    ]
+    found = []
+    for folder, commit in dict.fromkeys((folder, commit) for folder, _, commit, _ in _places(ds)):
+        with suppress(ValueError):  # whose name the cache does not tell
+            found.append(Source(_name(folder, commit), revision=commit))
+    return found
 
 
 def _places(ds: Dataset) -> list[tuple[str, str, str, Path]]:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset, load_dataset
-from datasets.fingerprint import update_fingerprint
-from huggingface_hub.errors import RevisionNotFoundError
+from datasets import Dataset
 
 from . import checks
 from .digests import Digests, row_digests
-from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, needs, read_pool, read_selection
+from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, read_pool, read_selection
 from .features import Features, code_columns, encoding_record, is_encoded
 from .hub import Repo, Token
 from .record import RECORD_FILE, Record, public, read
+from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
 from .repeating import measure, repeat
 from .selection import Selection
-from .source import Source
 from .text import check_dataset
 
 if TYPE_CHECKING:  # annotations only
@@ -162,40 +160,33 @@ def _open(repo: Repo) -> Published | Check:
 
 def _check_given(published: Published, level: str, **given: Any) -> None:
     """Ask, before any work, for what is needed and neither published nor given."""
-    record = published.record
-    encoding = record["encoding"]
-    function = encoding is not None and "function" in encoding["text"]
-    wanted: dict[str, list[tuple[bool, str, str]]] = {
-        "select": [
-            (not record["selection"]["builtin"], "method", "the rule, which is none of ours"),
-            (
-                level == "select" and not published.has_pool,
-                "features",
-                "the source, encoded, which is not stored here",
-            ),
-        ],
-        "encode": [
-            (not record["source"]["as_published"], "source", "the rows chosen from, which no published dataset has"),
-            (
-                encoding is not None and not _has_sae(encoding),
-                "sae",
-                "the SAE on its model, which others cannot fetch",
-            ),
-            (function, "text", "the function that wrote the rows out, whose code is not recorded"),
-        ],
-    }
-    levels = LEVELS[1 : LEVELS.index(level) + 1]
-    for missing, name, what in (each for at in levels for each in wanted[at]):
-        if missing and given[name] is None:
-            raise ValueError(f"the level `{level}` needs `{name}`: {what}; pass it, or choose a lower level")
-    if given["features"] is not None and encoding is not None and not is_encoded(given["features"]):
-        raise ValueError("`features` is not encoded; pass what `sae_encode` returns of the source")
-    if "encode" in levels and encoding is None:
+    encoding, features = published.record["encoding"], given["features"]
+    if level == "encode" and encoding is None:
         raise ValueError("the level `encode` is for rows that were encoded; these were compared by a column: `select`")
+    for name, what in _lacking(published, level).items():
+        if given[name] is None:
+            raise ValueError(f"the level `{level}` needs `{name}`: {what}; pass it, or choose a lower level")
+    if features is not None and encoding is not None and not is_encoded(features):
+        raise ValueError("`features` is not encoded; pass what `sae_encode` returns of the source")
 
 
-def _has_sae(encoding: dict[str, Any]) -> bool:
-    return encoding["model"] is not None and bool({"repo", "package"} & encoding.get("sae", {}).keys())
+def _lacking(published: Published, level: str) -> dict[str, str]:
+    """Return what a level needs that neither the repo nor the Hub has: argument -> what it is."""
+    record, found = published.record, {}
+    encoding = record["encoding"]
+    if level != "digests" and not record["selection"]["builtin"]:
+        found["method"] = "the rule, which is none of ours"
+    if level == "select" and not published.has_pool:
+        found["features"] = "the source as `sae_encode` returns it, which is not stored here"
+    if level != "encode":
+        return found
+    if not record["source"]["as_published"]:
+        found["source"] = "the rows chosen from, which no published dataset has"
+    if encoding["model"] is None or not {"repo", "package"} & encoding.get("sae", {}).keys():
+        found["sae"] = "the SAE on its model, which others cannot fetch"
+    if "function" in encoding["text"]:
+        found["text"] = "the function that wrote the rows out, whose code is not recorded"
+    return found
 
 
 def _digests(published: Published) -> Iterator[Check]:
@@ -262,118 +253,47 @@ def _encode(
     token: Token,
     batch_size: int,
 ) -> Iterator[Check]:
-    """Fetch source and SAE as recorded, encode, and select again."""
-    told = published.record["encoding"]
-    rows = _fetched(published.record, token) if source is None else source.remove_columns(code_columns(source))
-    if isinstance(rows, Check):
-        yield rows
-        return
-    digests = row_digests(rows, "Hashing the source")
-    difference = checks.of_columns(published.record, rows.features.to_dict())
-    difference = difference or checks.of_pool(published.record, published.receipt, published.digests, digests)
-    yield Check("encode", "source" if source is None else "source, as it was given", difference)
-    if difference:  # of other rows nothing follows
-        return
-    autoencoder = _autoencoder(told, sae, token)
-    if isinstance(autoencoder, Check):
-        yield autoencoder
-        return
-    file = None if sae is not None else autoencoder.config.source.get("sha256")
-    yield Check("encode", "sae", checks.of_sae(told, autoencoder.digest(), file))
+    """Fetch source and SAE as recorded, encode, and select again; what differs too much to go on is the last check."""
+    record, receipt, name = published.record, published.receipt, "source"
+    told = record["encoding"]
     try:
-        coded = _coded(published, rows, autoencoder, text, batch_size)
-    except (TypeError, ValueError) as error:
-        yield Check("encode", "encoding", f"the rows cannot be encoded as recorded: {error}")
+        if source is None:
+            rows = refetch_source(record, token)
+        else:
+            rows, name = source.remove_columns(code_columns(source)), "source, as it was given"
+        difference = checks.of_columns(record, rows.features.to_dict())
+        difference = difference or checks.of_pool(record, receipt, published.digests, row_digests(rows, "Hashing"))
+        yield Check("encode", name, difference)
+        if difference:
+            return
+        name = "sae"
+        autoencoder = refetch_sae(told, token) if sae is None else _given(sae)
+        file = None if sae is not None else autoencoder.config.source.get("sha256")
+        yield Check("encode", name, checks.of_sae(told, autoencoder.digest(), file))
+        name = "encoding"
+        coded = encode_again(record, receipt, rows, autoencoder, text, batch_size)
+    except NotAsRecorded as error:
+        yield Check("encode", name, str(error))
         return
-    yield Check("encode", "encoding", checks.of_encoding(told, public(encoding_record(coded))))
+    yield Check("encode", name, checks.of_encoding(told, public(encoding_record(coded))))
     if published.has_pool:
-        again = Features.from_dataset(coded).above(published.record["selection"]["parameters"]["threshold"])
-        try:
-            difference = checks.of_codes(Features.from_dataset(_stored(published)), again)
-        except (ValueError, FileNotFoundError) as error:
-            difference = str(error)
-        yield Check("encode", "features", difference)
+        yield Check("encode", "features", _codes(published, coded))
     yield from _again("encode", published, coded, method)
 
 
-def _fetched(record: Record, token: Token) -> Dataset | Check:
-    """Return the source as `load_dataset` gives it at its commit."""
-    source = Source(**{each.name: record["source"][each.name] for each in fields(Source)})
-    problem = _missing(str(source.dataset), str(source.revision), "dataset", token)
-    if problem is None:
-        try:
-            rows = load_dataset(**source.arguments, token=token)
-            return rows.remove_columns(code_columns(rows))
-        except ValueError as error:  # no such config or split
-            problem = str(error)
-    return Check("encode", "source", f"{source.dataset} cannot be loaded as recorded: {problem}")
+def _given(sae: SaeSource) -> SparseAutoencoder:
+    from .loading import load_sae  # needs torch
+
+    return load_sae(sae, encoder_only=True)
 
 
-def _missing(name: str, revision: str, kind: str, token: Token) -> str | None:
-    """Say so where a repo does not have the recorded commit; whether it is there at all, a token may decide."""
-    _check_no_folder(name)
+def _codes(published: Published, coded: Dataset) -> str | None:
+    """Compare the features in store with those of the rows encoded again."""
+    again = Features.from_dataset(coded).above(published.record["selection"]["parameters"]["threshold"])
     try:
-        Repo.at(name, revision, token, kind=kind)
-    except FileNotFoundError as error:
-        if isinstance(error.__cause__, RevisionNotFoundError):
-            return str(error)
-        raise
-    return None
-
-
-def _check_no_folder(name: str) -> None:
-    """Refuse to read here what a record, which may be anybody's, names there."""
-    if Path(name).is_dir():
-        raise ValueError(f"a folder `{name}` lies here, and would be read in place of the repo: verify from elsewhere")
-
-
-def _autoencoder(told: dict[str, Any], given: SaeSource | None, token: Token) -> SparseAutoencoder | Check:
-    """Return the SAE, set as it was when the rows were encoded."""
-    from .activations import READING  # needs torch
-    from .loading import load_sae
-
-    if given is not None:
-        return load_sae(given, encoder_only=True)
-    where = told["sae"]
-    how: dict[str, Any] = {"encoder_only": True, "dtype": _dtype(told["dtype"][1])}
-    if "repo" in where:
-        if problem := _missing(where["repo"], where["revision"], "model", token):
-            return Check("encode", "sae", f"it cannot be loaded as recorded: {problem}")
-        how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
-        how |= {"format": where.get("format", "auto"), "config": where.get("config")}
-    try:
-        sae = load_sae(**how)
-    except (FileNotFoundError, ValueError) as error:
-        return Check("encode", "sae", f"it cannot be loaded as recorded: {error}")
-    _check_no_folder(told["model"])
-    names = {"model": "model", "model_revision": "model_revision", "hook": "hook", "context_size": "window"}
-    names |= {"feature_threshold": "threshold"}
-    reading = {name: told.get(name, usual) for name, usual in READING.items()}
-    as_it_was: dict[str, Any] = {ours: told[theirs] for ours, theirs in names.items()} | reading
-    sae.config = replace(sae.config, **as_it_was)
-    return sae
-
-
-def _dtype(name: str) -> Any:
-    import torch
-
-    return getattr(torch, name)
-
-
-def _coded(
-    published: Published, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int
-) -> Dataset:
-    from .encoding import encode  # needs torch
-
-    told = published.record["encoding"]
-    text = told["text"]["columns"] if text is None else text
-    keep = needs(published.receipt)
-    rows = rows.with_format(None)
-    # Apart in the cache from what was encoded before, which is to be checked; cut off, verifying goes on all the same.
-    rows._fingerprint = update_fingerprint(
-        rows._fingerprint, "hf_sae_select.verify", {"record": published.record["sha256"]}
-    )
-    return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=keep)
+        return checks.of_codes(Features.from_dataset(_stored(published)), again)
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
 
 
 def _stored(published: Published) -> Dataset:

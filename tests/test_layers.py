@@ -64,9 +64,11 @@ MAY_IMPORT = {
     "staging": {"digests", "evidence", "extras", "features", "hub", "picture", "pool", "record", "repeating", "rules"}
     | {"activations", "selection", "source", "subset_card"},
     "checks": {"cards", "digests", "features", "hub", "record", "selection", "staging", "subset_card"},
-    # activations, encoding and loading only to encode again; sae and text for annotations, text for a check
-    "verifying": {"checks", "digests", "evidence", "features", "hub", "record", "repeating", "rules", "selection"}
-    | {"activations", "encoding", "loading", "sae", "source", "text"},
+    # what needs torch only when it is asked to encode again
+    "refetching": {"activations", "encoding", "evidence", "features", "hub", "loading", "record", "sae", "selection"}
+    | {"source", "text"},
+    "verifying": {"checks", "digests", "evidence", "features", "hub", "record", "refetching", "repeating", "rules"}
+    | {"loading", "sae", "selection", "text"},
     "publishing": {"cards", "evidence", "hub", "record", "source", "staging", "subset_card", "verifying"},
     "quality": {"activations", "config", "predictor", "sae"},
     "recipe": set(),

@@ -1,0 +1,110 @@
+"""Refetching: the source and the SAE that a record, which may be anybody's, names; the rows encoded again."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset, load_dataset
+from datasets.fingerprint import update_fingerprint
+from huggingface_hub.errors import RevisionNotFoundError
+
+from .evidence import needs
+from .features import code_columns
+from .hub import Repo, Token
+from .record import Record
+from .selection import Selection
+from .source import Source
+
+if TYPE_CHECKING:  # annotations only
+    from .sae import SparseAutoencoder
+    from .text import TextSource
+
+
+class NotAsRecorded(ValueError):
+    """Something that a record names cannot be had as it says."""
+
+
+def refetch_source(record: Record, token: Token) -> Dataset:
+    """Return the source as `load_dataset` gives it at its commit.
+
+    Raises:
+        NotAsRecorded: it has no such commit, config or split.
+        FileNotFoundError, OSError: the Hub does not show it, or is out of reach.
+    """
+    source = Source(**{each.name: record["source"][each.name] for each in fields(Source)})
+    _check_commit(str(source.dataset), str(source.revision), "dataset", token)
+    try:
+        rows = load_dataset(**source.arguments, token=token)
+    except ValueError as error:  # no such config or split
+        raise NotAsRecorded(f"{source.dataset} cannot be loaded as recorded: {error}") from error
+    return rows.remove_columns(code_columns(rows))
+
+
+def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
+    """Return the SAE of a record's `encoding`, set as it was when the rows were encoded.
+
+    Raises:
+        NotAsRecorded: its repo has no such commit, or no such SAE at it.
+        FileNotFoundError, OSError: the Hub does not show it, or is out of reach.
+    """
+    import torch
+
+    from .activations import READING
+    from .loading import load_sae
+
+    _check_no_folder(told["model"])
+    where = told["sae"]
+    how: dict[str, Any] = {"encoder_only": True, "dtype": getattr(torch, told["dtype"][1])}
+    if "repo" in where:
+        _check_commit(where["repo"], where["revision"], "model", token)
+        how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
+        how |= {"format": where["format"], "config": where.get("config")}
+    try:
+        sae = load_sae(**how)
+    except (FileNotFoundError, ValueError) as error:
+        raise NotAsRecorded(f"it cannot be loaded as recorded: {error}") from error
+    as_it_was: dict[str, Any] = {name: told.get(name, usual) for name, usual in READING.items()}
+    as_it_was |= {"model": told["model"], "model_revision": told["model_revision"], "hook": told["hook"]}
+    as_it_was |= {"context_size": told["window"], "feature_threshold": told["threshold"]}
+    sae.config = replace(sae.config, **as_it_was)
+    return sae
+
+
+def encode_again(
+    record: Record, receipt: Selection, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int
+) -> Dataset:
+    """Return the rows of the source encoded, with what the method goes by.
+
+    Raises:
+        NotAsRecorded: they cannot be encoded as the record says.
+    """
+    from .encoding import encode  # needs torch
+
+    told = record["encoding"]
+    rows = rows.with_format(None)
+    # Apart in the cache from what was encoded before, which is to be checked; cut off, verifying goes on all the same.
+    rows._fingerprint = update_fingerprint(rows._fingerprint, "hf_sae_select.verify", {"record": record["sha256"]})
+    text = told["text"]["columns"] if text is None else text
+    try:
+        return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=needs(receipt))
+    except (TypeError, ValueError) as error:
+        raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
+
+
+def _check_commit(name: str, revision: str, kind: str, token: Token) -> None:
+    """Refuse a repo that does not have the recorded commit; whether it is there at all, a token may decide."""
+    _check_no_folder(name)
+    try:
+        Repo.at(name, revision, token, kind=kind)
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, RevisionNotFoundError):
+            raise NotAsRecorded(str(error)) from error
+        raise
+
+
+def _check_no_folder(name: str) -> None:
+    """Refuse to read here what a record names there."""
+    if Path(name).is_dir():
+        raise ValueError(f"a folder `{name}` lies here, and would be read in place of the repo: verify elsewhere")
