@@ -92,7 +92,7 @@ def _stated(ds: Dataset, given: Given, token: Token) -> Source:
     if (
         not stated.get("dataset")
         or stated.keys() - {"dataset", "config", "split", "revision"}
-        or whole not in (True, False)
+        or not isinstance(whole, bool)
     ):
         raise TypeError(
             f"`source={given!r}`: pass the id of a Hub dataset, or "
@@ -110,12 +110,15 @@ def _stated(ds: Dataset, given: Given, token: Token) -> Source:
 
 
 def origins(ds: Dataset) -> list[Source]:
-    """Return the Hub datasets that rows of `ds` are from, as far as the cache tells: each has a licence to heed."""
-    found = []
-    for folder, commit in dict.fromkeys((folder, commit) for folder, _, commit, _ in _places(ds)):
-        with suppress(ValueError):  # whose name the cache does not tell
-            found.append(Source(_name(folder, commit), revision=commit))
-    return found
+    """Return the Hub datasets that rows of `ds` are from, as far as the cache tells: each has a licence to heed.
+
+    Raises:
+        ValueError: there are several, and the cache does not tell the name of one.
+    """
+    places = list(dict.fromkeys((folder, commit) for folder, _, commit, _ in _places(ds)))
+    with suppress(*([ValueError] if len(places) == 1 else [])):  # of a single one, the name has been stated
+        return [Source(_name(folder, commit), revision=commit) for folder, commit in places]
+    return []
 
 
 def _places(ds: Dataset) -> list[tuple[str, str, str, Path]]:

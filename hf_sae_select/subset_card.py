@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from datasets import Dataset
 from huggingface_hub.repocard_data import CardData, DatasetCardData
 
@@ -49,45 +48,48 @@ def licence(sources: Sequence[CardData], given: License | None) -> dict[str, Any
             among them or would allow a commercial use that one forbids.
     """
     given = None if given is None else _plain(given)
-    stated = []
+    stated: list[dict[str, Any]] = []
     for source in sources:
         terms = {name: source.get(name) for name in LICENCE if source.get(name)}
-        if terms.get("license") not in (None, "unknown", ["unknown"]) and terms not in stated:
+        known = _list(terms.get("license")) not in ([], ["unknown"])
+        if known and not any(_list(terms["license"]) == _list(other["license"]) for other in stated):
             stated.append(terms)
-    if not stated and given is None:
-        raise ValueError(
-            "the source states no licence: pass `license`, such as 'cc-by-4.0', as its makers meant it "
-            "('unknown' if nobody knows)"
-        )
     if not stated:
+        if given is None:
+            raise ValueError(
+                "the source states no licence: pass `license`, such as 'cc-by-4.0', as its makers meant it "
+                "('unknown' if nobody knows)"
+            )
         return {"license": given, "stated_by": "publisher"}
     names = ", ".join(str(terms["license"]) for terms in stated)
     allowed = [terms for terms in stated if NONCOMMERCIAL.search(str(list(terms.values())))] or stated
-    if given is None and len(stated) > 1:
-        raise ValueError(
-            f"the rows are from sources of several licences, {names}: pass the `license` that holds for all"
-        )
+    if len(stated) == 1:
+        remedy = f"the source is {names}, and so is what is taken from it: leave it out"
+    else:
+        ids = " or ".join(repr(terms["license"]) for terms in allowed)
+        remedy = f"the rows are from sources of several licences, {names}: pass the one that holds for all, {ids}"
     fitting = [terms for terms in allowed if given is None or _list(terms["license"]) == _list(given)]
-    if not fitting:
-        raise ValueError(
-            f"`license={given!r}`, but the source is {names}, and so is what is taken from it: leave it out"
-        )
+    if not fitting or (given is None and len(stated) > 1):
+        raise ValueError(f"`license={given!r}`, but {remedy}")
     return fitting[0] | {"stated_by": "source"}
 
 
 def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the metadata that the user adds; refuse what follows from the source and the rows."""
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise TypeError(f"`metadata={metadata!r}` must be a mapping, such as {{'language': 'en'}}")
+    given = {} if metadata is None else metadata
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"`metadata={metadata!r}` must be a mapping of names, such as {{'language': 'en'}}")
+    if taken := [name for name in OURS if name in given]:
+        raise ValueError(f"`metadata` has `{taken[0]}`, which follows from the source and the rows; leave it out")
+    if not isinstance(given.get("tags", []), str | list | tuple):
+        raise TypeError(f"`metadata` has the tags {given['tags']!r}; they must be a list of words")
     try:
-        yaml.safe_dump(dict(metadata or {}))
-    except yaml.YAMLError as error:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(given)))  # a tuple is a list in YAML too
+    except (TypeError, ValueError) as error:
         raise TypeError(
             f"`metadata` holds what YAML cannot: {error}; pass texts, numbers and lists of them"
         ) from error
-    if taken := [name for name in OURS if name in (metadata or {})]:
-        raise ValueError(f"`metadata` has `{taken[0]}`, which follows from the source and the rows; leave it out")
-    return dict(metadata or {})
+    return plain
 
 
 def subset_card(
@@ -162,7 +164,7 @@ def quoted(text: str) -> str:
 
 def code(name: str) -> str:
     """Return a name as code for a cell of a table, where its signs allow that."""
-    return f"`{name}`" if name.isprintable() and not set(name) & set("`|<>") else _cell(name)
+    return f"`{name}`" if name.strip() and name.isprintable() and not set(name) & set("`|<>") else _cell(name)
 
 
 def _reasons(receipt: Selection, found: Measured, rows: Dataset, text: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pools import coded
 
-from hf_sae_select import record, stage
+from hf_sae_select import checks, record, stage
 from hf_sae_select.cli import main
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
@@ -62,6 +62,14 @@ def test_2_if_that_cannot_be_told(folder, capsys, arguments, message):
     code, printed, errors = run(capsys, "verify", *[each.replace("FOLDER", str(folder)) for each in arguments])
     assert (code, printed) == (2, "")
     assert errors.startswith("cannot be verified: ") and message in errors
+
+
+def test_2_if_verifying_breaks_off(folder, capsys, monkeypatch):
+    def broken(repo, record):
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(checks, "of_card", broken)
+    assert run(capsys, "verify", folder) == (2, "", "cannot be verified: RecursionError: too deep\n")
 
 
 def test_2_without_the_extra(folder, capsys, monkeypatch):

@@ -27,6 +27,7 @@ RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "ch
 POOL = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 5: 0.5}, {6: 0.7}]
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
 ALICE = {"token": "hf_alice"}
+SAE = {"repo": "alice/sae", "path": "sae.safetensors", "sha256": "ab" * 32, "format": "native"}
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def places(schema, path=()):
 
 def required(schema, path=()):
     for each in [schema, *schema.get("oneOf", [])]:
-        for name in each.get("required", []):
+        for name in each.get("required", []) if "properties" in each else ():  # else it is one of several ways
             inner = each["properties"][name]
             yield (*path, name)
             yield from required(
@@ -108,13 +109,32 @@ def test_a_field_that_is_unknown_is_named(record, path):
         (("encoding", "model"), "../bert", "at encoding.model: '../bert' does not match"),
         (("encoding", "sae_sha256"), "ab", "at encoding.sae_sha256: 'ab' does not match"),
         (("selection", "round_starts"), ["0"], "at selection.round_starts[0]: '0' is not of type 'integer'"),
+        (("source", "as_published"), True, "at source."),
+        (("encoding", "dtype"), ["float32", "nonsense"], "at encoding.dtype[1]: 'nonsense' is not one of ['auto'"),
+        (("encoding", "dtype"), ["float32"], "at encoding.dtype: ['float32'] is too short"),
+        (("encoding", "window"), 0, "at encoding.window: 0 is less than the minimum of 1"),
+        (("encoding", "max_length"), 0, "at encoding.max_length: 0 is less than the minimum of 1"),
+        (("encoding", "d_sae"), 2**33, "at encoding.d_sae: 8589934592 is greater than the maximum of 134217728"),
+        (("encoding", "model_revision"), "main", "at encoding.model_revision: 'main' does not match"),
+        (("encoding", "sae"), {"repo": "../sae"}, "at encoding.sae"),
+        (("encoding", "sae"), {"repo": "alice/sae"}, "at encoding: {"),
+        (("encoding", "sae"), SAE | {"revision": "main"}, "at encoding.sae.revision: 'main' does not match"),
+        (("encoding", "text"), {}, "at encoding.text: {} is not valid under any of the given schemas"),
+        (("encoding", "text"), {"columns": ["a"]}, "at encoding.text: {'columns': ['a']} is not valid under any"),
+        (("encoding", "text"), {"function": "f"}, "at encoding.text: {'function': 'f'} is not valid under any"),
+        (("encoding", "text", "columns"), [], "at encoding.text.columns: [] "),
+        (("license", "stated_by"), "me", "at license.stated_by: 'me' is not one of ['source', 'publisher']"),
+        (("license", "license"), 3, "at license.license: 3 is not valid under any of the given schemas"),
+        (("selection", "parameters", "top"), 1.5, "at selection.parameters.top: 1.5 is not of type 'integer', 'null'"),
+        (("coverage",), None, ": `encoding` and `coverage` go together"),
+        (("encoding",), None, ": `encoding` and `coverage` go together"),
         (("version",), 0, "at version: 1 was expected"),
         (("version",), "1", "at version: 1 was expected"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
     at(record, path[:-1])[path[-1]] = value
-    assert invalid(record).startswith(f"provenance.json {message}")
+    assert invalid(record).startswith(f"provenance.json{message if message[0] == ':' else ' ' + message}")
 
 
 def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
@@ -125,11 +145,36 @@ def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
     assert verify(tmp_path / "staged").difference == f"record: {expected}"
 
 
-@pytest.mark.parametrize("text", ["", "[", "\xff", "[]", "3", "null", '"version"'])
+@pytest.mark.parametrize("text", ["", "[", "\xff", "[]", "3", "null", '"version"', "[" * 100_000, '{"a": ' * 100_000])
 def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "provenance.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"^provenance.json"):
         read(tmp_path / "provenance.json")
+
+
+@pytest.mark.parametrize("name", ["version", "sha256", "budget"])
+def test_a_name_that_is_there_twice_is_refused(record, tmp_path, name):
+    file = tmp_path / "staged" / "provenance.json"
+    text = file.read_text()
+    place = text.index(f'"{name}": ')
+    file.write_text(f'{text[:place]}"{name}": 1, {text[place:]}')
+    assert json.loads(file.read_text()) == record  # Python's own way: the last one counts
+    expected = "provenance.json is no JSON: a name is there twice in one object"
+    assert verify(tmp_path / "staged").difference == f"record: {expected}"
+
+
+@pytest.mark.parametrize("who", ["source", "publisher"])
+def test_a_licence_is_recorded_with_who_states_it(hub, sae, tmp_path, who):
+    Dataset.from_dict({"text": ["the cat", "a dog", "the moon"]}).to_parquet(tmp_path / "rows.parquet")
+    files = {"data/train-0.parquet": (tmp_path / "rows.parquet").read_bytes()}
+    card = "---\nlicense: other\nlicense_name: mine\nlicense_link: https://x.org\n---\n"
+    hub.push("alice/rows", files | ({"README.md": card} if who == "source" else {}), kind="dataset")
+    subset = load_dataset("alice/rows", split="train").sae_select(2, sae=sae)
+    folder = stage(subset, tmp_path / "f", license=None if who == "source" else "mit")
+    expected = {"license": "other", "license_name": "mine", "license_link": "https://x.org", "stated_by": "source"}
+    expected = expected if who == "source" else {"license": "mit", "stated_by": "publisher"}
+    assert json.loads((folder / "provenance.json").read_text())["license"] == expected
+    assert verify(folder, "select")
 
 
 def test_an_edited_record_shows(record):
@@ -229,11 +274,11 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
     found = verify(folder, "encode")
     assert found, str(found)
 
-    for change in ({"chat_template": "false"}, {"chat_template": None}):
-        edited = record | {"encoding": encoding | change}
+    for template, same in (("false", False), (None, True)):  # None: it was not to be had; its digest is there
+        edited = record | {"encoding": encoding | {"chat_template": template}}
         edited["sha256"] = digest_of({name: value for name, value in edited.items() if name != "sha256"})
         (folder / "provenance.json").write_text(json.dumps(edited))
-        assert not verify(folder, "encode")
+        assert bool(verify(folder, "encode")) == same
 
 
 PLANTED = """

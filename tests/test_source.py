@@ -4,12 +4,12 @@ import json
 import shutil
 
 import pytest
-from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, Value, concatenate_datasets, load_dataset, load_from_disk
 from hub import go_offline
 from huggingface_hub import HfApi, constants
 
 from hf_sae_select import stage
-from hf_sae_select.source import Source, find_source
+from hf_sae_select.source import Source, find_source, origins
 
 ID = "alice/OpenOrca"  # datasets keeps it as alice___open_orca
 CARD = "---\nlicense: mit\nlanguage: en\n---\n# Hi\n"
@@ -102,6 +102,22 @@ def test_rows_that_are_the_same_after_all_are_as_published(ds):
         assert find_source(same).as_published is True
 
 
+def test_rows_are_compared_by_what_is_in_them(hub):
+    table = "".join(json.dumps({"text": f"t{i}", "x": None if i else 0.5}) + "\n" for i in range(3))
+    hub.push("alice/x", {"train.jsonl": table}, kind="dataset")
+    ds = load_dataset("alice/x", split="train").select(range(3))
+    assert find_source(ds.map(lambda row: row)).as_published is True  # another file, the same rows
+    assert find_source(ds.map(lambda row: {"x": row["x"] or 0.0})).as_published is False
+    assert find_source(ds.cast_column("x", Value("float32"))).as_published is False
+    assert find_source(concatenate_datasets([ds.select([0]), ds.select([1, 2])], split="train")).as_published is True
+
+
+def test_numbers_that_are_none_are_equal(hub, tmp_path):
+    Dataset.from_dict({"x": [float("nan"), 1.0]}).to_parquet(tmp_path / "x.parquet")
+    hub.push("alice/x", {"train.parquet": (tmp_path / "x.parquet").read_bytes()}, kind="dataset")
+    assert find_source(load_dataset("alice/x", split="train")).as_published is True
+
+
 def test_encoded_rows_are_as_published(ds, commit, sae):
     expected = Source(ID, "default", "train", commit, as_published=True)
     assert find_source(ds.sae_select(2, sae=sae, text="prompt").sae_pool.rows) == expected
@@ -141,9 +157,18 @@ def test_rows_that_are_not_of_one_published_dataset_have_no_source(hub, ds, tmp_
     assert NOTHING.card().to_dict() == {}
 
 
-def test_rows_of_two_published_datasets_have_no_source(hub, ds):
-    hub.push("alice/other", {"train.jsonl": lines(2)}, kind="dataset")
-    assert find_source(concatenate_datasets([ds, load_dataset("alice/other", split="train")])) == NOTHING
+def test_rows_of_two_published_datasets_have_no_source_and_two_origins(hub, ds, commit):
+    other = hub.push("alice/other", {"train.jsonl": lines(2)}, kind="dataset")
+    rows = concatenate_datasets([ds, load_dataset("alice/other", split="train")])
+    assert find_source(rows) == NOTHING
+    found = [Source(ID, revision=commit), Source("alice/other", revision=other)]
+    assert origins(rows) == origins(rows.shuffle(seed=0)) == found
+    assert origins(concatenate_datasets([ds, Dataset.from_dict({"prompt": ["a"]})])) == found[:1]
+    assert origins(Dataset.from_dict({"prompt": ["a"]})) == []
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    assert origins(ds) == []  # a single one is stated, or asked for
+    with pytest.raises(ValueError, match="the cache does not tell which Hub dataset `alice___open_orca` is"):
+        origins(rows)
 
 
 def test_where_the_cache_does_not_tell_the_name_it_is_asked_for(hub, ds, commit):
@@ -161,6 +186,8 @@ def test_a_stated_source_is_taken_at_its_word(hub, commit, ds):
     given = {"dataset": ID, "config": "default", "split": "test", "revision": commit}
     assert find_source(rows, given) == Source(ID, "default", "test", commit, as_published=True)
     assert find_source(rows, {"dataset": ID, "config": None, "split": None, "revision": None}).split == "train"
+    made = find_source(rows, {"dataset": ID, "split": "test", "as_published": False})
+    assert made == Source(ID, None, "test", commit, as_published=False)
 
 
 def test_the_revision_of_a_stated_source_is_resolved_to_a_commit(hub, commit):
@@ -177,8 +204,11 @@ def test_the_revision_of_a_stated_source_is_resolved_to_a_commit(hub, commit):
         find_source(rows, {"dataset": ID, "revision": "v2"})
 
 
+WHOLE = [{"dataset": ID, "as_published": whole} for whole in ("yes", None, [], 1, 0)]  # a truth value is asked for
+
+
 @pytest.mark.parametrize(
-    "given", ["", {}, {"split": "train"}, {"dataset": ID, "name": "x"}, 3, [ID], {"dataset": None}]
+    "given", ["", {}, {"split": "train"}, {"dataset": ID, "name": "x"}, 3, [ID], {"dataset": None}, *WHOLE]
 )
 def test_a_source_of_another_form_is_refused(given):
     with pytest.raises(TypeError, match=r"pass the id of a Hub dataset, or \{'dataset': id, 'config': name, 'split'"):

@@ -4,13 +4,15 @@ import hashlib
 import json
 import shutil
 import sys
+from datetime import date
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from datasets import Audio, ClassLabel, Dataset, load_dataset, load_from_disk
+from datasets import Audio, ClassLabel, Dataset, concatenate_datasets, load_dataset, load_from_disk
 from hub.metadata import problems
 from huggingface_hub import DatasetCard
 from pools import coded
@@ -89,16 +91,18 @@ def test_the_pool_has_the_codes_above_the_threshold_and_no_text(tmp_path):
     assert b"row 3" not in (tmp_path / "f" / "pool.parquet").read_bytes()
 
 
-@pytest.mark.parametrize("there", ["folder", "file"])
+@pytest.mark.parametrize("there", ["folder", "file", "beside ours"])
 def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path, there):
-    place = tmp_path / "mine"
-    file = place / "notes.txt" if there == "folder" else place
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("mine")
+    place = tmp_path / "mine" if there == "file" else tmp_path / "mine" / "notes.txt"
+    if there == "beside ours":
+        stage(picked(1), tmp_path / "mine", license="mit")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    before = contents(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"mine'` is there and no staged subset; pass a new or an empty folder"):
-        stage(picked(), place, license="mit")
-    assert file.read_text() == "mine"
-    assert [each for each in tmp_path.iterdir() if each.name != "cache"] == [place]
+        stage(picked(), tmp_path / "mine", license="mit")
+    assert place.read_text() == "mine" and contents(tmp_path / "mine") == before
+    assert [each.name for each in tmp_path.iterdir() if each.name != "cache"] == ["mine"]
 
 
 def test_an_empty_folder_is_filled_and_a_staged_one_replaced(tmp_path):
@@ -110,14 +114,16 @@ def test_an_empty_folder_is_filled_and_a_staged_one_replaced(tmp_path):
     assert rows_of(tmp_path / "f")["text"][:] == ["row 2"]
 
 
-@pytest.mark.parametrize("late", ["draw_coverage", "subset_card", "write_selection", "write_pool"])
+@pytest.mark.parametrize("late", ["draw_coverage", "subset_card", "write_selection", "write_pool", "rename"])
 def test_an_error_half_way_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_path, monkeypatch, late):
-    before = contents(stage(picked(1), tmp_path / "old", license="mit"))
+    before, rename = contents(stage(picked(1), tmp_path / "old", license="mit")), Path.rename
 
-    def fails(*_, **__):
+    def fails(place, *more, **_):
+        if late == "rename" and not place.name.endswith(".unfinished"):
+            return rename(place, *more)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(staging, late, fails)
+    monkeypatch.setattr(Path if late == "rename" else staging, late, fails)
     for name in ("old", "new"):
         with pytest.raises(KeyboardInterrupt):
             stage(picked(), tmp_path / name, license="mit")
@@ -186,10 +192,12 @@ def test_a_subset_without_rows_is_refused(tmp_path):
         ({}, ValueError, "the source states no licence: pass `license`, such as 'cc-by-4.0'"),
         ({"license": 3}, TypeError, "`license=3` must be the id of a licence"),
         ({"license": " "}, TypeError, "`license=' '` must be the id of a licence"),
+        ({"license": "my own licence"}, TypeError, "`license='my own licence'` must be the id of a licence"),
         ({"license": []}, TypeError, "`license=[]` must be the id of a licence"),
         ({"license": "mit", "metadata": "en"}, TypeError, "`metadata='en'` must be a mapping"),
         ({"license": "mit", "metadata": {"configs": []}}, ValueError, "`metadata` has `configs`, which follows from"),
         ({"license": "mit", "metadata": {"license": "mit"}}, ValueError, "`metadata` has `license`, which follows"),
+        ({"license": "mit", "metadata": {"x": object()}}, TypeError, "`metadata` holds what YAML cannot: ("),
         ({"license": "mit", "source": 3}, TypeError, "`source=3`: pass the id of a Hub dataset"),
         ({"license": "mit", "source": "/my/rows"}, ValueError, "`source='/my/rows'` names no dataset on the Hub"),
     ],
@@ -302,6 +310,46 @@ def test_a_rule_of_ones_own_with_options_that_json_has_no_word_for(tmp_path):
     assert (told["method"], told["builtin"], told["parameters"]["weight"]) == ("mine", False, 2)
     assert told["parameters"]["place"].startswith("sha256:")
     assert all(str(tmp_path).encode() not in data for data in contents(folder).values())
+
+
+def test_a_rule_of_ones_own_that_is_named_like_one_of_ours_is_not_taken_for_it(tmp_path):
+    def longest(features, budget, rng):
+        return Selection(np.array([3]), np.array([0]), np.array([0]))
+
+    folder = stage(picked(1, method=longest), tmp_path / "f", license="mit")
+    told = json.loads((folder / "provenance.json").read_text())["selection"]
+    assert (told["method"], told["builtin"], rows_of(folder)["text"][:]) == ("own_longest", False, ["row 3"])
+    assert "# 1 rows of a dataset, picked by `own_longest`\n" in (folder / "README.md").read_text()
+    assert verify(folder, "select", method=longest)
+
+
+COLUMNS = [{"quality": "tokens"}, {"quality": "tokens", "budget": "7 tokens"}, {"cost": "sae_tokens", "budget": 7}]
+COLUMNS += [{"quota": "sae_tokens"}, {"quota": {"sae_tokens": {3: 1}}}]
+
+
+@pytest.mark.parametrize("options", COLUMNS, ids=str)
+def test_columns_that_are_named_like_ours_are_kept_apart(tmp_path, options):
+    ds = coded(ROWS, record=RECORD).add_column("tokens", [9.0, 2.0, 1.0, 0.0])
+    folder = stage(ds.sae_select(seed=None, **{"budget": 3} | options), tmp_path / "f", license="mit")
+    named = {"row_sha256", "sae_ids", "sae_acts", "sae_tokens"} | ({"tokens"} if "quality" in options else set())
+    assert set(pq.read_schema(folder / "pool.parquet").names) == named
+    assert verify(folder, "select")
+
+
+QUOTAS = {
+    "row_sha256": (list("abab"), ValueError, "the rows were picked by a column `row_sha256`: rename it, and select"),
+    "day": ([date(2024, 2, n) for n in (1, 2, 1, 2)], TypeError, "`subset` was selected with a parameter that JSON c"),
+}
+
+
+@pytest.mark.parametrize("name", QUOTAS)
+def test_quotas_that_cannot_be_recorded_are_refused_before_a_folder_is_made(tmp_path, name):
+    values, error, message = QUOTAS[name]
+    ds = concatenate_datasets([coded(ROWS, record=RECORD), Dataset.from_dict({name: values})], axis=1)
+    subset = ds.sae_select(3, seed=None, quota={name: {values[0]: 1}})
+    with pytest.raises(error, match=message):
+        stage(subset, tmp_path / "f", license="mit")
+    assert not (tmp_path / "f").exists() and not list(tmp_path.glob(".*"))
 
 
 def test_a_chat_template_is_recorded_while_its_model_is_there_and_left_out_when_it_is_gone(tmp_path):

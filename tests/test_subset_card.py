@@ -1,10 +1,11 @@
 """The card of a published subset: its licence, its metadata, its words; and the reasons that it gives."""
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 from hub.metadata import problems
 from huggingface_hub import DatasetCard
 from huggingface_hub.repocard_data import CardData
@@ -12,13 +13,14 @@ from pools import coded, features_of
 
 from hf_sae_select import Selection, stage
 from hf_sae_select.explain import reasons
-from hf_sae_select.subset_card import check_metadata, licence, quoted, size_category
+from hf_sae_select.subset_card import check_metadata, code, licence, quoted, size_category
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
 RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
 RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
-FORBIDS = "which forbids commercial use, and so is what is taken from it; leave `license` out"
+REFUSED = ", and so is what is taken from it: leave it out"
+SOURCE, PUBLISHER = {"stated_by": "source"}, {"stated_by": "publisher"}
 
 
 def card_of(subset, tmp_path, license="mit", **options):
@@ -41,29 +43,53 @@ def from_hub(hub, metadata, sae, id="alice/OpenOrca"):
     return load_dataset(id, split="train").sae_select(2, sae=sae)
 
 
-@pytest.mark.parametrize("stated", ["mit", ["mit", "apache-2.0"], "cc-by-nc-4.0", "unknown"])
+def terms(given, *sources):
+    """The licence of rows from sources of such cards."""
+    return licence([CardData(**source) for source in sources], given)
+
+
+@pytest.mark.parametrize("stated", ["mit", ["mit", "apache-2.0"], "cc-by-nc-4.0"])
 def test_the_licence_of_the_source_is_carried_over(stated):
-    assert licence(CardData(license=stated), None) == {"license": stated}
-    assert licence(CardData(license=stated), stated) == {"license": stated}
+    for given in (None, stated):
+        assert terms(given, {"license": stated}) == {"license": stated} | SOURCE
+    assert terms(None, {"license": stated}, {"license": stated}, {}) == {"license": stated} | SOURCE
 
 
 def test_a_licence_of_a_name_of_its_own_is_carried_over_with_name_and_link():
     stated = {"license": "other", "license_name": "llama-x", "license_link": "https://x.org/LICENSE"}
-    assert licence(CardData(**stated, language="en"), None) == stated
-    assert licence(CardData(**stated), "other") == stated
-    assert licence(CardData(**stated), "mit") == {"license": "mit"}
+    assert terms(None, stated | {"language": "en"}) == terms("other", stated) == stated | SOURCE
+    with pytest.raises(ValueError, match="`license='mit'`, but the source is other" + REFUSED):
+        terms("mit", stated)
 
 
-@pytest.mark.parametrize("source", [{}, {"license": None}, {"license": []}, {"license": ""}, {"license_name": "x"}])
+NOT_STATED = [{}, {"license": None}, {"license": []}, {"license": ""}, {"license_name": "x"}, {"license": "unknown"}]
+
+
+@pytest.mark.parametrize("source", [*NOT_STATED, {"license": ["unknown"]}], ids=str)
 def test_a_licence_that_the_source_does_not_state_is_asked_for(source):
     with pytest.raises(ValueError, match=r"the source states no licence: pass `license`, such as 'cc-by-4.0', as its"):
-        licence(CardData(**source), None)
-    assert licence(CardData(**source), "odbl") == {"license": "odbl"}
-    assert licence(CardData(**source), ("mit", "odbl")) == {"license": ["mit", "odbl"]}
+        terms(None, source)
+    assert terms("odbl", source) == {"license": "odbl"} | PUBLISHER
+    assert terms("unknown", source) == {"license": "unknown"} | PUBLISHER
+    assert terms(("mit", "odbl"), source, source) == {"license": ["mit", "odbl"]} | PUBLISHER
 
 
-NONCOMMERCIAL = [{"license": id} for id in ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-3.0", "CC-BY-NC-2.0")]
-NONCOMMERCIAL += [{"license": "fair-noncommercial-research-license"}, {"license": ["mit", "cc-by-nc-4.0"]}]
+STATED = [{"license": id} for id in ("mit", "ncsa", "cc-by-4.0", "openrail", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")]
+STATED += [{"license": id} for id in ("CC-BY-NC-2.0", "fair-noncommercial-research-license", ["mit", "cc-by-nc-4.0"])]
+STATED += [{"license": "other", "license_name": "x-noncommercial"}, {"license": "cc", "license_name": "cc-by-nc"}]
+
+
+@pytest.mark.parametrize("source", STATED, ids=str)
+def test_a_source_that_states_a_licence_is_never_relabelled(source):
+    assert terms(None, source) == source | SOURCE
+    for given in ("cc-by-sa-4.0", ["mit", "apache-2.0"], ["apache-2.0"], "unknown"):
+        with pytest.raises(ValueError) as error:
+            terms(given, source, {})
+        assert f"`license={given!r}`, but the source is {source['license']}{REFUSED}" in str(error.value)
+
+
+NONCOMMERCIAL = [{"license": id} for id in ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-3.0", "h-research")]
+NONCOMMERCIAL += [{"license": id} for id in ("fair-noncommercial-research-license", "intel-research", "apple-amlr")]
 NONCOMMERCIAL += [{"license": "other", "license_name": name} for name in ("x-noncommercial", "X Non-Commercial v1")]
 NONCOMMERCIAL += [{"license": "other", "license_name": name} for name in ("non commercial", "non_commercial")]
 NONCOMMERCIAL += [{"license": "other", "license_link": "https://creativecommons.org/licenses/by-nc/4.0/"}]
@@ -71,31 +97,56 @@ NONCOMMERCIAL += [{"license": "cc", "license_name": "cc-by-nc"}]
 
 
 @pytest.mark.parametrize("source", NONCOMMERCIAL, ids=str)
-def test_a_noncommercial_source_is_never_relabelled(source):
-    assert licence(CardData(**source), None) == source
-    for given in ("mit", "cc-by-4.0", ["mit", "apache-2.0"], "unknown"):
-        with pytest.raises(ValueError) as error:
-            licence(CardData(**source), given)
-        assert FORBIDS in str(error.value)
+def test_among_several_licences_a_noncommercial_one_is_not_given_away(source):
+    cards = [{"license": "mit"}, source, {"license": "apache-2.0"}]
+    with pytest.raises(ValueError) as error:
+        terms(None, *cards)
+    names = f"the rows are from sources of several licences, mit, {source['license']}, apache-2.0: pass the one"
+    assert names in str(error.value) and str(error.value).endswith(f"that holds for all, {source['license']!r}")
+    assert terms(source["license"], *cards) == source | SOURCE
+    for given in ("mit", "apache-2.0", "odbl", ["mit", source["license"]]):
+        with pytest.raises(ValueError, match=f"but the rows are from .*, mit, {source['license']}, apache-2.0: pass"):
+            terms(given, *cards)
 
 
 @pytest.mark.parametrize("id", ["ncsa", "cc-by-4.0", "openrail", "cc-by-nd-4.0", "incl"])
 def test_other_licences_are_not_taken_for_noncommercial_ones(id):
-    assert licence(CardData(license=id), "mit") == {"license": "mit"}
+    assert terms("mit", {"license": "mit"}, {"license": id}) == {"license": "mit"} | SOURCE
+    assert terms(id, {"license": "mit"}, {"license": id}) == {"license": id} | SOURCE
 
 
-@pytest.mark.parametrize("given", [3, "", " ", [], [3], {"mit": 1}, ["mit", None]])
+@pytest.mark.parametrize("given", [3, "", " ", [], [3], {"mit": 1}, ["mit", None], "my own licence", "MIT", "a\n"])
 def test_what_is_no_licence_is_refused(given):
     with pytest.raises(TypeError, match=r"must be the id of a licence, such as 'cc-by-4.0', or a list of them"):
-        licence(CardData(), given)
+        terms(given, {})
 
 
-def test_another_licence_than_the_sources_is_named_beside_it(hub, tmp_path, sae):
+def test_another_licence_than_the_source_s_is_refused_and_its_own_is_named(hub, tmp_path, sae):
     subset = from_hub(hub, "license: apache-2.0\n", sae)
-    text, data = card_of(subset, tmp_path, license="cc-by-4.0")
-    assert data["license"] == "cc-by-4.0"
-    words = "cc-by-4.0, as the publisher of this subset states it; alice/OpenOrca states apache-2.0: heed that too."
-    assert f"## Licence\n\n{words}\n\n" in text
+    with pytest.raises(ValueError, match="`license='cc-by-4.0'`, but the source is apache-2.0" + REFUSED):
+        stage(subset, tmp_path / "f", license="cc-by-4.0")
+    text, data = card_of(subset, tmp_path, license="apache-2.0")
+    assert data["license"] == "apache-2.0"
+    assert "## Licence\n\napache-2.0, as alice/OpenOrca states it.\n\n" in text
+
+
+def test_rows_of_two_sources_have_the_licence_that_holds_for_both(hub, tmp_path, sae):
+    for id, terms_, n in (("alice/one", "mit", 2), ("alice/two", "cc-by-nc-4.0", 3)):
+        rows = "".join(json.dumps({"text": f"the cat {i}"}) + "\n" for i in range(n))
+        hub.push(id, {"train.jsonl": rows, "README.md": f"---\nlicense: {terms_}\n---\n"}, kind="dataset")
+    both = concatenate_datasets([load_dataset(id, split="train") for id in ("alice/one", "alice/two")])
+    subset = both.sae_select(2, sae=sae)
+    for given, message in (
+        (None, "several licences, mit, cc-by-nc-4.0: pass the one that holds for all, 'cc-by-nc-4.0'"),
+        ("mit", "pass the one that holds for all, 'cc-by-nc-4.0'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stage(subset, tmp_path / "f", license=given)
+    text, data = card_of(subset, tmp_path, license="cc-by-nc-4.0")
+    assert data["license"] == "cc-by-nc-4.0" and "source_datasets" not in data
+    assert "## Licence\n\ncc-by-nc-4.0, as the source states it.\n" in text
+    told = json.loads((tmp_path / "f" / "provenance.json").read_text())
+    assert told["license"] == {"license": "cc-by-nc-4.0", "stated_by": "source"}
 
 
 def test_a_licence_with_a_link_is_linked_as_the_source_states_it(hub, tmp_path, sae):
@@ -104,7 +155,7 @@ def test_a_licence_with_a_link_is_linked_as_the_source_states_it(hub, tmp_path, 
     text, data = card_of(subset, tmp_path, license=None)
     assert {name: data[name] for name in stated} == stated
     assert "## Licence\n\n[x-noncommercial](https://x.org/LICENSE), as alice/OpenOrca states it.\n" in text
-    with pytest.raises(ValueError, match="but the source is other, which forbids commercial use"):
+    with pytest.raises(ValueError, match="`license='mit'`, but the source is other" + REFUSED):
         stage(subset, tmp_path / "g", license="mit")
 
 
@@ -152,9 +203,20 @@ def test_more_metadata_is_added_and_what_is_ours_to_say_is_refused(tmp_path):
     tags = ["sae-select", "data-selection", "sparse-autoencoder", "diversity", "mine"]
     assert {name: data[name] for name in more} == more | {"tags": tags}
     assert check_metadata(None) == {}
-    for name in ("license", "license_name", "license_link", "configs", "source_datasets", "size_categories"):
+    ours = ("license", "license_name", "license_link", "configs", "source_datasets", "size_categories", "dataset_info")
+    for name in ours:
         with pytest.raises(ValueError, match=f"`metadata` has `{name}`, which follows from the source and the rows"):
             check_metadata({name: "x"})
+
+
+@pytest.mark.parametrize("value", [object(), np.float64(1), Decimal(1), {"a": [np.int64(1)]}], ids=str)
+def test_metadata_that_yaml_cannot_hold_are_refused(value):
+    with pytest.raises(TypeError, match=r"`metadata` holds what YAML cannot: .*; pass texts, numbers and lists of"):
+        check_metadata({"pretty_name": value})
+
+
+def test_a_tuple_in_metadata_is_a_list(tmp_path):
+    assert picked(tmp_path, metadata={"language": ("en", "de")})[1]["language"] == ["en", "de"]
 
 
 def test_the_metadata_of_the_source_that_hold_for_its_rows_are_carried_over(hub, tmp_path, sae):
@@ -188,7 +250,7 @@ def test_the_card_says_what_was_picked_from_what_and_how(tmp_path):
     for fact in (
         "# 3 rows of a dataset, picked for the concepts in them\n",
         "3 of the 4 rows of a dataset that is not published, in the order they were picked.",
-        "the method `greedy` picks the row that adds the most features not yet covered, again and again (SAE-Greed",
+        "The method `greedy` picks the row that adds the most features not yet covered, again and again (SAE-Greed",
         "**The source is not published**: the rows were chosen from 4 rows in a file or in memory, which others can",
         "| method | `greedy` (arXiv:2502.14050) |",
         "| `budget` | 3 |",
@@ -210,7 +272,7 @@ def test_the_card_says_what_was_picked_from_what_and_how(tmp_path):
         "(r = 0.92 over all rows)",
         'subset = load_dataset("OWNER/NAME", split="train")',
         'hf_sae_select.verify("OWNER/NAME", "encode", source=source, sae=sae)',
-        "mit, as the publisher of this subset states it; the source states none.",
+        "mit, as the publisher of this subset states it: the source states none.",
         "@article{yang2025diversity,",
     ):
         assert fact in text
@@ -243,6 +305,47 @@ def test_the_names_of_columns_stand_in_the_card_as_they_are(tmp_path):
     ds = ds.add_column("long_answer", list("abcd")).rename_column("text", "my_text")
     text, _ = card_of(ds.sae_select(2, seed=None), tmp_path)
     assert "| text of a row | columns `long_answer`, `my_text`, joined by newlines; read" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a_b*c&d", "`a_b*c&d`"), ("a|b", '"a&#124;b"'), ("`x`", '"&#96;x&#96;"'), ("<b>", '"&#60;b&#62;"')],
+)
+def test_names_are_code_where_their_signs_allow_that(name, shown):
+    assert code(name) == shown
+
+
+SNIPPETS = {  # what is staged -> the lines that check it to the levels `select` and `encode`
+    "codes": ({}, "", ", source=source, sae=sae"),
+    "no pool": ({"features": False}, ", features=features", ", source=source, sae=sae"),
+    "own rule": ({"method": True}, ", method=method", ", method=method, source=source, sae=sae"),
+    "both": ({"method": True, "features": False}, ", method=method, features=features", ", method=method, source="),
+}
+
+
+@pytest.mark.parametrize("what", SNIPPETS)
+def test_the_card_shows_the_arguments_that_checking_needs(tmp_path, what):
+    options, select, encode = SNIPPETS[what]
+
+    def longest(features, budget, rng):
+        return Selection(np.array([3]), np.array([0]), np.array([0]))
+
+    method = longest if options.get("method") else "greedy"
+    subset = coded(ROWS, record=RECORD).sae_select(1, method, seed=None)
+    text, _ = card_of(subset, tmp_path, features=options.get("features", True))
+    assert f'verify("OWNER/NAME", "select"{select})  # they' in text
+    assert f'verify("OWNER/NAME", "encode"{encode}' in text
+    assert "| `threshold` | 0.5 |" in text and ("own_longest" in text) == (method is longest)
+
+
+TITLES = {"greedy": "for the concepts in them", "kcenter": "by `kcenter`", "random": "by `random`"}
+
+
+@pytest.mark.parametrize("method", TITLES)
+def test_only_methods_that_count_features_pick_for_concepts(tmp_path, sae, method):
+    ds = Dataset.from_dict({"text": ["the cat", "a dog ran", "the moon"]})
+    text, _ = card_of(ds.sae_select(2, method, sae=sae), tmp_path)
+    assert f"# 2 rows of a dataset, picked {TITLES[method]}\n" in text
 
 
 def test_the_card_of_a_chat(tmp_path, sae):
