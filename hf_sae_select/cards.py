@@ -66,7 +66,7 @@ def parsed(readme: str, what: str = "the repo's README.md") -> ModelCard:
     """
     try:
         return ModelCard(readme)
-    except (ValueError, YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         raise ValueError(f"the metadata at the top of {what} cannot be read ({error}); mend it") from error
 
 

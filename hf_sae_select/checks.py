@@ -66,6 +66,8 @@ def of_card(repo: Repo, record: Record) -> str | None:
         found = [each for each in configs if each.get("config_name") == name]
         if found != [config]:
             return f"{CARD_FILE} has the config `{name}` as {found}, written was {config}"
+    if more := [each.get("config_name") for each in configs if each.get("default") and each not in CONFIGS]:
+        return f"{CARD_FILE} has the config `{more[0]}` for a default, which would be read in place of ours"
     for name in LICENCE:
         if data.get(name) != record["license"].get(name):
             return f"{CARD_FILE} has `{name}` as {data.get(name)!r}, the record as {record['license'].get(name)!r}"
@@ -111,7 +113,7 @@ def of_rows(repo: Repo, record: Record, receipt: Selection, digests: Sequence[st
     names = sorted(name for name in record["files"] if name.startswith(f"{ROWS}/"))
     try:
         parts = [_digests(repo, name, record) for name in names]
-    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
         return f"the rows cannot be read: {error}"
     found = [bytes(digest).hex() for part in parts for digest in part]
     if len(found) != len(digests):

@@ -89,8 +89,12 @@ def _of_picks(table: pa.Table, told: Any) -> str | None:
         return "its column `pick` does not count from 0 on"
     if wrong := [digest for digest in table[DIGEST].to_pylist() if not SHA256.fullmatch(digest)]:
         return f"{wrong[0]!r} is no SHA-256"
+    if set(np.diff(table["round"].to_numpy(), prepend=-1).tolist()) - {0, 1} or table["round"][0].as_py() != 0:
+        return "its column `round` does not count from 0 on"
     if not isinstance(told, dict) or {name: type(value) for name, value in told.items()} != TOLD:
         return f"its schema does not tell {', '.join(TOLD)}"
+    if not isinstance(told["parameters"].get("encoding"), dict):
+        return "its schema does not tell how the rows were encoded"
     return None
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, load_dataset
 from datasets.fingerprint import update_fingerprint
+from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
 from .evidence import needs
 from .features import code_columns
-from .hub import Repo, Token
+from .hub import Token, explained
 from .record import Record
 from .selection import Selection
 from .source import Source
@@ -61,14 +62,14 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
         _check_commit(where["repo"], where["revision"], "model", token)
         how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
         how |= {"format": where["format"], "config": where.get("config")}
-    try:
-        sae = load_sae(**how)
-    except (FileNotFoundError, ValueError) as error:
-        raise NotAsRecorded(f"it cannot be loaded as recorded: {error}") from error
     as_it_was: dict[str, Any] = {name: told.get(name, usual) for name, usual in READING.items()}
     as_it_was |= {"model": told["model"], "model_revision": told["model_revision"], "hook": told["hook"]}
     as_it_was |= {"context_size": told["window"], "feature_threshold": told["threshold"]}
-    sae.config = replace(sae.config, **as_it_was)
+    try:
+        sae = load_sae(**how)
+        sae.config = replace(sae.config, **as_it_was)
+    except (FileNotFoundError, ValueError) as error:
+        raise NotAsRecorded(f"it cannot be loaded as recorded: {error}") from error
     return sae
 
 
@@ -89,7 +90,7 @@ def encode_again(
     text = told["text"]["columns"] if text is None else text
     try:
         return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=needs(receipt))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
 
 
@@ -97,11 +98,16 @@ def _check_commit(name: str, revision: str, kind: str, token: Token) -> None:
     """Refuse a repo that does not have the recorded commit; whether it is there at all, a token may decide."""
     _check_no_folder(name)
     try:
-        Repo.at(name, revision, token, kind=kind)
+        with explained(name, revision):
+            HfApi(token=token).repo_info(name, repo_type=kind, revision=revision)
     except FileNotFoundError as error:
         if isinstance(error.__cause__, RevisionNotFoundError):
             raise NotAsRecorded(str(error)) from error
         raise
+    except PermissionError:
+        raise
+    except OSError:  # the Hub is out of reach: what the cache has of a commit will do
+        return
 
 
 def _check_no_folder(name: str) -> None:

@@ -128,7 +128,9 @@ def _constraints(receipt: Selection) -> dict[str, Any]:
     if isinstance(given.get("quota"), Mapping):  # held as pairs, since the keys of a JSON object are strings
         given["quota"] = {name: dict(pairs) for name, pairs in given["quota"].items()}
     if "extend" in given:
-        n = int(given["extend"])
+        n = given["extend"]
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 < n <= len(receipt):
+            raise ValueError(f"`extend={n!r}` is no number of the {len(receipt)} picks")
         given["extend"] = Selection(
             receipt.indices[:n], receipt.gains[:n], receipt.round_starts[receipt.round_starts < n]
         )

@@ -20,12 +20,8 @@ from .selection import Selection
 from .text import Rendering
 
 LICENCE = ("license", "license_name", "license_link")
-OURS = (
-    *LICENCE,
-    "configs",
-    "source_datasets",
-    "size_categories",
-)  # metadata that follows from the source and the rows
+# Metadata that follow from the source and the rows.
+OURS = (*LICENCE, "configs", "dataset_info", "source_datasets", "size_categories")
 PLACEHOLDER = "OWNER/NAME"  # stands in the card for the repo, which is not known before it is pushed
 TAGS = ["sae-select", "data-selection", "sparse-autoencoder", "diversity"]
 CONFIGS: list[dict[str, Any]] = [

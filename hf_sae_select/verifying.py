@@ -237,7 +237,7 @@ def _again(level: str, published: Published, pool: Dataset, method: Rule | None)
         if record["encoding"] is None:
             return
         found = measure(pool, receipt)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         yield Check(level, name, f"these parameters do not select: {error}")
         return
     yield Check(level, "counts", checks.of_counts(published.counts, found.features.counts[receipt.indices]))

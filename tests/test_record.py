@@ -110,7 +110,7 @@ def test_a_field_that_is_unknown_is_named(record, path):
         (("encoding", "sae_sha256"), "ab", "at encoding.sae_sha256: 'ab' does not match"),
         (("selection", "round_starts"), ["0"], "at selection.round_starts[0]: '0' is not of type 'integer'"),
         (("source", "as_published"), True, "at source."),
-        (("encoding", "dtype"), ["float32", "nonsense"], "at encoding.dtype[1]: 'nonsense' is not one of ['auto'"),
+        (("encoding", "dtype"), ["float32", "nonsense"], "at encoding.dtype[1]: 'nonsense' is not one of ['float64'"),
         (("encoding", "dtype"), ["float32"], "at encoding.dtype: ['float32'] is too short"),
         (("encoding", "window"), 0, "at encoding.window: 0 is less than the minimum of 1"),
         (("encoding", "max_length"), 0, "at encoding.max_length: 0 is less than the minimum of 1"),

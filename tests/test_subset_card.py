@@ -209,7 +209,7 @@ def test_more_metadata_is_added_and_what_is_ours_to_say_is_refused(tmp_path):
             check_metadata({name: "x"})
 
 
-@pytest.mark.parametrize("value", [object(), np.float64(1), Decimal(1), {"a": [np.int64(1)]}], ids=str)
+@pytest.mark.parametrize("value", [object(), Decimal(1), {"a": [np.int64(1)]}], ids=str)
 def test_metadata_that_yaml_cannot_hold_are_refused(value):
     with pytest.raises(TypeError, match=r"`metadata` holds what YAML cannot: .*; pass texts, numbers and lists of"):
         check_metadata({"pretty_name": value})

@@ -151,8 +151,8 @@ def test_a_file_that_load_dataset_goes_by_is_named(folder, file):
     (folder / file).write_text("{}")
     expected = {"digests: files": f"{file} is not in the record, but `load_dataset` goes by it"}
     assert said(folder) == expected
-    reseal(folder, lambda record: record["files"].update({"x.json": record["files"]["pool.parquet"]}))
-    assert "digests: files" in said(folder)
+    reseal(folder, lambda record: record["files"].update({file: record["files"]["pool.parquet"]}))
+    assert f"provenance.json at files: '{file}' does not match" in said(folder)["digests: record"]
 
 
 OTHER = [{"split": "train", "path": "other/*.parquet"}]
