@@ -25,7 +25,7 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from .digests import Digests
-from .features import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, Features, column_types, encoding_record
+from .features import ACTS, BLOCK_ROWS, IDS, KEPT, MEANS, STATE, TOKENS, Features, column_types, encoding_record
 from .pool import Pool
 from .record import public
 from .rules import SELECTORS
@@ -38,7 +38,6 @@ RECEIPT = b"sae_selection"  # key of the schema's metadata
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
 TOLD = {"fingerprint": str, "method": str, "parameters": dict, "pool_coverage": int}
-BATCH_ROWS = 10_000
 
 
 def write_selection(file: Path, receipt: Selection, counts: NDArray[np.int64], digests: Digests) -> None:
@@ -99,24 +98,23 @@ def _of_picks(table: pa.Table, told: Any) -> str | None:
 
 
 def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> None:
-    """Write what the selection can be made again from."""
-    columns = columns_of(receipt, pool)
+    """Write what the selection can be made again from, some rows at a time."""
+    columns, kept = columns_of(receipt, pool), []
     types = {DIGEST: Value("binary")} | {name: pool.rows.features[name] for name in columns}
-    features, kept = None, []
     if pool.codes is not None:
-        features, kept = Features.from_dataset(pool.codes), _kept(pool.codes, receipt)
-        features = features.above(receipt.parameters["threshold"])
+        kept = _kept(pool.codes, receipt)
         width = getattr(pool.codes.features.get(STATE), "length", -1)
         types |= column_types(public(receipt.parameters["encoding"]), kept, width)
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for start in tqdm(range(0, len(digests), BATCH_ROWS), desc="Writing the pool", unit=" batches"):
-            stop = min(start + BATCH_ROWS, len(digests))
+        for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):
+            stop = min(start + BLOCK_ROWS, len(digests))
             parts: dict[str, Any] = {DIGEST: pa.array([bytes(digest) for digest in digests[start:stop]])}
-            if features is not None and pool.codes is not None:
-                parts |= _codes(features, start, stop)
+            if pool.codes is not None:
+                codes = pool.codes.select(range(start, stop))
+                parts |= _codes(Features.from_dataset(codes).above(receipt.parameters["threshold"]))
                 if "state" in kept:
-                    parts[STATE] = pool.codes.select_columns([STATE]).with_format("arrow")[start:stop][STATE]
+                    parts[STATE] = codes.select_columns([STATE]).with_format("arrow")[:][STATE]
             if columns:
                 given = pool.rows.select_columns(columns).with_format("arrow")[start:stop]
                 parts |= {name: given[name] for name in columns}
@@ -184,15 +182,13 @@ def _kept(codes: Dataset, receipt: Selection) -> list[str]:
     return [name for name in needs(receipt) if KEPT[name] in codes.column_names]
 
 
-def _codes(features: Features, start: int, stop: int) -> dict[str, pa.Array]:
-    offsets = features.offsets[start : stop + 1]
-    numbers = slice(offsets[0], offsets[-1])
-    starts = pa.array((offsets - offsets[0]).astype(np.int32))
+def _codes(features: Features) -> dict[str, pa.Array]:
+    starts = pa.array(features.offsets.astype(np.int32))
     found = {
-        IDS: pa.ListArray.from_arrays(starts, pa.array(features.ids[numbers])),
-        ACTS: pa.ListArray.from_arrays(starts, pa.array(features.acts[numbers])),
-        TOKENS: pa.array(features.tokens[start:stop]),
+        IDS: pa.ListArray.from_arrays(starts, pa.array(features.ids)),
+        ACTS: pa.ListArray.from_arrays(starts, pa.array(features.acts)),
+        TOKENS: pa.array(features.tokens),
     }
     if features.means is not None:
-        found[MEANS] = pa.ListArray.from_arrays(starts, pa.array(features.means[numbers]))
+        found[MEANS] = pa.ListArray.from_arrays(starts, pa.array(features.means))
     return found

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
+BLOCK_ROWS = 10_000  # rows whose codes are read together, where not all are
 IDS, ACTS, TOKENS = "sae_ids", "sae_acts", "sae_tokens"
 MEANS, STATE = "sae_means", "sae_state"
 KEPT = {"means": MEANS, "state": STATE}  # what `encode` may be told to keep -> its column
@@ -155,6 +156,24 @@ class Features:
             _means(table.column(MEANS), offsets) if MEANS in table.column_names else None,
             None if vectors is None else _vectors(ds, vectors),
         )
+
+    @classmethod
+    def read_above(cls, ds: datasets.Dataset, threshold: float) -> Features:
+        """Read the activations strictly above `threshold` alone, some rows at a time: the rest is never held.
+
+        Raises:
+            ValueError: as `from_dataset`.
+        """
+        starts = range(0, len(ds), BLOCK_ROWS)
+        parts = [cls.from_dataset(ds.select(range(i, min(i + BLOCK_ROWS, len(ds))))).above(threshold) for i in starts]
+        offsets = np.zeros(len(ds) + 1, np.int64)
+        np.cumsum(np.concatenate([part.counts for part in parts]), out=offsets[1:])
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "acts", "tokens")
+        }
+        if parts[0].means is not None:
+            joined["means"] = np.concatenate([part.means for part in parts])
+        return cls(offsets, d_sae=parts[0].d_sae, **joined)
 
     @classmethod
     def of_vectors(cls, ds: datasets.Dataset, column: str) -> Features:

@@ -77,7 +77,7 @@ def measure(ds: Dataset, receipt: Selection) -> Measured:
     constraints = _constraints(receipt)
     excluded = constraints.get("exclude", [])
     cuts: dict[str, Any] = {name: receipt.parameters.get(name) for name in CUTS}
-    features = cut(Features.from_dataset(ds), **cuts, excluded=excluded)
+    features = cut(Features.read_above(ds, cuts["threshold"]), **cuts, excluded=excluded)
     if len(receipt) and not 0 <= receipt.indices.min() <= receipt.indices.max() < len(features):
         raise ValueError(
             f"the receipt names rows {receipt.indices.min()} to {receipt.indices.max()}, of {len(features)}"

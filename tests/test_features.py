@@ -285,3 +285,18 @@ def test_rows_without_codes_are_refused():
     columns = {"sae_ids": [[1], None], "sae_acts": [[1.0], None], "sae_tokens": [1, 1]}
     with pytest.raises(ValueError, match="1 rows have no SAE codes"):
         Features.from_dataset(Dataset.from_dict(columns, features=column_types(RECORD)))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 9.0])
+@pytest.mark.parametrize("order", [slice(None), [4, 0, 3, 1]])
+def test_what_lies_above_is_the_same_read_some_rows_at_a_time(monkeypatch, threshold, order):
+    ds = coded([{1: 0.4, 3: 0.9}, {}, {0: 0.6}, {2: 0.5, 5: 0.7, 7: 0.1}, {1: 2.0}])
+    ds = ds.add_column("sae_means", [[act / 2 for act in row] for row in ds["sae_acts"]])
+    types = ds.features | {"sae_means": List(Value("float32"))}
+    ds = ds.cast(datasets.Features(types))
+    ds = ds if isinstance(order, slice) else ds.select(order)
+    monkeypatch.setattr("hf_sae_select.features.BLOCK_ROWS", 2)
+    found, whole = Features.read_above(ds, threshold), Features.from_dataset(ds).above(threshold)
+    assert found.d_sae == whole.d_sae and found.offsets.dtype == np.int64
+    for name in ("offsets", "ids", "acts", "tokens", "means"):
+        assert getattr(found, name).tolist() == getattr(whole, name).tolist()
