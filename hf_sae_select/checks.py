@@ -199,6 +199,8 @@ def of_sae(told: Mapping[str, Any], digest: str, file: str | None) -> str | None
 def of_encoding(told: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:
     """Compare how rows were encoded with how they are encoded now."""
     # Where SAE and model lie decides nothing; which SAE it is, its digest says, and it may have been given.
+    # A GPU holds models in the type they were saved in, a CPU in float32: what that changes, the features tell.
+    told, again = ({**each, "dtype": each["dtype"][1:]} for each in (told, again))
     left_out = {"chat_template", "sae"} | ({"model", "model_revision"} if told["model"] is None else set())
     ours, theirs = ({k: v for k, v in each.items() if k not in left_out} for each in (told, again))
     name = unequal(ours, theirs)

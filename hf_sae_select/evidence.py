@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> 
     columns, kept = columns_of(receipt, pool), []
     types = {DIGEST: Value("binary")} | {name: pool.rows.features[name] for name in columns}
     if pool.codes is not None:
-        kept = _kept(pool.codes, receipt)
+        kept = needs(receipt, pool.codes.column_names)
         width = getattr(pool.codes.features.get(STATE), "length", -1)
         types |= column_types(public(receipt.parameters["encoding"]), kept, width)
     schema = datasets.Features(types).arrow_schema
@@ -157,29 +158,28 @@ def columns_of(receipt: Selection, pool: Pool) -> list[str]:
     """Return the columns of the source that the picks depend on, beside the codes.
 
     Raises:
-        ValueError: one is called as the pool calls its digests.
+        ValueError: one is called as the pool calls its own.
     """
     parameters = receipt.parameters
     quota, cost = parameters.get("quota"), parameters.get("cost")
     named = {parameters.get("embedding"), parameters.get("quality"), None if cost == "tokens" else cost}
     named |= {quota} if isinstance(quota, str) else set(quota or ())
-    if DIGEST in named:
-        raise ValueError(f"the rows were picked by a column `{DIGEST}`: rename it, and select again")
-    return [name for name in sorted(pool.rows.column_names) if name in named]
+    found = [name for name in sorted(pool.rows.column_names) if name in named]
+    if taken := [name for name in found if name in (DIGEST, IDS, ACTS, TOKENS, *KEPT.values())]:
+        raise ValueError(f"the rows were picked by a column `{taken[0]}`: rename it, and select again")
+    return found
 
 
-def needs(receipt: Selection) -> list[str]:
-    """Return what the method needs beside the codes, as `encode` names it; a rule of one's own may need all."""
+def needs(receipt: Selection, there: Collection[str]) -> list[str]:
+    """Return what the method needs beside the codes, as `encode` names it; of `there` for a rule of one's own."""
+    embedding = receipt.parameters.get("embedding")
+    if embedding in KEPT.values():
+        return [name for name, column in KEPT.items() if column == embedding]
     if receipt.method not in SELECTORS:
-        return list(KEPT)
+        return ["means"] if MEANS in there else []  # a rule is given the means where the codes have them
     selector = SELECTORS[receipt.method]
-    options = {name: receipt.parameters.get(name) for name in selector.options}
-    needed = None if receipt.parameters.get("embedding") else selector.needs(options)
+    needed = None if embedding else selector.needs({name: receipt.parameters.get(name) for name in selector.options})
     return [needed] if needed else []
-
-
-def _kept(codes: Dataset, receipt: Selection) -> list[str]:
-    return [name for name in needs(receipt) if KEPT[name] in codes.column_names]
 
 
 def _codes(features: Features) -> dict[str, pa.Array]:

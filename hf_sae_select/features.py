@@ -206,6 +206,11 @@ def code_columns(ds: datasets.Dataset) -> list[str]:
     return [name for name in ours if name in ds.column_names]
 
 
+def without_codes(ds: datasets.Dataset) -> datasets.Dataset:
+    """Return `ds` without the columns that `sae_encode` made."""
+    return ds.remove_columns(code_columns(ds))
+
+
 def column_types(record: dict[str, Any], keep: Collection[str] = (), d_in: int = -1) -> datasets.Features:
     """Return the types of the code columns, `record` written into that of `sae_ids`; `d_in` is the state's width."""
     from datasets import Features as Schema

@@ -213,6 +213,13 @@ def prepare(
         ValueError: a private one is asked for, and there is a public one.
         FileNotFoundError, PermissionError, OSError: as `Repo.at`.
     """
+    if revision is not None:  # or a repo would be made that has no such branch
+        try:
+            Repo.at(repo_id, revision, token, kind=kind)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{repo_id} has no branch {revision!r}: create it first, or leave `revision` out"
+            ) from error
     with explained(repo_id, revision):
         api = HfApi(token=token)
         name = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
@@ -294,4 +301,4 @@ def _refused(at: str, error: BaseException | None) -> OSError:
         return kind(f"{at}: HTTP {status}; {REMEDIES.get(status, usual)}")
     if isinstance(error, httpx.HTTPError):
         return OSError(f"{at}: the Hub does not answer ({type(error).__name__}); try again later")
-    return OSError(f"{at}: the upload broke off; try again: what arrived is not sent twice")
+    return OSError(f"{at}: the transfer broke off; try again: what arrived is not sent twice")

@@ -64,18 +64,12 @@ def publish(
     _check_id(repo_id)
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
     stage(subset, folder, license=license, source=source, features=features, metadata=metadata, token=token)
+    where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
     try:
-        commit = push(
-            folder,
-            repo_id,
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            commit_message=commit_message,
-            token=token,
-        )
+        commit = push(folder, repo_id, **where, commit_message=commit_message, token=token)
     except BaseException as error:
-        error.add_note(f"staged, and kept: hf_sae_select.push({str(folder)!r}, {repo_id!r}) goes on from there")
+        said = "".join(f", {name}={value!r}" for name, value in where.items() if value)
+        error.add_note(f"staged, and kept: hf_sae_select.push({str(folder)!r}, {repo_id!r}{said}) goes on from there")
         raise
     shutil.rmtree(folder)
     return commit

@@ -96,10 +96,8 @@ def public(encoding: Mapping[str, Any]) -> dict[str, Any]:
     encoding = dict(encoding)
     if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and HUB_ID.fullmatch(encoding["model"])):
         return encoding
-    encoding |= {"model": None, "model_revision": None}
-    if config := encoding.get("sae", {}).get("config"):
-        encoding["sae"] = encoding["sae"] | {"config": {k: v for k, v in config.items() if k != "model"}}
-    return encoding
+    sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # it may name it too
+    return encoding | {"model": None, "model_revision": None} | ({"sae": sae} if sae else {})
 
 
 @cache

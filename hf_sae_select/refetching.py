@@ -11,12 +11,10 @@ from datasets.fingerprint import update_fingerprint
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
-from .evidence import needs
-from .features import code_columns
+from .features import without_codes
 from .hub import Token, explained
 from .record import Record
-from .selection import Selection
-from .source import Source
+from .source import Source, origins
 
 if TYPE_CHECKING:  # annotations only
     from .sae import SparseAutoencoder
@@ -35,12 +33,17 @@ def refetch_source(record: Record, token: Token) -> Dataset:
         FileNotFoundError, OSError: the Hub does not show it, or is out of reach.
     """
     source = Source(**{each.name: record["source"][each.name] for each in fields(Source)})
-    _check_commit(str(source.dataset), str(source.revision), "dataset", token)
+    reached = _check_commit(str(source.dataset), str(source.revision), "dataset", token)
     try:
         rows = load_dataset(**source.arguments, token=token)
     except ValueError as error:  # no such config or split
+        if not reached:
+            raise OSError(f"the Hub is out of reach, and the cache does not have {source.dataset}: {error}") from error
         raise NotAsRecorded(f"{source.dataset} cannot be loaded as recorded: {error}") from error
-    return rows.remove_columns(code_columns(rows))
+    commits = {source.revision for source in origins(rows)}
+    if commits - {source.revision}:  # without the Hub, `load_dataset` takes what the cache has
+        raise OSError(f"the cache has {source.dataset} at another commit than {source.revision}, and the Hub is away")
+    return without_codes(rows)
 
 
 def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
@@ -61,7 +64,7 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
     if "repo" in where:
         _check_commit(where["repo"], where["revision"], "model", token)
         how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
-        how |= {"format": where["format"], "config": where.get("config")}
+        how |= {"format": where.get("format", "auto"), "config": where.get("config")}
     as_it_was: dict[str, Any] = {name: told.get(name, usual) for name, usual in READING.items()}
     as_it_was |= {"model": told["model"], "model_revision": told["model_revision"], "hook": told["hook"]}
     as_it_was |= {"context_size": told["window"], "feature_threshold": told["threshold"]}
@@ -74,9 +77,9 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
 
 
 def encode_again(
-    record: Record, receipt: Selection, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int
+    record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep: list[str]
 ) -> Dataset:
-    """Return the rows of the source encoded, with what the method goes by.
+    """Return the rows of the source encoded, with `keep` beside the codes.
 
     Raises:
         NotAsRecorded: they cannot be encoded as the record says.
@@ -89,25 +92,26 @@ def encode_again(
     rows._fingerprint = update_fingerprint(rows._fingerprint, "hf_sae_select.verify", {"record": record["sha256"]})
     text = told["text"]["columns"] if text is None else text
     try:
-        return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=needs(receipt))
+        return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=keep)
     except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
 
 
-def _check_commit(name: str, revision: str, kind: str, token: Token) -> None:
-    """Refuse a repo that does not have the recorded commit; whether it is there at all, a token may decide."""
+def _check_commit(name: str, revision: str, kind: str, token: Token) -> bool:
+    """Refuse a repo that does not have the recorded commit; return False where the Hub cannot be asked."""
     _check_no_folder(name)
     try:
         with explained(name, revision):
             HfApi(token=token).repo_info(name, repo_type=kind, revision=revision)
+            return True
     except FileNotFoundError as error:
         if isinstance(error.__cause__, RevisionNotFoundError):
             raise NotAsRecorded(str(error)) from error
         raise
     except PermissionError:
         raise
-    except OSError:  # the Hub is out of reach: what the cache has of a commit will do
-        return
+    except OSError:  # what the cache has of that commit will do
+        return False
 
 
 def _check_no_folder(name: str) -> None:

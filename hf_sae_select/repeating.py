@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,9 +96,9 @@ def measure(ds: Dataset, receipt: Selection) -> Measured:
 
 def _budget(receipt: Selection) -> Any:
     budget, cost = receipt.parameters["budget"], receipt.parameters.get("cost")
-    return (
-        f"{budget:.17g} {cost}" if cost and budget < 1 else budget
-    )  # a number below 1 would be a share of all there is
+    if cost and budget < 1:  # a number below 1 would be a share of all there is
+        return f"{Decimal(repr(budget)):f} {cost}"
+    return budget
 
 
 def _spoken(options: Mapping[str, Any], takes: Mapping[str, Any]) -> dict[str, Any]:

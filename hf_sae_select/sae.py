@@ -237,7 +237,9 @@ class SparseAutoencoder(nn.Module, ModelHubMixin):
         repo = Repo.at(pretrained_model_name_or_path, revision, token, cache_dir, local_files_only)
         within = inside(subfolder)
         files = [repo.fetch(within + name) for name in (CONFIG_FILE, WEIGHTS_FILE)]
-        config, tensors = read_native(*files, encoder_only=encoder_only, source=repo.source(within + WEIGHTS_FILE))
+        source = repo.source(within + WEIGHTS_FILE)
+        source |= {"format": "native"} if source else {}
+        config, tensors = read_native(*files, encoder_only=encoder_only, source=source)
         check_tensors(tensors, WEIGHTS_FILE)
         return cls.of(config, {name: tensor.to(device, dtype) for name, tensor in tensors.items()})
 

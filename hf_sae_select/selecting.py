@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .constraints import TOLERANCE, Asked, Constraints, Quota, costs_of, is_number, parse_budget, plain
 from .counting import new_features
-from .features import KEPT, STATE, Features, code_columns, encoding_record, is_encoded
+from .features import KEPT, STATE, Features, code_columns, encoding_record, is_encoded, without_codes
 from .metrics import coverage
 from .pool import Pool
 from .rules import SELECTORS, Rng, Rule, Selector
@@ -140,7 +140,7 @@ def select(
     subset = source.select(selection.indices)
     subset.sae_selection = replace(selection, fingerprint=ds._fingerprint)
     codes = None if coded is None else coded.select_columns(code_columns(coded))
-    subset.sae_pool = Pool(ds.remove_columns(code_columns(ds)), codes)  # for `publish`
+    subset.sae_pool = Pool(without_codes(ds), codes)  # for `publish`
     return subset
 
 
@@ -262,7 +262,7 @@ def _coded(
 
     keep = () if embedding is not None or needs is None else (needs,)
     # Codes of another SAE would contradict the receipt.
-    return codes(ds, sae, keep=keep, **how), ds.remove_columns(code_columns(ds))
+    return codes(ds, sae, keep=keep, **how), without_codes(ds)
 
 
 def _features(ds: Dataset, coded: Dataset | None, embedding: str | None, needs: str | None) -> Features:
@@ -362,6 +362,11 @@ def _check_picks(name: str, selection: Any, budget: int, n: int, constraints: Co
     if wrong or not np.array_equal(picks[: len(constraints.first)], constraints.first):
         raise ValueError(f"`method={name!r}` returned rows that its `constraints` do not allow")
     starts = np.asarray(selection.round_starts, np.int64) if len(selection.round_starts) else np.arange(len(picks))[:1]
+    if len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= max(len(picks), 1)):
+        raise ValueError(f"`method={name!r}` returned the round starts {starts}: they rise from 0, below the picks")
+    if gains.dtype.kind not in "biuf" or np.isnan(gains).any():
+        raise ValueError(f"`method={name!r}` returned gains that are no numbers")
+    gains = gains.astype(np.float64 if gains.dtype.kind == "f" else np.int64)
     return replace(selection, indices=picks, gains=gains, round_starts=starts)
 
 

@@ -13,13 +13,14 @@ import datasets
 import numpy as np
 from datasets import Dataset
 from datasets.arrow_reader import ArrowReader
+from datasets.naming import camelcase_to_snakecase
 from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.repocard_data import CardData
 
 from .cards import parsed
 from .digests import row_digests
-from .features import code_columns
+from .features import without_codes
 from .hub import Repo, Token
 
 CARD = "README.md"
@@ -28,7 +29,7 @@ COMMIT = re.compile("[0-9a-f]{40}")
 # Where `load_dataset` keeps the rows of a Hub dataset: owner___name/config/version/commit/name-split.arrow
 CACHED = re.compile(r"(?P<name>[^/]+)/(?P<config>[^/]+)/\d+\.\d+\.\d+/(?P<commit>[0-9a-f]{40})/[^/]+\.arrow$")
 OURS = re.compile(r"\d{5}-of-\d{5}\.arrow")  # codes, which `encode` keeps beside the rows
-ANONYMOUS = re.compile("-[0-9a-f]{16}$")  # of a config that `data_files` or `data_dir` made: a name nobody can load by
+ANONYMOUS = re.compile("-[0-9a-f]{16}$|[=%]")  # of a config that arguments made: a name that nobody can load by
 
 Given = str | Mapping[str, Any]
 
@@ -62,13 +63,20 @@ class Source:
             return CardData()
         try:
             readme = Repo(self.dataset, None, self.revision, token, kind="dataset").fetch(CARD)
-            return parsed(readme.read_text(encoding="utf-8")).data
+            return self._linked(parsed(readme.read_text(encoding="utf-8")).data)
         except FileNotFoundError as error:
             if isinstance(error.__cause__, EntryNotFoundError):  # and not a repo that this token cannot see
                 return CardData()
             raise
         except ValueError:  # metadata that nobody can read, the Hub no more than we
             return CardData()
+
+    def _linked(self, card: CardData) -> CardData:
+        """Return a card whose link to the licence leads to the source's own file, where it led to one beside it."""
+        link = card.get("license_link")
+        if isinstance(link, str) and "://" not in link:
+            card["license_link"] = f"https://huggingface.co/datasets/{self.dataset}/blob/{self.revision}/{link}"
+        return card
 
 
 def find_source(ds: Dataset, given: Given | None = None, token: Token = None) -> Source:
@@ -82,6 +90,8 @@ def find_source(ds: Dataset, given: Given | None = None, token: Token = None) ->
     Raises:
         TypeError, ValueError: `given` is neither, or the cache does not tell the name of the dataset.
     """
+    if isinstance(given, str) and len({place[:3] for place in _places(ds)}) == 1:
+        return _cached(ds, given)  # of which the name alone may not be known
     return _cached(ds) if given is None else _stated(ds, given, token)
 
 
@@ -128,16 +138,19 @@ def _places(ds: Dataset) -> list[tuple[str, str, str, Path]]:
     return [(each["name"], each["config"], each["commit"], file.parent) for file, each in found if each]
 
 
-def _cached(ds: Dataset) -> Source:
+def _cached(ds: Dataset, name: str | None = None) -> Source:
     files = [entry for entry in ds.cache_files if not OURS.fullmatch(Path(entry["filename"]).name)]
     places = _places(ds)
     if not files or len(places) < len(files) or len({place[:3] for place in places}) > 1:
         return Source()  # from memory, from files, or from several datasets
     folder, config, commit, path = places[0]
+    if name is not None and folder != "___".join([*name.split("/")[:-1], camelcase_to_snakecase(name.split("/")[-1])]):
+        raise ValueError(f"`source={name!r}`, but the cache has the rows as those of `{folder}`; leave `source` out")
+    name = name or _name(folder, commit)
     split = str(ds.split) if ds.split else None
     if ANONYMOUS.search(config):
-        return Source(_name(folder, commit), None, split, commit)
-    return Source(_name(folder, commit), config, split, commit, split is not None and _is_whole(ds, path, split))
+        return Source(name, None, split, commit)
+    return Source(name, config, split, commit, split is not None and _is_whole(ds, path, split))
 
 
 def _name(folder: str, commit: str) -> str:
@@ -159,7 +172,7 @@ def _is_whole(ds: Dataset, folder: Path, split: str) -> bool:
     except (ValueError, OSError):
         return False
     there = Dataset(**read)
-    there = there.remove_columns(code_columns(there))
+    there = without_codes(there)
     if list(ds.features.items()) != list(there.features.items()) or len(ds) != len(there):
         return False
     # Arrow compares bytes, but takes no NaN for equal to another.

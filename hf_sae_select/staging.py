@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from datasets import Dataset
 from .digests import Digests, batches, digest_of, digests_of, row_digests
 from .evidence import POOL_FILE, SELECTION_FILE, view, write_pool, write_selection
 from .extras import extra
-from .features import code_columns
+from .features import encoding_record, without_codes
 from .hub import Token, sha256_of
 from .picture import draw_coverage
 from .pool import Pool
@@ -55,7 +56,8 @@ def stage(
         source: the Hub dataset that the rows are from, where it is not found by itself: its id, or {"dataset": id,
             "config": ..., "split": ..., "revision": ...}; it states that `load_dataset` with these gives those rows.
         features: keep what the selection went by, so that others can make it again without a model.
-        metadata: more of the card's metadata, such as {"language": "en", "pretty_name": "..."}.
+        metadata: more of the card's metadata, such as {"language": "en", "pretty_name": "..."}; what the README of the
+            repo says of these already stays.
         token: for the card of a private source.
 
     Raises:
@@ -67,7 +69,8 @@ def stage(
     for module in ("jsonschema", "matplotlib.figure"):
         extra(module)
     receipt, pool = _receipt(subset)
-    rows = _unchanged(subset.remove_columns(code_columns(subset)), receipt, pool)
+    rows = without_codes(subset)
+    _check_unchanged(rows, receipt, pool)
     more = check_metadata(metadata)
     origin = find_source(pool.rows, source, token)
     card = origin.card(token)
@@ -108,7 +111,7 @@ def _receipt(subset: Any) -> tuple[Selection, Pool]:
         json.dumps(parameters)
     except TypeError as error:
         raise TypeError(
-            f"`subset` was selected with a parameter that JSON cannot hold, such as a date: {error}"
+            f"`subset` was selected with a parameter that JSON cannot hold ({error}): write dates as text"
         ) from error
     return replace(receipt, parameters=parameters), pool
 
@@ -125,18 +128,20 @@ def _speakable(receipt: Selection) -> dict[str, Any]:
 def _is_of_numbers(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_of_numbers, value))
-    return value is None or isinstance(value, int | float)
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
-def _unchanged(rows: Dataset, receipt: Selection, pool: Pool) -> Dataset:
+def _check_unchanged(rows: Dataset, receipt: Selection, pool: Pool) -> None:
     """Refuse rows that can be seen at once not to be those that were picked."""
     remedy = "publish what `sae_select` returned; change the dataset first, and select from the result"
     if len(rows) != len(receipt):
         raise ValueError(f"`subset` has {len(rows):,} rows, but {len(receipt):,} were picked; {remedy}")
+    for name, type in pool.rows.features.to_dict().items():
+        if "sae_sha256" in str(type):  # the record in it names the model, which may lie in a folder
+            raise ValueError(f"column `{name}` holds codes of an SAE under another name: remove it, and select again")
     for name in dict.fromkeys([*rows.column_names, *pool.rows.column_names]):
         if rows.features.get(name) != pool.rows.features.get(name):
             raise ValueError(f"column `{name}` was added, removed or changed after the rows were picked; {remedy}")
-    return rows
 
 
 def _check_rows(picked: Digests, expected: Digests, receipt: Selection) -> None:
@@ -232,7 +237,6 @@ def _chat_template(pool: Pool, encoding: Mapping[str, Any]) -> str | None:
     if digest is None or pool.codes is None:
         return None
     from .activations import ChatTemplate  # needs torch
-    from .features import encoding_record
 
     told = encoding_record(pool.codes)  # which may name a folder
     try:

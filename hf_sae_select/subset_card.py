@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from datasets import Dataset
@@ -172,12 +173,15 @@ def _reasons(receipt: Selection, found: Measured, rows: Dataset, text: Mapping[s
 
 
 def _words(rows: Dataset, row: int, text: Mapping[str, Any]) -> str:
-    """Return the beginning of a row's text; where a function wrote it, of its strings."""
+    """Return the beginning of a row's text; where a function wrote it, or the columns are gone, of its strings."""
+    names = [name for name in text.get("columns", []) if name in rows.column_names]
+    if names:
+        batch = rows.with_format(None).select_columns(names)[row : row + 1]
+        with suppress(AttributeError, TypeError):  # they hold something else since they were encoded
+            return quoted(Rendering(tuple(names), text["chat"])(batch)[0])
     strings = [name for name, type in rows.features.items() if getattr(type, "dtype", None) == "string"]
-    batch = rows.with_format(None).select_columns(text.get("columns", strings)).select([row])[:]
-    if "columns" in text:
-        return quoted(Rendering(tuple(text["columns"]), text["chat"])(batch)[0])
-    return quoted(" ".join(value for (value,) in batch.values() if value))
+    words = rows.with_format(None).select_columns(strings)[row] if strings else {}
+    return quoted(" ".join(value for value in words.values() if value))
 
 
 def _cell(value: Any) -> str:

@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from . import checks
 from .digests import Digests, row_digests
-from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, read_pool, read_selection
-from .features import Features, code_columns, encoding_record, is_encoded
+from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, needs, read_pool, read_selection
+from .features import Features, encoding_record, is_encoded, without_codes
 from .hub import Repo, Token
 from .record import RECORD_FILE, Record, public, read
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
@@ -114,6 +114,7 @@ def verify(
         sae, text: how they were encoded, where the record cannot tell: an SAE or a function that others lack.
         method: the rule, where it is none of ours.
         revision: branch, tag or commit of the repo.
+        token, cache_dir, local_files_only: as in `load_sae`, for the repo; source and SAE go by `token` alone.
         batch_size: as in `encode`; memory and speed, never the result.
 
     Raises:
@@ -215,7 +216,7 @@ def _select(published: Published, features: Dataset | None, method: Rule | None)
 def _pool(published: Published, features: Dataset | None) -> tuple[Dataset, Digests]:
     """Return the encoded rows that there were to pick, given or stored, and their digests."""
     if features is not None:
-        rows = features.remove_columns(code_columns(features))
+        rows = without_codes(features)
         if problem := checks.of_columns(published.record, rows.features.to_dict()):
             raise ValueError(problem)
         return features, row_digests(rows, "Hashing the source")
@@ -260,7 +261,7 @@ def _encode(
         if source is None:
             rows = refetch_source(record, token)
         else:
-            rows, name = source.remove_columns(code_columns(source)), "source, as it was given"
+            rows, name = without_codes(source), "source, as it was given"
         difference = checks.of_columns(record, rows.features.to_dict())
         difference = difference or checks.of_pool(record, receipt, published.digests, row_digests(rows, "Hashing"))
         yield Check("encode", name, difference)
@@ -271,11 +272,14 @@ def _encode(
         file = None if sae is not None else autoencoder.config.source.get("sha256")
         yield Check("encode", name, checks.of_sae(told, autoencoder.digest(), file))
         name = "encoding"
-        coded = encode_again(record, receipt, rows, autoencoder, text, batch_size)
+        there = _stored(published).column_names if published.has_pool else []
+        coded = encode_again(record, rows, autoencoder, text, batch_size, needs(receipt, there))
     except NotAsRecorded as error:
         yield Check("encode", name, str(error))
         return
-    yield Check("encode", name, checks.of_encoding(told, public(encoding_record(coded))))
+    # A function is not known again by its hash, which a line's number changes; what it writes, the features tell.
+    again = public(encoding_record(coded)) | ({} if text is None else {"text": told["text"]})
+    yield Check("encode", name, checks.of_encoding(told, again))
     if published.has_pool:
         yield Check("encode", "features", _codes(published, coded))
     yield from _again("encode", published, coded, method)

@@ -230,7 +230,6 @@ def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
         ("text", {"columns": ["no"], "chat": False}, "encoding", "cannot be encoded as recorded: no column `no`"),
         ("text", {"columns": ["text"], "chat": True}, "encoding", "`text` is recorded as {"),
         ("dtype", ["float32", "bfloat16"], "sae", "alice/sae has an encoder of SHA-256"),
-        ("dtype", ["float16", "float32"], "encoding", "`dtype` is recorded as ['float16', 'float32'], found is"),
         ("dtype", ["float32", "auto"], "", "auto"),
         ("version", 99, "encoding", "`version` is recorded as 99, found is 1"),
         ("more", 1, "encoding", "`more` is recorded as 1, found is None"),

@@ -35,6 +35,7 @@ def test_pushed_and_pulled_it_is_the_same(hub, shared):
         "repo": "alice/sae",
         "revision": commit.oid,
         "path": "sae_weights.safetensors",
+        "format": "native",
         "sha256": hashlib.sha256(hub.files("alice/sae")["sae_weights.safetensors"]).hexdigest(),
     }
     for name, parameter in shared.named_parameters():
