@@ -85,8 +85,8 @@ def select(
     """Select a diverse subset of `ds`: the rows that together have the most features of a sparse autoencoder.
 
     Returns a Dataset with the columns of `ds`, rows in the order they were picked; its attribute `sae_selection` is
-    the receipt (dropped by `map`, `select` and `shuffle`; `filter` copies it, though it may drop rows). `ds` may be
-    the result of `encode`: then no model is run.
+    the receipt (dropped by `map`, `select` and `shuffle`; `filter` copies it, though it may drop rows), and `sae_pool`
+    what it was picked from, for `publish`. `ds` may be the result of `encode`: then no model is run.
 
     Args:
         budget: number of rows, or a fraction of them strictly between 0 and 1; or an amount of what rows cost:

@@ -394,7 +394,7 @@ def test_a_function_that_wrote_the_text_is_asked_for(tmp_path, sae):
         verify(folder, "encode", source=ds, sae=sae)
     assert verify(folder, "encode", source=ds, sae=sae, text=words)
     differ = said(folder, "encode", source=ds, sae=sae, text=lambda row: "the cat")
-    assert differ["encode: features"].startswith("row 0 of the source has")
+    assert differ["encode: features"].startswith("row 1 of the source has")
 
 
 def last_ones(features, budget, rng, *, constraints, step=1, order="down", skip=()):
