@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is importe
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import datasets
+import forge
 import pytest
 import tiny
 import torch
@@ -41,3 +42,15 @@ def hub(tmp_path, monkeypatch):
     """A Hub on localhost that the libraries of this process talk to."""
     with serve() as hub, connect(hub, tmp_path / "home", monkeypatch):
         yield hub
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A staged subset of `forge.POOL`: the picks are rows 2, 1 and 4, with features {0 1 2}, {2 3} and {4}."""
+    return forge.choose_and_stage(tmp_path / "staged")
+
+
+@pytest.fixture
+def whole(hub, sae, bert, tmp_path):
+    """A staged subset whose model, SAE and source are all on the local Hub."""
+    return forge.stage_whole(hub, sae, bert, tmp_path)

@@ -10,7 +10,6 @@ from datasets import load_dataset
 from forge import (
     ALICE,
     ROWS_FILE,
-    choose_and_stage,
     edit,
     nothing,
     put,
@@ -19,24 +18,11 @@ from forge import (
     said,
     set_encoding,
     set_parameter,
-    stage_whole,
     swap,
 )
 
 from hf_sae_select import encode, stage, verify
 from hf_sae_select.digests import digest_of
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A staged subset of `POOL`: the picks are rows 2, 1 and 4, with features {0 1 2}, {2 3} and {4}."""
-    return choose_and_stage(tmp_path / "staged")
-
-
-@pytest.fixture
-def whole(hub, sae, bert, tmp_path):
-    """A staged subset whose model, SAE and source are all on the local Hub."""
-    return stage_whole(hub, sae, bert, tmp_path)
 
 
 @pytest.mark.parametrize(

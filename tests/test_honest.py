@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from datasets import Dataset, load_dataset
-from forge import ALICE, POOL, RECORD, TEXTS, publish_source, said, stage_whole
+from forge import ALICE, POOL, RECORD, TEXTS, publish_source, said
 from hub import go_offline
 from huggingface_hub import constants
 from pools import coded
@@ -16,12 +16,6 @@ from hf_sae_select.record import read
 from hf_sae_select.source import Source, find_source
 
 MIT = {"license": "mit"}
-
-
-@pytest.fixture
-def whole(hub, sae, bert, tmp_path):
-    """A staged subset whose model, SAE and source are all on the local Hub."""
-    return stage_whole(hub, sae, bert, tmp_path)
 
 
 @pytest.mark.parametrize("how", ["pulled", "saved"])

@@ -8,32 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 from forge import (
     ROWS_FILE,
-    choose_and_stage,
     edit,
     put,
     reseal,
     rewrite,
     said,
     set_parameter,
-    stage_whole,
     store,
     tell,
 )
 
 from hf_sae_select import verify
 from hf_sae_select.digests import digest_of
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A staged subset of `POOL`: the picks are rows 2, 1 and 4, with features {0 1 2}, {2 3} and {4}."""
-    return choose_and_stage(tmp_path / "staged")
-
-
-@pytest.fixture
-def whole(hub, sae, bert, tmp_path):
-    """A staged subset whose model, SAE and source are all on the local Hub."""
-    return stage_whole(hub, sae, bert, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "data/../../secret", "data\\..\\..\\secret"])

@@ -24,25 +24,12 @@ from forge import (
     rewrite,
     said,
     set_card,
-    stage_whole,
     swap,
     tell,
 )
 from pools import coded
 
 from hf_sae_select import Selection, encode, encoding, push, stage, verify
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A staged subset of `POOL`: the picks are rows 2, 1 and 4, with features {0 1 2}, {2 3} and {4}."""
-    return choose_and_stage(tmp_path / "staged")
-
-
-@pytest.fixture
-def whole(hub, sae, bert, tmp_path):
-    """A staged subset whose model, SAE and source are all on the local Hub."""
-    return stage_whole(hub, sae, bert, tmp_path)
 
 
 def test_what_was_not_touched_is_verified(folder):
