@@ -24,7 +24,7 @@ from .staging import CARD_FILE, ROWS
 from .subset_card import CONFIGS, LICENCE
 
 STEERING = (".huggingface.yaml", "dataset_infos.json")  # files that `load_dataset` would go by
-NEAR = 1e-2  # activations differ somewhat from device to device; in half precision by up to so much
+NEAR = 1e-2  # activations may differ a little from device to device
 CLOSE = 1e-9  # figures are sums, whose order may differ from machine to machine
 
 

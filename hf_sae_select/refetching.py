@@ -40,8 +40,9 @@ def refetch_source(record: Record, token: Token) -> Dataset:
         if not reached:
             raise OSError(f"the Hub is out of reach, and the cache does not have {source.dataset}: {error}") from error
         raise NotAsRecorded(f"{source.dataset} cannot be loaded as recorded: {error}") from error
-    commits = {source.revision for source in origins(rows)}
-    if commits - {source.revision}:  # without the Hub, `load_dataset` takes what the cache has
+    if {each.revision for each in origins(rows)} - {
+        source.revision
+    }:  # without the Hub, `load_dataset` takes what the cache has
         raise OSError(f"the cache has {source.dataset} at another commit than {source.revision}, and the Hub is away")
     return without_codes(rows)
 

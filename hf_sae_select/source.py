@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,9 +125,12 @@ def origins(ds: Dataset) -> list[Source]:
         ValueError: there are several, and the cache does not tell the name of one.
     """
     places = list(dict.fromkeys((folder, commit) for folder, _, commit, _ in _places(ds)))
-    with suppress(*([ValueError] if len(places) == 1 else [])):  # of a single one, the name has been stated
+    try:
         return [Source(_name(folder, commit), revision=commit) for folder, commit in places]
-    return []
+    except ValueError:
+        if len(places) > 1:
+            raise
+        return []  # of a single one, the name has been stated
 
 
 def _places(ds: Dataset) -> list[tuple[str, str, str, Path]]:
@@ -166,13 +168,12 @@ def _is_whole(ds: Dataset, folder: Path, split: str) -> bool:
     """Tell whether `ds` is the split as `load_dataset` reads it from `folder`: the same columns and rows, in order."""
     if ds._indices is not None:
         return False
-    info = datasets.DatasetInfo.from_directory(str(folder))
     try:
+        info = datasets.DatasetInfo.from_directory(str(folder))
         read = ArrowReader(str(folder), info).read(info.dataset_name, split, list((info.splits or {}).values()))
     except (ValueError, OSError):
         return False
-    there = Dataset(**read)
-    there = without_codes(there)
+    there = without_codes(Dataset(**read))
     if list(ds.features.items()) != list(there.features.items()) or len(ds) != len(there):
         return False
     # Arrow compares bytes, but takes no NaN for equal to another.

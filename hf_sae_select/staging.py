@@ -54,7 +54,8 @@ def stage(
         subset: what `sae_select` returned, unchanged.
         license: of the subset, an id of the Hub's list such as 'cc-by-4.0'; by default the source's.
         source: the Hub dataset that the rows are from, where it is not found by itself: its id, or {"dataset": id,
-            "config": ..., "split": ..., "revision": ...}; it states that `load_dataset` with these gives those rows.
+            "config": ..., "split": ..., "revision": ...}, which states that `load_dataset` with these gives those rows
+            ("as_published": False: that they were made from them).
         features: keep what the selection went by, so that others can make it again without a model.
         metadata: more of the card's metadata, such as {"language": "en", "pretty_name": "..."}; what the README of the
             repo says of these already stays.
@@ -74,7 +75,8 @@ def stage(
     more = check_metadata(metadata)
     origin = find_source(pool.rows, source, token)
     card = origin.card(token)
-    terms = licence([card, *(each.card(token) for each in origins(pool.rows))], license)
+    others = [each for each in origins(pool.rows) if each.dataset != origin.dataset]
+    terms = licence([card, *(each.card(token) for each in others)], license)
     folder = Path(folder).absolute()
     with _whole(folder) as unfinished:
         digests = row_digests(pool.rows, "Hashing the source")

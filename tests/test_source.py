@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from datasets import Dataset, Value, concatenate_datasets, load_dataset, load_from_disk
@@ -252,3 +253,8 @@ def test_a_dataset_without_a_card_is_staged_without_a_network(hub, tmp_path, sae
     go_offline(monkeypatch)
     folder = stage(subset, tmp_path / "f", license="mit")
     assert json.loads((folder / "provenance.json").read_text())["source"]["dataset"] == "alice/bare"
+
+
+def test_a_cache_that_lost_its_account_of_the_rows_does_not_tell_whether_they_are_whole(ds, commit):
+    Path(ds.cache_files[0]["filename"]).with_name("dataset_info.json").unlink()
+    assert find_source(ds) == Source(ID, "default", "train", commit, as_published=False)
