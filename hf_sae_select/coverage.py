@@ -221,7 +221,7 @@ def _by_rounds(
 
 @compiled
 def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) -> bool:
-    """Pick until the round is over, and return True; or until `patience` ids have been read from `kept`.
+    """Pick until the round is over, and return True; or a row at least, until `patience` ids are read from `kept`.
 
     Rows looked at and not picked wait in the heap, the others in `rich` (as places in `order`) from `looked` on. The
     best of both has the largest bound. If its gain was taken after the last pick, its score beats or ties that of
@@ -234,8 +234,9 @@ def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) ->
     limits, at, order, scale, massed = race.limits, race.at, race.limits.order, race.limits.scale, len(amounts) > 0
     heap = [(0.0, 0, 0, 0.0) for _ in range(0)]  # (-score, place in `order`, number of picks when taken, gain)
     looked = read = 0
+    begun = at[N]
     while at[N] < len(race.indices) and at[LEFT] > 0:
-        if read >= patience:
+        if read >= patience and at[N] > begun:
             return False
         if looked < len(rich) and (len(heap) == 0 or (-bounds[looked], rich[looked], 0, 0.0) < heap[0]):
             bound, place, when, gain = bounds[looked], rich[looked], -1, 0.0
