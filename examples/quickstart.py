@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", help="a file (.parquet, .json, .jsonl, .csv, .txt) or a Hub dataset id")
     parser.add_argument("--text", help="the text column, where it is not found by itself")
     parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300) or a share of them (0.05)")
-    parser.add_argument("--method", default="greedy", choices=sorted(hf_sae_select.SELECTORS))
+    parser.add_argument("--method", default="match", choices=sorted(hf_sae_select.SELECTORS))
     return parser.parse_args()
 
 

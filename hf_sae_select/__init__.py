@@ -1,4 +1,4 @@
-"""Choose training data by what it means: the rows of a dataset that carry the most distinct SAE features.
+"""Choose training data by what it means: the rows of a dataset that stand for all, by SAE features.
 
 Importing this package sets `sae_select`, `sae_encode`, `sae_compare` and `sae_publish` on `datasets.Dataset`; the
 functions below do the same without the methods. Nothing heavy is imported until it is used.

@@ -146,8 +146,8 @@ def of_pool(record: Record, receipt: Selection, picked: Sequence[str], found: Di
     return None
 
 
-def of_picks(receipt: Selection, again: Selection) -> str | None:
-    """Compare the picks, and what each brought, with those made again."""
+def of_picks(receipt: Selection, again: Selection, close: float = CLOSE) -> str | None:
+    """Compare the picks, and what each brought, with those made again; gains that are no counts up to `close`."""
     if len(receipt) != len(again):
         return f"{len(receipt):,} rows were picked, these parameters pick {len(again):,}"
     differ = np.flatnonzero(receipt.indices != again.indices)
@@ -156,7 +156,8 @@ def of_picks(receipt: Selection, again: Selection) -> str | None:
         return f"pick {pick} is row {receipt.indices[pick]}, these parameters pick row {again.indices[pick]}"
     for name in ("gains", "covered", "rounds"):
         ours, theirs = getattr(receipt, name), getattr(again, name)
-        differ = np.flatnonzero(~np.isclose(ours, theirs, rtol=CLOSE, atol=0))
+        rtol = close if name == "gains" and ours.dtype.kind == "f" else CLOSE
+        differ = np.flatnonzero(~np.isclose(ours, theirs, rtol=rtol, atol=0))
         if len(differ):
             pick = differ[0]
             return f"pick {pick}, row {receipt.indices[pick]}: `{name}` is {ours[pick]}, again {theirs[pick]}"

@@ -35,7 +35,7 @@ Methods = Sequence[str | Rule] | Mapping[str, Mapping[str, Any]]
 def compare(
     ds: Dataset,
     budget: float | str,
-    methods: Methods = ("greedy",),
+    methods: Methods = ("match",),
     *,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
@@ -61,7 +61,7 @@ def compare(
 
     Example::
 
-        compare(ds, 3000, ["greedy", "weighted", "match"])
+        compare(ds, 3000, ["match", "greedy", "simscale"])
     """
     check_dataset("ds", ds, "select")
     check_cut(threshold, top, max_share)

@@ -47,15 +47,30 @@ def holders(offsets: Int64s, ids: NDArray[Any], rows: Int64s, d_sae: int) -> Int
 
 
 @compiled
-def shares(offsets: Int64s, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide each row's amounts by their sum: every row then weighs 1, however long it is."""
-    found = np.empty_like(amounts)
+def shares_above(
+    offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], usual: Floats
+) -> NDArray[np.float32]:
+    """Return by how much each row's shares exceed `usual` [d_sae], divided by its sum: every row then weighs 1.
+
+    A row with no share above what is usual keeps all its shares.
+    """
+    found = np.zeros_like(amounts)
     for i in range(len(offsets) - 1):
-        total = 0.0
-        for p in range(offsets[i], offsets[i + 1]):
-            total += amounts[p]
-        for p in range(offsets[i], offsets[i + 1]):
-            found[p] = amounts[p] / total
+        start, end = offsets[i], offsets[i + 1]
+        whole = above = 0.0
+        for p in range(start, end):
+            whole += amounts[p]
+        for p in range(start, end):
+            # rows that are all alike exceed their mean by rounding alone, which is not to be blown up
+            more = amounts[p] / whole - usual[ids[p]]
+            if more > 1e-6 * usual[ids[p]]:
+                found[p] = more
+                above += found[p]
+        for p in range(start, end):
+            if above > 0:
+                found[p] /= above
+            elif whole > 0:
+                found[p] = amounts[p] / whole
     return found
 
 
@@ -68,7 +83,8 @@ def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows:
         for p in range(offsets[i], offsets[i + 1]):
             total += amounts[p]
         for p in range(offsets[i], offsets[i + 1]):
-            found[ids[p]] += amounts[p] / total
+            if amounts[p] > 0:
+                found[ids[p]] += amounts[p] / total
     return found
 
 

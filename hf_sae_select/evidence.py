@@ -4,7 +4,8 @@
 `features` of the row, `covered` so far, `row_sha256`. Its schema's metadata hold method, parameters and the rest.
 
 `pool.parquet` is what the selection can be made again from, a line for each row of the source: `row_sha256`, its codes
-above the threshold, and the columns that the method and the constraints go by. Its rows' texts are not in it.
+as far as the threshold and `top` let them through, and the columns that the method and the constraints go by. Its
+rows' texts are not in it.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> 
             parts: dict[str, Any] = {DIGEST: pa.array([bytes(digest) for digest in digests[start:stop]])}
             if pool.codes is not None:
                 codes = pool.codes.select(range(start, stop))
-                parts |= _codes(Features.from_dataset(codes).above(receipt.parameters["threshold"]))
+                parts |= _codes(let_through(Features.from_dataset(codes), receipt.parameters))
                 if "state" in kept:
                     parts[STATE] = codes.select_columns([STATE]).with_format("arrow")[:][STATE]
             if columns:
@@ -152,6 +153,15 @@ def view(pool: Pool, receipt: Selection) -> Dataset:
     columns = columns_of(receipt, pool)
     parts = [pool.rows.select_columns(columns)] if columns else []
     return datasets.concatenate_datasets([pool.codes, *parts], axis=1) if parts else pool.codes
+
+
+def let_through(features: Features, parameters: dict[str, Any]) -> Features:
+    """Cut the features of some rows as the selection did, but for what depends on the other rows.
+
+    That is `max_share`; what it drops leaves room for weaker features among the `top`.
+    """
+    features, top = features.above(parameters["threshold"]), parameters.get("top")
+    return features if top is None or "max_share" in parameters else features.top(top)
 
 
 def columns_of(receipt: Selection, pool: Pool) -> list[str]:

@@ -92,7 +92,7 @@ class Features:
         if (self.counts <= m).all():
             return self
         kept = np.zeros(len(self.ids), np.bool_)
-        kept[_compiled_strongest()(self.offsets, self.acts, m)] = True
+        kept[_compiled_strongest()(self.offsets, self.acts.astype(np.float32, copy=False).view(np.uint32), m)] = True
         return self._keep(kept)
 
     def rare(self, max_share: float, excluded: Collection[int] = ()) -> Features:
@@ -299,25 +299,39 @@ def _holds_floats(column: pa.ChunkedArray) -> bool:
 
 
 @cache  # compiled when first used: importing this file costs no numba
-def _compiled_strongest() -> Callable[[NDArray[np.int64], NDArray[np.float32], int], NDArray[np.int64]]:
+def _compiled_strongest() -> Callable[[NDArray[np.int64], NDArray[np.uint32], int], NDArray[np.int64]]:
     from numba import njit
 
     compiled: Callable[..., Any] = njit(cache=True)(_strongest)
     return compiled
 
 
-def _strongest(offsets: NDArray[np.int64], acts: NDArray[np.float32], m: int) -> NDArray[np.int64]:
-    """Return the positions of each row's `m` largest values, ascending; of equal values the first."""
-    positions, n = np.empty(np.minimum(np.diff(offsets), m).sum(), np.int64), 0
+def _strongest(offsets: NDArray[np.int64], bits: NDArray[np.uint32], m: int) -> NDArray[np.int64]:
+    """Return the positions of each row's `m` largest values, ascending; of equal values the first.
+
+    `bits` are those of floats above zero, which are in order where the floats are. The m-th largest is found byte by
+    byte, the highest first: so many have a larger one, and the search goes on among those that share its own.
+    """
+    positions, n, counts = np.empty(np.minimum(np.diff(offsets), m).sum(), np.int64), 0, np.empty(256, np.int64)
     for i in range(len(offsets) - 1):
         start, end = offsets[i], offsets[i + 1]
-        row = acts[start:end]
-        least = np.partition(row, len(row) - m)[len(row) - m] if len(row) > m else np.float32(-np.inf)
-        equals = m - (row > least).sum()  # so many of those equal to the least are among the `m`
+        least, known, left = np.uint32(0), np.uint32(0), m  # of the m-th largest: its bits, as far as they are known
+        if end - start > m:
+            for shift in (24, 16, 8, 0):
+                counts[:] = 0
+                for each in bits[start:end]:
+                    if each & known == least:
+                        counts[(each >> np.uint32(shift)) & np.uint32(255)] += 1
+                byte = 255
+                while left > counts[byte]:
+                    left -= counts[byte]
+                    byte -= 1
+                least |= np.uint32(byte << shift)
+                known |= np.uint32(255 << shift)
         for position in range(start, end):
-            equal = acts[position] == least
-            if acts[position] > least or (equal and equals > 0):
+            equal = bits[position] == least
+            if bits[position] > least or (equal and left > 0):
                 positions[n] = position
                 n += 1
-                equals -= equal
+                left -= equal
     return positions[:n]

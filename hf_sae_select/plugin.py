@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from .text import TextSource
 
 
-def sae_select(self: Dataset, budget: float | str, method: str | Rule = "greedy", **options: Any) -> Dataset:
-    """Return the `budget` rows that carry the most distinct SAE features; arguments as of `hf_sae_select.select`."""
+def sae_select(self: Dataset, budget: float | str, method: str | Rule = "match", **options: Any) -> Dataset:
+    """Return `budget` rows that stand for all, by their SAE features; arguments as of `hf_sae_select.select`."""
     from .selecting import select
 
     return select(self, budget, method, **options)
 
 
-def sae_compare(self: Dataset, budget: float | str, methods: Methods = ("greedy",), **options: Any) -> pd.DataFrame:
+def sae_compare(self: Dataset, budget: float | str, methods: Methods = ("match",), **options: Any) -> pd.DataFrame:
     """Return a table of what several methods cover with `budget`; arguments as of `hf_sae_select.compare`."""
     from .comparing import compare
 

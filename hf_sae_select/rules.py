@@ -110,15 +110,24 @@ def concave(
 
 
 def match(features: Features, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
-    """Pick the rows that together look like the pool: whose features have the pool's distribution.
+    """Pick the rows that together look like the pool, in what sets each row apart from it.
 
-    With x_ij the share of row i's mean activation that is on feature j, m_j the pool's sum of them and s_j that of the
-    rows picked: greedy on sum_j sqrt(m_j s_j), the Bhattacharyya affinity, largest where s is proportional to m.
-    Length cancels, nothing saturates, and time is linear in the nonzeros. Needs `sae_encode(keep="means")`.
+    With x_ij the share that feature j has of the square roots of row i's activations, y_ij is what x_ij exceeds the
+    pool's mean by, if anything, again divided by its sum over the row: every row weighs 1, long or short, and what all
+    rows have in common weighs nothing. (A row that nothing sets apart goes by all its shares.) With m_j the pool's sum
+    of y_ij and s_j that of the rows picked: greedy on sum_j sqrt(m_j s_j), the Bhattacharyya affinity, largest where s
+    is proportional to m. A feature never stops counting, and time is linear in the nonzeros. `select` gives it each
+    row's 256 strongest features.
+
+    Example, rows {0, 1}, {0, 1}, {0, 2}, all equally active: they share feature 0, and budget 2 takes a row with 1,
+    then the row with 2.
     """
     task = Task(features, budget, rng, constraints)
-    amounts, weight = counting.shares(features.offsets, _means(features)), np.sqrt(task.mass(_means(features)))
-    return task.greedy(lambda: coverage.massed(weight, "sqrt"), "never", amounts)
+    roots = np.sqrt(features.acts)
+    usual = task.mass(roots) / max(1, len(task.constraints.pool))
+    apart = counting.shares_above(features.offsets, features.ids, roots, usual)
+    weight = np.sqrt(task.mass(apart))
+    return task.greedy(lambda: coverage.massed(weight, "sqrt"), "never", apart)
 
 
 def simscale(
@@ -267,6 +276,8 @@ class Selector:
     """What encoding has to keep for it, "means" or "state"."""
     threshold: float | None = None
     """The activation threshold where none is given; None for the SAE's calibrated one."""
+    top: int | None = None
+    """How many of each row's strongest features count where `top` is not given; None for all."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -284,6 +295,15 @@ class Selector:
 
 
 SELECTORS: dict[str, Selector] = {
+    "match": Selector(
+        match,
+        "the rows that together have the pool's distribution of features, in what sets each apart from it",
+        "Hellinger distance, greedily",
+        "a few dozen passes over the features",
+        "a small picture of the pool, each kind of row in its proportion: the default",
+        threshold=0.0,
+        top=256,
+    ),
     "greedy": Selector(
         greedy,
         "the row that adds the most features not yet covered, again and again (SAE-GreedSelect)",
@@ -304,15 +324,6 @@ SELECTORS: dict[str, Selector] = {
         "Gillick & Favre 2009",
         "as `greedy`",
         "what the pool is about first, outliers last",
-    ),
-    "match": Selector(
-        match,
-        "the rows that together have the pool's distribution of features",
-        "Hellinger distance, greedily",
-        "a pass, with square roots, every few dozen picks",
-        "a small picture of the pool; never runs dry",
-        keep="means",
-        threshold=0.0,
     ),
     "concave": Selector(
         concave,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
 def choose(
     features: Features,
     budget: float | str,
-    method: str | Rule = "greedy",
+    method: str | Rule = "match",
     *,
     seed: int | None = 0,
     columns: Any = None,
@@ -62,7 +62,7 @@ def choose(
 def select(
     ds: Dataset,
     budget: float | str,
-    method: str | Rule = "greedy",
+    method: str | Rule = "match",
     *,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
@@ -82,7 +82,7 @@ def select(
     batch_size: int = 32,
     **options: Any,
 ) -> Dataset:
-    """Select a diverse subset of `ds`: the rows that together have the most features of a sparse autoencoder.
+    """Select a diverse subset of `ds`, by the features that a sparse autoencoder finds in each row.
 
     Returns a Dataset with the columns of `ds`, rows in the order they were picked; its attribute `sae_selection` is
     the receipt (dropped by `map`, `select` and `shuffle`; `filter` copies it, though it may drop rows), and `sae_pool`
@@ -94,7 +94,8 @@ def select(
         method: a name in `SELECTORS`, or a rule of your own.
         sae, text, max_length, batch_size: how to encode, see `encode`; not needed where `ds` is encoded.
         threshold: only activations above it count; by default the SAE's calibrated value (0 for "match").
-        top: only each row's `top` strongest features count, so that long rows weigh less; by default all do.
+        top: only each row's `top` strongest features count, so that long rows weigh less; by default all do (256 for
+            "match", where a larger number keeps more).
         max_share: features that more than this share of the rows have do not count; by default all do.
         embedding: column of vectors for the methods that compare vectors; by default the mean hidden state. Without
             SAE codes in `ds` no model is run for them.
@@ -118,7 +119,7 @@ def select(
     Example::
 
         subset = select(load_dataset("tatsu-lab/alpaca", split="train"), 3000)
-        subset.sae_selection.gains  # how many new features each row brought
+        subset.sae_selection.gains  # how much each row added
     """
     check_dataset("ds", ds, "select")
     check_cut(threshold, top, max_share)
@@ -131,6 +132,7 @@ def select(
     record = {} if coded is None else encoding_record(coded)
     if threshold is None:
         threshold = record.get("threshold", 0.0) if selector.threshold is None else selector.threshold
+    top = selector.top if top is None else top
     cuts: dict[str, Any] = {"threshold": float(threshold), "encoding": record}
     cuts["top"] = None if top is None else int(top)
     cuts |= {} if max_share is None else {"max_share": float(max_share)}

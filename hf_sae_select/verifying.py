@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from . import checks
 from .digests import Digests, row_digests
-from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, needs, read_pool, read_selection
+from .evidence import DIGEST, POOL_FILE, SELECTION_FILE, let_through, needs, read_pool, read_selection
 from .features import Features, encoding_record, is_encoded, without_codes
 from .hub import Repo, Token
 from .record import RECORD_FILE, Record, public, read
@@ -234,7 +234,8 @@ def _again(level: str, published: Published, pool: Dataset, method: Rule | None)
     if given := told["parameters"].get("extend"):
         name += f" (the first {given} of {told['rows']}, of an earlier selection, taken as given)"
     try:
-        yield Check(level, name, checks.of_picks(receipt, repeat(pool, receipt, method)))
+        close = checks.NEAR if level == "encode" else checks.CLOSE  # gains may be sums of activations
+        yield Check(level, name, checks.of_picks(receipt, repeat(pool, receipt, method), close))
         if record["encoding"] is None:
             return
         found = measure(pool, receipt)
@@ -293,10 +294,10 @@ def _given(sae: SaeSource) -> SparseAutoencoder:
 
 def _codes(published: Published, coded: Dataset) -> str | None:
     """Compare the features in store with those of the rows encoded again."""
-    again = Features.from_dataset(coded).above(published.record["selection"]["parameters"]["threshold"])
     try:
+        again = let_through(Features.from_dataset(coded), published.record["selection"]["parameters"])
         return checks.of_codes(Features.from_dataset(_stored(published)), again)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, ArithmeticError, FileNotFoundError) as error:
         return str(error)
 
 

@@ -26,9 +26,12 @@ ENCODE = [*SELECT, "source", "sae", "encoding", "features", "picks", "counts", "
 ROWS_FILE = "data/train-00000.parquet"
 
 
-def choose_and_stage(folder, budget=3, *, features=True, rows=POOL, **options):
+def choose_and_stage(folder, budget=3, method="greedy", *, features=True, rows=POOL, **options):
     return stage(
-        coded(rows, record=RECORD).sae_select(budget, seed=None, **options), folder, license="mit", features=features
+        coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options),
+        folder,
+        license="mit",
+        features=features,
     )
 
 
@@ -38,14 +41,14 @@ def publish_source(hub, folder, texts):
     return hub.push("alice/rows", files, kind="dataset")
 
 
-def stage_whole(hub, sae, bert, tmp_path):
+def stage_whole(hub, sae, bert, tmp_path, method="greedy", **options):
     """Stage a subset whose model, SAE and source are all on the local Hub."""
     model = hub.push("alice/bert", {file.name: file.read_bytes() for file in bert.iterdir()})
     sae.config = replace(sae.config, model="alice/bert", model_revision=model)
     sae.push_to_hub("alice/sae", **ALICE)
     publish_source(hub, tmp_path, TEXTS)
     ds = load_dataset("alice/rows", split="train")
-    return stage(ds.sae_select(4, sae="alice/sae"), tmp_path / "staged")
+    return stage(ds.sae_select(4, method, sae="alice/sae", **options), tmp_path / "staged")
 
 
 def said(place, level="digests", **given):

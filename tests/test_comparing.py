@@ -23,6 +23,15 @@ def test_a_line_for_each_method_the_baselines_and_the_pool():
     assert math.isnan(everything["seconds"]) and greedy["seconds"] > 0
 
 
+def test_match_alone_is_compared_by_default():
+    ds = coded([{0: 0.9, 1: 0.1}, {0: 0.9, 2: 0.1}, {0: 0.9, 2: 0.1}])  # encoded without `keep`
+    table = compare(ds, 2)
+    assert table.index.tolist() == ["match", "longest", "random", "(all rows)"]
+    # what it goes by is weak, and is not what lines are measured by
+    assert (table.loc["match", "rows"], table.loc["match", "features"], table.loc["match", "rounds"]) == (2, 1, 1)
+    assert compare(ds, 2, threshold=0).loc["match", "features"] == 3
+
+
 def test_methods_may_have_options_and_labels():
     methods = {"strict": {"method": "simscale", "max_overlap": 0.0, "exhausted": "stop"}}
     table = compare(coded(ROWS), 3, methods, threshold=0.05)
@@ -54,11 +63,11 @@ def test_without_the_rows_excluded_all_rows_and_shares_are_of_the_others():
     assert (everything["rows"], everything["features"], everything["share"]) == (5, 3, 1)
     assert (everything["tokens"], everything["saturated_at"]) == (11 / 5, 3)
     # two of the five others have feature 0, but three of all six
-    assert compare(coded(ROWS), 2, exclude=[3], max_share=0.4).loc["(all rows)", "features"] == 3
+    assert compare(coded(ROWS), 2, ["greedy"], exclude=[3], max_share=0.4).loc["(all rows)", "features"] == 3
 
 
 def test_where_there_is_nothing_to_cover_nothing_saturates():
-    assert compare(coded([{}, {}]), 1)["saturated_at"].isna().all()
+    assert compare(coded([{}, {}]), 1, ["greedy"])["saturated_at"].isna().all()
 
 
 def test_rows_that_one_method_excludes_are_out_of_its_line_only():
@@ -128,18 +137,24 @@ def test_an_encoded_dataset_is_not_read_again_without_an_sae(how):
 
 
 @pytest.mark.parametrize(
-    "method, says",
+    "call, says",
     [
-        ("match", "no column `sae_means`, which 'match' needs: encode with `keep='means'`$"),
-        ("kcenter", "no column `sae_state`, which 'kcenter' needs: encode with `keep='state'`, or pass `embedding="),
+        (
+            {"method": "weighted", "mass": "mean"},
+            "no column `sae_means`, which 'b' needs: encode with `keep='means'`$",
+        ),
+        (
+            {"method": "kcenter"},
+            "no column `sae_state`, which 'b' needs: encode with `keep='state'`, or pass `embedding=",
+        ),
     ],
 )
-def test_a_column_that_a_method_lacks_is_missed_before_any_other_runs(method, says):
+def test_a_column_that_a_method_lacks_is_missed_before_any_other_runs(call, says):
     def never(features, budget, rng):
         pytest.fail("a method ran")
 
     with pytest.raises(ValueError, match=says):
-        compare(coded(ROWS), 2, [never, method])
+        compare(coded(ROWS), 2, {"a": {"method": never}, "b": call})
 
 
 def test_an_unencoded_dataset_is_encoded_once_with_what_the_methods_need(sae, monkeypatch):
@@ -148,8 +163,10 @@ def test_an_unencoded_dataset_is_encoded_once_with_what_the_methods_need(sae, mo
     loads, load = [], LanguageModel.from_pretrained
     monkeypatch.setattr(LanguageModel, "from_pretrained", lambda *a, **k: loads.append(1) or load(*a, **k))
     ds = Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", "a bird flew"]})
-    table = compare(ds, 2, ["match", "kcenter", "greedy"], sae=sae)
-    assert table["rows"].tolist() == [2, 2, 2, 2, 2, 4]
+    by_means = {"method": "weighted", "mass": "mean"}
+    methods = {"by means": by_means} | {name: {"method": name} for name in ("match", "kcenter", "greedy")}
+    table = compare(ds, 2, methods, sae=sae)
+    assert table["rows"].tolist() == [2, 2, 2, 2, 2, 2, 4]
     assert len(loads) == 1
 
 

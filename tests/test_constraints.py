@@ -72,17 +72,24 @@ def test_quality_puts_the_best_first_in_a_scan_and_weighs_a_draw():
 
 def test_per_token_lets_long_rows_win_less():
     features = features_of([{0, 1, 2}, {0, 1}, {3}], tokens=[9, 2, 4])
-    assert choose(features, 2, seed=None).indices.tolist() == [0, 2]
-    assert choose(features, 2, seed=None, per_token=1).indices.tolist() == [1, 2]  # 2 / 2, then 1 / 4 before 1 / 9
+    assert choose(features, 2, "greedy", seed=None).indices.tolist() == [0, 2]
+    assert choose(features, 2, "greedy", seed=None, per_token=1).indices.tolist() == [
+        1,
+        2,
+    ]  # 2 / 2, then 1 / 4 before 1 / 9
 
 
 def test_money_is_spent_on_gain_per_cost_or_plainly_whichever_covers_more():
     # by cost: row 1 first (1 for 1), and then row 0 is too dear; plainly: row 0, worth 3
     features = features_of([{0, 1, 2}, {3}])
-    assert choose(features, 4, cost="c", columns={"c": [4, 1]}, seed=None).indices.tolist() == [0]
+    assert choose(features, 4, "greedy", cost="c", columns={"c": [4, 1]}, seed=None).indices.tolist() == [0]
     # by cost: rows 1, 2 and 3, worth 3 together; plainly: row 0, worth 2
     features = features_of([{0, 1}, {2}, {3}, {4}])
-    assert choose(features, 3, cost="c", columns={"c": [3, 1, 1, 1]}, seed=None).indices.tolist() == [1, 2, 3]
+    assert choose(features, 3, "greedy", cost="c", columns={"c": [3, 1, 1, 1]}, seed=None).indices.tolist() == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_a_budget_in_tokens():
@@ -121,7 +128,7 @@ def test_extend_grows_an_earlier_selection():
 
 
 def test_an_earlier_selection_of_other_rows_is_refused():
-    other = choose(features_of([{0}, {1, 2}, {3}]), 2, seed=None)
+    other = choose(features_of([{0}, {1, 2}, {3}]), 2, "greedy", seed=None)
     with pytest.raises(
         ValueError, match=r"of other rows than these: its pick 1, row 2, added 2 there and adds 1 here"
     ):
@@ -213,36 +220,38 @@ def test_a_rule_of_ones_own_may_obey_constraints():
 def test_a_fractional_budget_buys_what_costs_exactly_as_much():
     for costs, budget in (([0.3, 0.2, 0.1], "0.6 c"), ([0.7, 0.1, 0.1, 0.1], "1 c"), ([0.1] * 3, "0.3 c")):
         features = features_of([{i} for i in range(len(costs))])
-        assert len(choose(features, budget, columns={"c": costs})) == len(costs)
+        assert len(choose(features, budget, "greedy", columns={"c": costs})) == len(costs)
 
 
 def test_the_better_of_two_selections_is_better_by_quality_too():
     columns = {"c": [1, 20], "q": [1, 19]}
-    assert choose(features_of([{0}, {1}]), 20, cost="c", quality="q", columns=columns).indices.tolist() == [1]
+    assert choose(features_of([{0}, {1}]), 20, "greedy", cost="c", quality="q", columns=columns).indices.tolist() == [
+        1
+    ]
 
 
 def test_money_is_not_spent_on_blank_rows_nor_on_rows_that_add_nothing():
     features = features_of([{0}, set(), {1}, set()], tokens=[2, 0, 2, 5])
-    assert sorted(choose(features, "10 tokens").indices.tolist()) == [0, 2]
+    assert sorted(choose(features, "10 tokens", "greedy").indices.tolist()) == [0, 2]
     assert 1 not in choose(features, "9 tokens", "random").indices
 
 
 def test_money_left_over_beside_rows_that_it_would_buy_is_spoken_of():
     features = features_of([{0}, {0}], tokens=[2, 3])
     with pytest.warns(UserWarning, match=r"no row left to pick after 1, with 3 of 5 unspent; returning 1 rows"):
-        choose(features, "5 tokens", exhausted="stop", seed=None)
+        choose(features, "5 tokens", "greedy", exhausted="stop", seed=None)
 
 
 def test_excluded_rows_are_in_no_share_no_mean_and_no_fraction():
     rows = [{0, 1}, {0}, {2}, {0, 3}, {0, 4}]
     features = features_of(rows)
     there = features_of(rows[:3])
-    for method, options in (("concave", {"by": "mass", "curve": "log"}), ("greedy", {"idf": True})):
+    for method, options in (("concave", {"by": "mass", "curve": "log"}), ("greedy", {"idf": True}), ("match", {})):
         without = choose(features, 3, method, exclude=[3, 4], seed=None, **options)
         alone = choose(there, 3, method, seed=None, **options)
         assert without.indices.tolist() == alone.indices.tolist()
         assert without.gains == pytest.approx(alone.gains)
-    assert len(choose(features, 0.99, exclude=[3, 4])) == 3
+    assert len(choose(features, 0.99, "greedy", exclude=[3, 4])) == 3
     assert features.rare(0.5, [3, 4]).counts.tolist() == [*there.rare(0.5).counts.tolist(), 1, 1]
 
 
@@ -271,7 +280,7 @@ def test_a_selection_with_rows_of_no_quality_can_be_extended():
 
 def test_a_rule_without_rounds_extends_a_selection_of_several_as_one():
     features = with_all(features_of([{0, 1}, {0, 1}, {0, 1}]))
-    earlier = choose(features, 2, seed=None)
+    earlier = choose(features, 2, "greedy", seed=None)
     assert earlier.round_starts.tolist() == [0, 1]
     assert choose(features, 3, "match", extend=earlier, seed=None).round_starts.tolist() == [0]
 
@@ -279,7 +288,7 @@ def test_a_rule_without_rounds_extends_a_selection_of_several_as_one():
 def test_all_missing_values_of_a_quota_are_one_value():
     nan = float("nan")
     columns = {"q": [nan, float("nan"), nan, "a"]}
-    assert 3 in choose(features_of([{0}, {1}, {2}, {3}]), 2, quota="q", columns=columns).indices
+    assert 3 in choose(features_of([{0}, {1}, {2}, {3}]), 2, "greedy", quota="q", columns=columns).indices
 
 
 def test_a_column_of_another_length_is_refused():
@@ -308,7 +317,7 @@ def test_rows_that_can_be_read_only_once_are_refused():
 )
 def test_arrays_that_do_not_go_together_are_refused(change, message):
     with pytest.raises(ValueError) as error:
-        choose(replace(features_of([{0, 1}, {3}], d_sae=4), **change), 1)
+        choose(replace(features_of([{0, 1}, {3}], d_sae=4), **change), 1, "greedy")
     assert message in str(error.value)
 
 

@@ -90,13 +90,24 @@ def test_new_features_counts_what_each_row_adds():
     assert new.tolist() == [3, 3, 0, 0, 0]
 
 
-def test_shares_and_mass():
+def test_mass_adds_up_the_shares_of_rows():
     features = features_of([{0, 1}, set(), {1}])
-    amounts = np.array([3, 1, 5], np.float32)
-    shares = counting.shares(features.offsets, amounts)
-    assert shares.tolist() == [0.75, 0.25, 1]
-    rows = np.array([0, 2])
+    amounts, rows = np.array([3, 1, 5], np.float32), np.array([0, 2])
     assert counting.mass(features.offsets, features.ids, amounts, rows, 3).tolist() == [0.75, 1.25, 0]
+
+
+def test_shares_above_what_is_usual():
+    features = features_of([{0, 1}, set(), {1}, {0, 2}])
+    amounts = np.array([3, 1, 5, 0, 0], np.float32)  # shares: 3/4, 1/4, 1, and none of a row without any amount
+    for usual, above in (
+        ([0, 0, 0], [0.75, 0.25, 1, 0, 0]),
+        ([0.5, 0.125, 0], [2 / 3, 1 / 3, 1, 0, 0]),
+        ([0.5, 0.5, 0], [1, 0, 1, 0, 0]),
+        ([0.75, 1, 0], [0.75, 0.25, 1, 0, 0]),  # nothing sets a row apart: it keeps all
+        ([0.75, 1 - 1e-7, 0], [0.75, 0.25, 1, 0, 0]),  # no more than rounding may bring
+    ):
+        found = counting.shares_above(features.offsets, features.ids, amounts, np.array(usual, float))
+        assert found.dtype == np.float32 and found == pytest.approx(np.array(above, np.float32))
 
 
 @pytest.mark.parametrize("rows", [[], [set()]])

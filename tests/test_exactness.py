@@ -61,22 +61,47 @@ def features_with_acts(rows):
     return replace(features, acts=acts, means=acts / np.float32(2))
 
 
+def float32(rows):
+    """The amounts of rows as the kernels hold them."""
+    return [{j: float(np.float32(amount)) for j, amount in row.items()} for row in rows]
+
+
+def shared(rows):
+    """The shares that features have of each row's amounts, which are added up in the features' order."""
+    found = []
+    for row in rows:
+        total = 0.0  # not by `sum`, which from Python 3.12 on rounds less than the kernels do
+        for _, amount in sorted(row.items()):
+            total += amount
+        found.append({j: amount / total for j, amount in row.items()})
+    return found
+
+
+def summed(rows, pool):
+    """[d_sae]: the sum of the rows of the pool."""
+    total = np.zeros(D_SAE)
+    for i in pool:
+        for j, amount in rows[i].items():
+            total[j] += amount
+    return total
+
+
 def gain_of(method, options, rows, pool):
     """Write down what a row adds, from the definitions in `rules`."""
     has = [sum(j in rows[i] for i in pool) for j in range(D_SAE)]
     idf = np.log(max(1, len(pool)) / np.maximum(has, 1)) if options.get("idf") else np.ones(D_SAE)
-    amounts = [{j: float(act) for j, act in row.items()} for row in rows]
-    shares = [{j: float(np.float32(act / sum(row.values()))) for j, act in row.items()} for row in amounts]
-    mass = np.zeros(D_SAE)
-    for i in pool:
-        for j, act in sorted(amounts[i].items()):
-            mass[j] += act / sum(act for _, act in sorted(amounts[i].items()))
     if method == "greedy":
         return counted(rows, idf.tolist(), [1, 0])
     if method == "weighted":
+        mass = summed(shared(rows), pool)
         return counted(rows, (mass / max(mass.sum(), 1e-300) * idf).tolist(), [1, 0])
     if method == "match":
-        return massed(shares, np.sqrt(mass).tolist(), "sqrt")
+        x = shared(float32([{j: math.sqrt(act) for j, act in row.items()} for row in rows]))
+        mean = summed(x, pool) / max(1, len(pool))
+        # what rounding alone may bring is nothing
+        above = [{j: x_ij - mean[j] for j, x_ij in row.items() if x_ij - mean[j] > 1e-6 * mean[j]} for row in x]
+        y = float32(shared(float32([some or all_ for some, all_ in zip(above, x, strict=True)])))
+        return massed(y, np.sqrt(summed(shared(y), pool)).tolist(), "sqrt")
     curve = options.get("curve", "sqrt")
     if options.get("by") == "mass":
         every = np.array([act for i in pool for _, act in sorted(rows[i].items())], np.float32)
@@ -178,7 +203,7 @@ def test_gains_never_grow_within_a_round(method, options, task):
 def test_what_money_buys_is_at_least_a_third_of_the_best_that_it_could(task):
     rows, asked = task
     price, budget = asked["columns"]["price"], max(asked["columns"]["price"])
-    found = choose(features_with_acts(rows), budget, cost="price", columns=asked["columns"])
+    found = choose(features_with_acts(rows), budget, "greedy", cost="price", columns=asked["columns"])
     subsets = itertools.chain.from_iterable(itertools.combinations(range(len(rows)), k) for k in range(4))
     affordable = [s for s in subsets if sum(price[i] for i in s) <= budget]
     best = max(len(set().union(*(rows[i] for i in s))) for s in affordable)

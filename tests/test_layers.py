@@ -146,6 +146,7 @@ from hf_sae_select.features import column_types
 import hf_sae_select
 codes = {"sae_ids": [[0], [1, 2]], "sae_acts": [[1.0], [1.0, 1.0]], "sae_tokens": [1, 2]}
 ds = Dataset.from_dict(codes, features=column_types({"d_sae": 4, "threshold": 0.0}))
-assert ds.sae_select(1).sae_selection.indices.tolist() == [1]
+assert ds.sae_select(1, "greedy").sae_selection.indices.tolist() == [1]
+assert len(ds.sae_select(1)) == 1
 """
     assert not loaded_by(code) & {"torch", "transformers", "accelerate"}

@@ -1,3 +1,4 @@
+import inspect
 import pickle
 
 import pytest
@@ -19,6 +20,18 @@ def test_the_methods_are_doors_to_the_functions(monkeypatch):
     ds.sae_encode("folder", keep="means")
     named = {"text": None, "max_length": None, "batch_size": 32, "keep": "means"}
     assert seen == [(ds, 2, "random", {"seed": 7}), (ds, 2, ["greedy"], {"top": 3}), (ds, "folder", named)]
+    seen.clear()
+    ds.sae_select(2)
+    ds.sae_compare(2)
+    assert seen == [(ds, 2, "match", {}), (ds, 2, ("match",), {})]
+
+
+@pytest.mark.parametrize(
+    ("function", "method"), [(hf_sae_select.select, "sae_select"), (hf_sae_select.compare, "sae_compare")]
+)
+def test_methods_and_functions_have_the_same_defaults(function, method):
+    budget, default = list(inspect.signature(function).parameters.values())[1:3]
+    assert list(inspect.signature(getattr(Dataset, method)).parameters.values())[1:3] == [budget, default]
 
 
 def test_sae_select_passes_everything_on():

@@ -31,7 +31,7 @@ def picked(budget=3, **columns):
     for name, (values, type) in columns.items():
         more = Dataset.from_dict({name: values}, Features({name: type}))
         ds = concatenate_datasets([ds, more], axis=1)
-    return ds.sae_select(budget, seed=None)
+    return ds.sae_select(budget, "greedy", seed=None)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def test_the_readme_s_code_runs(tmp_path, monkeypatch, capsys):
         exec(block, names)
     assert len(names["subset"]) == 4 and "" not in names["subset"]["text"]
     assert len(names["half"]) == 4 and names["baseline"].sae_selection.method == "random"
-    assert names["table"].index.tolist() == ["greedy", "weighted", "longest", "random", "(all rows)"]
+    assert names["table"].index.tolist() == ["match", "greedy", "longest", "random", "(all rows)"]
     assert sorted(names["fair"]["kind"]) == ["egg", "maths", "poem", "quiz"]
     assert names["short"].sae_selection.parameters["cost"] == "tokens"
     assert names["grown"]["text"][:4] == names["subset"]["text"][:]

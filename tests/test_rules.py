@@ -38,6 +38,7 @@ EVERY_OPTION = [
     ("concave", {}),
     ("concave", {"by": "mass", "curve": "log"}),
     ("match", {}),
+    ("weighted", {"mass": "mean"}),
     ("facility_location", {}),
     ("facility_location", {"center": False}),
     ("kcenter", {}),
@@ -99,16 +100,55 @@ def test_concave_by_mass_adds_up_activations_in_units_of_their_mean():
     assert selection.gains == pytest.approx([math.sqrt(2), math.sqrt(0.5), 1 - math.sqrt(0.5)])
 
 
-def test_match_picks_rows_in_the_pools_proportions():
-    rows = [{0}] * 6 + [{1}] * 3  # two thirds of the pool are on 0
-    indices, _, starts = picks(rows, 6, "match")
-    assert sum(i < 6 for i in indices) == 4 and starts == [0]
-    assert picks(rows, 3, "match")[1][0] == pytest.approx(math.sqrt(6))
+def test_rows_whose_gains_are_almost_equal_are_picked_by_them():
+    features = features_of([set(range(6)), set(range(6, 12)), set(range(12, 18))], d_sae=18)
+    features = replace(features, acts=np.repeat(np.array([1, 1.000001, 1.000002], np.float32), 6))
+    assert choose(features, 3, "concave", by="mass", seed=None).indices.tolist() == [2, 1, 0]
 
 
-def test_match_needs_means():
+def test_match_goes_by_what_sets_a_row_apart_from_the_pool():
+    rows = [{0, 1}, {0, 1}, {0, 2}]  # all on 1 or all on 2, since all have 0
+    indices, gains, starts = picks(rows, 3, "match")
+    assert (indices, starts) == ([0, 2, 1], [0])
+    assert gains == pytest.approx([math.sqrt(2), 1, 2 - math.sqrt(2)])
+    assert picks(rows, 2, "match")[0] == [0, 2]
+
+
+def test_match_picks_rows_in_the_pools_proportions_and_what_all_have_does_not_matter():
+    rows = [{0, 1}] * 6 + [{0, 2}] * 3  # two thirds of the pool are on 1
+    for budget in (3, 6, 9):
+        assert sum(i < 6 for i in picks(rows, budget, "match")[0]) == budget * 2 / 3
+    indices, gains, starts = picks([row - {0} for row in rows], 9, "match")
+    assert picks(rows, 9, "match") == (indices, pytest.approx(gains), starts)
+    assert gains[0] == pytest.approx(math.sqrt(6)) and starts == [0]
+
+
+def test_match_takes_rows_that_are_all_alike_in_their_order():
+    features = replace(features_of([{0, 1, 2}] * 100), acts=np.array([0.1, 0.7, 0.3] * 100, np.float32))
+    selection = choose(features, 40, "match", seed=None)
+    assert selection.indices.tolist() == list(range(40))
+    assert selection.gains.sum() == pytest.approx(math.sqrt(100 * 40))  # they go by all their shares, three in all 1
+    assert picks([{3}], 1, "match") == ([0], [1], [0])
+    assert len(choose(features_of([{0}] * 3, tokens=[2, 2, 2]), "4 tokens")) == 2
+
+
+def test_match_takes_a_row_without_features_last():
+    indices, gains, _ = picks([set(), {0, 1}, {0, 2}], 3, "match", tokens=[0, 3, 3])
+    assert indices == [1, 2, 0] and gains[2] == 0
+
+
+def test_match_weighs_a_long_row_as_a_short_one_of_the_same_mix():
+    short, long = [1, 4], [10, 40]
+    for acts in ([*short, *long, 1, 1], [*long, *short, 1, 1]):
+        features = replace(features_of([{0, 1}, {0, 1}, {0, 2}]), acts=np.array(acts, np.float32))
+        selection = choose(features, 3, "match", seed=None)
+        assert selection.indices.tolist() == [0, 2, 1]  # of the first two, which are equals, the first
+        assert selection.gains == pytest.approx([math.sqrt(2), 1, 2 - math.sqrt(2)])
+
+
+def test_weighted_by_mean_needs_means():
     with pytest.raises(ValueError, match=r"no mean activations in these features; encode with .*keep='means'"):
-        choose(features_of(FIVE), 2, "match")
+        choose(features_of(FIVE), 2, "weighted", mass="mean")
 
 
 def test_facility_location_stands_for_the_many_and_kcenter_goes_for_the_far():
@@ -245,16 +285,17 @@ def test_a_rule_of_ones_own_is_a_method():
     [
         ({"method": "gready"}, "unknown `method='gready'`; choose one of: concave, facility_location, greedy"),
         ({"method": None}, "unknown `method=None`"),
-        ({"foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, idf"),
+        ({"idf": True}, "unknown option `idf` for `method='match'`; it takes: none"),
+        ({"method": "greedy", "foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, idf"),
         ({"method": "longest", "idf": True}, "unknown option `idf` for `method='longest'`; it takes: none"),
-        ({"idf": "yes"}, "`idf='yes'` must be True or False"),
+        ({"method": "greedy", "idf": "yes"}, "`idf='yes'` must be True or False"),
         ({"method": "weighted", "mass": "sum"}, "unknown `mass='sum'`; choose one of: max, mean"),
         ({"method": "concave", "curve": "cube"}, "unknown `curve='cube'`; choose one of: sqrt, log"),
         ({"method": "concave", "by": "row"}, "unknown `by='row'`; choose one of: count, mass"),
         ({"method": "simscale", "against": "all"}, "unknown `against='all'`; choose one of: union, nearest"),
         ({"method": "repr_filter", "max_similarity": 2}, "`max_similarity=2` must be a number from -1 to 1"),
         ({"method": "kcenter", "center": 1}, "`center=1` must be True or False"),
-        ({"exhausted": "panic"}, "unknown `exhausted='panic'`; choose one of: restart, stop"),
+        ({"method": "greedy", "exhausted": "panic"}, "unknown `exhausted='panic'`; choose one of: restart, stop"),
         ({"method": "simscale", "exhausted": None}, "unknown `exhausted=None`"),
         ({"method": "simscale", "order": "poorest"}, "`order='poorest'`; choose one of: richest, shuffled, given"),
         ({"method": "simscale", "max_overlap": 1.1}, "`max_overlap=1.1` must be a number from 0 to 1"),

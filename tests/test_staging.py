@@ -27,8 +27,8 @@ FILES = ["README.md", "coverage.png", "data/train-00000.parquet", "pool.parquet"
 FILES += ["selection.parquet"]
 
 
-def picked(budget=3, rows=ROWS, **options):
-    return coded(rows, record=RECORD).sae_select(budget, seed=None, **options)
+def picked(budget=3, method="greedy", *, rows=ROWS, **options):
+    return coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options)
 
 
 def contents(folder):
@@ -89,6 +89,30 @@ def test_the_pool_has_the_codes_above_the_threshold_and_no_text(tmp_path):
     assert table.column_names == ["row_sha256", "sae_ids", "sae_acts", "sae_tokens"]
     assert table["sae_ids"].to_pylist() == [[0], [2, 3], [0, 1, 2], []]
     assert b"row 3" not in (tmp_path / "f" / "pool.parquet").read_bytes()
+
+
+def test_the_pool_of_match_has_the_strongest_features_of_each_row(tmp_path):
+    def stored(rows=ROWS, record=RECORD, **options):
+        subset = coded(rows, record=record).sae_select(1, seed=None, **options)
+        folder = stage(subset, tmp_path / "f", license="mit")
+        assert verify(folder, "select")
+        return pq.read_table(folder / "pool.parquet")["sae_ids"].to_pylist()
+
+    assert stored() == [[0, 1], [2, 3], [0, 1, 2], []]  # all that fire
+    assert stored(top=2) == [[0, 1], [2, 3], [0, 1], []]  # of equals the first
+    assert stored(top=2, threshold=0.5) == [[0], [2, 3], [0, 1], []]
+    long = {"rows": [{j: 300.0 - j for j in range(300)}, {0: 1.0}], "record": RECORD | {"d_sae": 300}}
+    assert stored(**long) == [[*range(256)], [0]]
+    assert stored(**long, method="greedy") == [[*range(300)], [0]]
+
+
+def test_the_pool_has_weaker_features_too_where_max_share_makes_room_for_them(tmp_path):
+    rows = [{0: 0.9, 1: 0.8, 4: 0.7}, {0: 0.9, 2: 0.8}, {0: 0.9, 3: 0.8}]
+    subset = picked(2, "match", rows=rows, top=1, max_share=0.5)
+    assert subset.sae_selection.pool_coverage == 3  # 1, 2 and 3: all have 0
+    folder = stage(subset, tmp_path / "f", license="mit")
+    assert pq.read_table(folder / "pool.parquet")["sae_ids"].to_pylist() == [[0, 1, 4], [0, 2], [0, 3]]
+    assert verify(folder, "select")
 
 
 @pytest.mark.parametrize("there", ["folder", "file", "beside ours"])

@@ -34,7 +34,7 @@ def card_of(subset, tmp_path, license="mit", **options):
 
 
 def picked(tmp_path, **options):
-    return card_of(coded(ROWS, record=RECORD).sae_select(3, seed=None), tmp_path, **options)
+    return card_of(coded(ROWS, record=RECORD).sae_select(3, "greedy", seed=None), tmp_path, **options)
 
 
 def from_hub(hub, metadata, sae, id="alice/OpenOrca"):
@@ -338,7 +338,8 @@ def test_the_card_shows_the_arguments_that_checking_needs(tmp_path, what):
     assert "| `threshold` | 0.5 |" in text and ("own_longest" in text) == (method is longest)
 
 
-TITLES = {"greedy": "for the concepts in them", "kcenter": "by `kcenter`", "random": "by `random`"}
+TITLES = dict.fromkeys(("greedy", "match"), "for the concepts in them")
+TITLES |= {"kcenter": "by `kcenter`", "random": "by `random`"}
 
 
 @pytest.mark.parametrize("method", TITLES)

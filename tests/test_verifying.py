@@ -24,6 +24,8 @@ from forge import (
     rewrite,
     said,
     set_card,
+    set_parameter,
+    stage_whole,
     swap,
     tell,
 )
@@ -370,13 +372,46 @@ def test_rows_from_memory_are_asked_for_to_encode_again(tmp_path, sae):
     assert differ["encode: sae"].startswith(f"the SAE given has an encoder of SHA-256 {sae.digest()}, recorded is ")
 
 
+@pytest.mark.parametrize("options", [{}, {"top": 3}, {"top": 3, "max_share": 0.5}])
+def test_a_picture_of_the_pool_is_verified_down_to_the_model(hub, sae, bert, tmp_path, options):
+    folder = stage_whole(hub, sae, bert, tmp_path, "match", **options)
+    for level in ("select", "encode"):
+        found = verify(folder, level)
+        assert found, str(found)
+    counts = [len(ids) for ids in pq.read_table(folder / "pool.parquet")["sae_ids"].to_pylist()]
+    assert (max(counts) == 3) == (options == {"top": 3})
+
+
+@pytest.mark.parametrize("top", [2, 10**30, None])
+def test_another_top_than_features_in_store_were_cut_by_is_named(hub, sae, bert, tmp_path, top):
+    folder = stage_whole(hub, sae, bert, tmp_path, "match", top=3)
+    set_parameter(folder, "top", top)
+    assert verify(folder)
+    assert " features in store and " in said(folder, "encode")["encode: features"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("top", 0), ("top", -1), ("threshold", 10**400)])
+def test_a_cut_that_is_nonsense_is_named_when_encoded_again(whole, name, value):
+    set_parameter(whole, name, value)
+    differ = said(whole, "encode")
+    assert differ["encode: features"] and "these parameters do not select: " in differ["encode: picks"]
+
+
+def test_activations_in_store_that_were_edited_show_in_what_match_picks(hub, sae, bert, tmp_path):
+    folder = stage_whole(hub, sae, bert, tmp_path, "match")
+    acts = pq.read_table(folder / "pool.parquet")["sae_acts"].to_pylist()
+    rewrite(folder / "pool.parquet", put("sae_acts", 0, [2 * acts[0][0], *acts[0][1:]]))
+    reseal(folder)
+    assert "select: picks" in said(folder, "select")
+
+
 def words(row):
     return row["text"].upper().lower()
 
 
 def test_a_function_that_wrote_the_text_is_asked_for(tmp_path, sae):
     ds = Dataset.from_dict({"text": TEXTS})
-    folder = stage(ds.sae_select(4, sae=sae, text=words), tmp_path / "f", license="mit")
+    folder = stage(ds.sae_select(4, "greedy", sae=sae, text=words), tmp_path / "f", license="mit")
     with pytest.raises(ValueError, match=r"^the level `encode` needs `text`: the function that wrote the rows out"):
         verify(folder, "encode", source=ds, sae=sae)
     assert verify(folder, "encode", source=ds, sae=sae, text=words)
