@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import yaml
 from datasets import Dataset
 
@@ -52,6 +54,64 @@ def test_the_alpaca_benchmark_on_a_few_rows(tmp_path):
     for method in ("greedy", "simscale", "random", "longest"):
         assert method in printed
     assert "12 rows" in printed and "Pearson r" in printed
+
+
+def test_the_papers_experiment_on_a_tiny_model_goes_on_where_it_stopped(tmp_path):
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS))
+    command = [
+        "examples/paper_experiment.py",
+        "--tiny",
+        "--out",
+        tmp_path / "out",
+        "--budgets",
+        8,
+        "--methods",
+        "random",
+    ]
+    command += ["greedy", "--train-sae-on", tmp_path / "texts.jsonl"]
+    printed = run(*command, cache=tmp_path / "c")
+    assert printed.count("These numbers mean nothing; the full run was never made by us.") == 2
+    assert printed.count("train_runtime") == 2
+    asked = ["heapq", "heapq.heappush", "heapq.heappop", "heapq.heapreplace"]
+    asked = [f"What is `{name}` of Python's standard library for?" for name in asked]
+    for method in ("random", "greedy"):
+        folder = tmp_path / "out" / f"{method}-8"
+        files = ["losses.json", "model", "model_outputs.json", "receipt.json", "responses.jsonl"]
+        assert sorted(file.name for file in folder.iterdir()) == files
+        receipt = json.loads((folder / "receipt.json").read_text())
+        picked, held_out = set(receipt["indices"]), set(receipt["parameters"]["exclude"])
+        assert (receipt["method"], len(receipt["indices"]), len(picked), len(held_out)) == (method, 8, 8, 8)
+        assert not picked & held_out
+        responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+        assert [each["prompt"] for each in responses] == asked
+        outputs = json.loads((folder / "model_outputs.json").read_text())
+        assert [each["instruction"] for each in outputs] == asked  # the same questions, so the same answers
+        assert [each["output"] for each in outputs] == [each["response"] for each in responses]
+        assert {(each["generator"], each["dataset"]) for each in outputs} == {(f"out-{method}-8", "standard library")}
+        losses = json.loads((folder / "losses.json").read_text())
+        assert len(losses) == 8 and all(each["tokens"] > 1 and 6 < each["loss"] < 6.5 for each in losses)  # log(512)
+
+    shutil.rmtree(tmp_path / "out/greedy-8/model")  # no longer needed
+    (tmp_path / "out/random-8/losses.json").unlink()
+    again = run(*command, cache=tmp_path / "c")
+    assert "train_runtime" not in again and not (tmp_path / "out/greedy-8/model").exists()
+    assert again.partition("held-out loss")[2] == printed.partition("held-out loss")[2]
+
+
+def test_the_papers_experiment_learns_the_responses_alone():
+    sys.path.append(str(ROOT / "examples"))
+    from paper_experiment import WINDOW, example
+
+    tokenizer = tiny.tokenizer("[CLS] $A")
+    tokenizer.eos_token = "[SEP]"
+    made = example(tokenizer, {"instruction": "the cat", "input": None, "output": "sat on the mat"})
+    response = [tiny.VOCABULARY[word] for word in ("sat", "on", "the", "mat", "[SEP]")]
+    asked = len(made["labels"]) - 5
+    assert made["labels"] == [-100] * asked + response and made["input_ids"][asked:] == response
+    assert made["input_ids"][0] == tiny.VOCABULARY["[CLS]"]
+    cut = example(tokenizer, {"instruction": "the cat", "output": "sat " * WINDOW})
+    assert len(cut["input_ids"]) == WINDOW
+    assert cut["labels"] == [-100] * asked + [tiny.VOCABULARY["sat"]] * (WINDOW - asked)
 
 
 def test_the_workflow_runs_and_fails_where_something_differs(tmp_path):
