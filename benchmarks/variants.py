@@ -1,0 +1,135 @@
+"""Measure what each part of `match` does: the rule with one thing changed, on the pools of effectiveness.py.
+
+    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 5] [--half a] [--means] [--sae FOLDER]
+
+RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. `--means` pools by the
+mean over a row's tokens too, `--sae` goes by another SAE: both encode anew. The rule was chosen by half "a" alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset
+from effectiveness import MAX_LENGTH, Codes, all_rows, append, codes, counted, of_rows, read
+from effects import LABELS, SHARES, beyond_chance, spread, values
+from labelled import pools
+from numpy.typing import NDArray
+
+from hf_sae_select import SELECTORS, Features, Selection, choose, counting, coverage, load_sae
+from hf_sae_select.task import Task
+
+AS_IT_IS = "as it is"
+CHANGED: dict[str, dict[str, Any]] = {
+    AS_IT_IS: {},
+    "activations, not their roots": {"power": 1.0},
+    "not centred": {"center": 0.0},
+    "half the pool's mean taken off": {"center": 0.5},
+    "1.5 times the mean taken off": {"center": 1.5},
+    "64 strongest features of a row": {"top": 64},
+    "128 strongest": {"top": 128},
+    "512 strongest": {"top": 512},
+    "all features": {"top": None},
+    "rare features for more (idf)": {"idf": 1.0},
+    "flatter target, m^0.8": {"tilt": 0.8},
+    "sharper target, m^1.2": {"tilt": 1.2},
+    "flat target, m^0": {"tilt": 0.0},
+    "the largest share alone counts": {"curve": "max"},
+    "facility location on these shares": {"curve": "facility_location"},
+}
+
+
+def main() -> None:
+    args = arguments()
+    datasets.disable_progress_bars()
+    rows = all_rows(args)
+    kinds = {label: (codes(rows, ""), changed) for label, changed in CHANGED.items()}
+    if args.means:
+        kinds["mean over a row's tokens, not the largest"] = (by_means(rows), {})
+    if args.sae:
+        kinds[f"SAE {args.sae.name}"] = (by_sae(rows, args.sae), {})
+    file = args.out / "variants.jsonl"
+    done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
+    for pool in pools(rows, args.half, args.draws):
+        for label, (known, changed) in kinds.items():
+            if (pool.name, pool.draw, label) in done or "sorted" in pool.name:
+                continue
+            features = of_rows(known.features, pool.rows)
+            picks = choose(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
+            found = {name: counted(pool, picks[:size], known.features.tokens) for name, size in pool.budgets.items()}
+            line = {"half": args.half, "pool": pool.name, "draw": pool.draw, "method": label}
+            append(file, line | {"found": found})
+    table([line for line in read(file) if line["half"] == args.half], list(kinds))
+
+
+def variant(
+    features: Features,
+    budget: int,
+    rng: np.random.Generator | None,
+    *,
+    power: float = 0.5,
+    center: float = 1.0,
+    top: int | None = SELECTORS["match"].top,
+    idf: float = 0.0,
+    tilt: float = 1.0,
+    curve: str = "sqrt",
+) -> Selection:
+    """Pick as `match` does, its parts open to change."""
+    features = features if top is None else features.top(top)
+    task = Task(features, budget, rng, None)
+    amounts = features.acts ** np.float32(power) * (task.weights(True) ** idf)[features.ids].astype(np.float32)
+    usual = center * task.mass(amounts) / len(features)
+    apart = counting.shares_above(features.offsets, features.ids, amounts, usual)
+    if curve == "facility_location":
+        dense = replace(features, vectors=matrix(features, apart))
+        return choose(dense, budget, "facility_location", seed=int(task.order[0]), center=False)
+    weight = task.mass(apart) ** (tilt if curve == "max" else tilt / 2)
+    return task.greedy(lambda: coverage.massed(weight, curve), "never", apart)
+
+
+def matrix(features: Features, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
+    dense = np.zeros((len(features), features.d_sae), np.float32)
+    dense[np.repeat(np.arange(len(features)), features.counts), features.ids] = amounts
+    return dense
+
+
+def by_means(rows: Dataset) -> Codes:
+    coded = rows.sae_encode(text="text", keep=("means", "state"), max_length=MAX_LENGTH)
+    features = Features.from_dataset(coded)
+    assert features.means is not None  # kept
+    return Codes(replace(features, acts=features.means, means=None), 0.0)
+
+
+def by_sae(rows: Dataset, folder: Path) -> Codes:
+    return Codes(Features.from_dataset(rows.sae_encode(load_sae(folder), text="text", max_length=MAX_LENGTH)), 0.0)
+
+
+def table(lines: list[dict[str, Any]], labels: list[str]) -> None:
+    """Print what each variant covers beyond chance, and less than the rule as it is."""
+    measure: Callable[[dict[str, Any]], float] = beyond_chance(LABELS)
+    print("| `match` | labels at 1x, 2x | worst pool | at 1 %, 5 % |\n|---|---|---|---|")
+    for label in labels:
+        lift = values(lines, label, measure)
+        worst = min(each.mean() for each in lift.values())
+        print(f"| {label} | {spread(lift)} | {worst:+.1f} | {spread(values(lines, label, beyond_chance(SHARES)))} |")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet files that labelled.py names")
+    parser.add_argument("--out", type=Path, required=True, help="folder that effectiveness.py writes to")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--half", default="a", choices=["a", "b"])
+    parser.add_argument("--means", action="store_true", help="pool by means, too")
+    parser.add_argument("--sae", type=Path, help="folder of another SAE")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
