@@ -82,18 +82,18 @@ def main() -> None:
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", ".*no row left to pick")  # "stop" is meant to stop
     features = pool(args.rows, D_SAE)
-    features = replace(features, means=features.acts)
     first_uses(few(replace(features, vectors=clustered(args.rows).vectors)))
     table("synthetic", features, args)
     vector_table("synthetic", clustered(args.rows), args.budget)
     if args.large:
         large = pool(LARGE * args.rows // 52_002, D_SAE)
-        table("synthetic, large", replace(large, means=large.acts), args)
+        table("synthetic, large", large, args)
         del large
     if args.data:
         every, threshold = alpaca(args.data / "alpaca_52k.parquet", args.rows)
         table("Alpaca, above the SAE's threshold", every.above(threshold), args)
         table("Alpaca, every activation", every, args)
+        table("Alpaca, the 256 strongest features of each row, as `match` has them", every.top(256), args)
         vector_table("Alpaca", every, args.budget)
 
 
@@ -267,7 +267,7 @@ def few(features: Features, rows: int = FEW) -> Features:
     offsets, tokens = features.offsets[: rows + 1], features.tokens[:rows]
     ids, acts = features.ids[: offsets[-1]], features.acts[: offsets[-1]]
     vectors = None if features.vectors is None else features.vectors[:rows]
-    return Features(offsets, ids, acts, features.d_sae, tokens, means=acts, vectors=vectors)
+    return Features(offsets, ids, acts, features.d_sae, tokens, vectors=vectors)
 
 
 def clustered(rows: int, width: int = 384, centres: int = 2000, seed: int = 0) -> Features:
@@ -281,14 +281,14 @@ def clustered(rows: int, width: int = 384, centres: int = 2000, seed: int = 0) -
 
 
 def alpaca(path: Path, rows: int) -> tuple[Features, float]:
-    """Return the real thing, with means and hidden states, and the SAE's threshold."""
+    """Return the real thing, with hidden states, and the SAE's threshold."""
     print("\nencoding Alpaca: 20 minutes and more the first time, on two cores", flush=True)
     ds = Dataset.from_parquet(str(path))
     ds = ds if rows >= len(ds) else ds.select(range(rows))
-    coded = ds.sae_encode(keep=["means", "state"])
+    coded = ds.sae_encode(keep="state")
     view = Features.from_dataset(coded, vectors=STATE)
     # a file's pages count as memory when they are first read: copy them beforehand
-    copies: dict[str, Any] = {name: getattr(view, name).copy() for name in ("ids", "acts", "means", "vectors")}
+    copies: dict[str, Any] = {name: getattr(view, name).copy() for name in ("ids", "acts", "vectors")}
     return replace(view, **copies), encoding_record(coded)["threshold"]
 
 

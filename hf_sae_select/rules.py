@@ -299,7 +299,7 @@ SELECTORS: dict[str, Selector] = {
         match,
         "the rows that together have the pool's distribution of features, in what sets each apart from it",
         "Hellinger distance, greedily",
-        "a few dozen passes over the features",
+        "a pass, with square roots, every few dozen picks",
         "a small picture of the pool, each kind of row in its proportion: the default",
         threshold=0.0,
         top=256,
