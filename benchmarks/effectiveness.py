@@ -86,7 +86,8 @@ def all_rows(args: argparse.Namespace) -> Dataset:
     """Return the universe from a file, so that `datasets` knows its codes again."""
     file = args.out / "universe.parquet"
     if not file.exists():
-        universe(args.data).to_parquet(str(file))
+        universe(args.data).to_parquet(f"{file}.part")
+        Path(f"{file}.part").rename(file)
     return Dataset.from_parquet(str(file))
 
 
@@ -183,7 +184,7 @@ def length_matched(tokens: NDArray[np.int32], budget: int, seed: int) -> NDArray
 
 
 def measure_picks(args: argparse.Namespace, rows: Dataset, known: dict[str, Codes]) -> None:
-    file, vectors = args.out / "picks.jsonl", known[""].features.vectors
+    file, probe = args.out / "picks.jsonl", Probe(rows, known[""].features.vectors)
     done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
     for half in args.halves:
         for pool in pools(rows, half, args.draws):
@@ -191,10 +192,10 @@ def measure_picks(args: argparse.Namespace, rows: Dataset, known: dict[str, Code
                 if (pool.name, pool.draw, label) in done:
                     continue
                 line = {"half": half, "pool": pool.name, "draw": pool.draw, "method": label}
-                append(file, line | {"found": dict(worth(pool, label, known, vectors))})
+                append(file, line | {"found": dict(worth(pool, label, known, probe))})
 
 
-def worth(pool: Pool, label: str, known: dict[str, Codes], vectors: Any) -> Iterator[tuple[str, dict[str, float]]]:
+def worth(pool: Pool, label: str, known: dict[str, Codes], probe: Probe) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what the picks of each budget are worth; a smaller budget's are the first of a larger one's."""
     rule, _ = methods()[label]
     largest = picked(pool, label, known, max(pool.budgets.values()))
@@ -203,7 +204,7 @@ def worth(pool: Pool, label: str, known: dict[str, Codes], vectors: Any) -> Iter
         picks = picked(pool, label, known, budget) if again else largest[:budget]
         found = counted(pool, picks, known[""].features.tokens)
         if pool.draw < PROBED and "x" in name:
-            found["probe"] = probed(pool, picks, vectors)
+            found["probe"] = probe(pool, picks)
         yield name, found
 
 
@@ -231,11 +232,18 @@ def by_chance(labels: NDArray[np.str_], rows: int, budget: int) -> float:
     return float(1 - np.where(left >= budget, np.exp(none), 0).mean())
 
 
-def probed(pool: Pool, picks: NDArray[np.int64], vectors: Any) -> float:
-    """Fit the probe to the picks, junk left out, and try it on rows of the pool that no method was asked about."""
-    there = np.flatnonzero(~pool.junk)
-    held_out = np.setdiff1d(np.random.default_rng(pool.draw).permutation(there)[:HELD_OUT], picks)
-    return probe_accuracy(vectors[pool.rows], pool.labels, picks[~pool.junk[picks]], held_out)
+class Probe:
+    """Fit a probe to picks, junk left out, and try it on rows that are not in the pool, the same for all methods."""
+
+    def __init__(self, rows: Dataset, vectors: Any) -> None:
+        self.vectors, self.labels = vectors, np.array(rows["label"][:])
+        self.plain = np.flatnonzero(~np.isin(np.array(rows["source"][:]), ("copy", "junk")))
+
+    def __call__(self, pool: Pool, picks: NDArray[np.int64]) -> float:
+        free = np.setdiff1d(self.plain, np.concatenate([pool.rows, pool.origin]))
+        free = free[np.isin(self.labels[free], pool.labels)]
+        held_out = np.random.default_rng(pool.draw).permutation(free)[:HELD_OUT]
+        return probe_accuracy(self.vectors, self.labels, pool.rows[picks[~pool.junk[picks]]], held_out)
 
 
 # What a language model learns from them
@@ -277,7 +285,12 @@ def usual_tokens(base: Base, texts: list[str]) -> int:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    """Read what was measured; a line that was cut off is taken out, to be measured again."""
+    text = file.read_text() if file.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def append(file: Path, line: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Print and draw what effectiveness.py has measured: means over the pools, with intervals by bootstrap.
 
 A pool's figure is the mean over its draws. An interval holds 95 % of the means of pools drawn anew from the pools,
-each with draws drawn anew from its draws: it speaks of other pools like these.
+each with draws drawn anew from its draws: it speaks of other pools like these, as far as they are independent. Two of
+one source are not quite, nor are two draws of a pool.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pools of rows whose labels are known, from public data: what a selection should cover, and what it should leave out.
 
 All rows that any pool may use are one dataset, the `universe`, so that each is encoded once; a pool is a draw from it.
-Rules are chosen on the pools of half "a" and confirmed on those of half "b"; no dataset, task family or author is in
-both.
+Rules are chosen on the pools of half "a" and confirmed on those of half "b". No row with a label is in both, and no
+task family of T0, author of novels or first word of Alpaca's instructions; the same junk is.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def pools(rows: Dataset, half: str, draws: int) -> Iterator[Pool]:
 
 
 def labelled(table: pd.DataFrame, source: str, shares: str, draw: int) -> Pool:
-    """Draw 25 rows of each label, or fewer the farther down the tail its label comes."""
+    """Draw 25 rows of each label; or 50 of the first, and fewer the farther down the tail a label comes."""
     rng = np.random.default_rng([draw, len(shares)])
     groups = [group.index.to_numpy() for _, group in table[table["source"] == source].groupby("label")]
     rng.shuffle(groups)

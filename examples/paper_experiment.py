@@ -29,6 +29,7 @@ import shlex
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ from transformers import (
 )
 
 from hf_sae_select import SELECTORS, SparseAutoencoder, load_sae, train_sae
+from hf_sae_select.digests import row_digests
 from hf_sae_select.processes import processes
 from hf_sae_select.recipe import PRESETS
 from hf_sae_select.selecting import check, check_cut, select
@@ -184,6 +186,9 @@ def begin(args: argparse.Namespace, rows: Dataset) -> None:
     """Note in the folder what decides its results, refuse a folder of other settings, and make the tiny model."""
     free = ("out", "methods", "budgets", "steps", "per_device")
     settings = {name: value for name, value in vars(args).items() if name not in free}
+    settings["data"] = (
+        f"{args.data}, SHA-256 {sha256(row_digests(rows).tobytes()).hexdigest()}"  # a name stays when rows change
+    )
     file = args.out / "settings.json"
     before = json.loads(file.read_text()) if file.exists() else settings
     for name, value in settings.items():

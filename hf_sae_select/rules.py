@@ -124,7 +124,8 @@ def match(features: Features, budget: int, rng: Rng, *, constraints: Constraints
     """
     task = Task(features, budget, rng, constraints)
     roots = np.sqrt(features.acts)
-    usual = task.mass(roots) / max(1, len(task.constraints.pool))
+    usual = task.mass(roots)
+    usual /= max(usual.sum(), 1)  # as many as rows with features: blank ones have no share in the mean
     apart = counting.shares_above(features.offsets, features.ids, roots, usual)
     weight = np.sqrt(task.mass(apart))
     return task.greedy(lambda: coverage.massed(weight, "sqrt"), "never", apart)

@@ -50,6 +50,9 @@ def choose(
 ) -> Selection:
     """Choose rows by their features: `select` without a dataset. Warns where fewer rows than `budget` qualify.
 
+    The features count as they are; for what `select` picks by default, cut them first: `features.top(256)` for
+    "match", `features.above(threshold)` for most others.
+
     Args:
         columns: what `quota`, `quality` and `cost` name: a dict of lists of n values, or a Dataset.
         budget, method, seed, **options and the constraints: as in `select`.
@@ -424,8 +427,8 @@ def check_encoded(ds: Dataset, needs: str | None, text: Any, max_length: Any, wh
 def check_cut(threshold: Any, top: Any, max_share: Any) -> None:
     """Refuse what cannot cut features."""
     if threshold is not None and not (is_number(threshold) and 0 <= threshold < math.inf):
-        raise ValueError(f"`threshold={threshold!r}` must be a number >= 0, or None for the SAE's calibrated value")
+        raise ValueError(f"`threshold={threshold!r}` must be a number >= 0, or None for the SAE's or the method's own")
     if top is not None and not (is_number(top, Integral) and top >= 1):
-        raise ValueError(f"`top={top!r}` must be a whole number >= 1, or None to keep every feature")
+        raise ValueError(f"`top={top!r}` must be a whole number >= 1, or None for the method's own")
     if max_share is not None and not (is_number(max_share) and 0 < max_share < 1):
         raise ValueError(f"`max_share={max_share!r}` must be between 0 and 1, or None to keep every feature")

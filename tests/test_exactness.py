@@ -97,7 +97,8 @@ def gain_of(method, options, rows, pool):
         return counted(rows, (mass / max(mass.sum(), 1e-300) * idf).tolist(), [1, 0])
     if method == "match":
         x = shared(float32([{j: math.sqrt(act) for j, act in row.items()} for row in rows]))
-        mean = summed(x, pool) / max(1, len(pool))
+        mean = summed(x, pool)
+        mean /= max(mean.sum(), 1)  # the rows with features
         # what rounding alone may bring is nothing
         above = [{j: x_ij - mean[j] for j, x_ij in row.items() if x_ij - mean[j] > 1e-6 * mean[j]} for row in x]
         y = float32(shared(float32([some or all_ for some, all_ in zip(above, x, strict=True)])))

@@ -132,6 +132,11 @@ def test_match_takes_rows_that_are_all_alike_in_their_order():
     assert len(choose(features_of([{0}] * 3, tokens=[2, 2, 2]), "4 tokens")) == 2
 
 
+def test_match_does_not_mind_blank_rows():
+    rows = [{0, 1, 3}, {1, 3}, {3}, {0}]
+    assert picks(rows, 2, "match")[0] == picks([*rows, set(), set()], 2, "match")[0] == [1, 3]
+
+
 def test_match_takes_a_row_without_features_last():
     indices, gains, _ = picks([set(), {0, 1}, {0, 2}], 3, "match", tokens=[0, 3, 3])
     assert indices == [1, 2, 0] and gains[2] == 0
