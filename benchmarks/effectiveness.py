@@ -1,6 +1,6 @@
 """Measure what the rows that each method picks are worth, on pools whose labels are known.
 
-    python benchmarks/effectiveness.py --data FOLDER --out RESULTS [--draws 5] [--halves a b] [--learn]
+    python benchmarks/effectiveness.py --data FOLDER --out RESULTS [--draws 6] [--halves a b] [--learn]
 
 Every pool (see labelled.py) is drawn several times; on each draw every method picks, and a line goes to
 RESULTS/picks.jsonl: labels covered, entropy of their shares, near-duplicates, junk, length, and the accuracy of
@@ -60,7 +60,7 @@ def main() -> None:
     datasets.disable_progress_bars()
     args.out.mkdir(parents=True, exist_ok=True)
     rows = all_rows(args)
-    known = {label: codes(rows, label) for label in ("", "random weights", "words")}
+    known = all_codes(rows)
     measure_picks(args, rows, known)
     if args.learn:
         measure_learning(args, rows, known)
@@ -91,29 +91,33 @@ def all_rows(args: argparse.Namespace) -> Dataset:
     return Dataset.from_parquet(str(file))
 
 
-def codes(rows: Dataset, label: str) -> Codes:
-    """Encode by the default SAE, by the same with random weights, or by counting word pieces."""
-    if label == "words":
-        return word_counts(rows)
-    sae = random_sae() if label else load_sae()
-    coded = rows.sae_encode(sae, text="text", keep=() if label else ("state",), max_length=MAX_LENGTH)
-    features = Features.from_dataset(coded, vectors=None if label else STATE)
-    if not label:
-        return Codes(features, sae.config.feature_threshold)
+def all_codes(rows: Dataset) -> dict[str, Codes]:
+    """Encode by the default SAE (label ""), by the same with random weights, and by counting word pieces."""
+    ours = default_codes(rows)
+    coded = rows.sae_encode(random_sae(), text="text", max_length=MAX_LENGTH)
+    features = Features.from_dataset(coded)
     # so high that a row has as many features as by the default SAE at its threshold
-    share = (codes(rows, "").features.acts > load_sae().config.feature_threshold).sum() / len(features.acts)
-    return Codes(features, float(np.quantile(features.acts, 1 - share)))
+    share = (ours.features.acts > ours.threshold).sum() / len(features.acts)
+    random = Codes(features, float(np.quantile(features.acts, 1 - share)))
+    return {"": ours, "random weights": random, "words": word_counts(rows)}
+
+
+def default_codes(rows: Dataset) -> Codes:
+    """Encode by the default SAE, and keep the vectors of the methods that compare them."""
+    coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
+    return Codes(Features.from_dataset(coded, vectors=STATE), load_sae().config.feature_threshold)
 
 
 def word_counts(rows: Dataset) -> Codes:
     """Count the word pieces of each row: the bag of words that any SAE has to beat."""
     config = load_sae().config
     model = LanguageModel.of(config, revision=config.model_revision, device=torch.device("cpu"), dtype="float32")
-    read = model.tokenizer(rows["text"][:], add_special_tokens=False, truncation=True, max_length=MAX_LENGTH - 2)
-    found = [np.unique(np.array(ids, np.uint16), return_counts=True) for ids in read["input_ids"]]
+    how = {"add_special_tokens": False, "truncation": True, "max_length": MAX_LENGTH - 2}
+    pieces = model.tokenizer(rows["text"][:], **how)["input_ids"]
+    found = [np.unique(np.array(ids, np.uint16), return_counts=True) for ids in pieces]
     offsets = np.cumsum([0, *(len(ids) for ids, _ in found)])
     ids, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    tokens = np.array([len(ids) for ids in read["input_ids"]], np.int32)
+    tokens = np.array(list(map(len, pieces)), np.int32)
     return Codes(Features(offsets, ids, counts.astype(np.float32), len(model.tokenizer), tokens), 0.0)
 
 
@@ -196,12 +200,11 @@ def measure_picks(args: argparse.Namespace, rows: Dataset, known: dict[str, Code
 
 
 def worth(pool: Pool, label: str, known: dict[str, Codes], probe: Probe) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield what the picks of each budget are worth; a smaller budget's are the first of a larger one's."""
-    rule, _ = methods()[label]
-    largest = picked(pool, label, known, max(pool.budgets.values()))
+    """Yield what the picks of each budget are worth; but for two methods, a smaller one's are a larger one's first."""
+    largest = max(pool.budgets.values())
+    first = None if label in ("kmeans", "length-matched") else picked(pool, label, known, largest)
     for name, budget in pool.budgets.items():
-        again = rule in ("kmeans", "length-matched")
-        picks = picked(pool, label, known, budget) if again else largest[:budget]
+        picks = picked(pool, label, known, budget) if first is None else first[:budget]
         found = counted(pool, picks, known[""].features.tokens)
         if pool.draw < PROBED and "x" in name:
             found["probe"] = probe(pool, picks)
@@ -305,7 +308,7 @@ def arguments() -> argparse.Namespace:
         "--out", type=Path, required=True, help="folder for what is measured; a second run goes on there"
     )
     parser.add_argument("--halves", nargs="+", default=["a", "b"], choices=["a", "b"])
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--learn", action="store_true", help="tune the decoder too: an hour")
     parser.add_argument("--figures", type=Path, help="folder for the figures of docs/methods.md")
     return parser.parse_args()

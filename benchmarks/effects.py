@@ -41,10 +41,10 @@ def coverage_table(picks: list[Line]) -> None:
     """Print a line a method: labels covered beyond chance, probe, entropy, duplicates, junk, length."""
     print("| method | labels at 1x, 2x | worst pool | at 1 %, 5 % | probe | entropy | duplicates | junk | length |")
     print("|---|---|---|---|---|---|---|---|---|")
-    base = {"probe": values(picks, "random", of("probe", LABELS))}
+    by_luck = values(picks, "random", of("probe", LABELS))
     for method in dict.fromkeys(line["method"] for line in picks):
         lift = values(picks, method, beyond_chance(LABELS))
-        probe = less(values(picks, method, of("probe", LABELS)), base["probe"])
+        probe = less(values(picks, method, of("probe", LABELS)), by_luck)
         mixed = [line for line in picks if "mixture" in line["pool"]]
         plain = [mean(values(picks, method, of(name, LABELS))) for name in ("entropy", "length")]
         kept = [mean(values(mixed, method, of(name, ("5 %",)))) for name in ("duplicates", "junk")]
@@ -69,19 +69,10 @@ def difference_table(picks: list[Line]) -> None:
 def order_table(picks: list[Line]) -> None:
     """Print what the order of a pool's rows does."""
     print("\n| T0, balanced | shuffled | sorted by label |\n|---|---|---|")
+    t0 = [line for line in picks if line["pool"].startswith("t0")]
     for method in ("match", "greedy", "simscale", "facility_location"):
-        found = [
-            np.concatenate(
-                list(
-                    values(
-                        [x for x in picks if x["pool"].startswith("t0") and name in x["pool"]],
-                        method,
-                        beyond_chance(LABELS),
-                    ).values()
-                )
-            ).mean()
-            for name in ("balanced", "sorted")
-        ]
+        lifts = values(t0, method, beyond_chance(LABELS))
+        found = [np.mean([lifts[pool] for pool in lifts if order in pool]) for order in ("balanced", "sorted")]
         print(f"| {method} | " + " | ".join(f"{each:+.1f}" for each in found) + " |")
 
 
@@ -121,12 +112,12 @@ def of(name: str, budgets: Sequence[str]) -> Callable[[Line], float | None]:
 
 def beyond_chance(budgets: Sequence[str]) -> Callable[[Line], float]:
     """Return a measure: labels covered beyond what as many rows at random cover on average, in points."""
-    return lambda line: (
-        100
-        * float(
-            np.mean([line["found"][budget]["coverage"] - line["found"][budget]["by chance"] for budget in budgets])
-        )
-    )
+
+    def measure(line: Line) -> float:
+        found = [line["found"][budget] for budget in budgets]
+        return 100 * float(np.mean([each["coverage"] - each["by chance"] for each in found]))
+
+    return measure
 
 
 def loss(line: Line) -> float:

@@ -1,15 +1,14 @@
 """Measure what each part of `match` does: the rule with one thing changed, on the pools of effectiveness.py.
 
-    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 5] [--half a] [--means] [--sae FOLDER]
+    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a] [--means]
 
 RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. `--means` pools by the
-mean over a row's tokens too, `--sae` goes by another SAE: both encode anew. The rule was chosen by half "a" alone.
+mean over a row's tokens too, and encodes anew. The rule was chosen by half "a" alone.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,16 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset
-from effectiveness import MAX_LENGTH, Codes, all_rows, append, codes, counted, of_rows, read
+from effectiveness import MAX_LENGTH, Codes, all_rows, append, counted, default_codes, of_rows, read
 from effects import LABELS, SHARES, beyond_chance, spread, values
 from labelled import pools
 from numpy.typing import NDArray
 
-from hf_sae_select import SELECTORS, Features, Selection, choose, counting, coverage, load_sae
+from hf_sae_select import SELECTORS, Features, Selection, choose, counting, coverage
 from hf_sae_select.task import Task
 
-AS_IT_IS = "as it is"
 CHANGED: dict[str, dict[str, Any]] = {
-    AS_IT_IS: {},
+    "as it is": {},
     "activations, not their roots": {"power": 1.0},
     "not centred": {"center": 0.0},
     "half the pool's mean taken off": {"center": 0.5},
@@ -49,11 +47,10 @@ def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
     rows = all_rows(args)
-    kinds = {label: (codes(rows, ""), changed) for label, changed in CHANGED.items()}
+    ours = default_codes(rows)
+    kinds = {label: (ours, changed) for label, changed in CHANGED.items()}
     if args.means:
         kinds["mean over a row's tokens, not the largest"] = (by_means(rows), {})
-    if args.sae:
-        kinds[f"SAE {args.sae.name}"] = (by_sae(rows, args.sae), {})
     file = args.out / "variants.jsonl"
     done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
     for pool in pools(rows, args.half, args.draws):
@@ -84,7 +81,8 @@ def variant(
     features = features if top is None else features.top(top)
     task = Task(features, budget, rng, None)
     amounts = features.acts ** np.float32(power) * (task.weights(True) ** idf)[features.ids].astype(np.float32)
-    usual = center * task.mass(amounts) / len(features)
+    usual = task.mass(amounts)
+    usual *= center / max(usual.sum(), 1)
     apart = counting.shares_above(features.offsets, features.ids, amounts, usual)
     if curve == "facility_location":
         dense = replace(features, vectors=matrix(features, apart))
@@ -106,16 +104,11 @@ def by_means(rows: Dataset) -> Codes:
     return Codes(replace(features, acts=features.means, means=None), 0.0)
 
 
-def by_sae(rows: Dataset, folder: Path) -> Codes:
-    return Codes(Features.from_dataset(rows.sae_encode(load_sae(folder), text="text", max_length=MAX_LENGTH)), 0.0)
-
-
 def table(lines: list[dict[str, Any]], labels: list[str]) -> None:
-    """Print what each variant covers beyond chance, and less than the rule as it is."""
-    measure: Callable[[dict[str, Any]], float] = beyond_chance(LABELS)
+    """Print what each variant covers beyond chance."""
     print("| `match` | labels at 1x, 2x | worst pool | at 1 %, 5 % |\n|---|---|---|---|")
     for label in labels:
-        lift = values(lines, label, measure)
+        lift = values(lines, label, beyond_chance(LABELS))
         worst = min(each.mean() for each in lift.values())
         print(f"| {label} | {spread(lift)} | {worst:+.1f} | {spread(values(lines, label, beyond_chance(SHARES)))} |")
 
@@ -124,10 +117,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet files that labelled.py names")
     parser.add_argument("--out", type=Path, required=True, help="folder that effectiveness.py writes to")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--half", default="a", choices=["a", "b"])
     parser.add_argument("--means", action="store_true", help="pool by means, too")
-    parser.add_argument("--sae", type=Path, help="folder of another SAE")
     return parser.parse_args()
 
 

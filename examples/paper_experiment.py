@@ -186,9 +186,8 @@ def begin(args: argparse.Namespace, rows: Dataset) -> None:
     """Note in the folder what decides its results, refuse a folder of other settings, and make the tiny model."""
     free = ("out", "methods", "budgets", "steps", "per_device")
     settings = {name: value for name, value in vars(args).items() if name not in free}
-    settings["data"] = (
-        f"{args.data}, SHA-256 {sha256(row_digests(rows).tobytes()).hexdigest()}"  # a name stays when rows change
-    )
+    digest = sha256(row_digests(rows).tobytes()).hexdigest()  # a name stays when its rows change
+    settings["data"] = f"{args.data}, SHA-256 {digest}"
     file = args.out / "settings.json"
     before = json.loads(file.read_text()) if file.exists() else settings
     for name, value in settings.items():

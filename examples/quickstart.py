@@ -1,4 +1,4 @@
-"""Pick the most diverse rows of some text, and show what was gained.
+"""Pick the rows that stand for some text, and show what was gained.
 
 Without arguments the text is on every machine: the docstrings of Python's standard library. With `--data` it is yours:
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # annotations only
 CONSTRAINTS = ["seed", *(each.name for each in fields(Asked))]
 CUTS = ["threshold", "top", "max_share"]
 KNOWN = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}  # parameters of every method; others are its options
-EVERY = 2**32  # features: more than any row has
 HIDDEN = "sha256:"
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
@@ -68,8 +67,6 @@ def repeat(ds: Dataset, receipt: Selection, method: str | Rule | None = None) ->
     if callable(method):
         options = _spoken(options, takes)
     options |= {name: parameters.get(name) for name in (*CUTS, "embedding")}
-    if options["top"] is None and receipt.method in SELECTORS and SELECTORS[receipt.method].top is not None:
-        options["top"] = EVERY  # as recorded, not as many as the method goes by if nothing is said
     with _no_word_of_few_rows():
         subset = select(ds, _budget(receipt), method or receipt.method, **_constraints(receipt), **options)
     found: Selection = subset.sae_selection

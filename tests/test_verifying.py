@@ -1,6 +1,7 @@
 """What `verify` finds: every change by name, at the level that can see it, and nothing where nothing is wrong."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -31,7 +32,7 @@ from forge import (
 )
 from pools import coded
 
-from hf_sae_select import Selection, encode, encoding, push, stage, verify
+from hf_sae_select import Selection, checks, encode, encoding, push, stage, verify
 
 
 def test_what_was_not_touched_is_verified(folder):
@@ -460,3 +461,15 @@ def test_rows_compared_by_vectors_alone_are_verified_from_these(tmp_path, featur
         rewrite(folder / "pool.parquet", put("vector", 0, [0.0, -1.0]))
         reseal(folder)
         assert "select: picks" in said(folder, "select")
+
+
+@pytest.mark.parametrize(
+    "off, close, says", [(1e-3, checks.NEAR, None), (1e-3, checks.CLOSE, "gains"), (0.1, checks.NEAR, "gains")]
+)
+def test_gains_that_are_sums_of_activations_may_differ_a_little_where_rows_are_encoded_again(off, close, says):
+    gains = np.array([200.0, 100.0])
+    receipt = Selection(np.array([3, 1]), gains, np.array([0]), covered=np.array([2, 3]), pool_coverage=3)
+    found = checks.of_picks(receipt, replace(receipt, gains=gains * (1 + off)), close)
+    assert found is None if says is None else f"`{says}` is 200.0" in found
+    counts = replace(receipt, gains=gains.astype(np.int64))  # a count is right or wrong
+    assert "`gains` is 200, again 201" in checks.of_picks(counts, replace(counts, gains=counts.gains + 1), checks.NEAR)
