@@ -19,10 +19,10 @@ import datasets
 import torch
 from datasets import Dataset
 
-from hf_sae_select import SELECTORS, Features, load_sae
-from hf_sae_select.activations import PAD_TO, LanguageModel, Window
-from hf_sae_select.metrics import coverage, length_correlation
-from hf_sae_select.text import find_text
+from hf_sae_select import METHODS, FeatureMatrix, load_sae
+from hf_sae_select.encoding.language_model import PAD_TO, LanguageModel, Window
+from hf_sae_select.encoding.text import find_text
+from hf_sae_select.features.metrics import coverage, length_correlation
 
 SLICES = 8  # of at most 1,000 rows, spread over the dataset
 
@@ -40,7 +40,7 @@ def main() -> None:
         coded = ds.sae_encode()
         seconds = time.perf_counter() - started
         after = [floor(part) for part in slices[1::2]]
-        tokens = int(Features.from_dataset(coded).tokens.sum())
+        tokens = int(FeatureMatrix.from_dataset(coded).tokens.sum())
         least = tokens * statistics.median(before + after)
         print(f"{len(ds):,} rows, {tokens:,} tokens, {torch.get_num_threads()} threads")
         print(
@@ -90,12 +90,12 @@ def tensors(batch: list[Window], model: LanguageModel) -> tuple[torch.Tensor, to
 def table(coded: Dataset, budget: int) -> None:
     """Print what each method costs and covers, under the SAE's own threshold."""
     calls: dict[str, tuple[str, int | None]] = {
-        name: (name, None) for name, method in SELECTORS.items() if method.keep is None
+        name: (name, None) for name, method in METHODS.items() if method.keep is None
     }
     calls["greedy, top=10"] = ("greedy", 10)
     timed = {name: [timed_select(coded, budget, *call) for _ in range(3)] for name, call in calls.items()}
     threshold = timed["greedy"][0][1].sae_selection.parameters["threshold"]
-    everything = Features.from_dataset(coded)
+    everything = FeatureMatrix.from_dataset(coded)
     features = everything.above(threshold)
     pool = coverage(features)
     print(f"\n{'method':<16}{'select s':>10}{'rounds':>8}{'features covered':>20}{'mean tokens':>14}")

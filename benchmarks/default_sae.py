@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hf_sae_select.activations import LanguageModel
-from hf_sae_select.quality import evaluate
-from hf_sae_select.stream import cut
-from hf_sae_select.training import calibrate, fit
+from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.training.activation_stream import cut
+from hf_sae_select.training.evaluation import evaluate
+from hf_sae_select.training.train import calibrate, fit
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 from train_default_sae import MODEL, RECIPE, REVISION, WINDOW, blocks, documents

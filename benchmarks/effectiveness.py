@@ -30,11 +30,11 @@ from labelled import MIXTURES, Pool, other_passages, pools, universe
 from learners import Base, cut_to_tokens, pretrained, probe_accuracy, tuned_loss
 from numpy.typing import NDArray
 
-from hf_sae_select import SELECTORS, Features, choose, load_sae
-from hf_sae_select.activations import LanguageModel
-from hf_sae_select.features import STATE
-from hf_sae_select.metrics import length_correlation
-from hf_sae_select.selecting import cut
+from hf_sae_select import METHODS, FeatureMatrix, load_sae, select_indices
+from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.features.columns import STATE
+from hf_sae_select.features.metrics import length_correlation
+from hf_sae_select.selection.api import cut
 
 MAX_LENGTH = 256  # tokens of a row that are read: one window
 RULES = ("match", "greedy", "simscale", "weighted", "concave")
@@ -51,7 +51,7 @@ SEEDS = 6
 class Codes(NamedTuple):
     """Hold one way of turning rows into features, and the threshold of those of its rules that want one."""
 
-    features: Features
+    features: FeatureMatrix
     threshold: float
 
 
@@ -95,7 +95,7 @@ def all_codes(rows: Dataset) -> dict[str, Codes]:
     """Encode by the default SAE (label ""), by the same with random weights, and by counting word pieces."""
     ours = default_codes(rows)
     coded = rows.sae_encode(random_sae(), text="text", max_length=MAX_LENGTH)
-    features = Features.from_dataset(coded)
+    features = FeatureMatrix.from_dataset(coded)
     # so high that a row has as many features as by the default SAE at its threshold
     share = (ours.features.acts > ours.threshold).sum() / len(features.acts)
     random = Codes(features, float(np.quantile(features.acts, 1 - share)))
@@ -105,7 +105,7 @@ def all_codes(rows: Dataset) -> dict[str, Codes]:
 def default_codes(rows: Dataset) -> Codes:
     """Encode by the default SAE, and keep the vectors of the methods that compare them."""
     coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
-    return Codes(Features.from_dataset(coded, vectors=STATE), load_sae().config.feature_threshold)
+    return Codes(FeatureMatrix.from_dataset(coded, vectors=STATE), load_sae().config.feature_threshold)
 
 
 def word_counts(rows: Dataset) -> Codes:
@@ -118,10 +118,10 @@ def word_counts(rows: Dataset) -> Codes:
     offsets = np.cumsum([0, *(len(ids) for ids, _ in found)])
     ids, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
     tokens = np.array(list(map(len, pieces)), np.int32)
-    return Codes(Features(offsets, ids, counts.astype(np.float32), len(model.tokenizer), tokens), 0.0)
+    return Codes(FeatureMatrix(offsets, ids, counts.astype(np.float32), len(model.tokenizer), tokens), 0.0)
 
 
-def of_rows(features: Features, rows: NDArray[np.int64]) -> Features:
+def of_rows(features: FeatureMatrix, rows: NDArray[np.int64]) -> FeatureMatrix:
     """Return the features of some rows, in their order."""
     counts = features.counts[rows]
     offsets = np.concatenate([[0], counts.cumsum()])
@@ -156,9 +156,9 @@ def picked(pool: Pool, label: str, known: dict[str, Codes], budget: int) -> NDAr
         return kmeans(features.vectors, budget, pool.draw)
     if rule == "length-matched":
         return length_matched(features.tokens, budget, pool.draw)
-    selector = SELECTORS[rule]
+    selector = METHODS[rule]
     threshold = known[codes_label].threshold if selector.threshold is None else selector.threshold
-    return choose(cut(features, threshold, selector.top, None), budget, rule, seed=pool.draw).indices
+    return select_indices(cut(features, threshold, selector.top, None), budget, rule, seed=pool.draw).indices
 
 
 def kmeans(vectors: Any, budget: int, seed: int) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from peers_worker import CONTENDERS, D_SAE
 from synthetic import pool
 
-from hf_sae_select import Features
+from hf_sae_select import FeatureMatrix
 
 # apricot imports scikit-learn without asking for it
 PEERS = ("apricot-select==0.6.1", "submodlib-py==0.0.3", "scikit-learn", "scipy")
@@ -60,7 +60,7 @@ def main() -> None:
     table(runs, features, expected)
 
 
-def naive_greedy(features: Features, budget: int) -> list[int]:
+def naive_greedy(features: FeatureMatrix, budget: int) -> list[int]:
     """Pick the row with the most uncovered features, the lowest of equal rows, until none adds a feature."""
     picks: list[int] = []
     uncovered = np.ones(features.d_sae, np.bool_)
@@ -70,7 +70,7 @@ def naive_greedy(features: Features, budget: int) -> list[int]:
     return picks
 
 
-def first_worse(features: Features, picks: list[int]) -> int:
+def first_worse(features: FeatureMatrix, picks: list[int]) -> int:
     """Return the place, from 1, of the first pick that adds fewer features than another row would; 0 without one."""
     uncovered = np.ones(features.d_sae, np.bool_)
     for n, i in enumerate(picks, 1):
@@ -137,7 +137,7 @@ def run(name: str, python: Path, folder: Path, budget: int) -> Run:
     return measured
 
 
-def table(runs: dict[str, list[Run]], features: Features, expected: list[int]) -> None:
+def table(runs: dict[str, list[Run]], features: FeatureMatrix, expected: list[int]) -> None:
     """Print a line for each contender, then what the first use of ours costs."""
     heads = f"{'seconds':>10}{'ratio':>9}{'peak MB':>9}{'above':>8}{'covered':>9}{'full at':>9}{'repeats':>9}"
     print(f"{'contender':<32}{heads}{'differs at':>12}{'worse at':>10}")
@@ -147,7 +147,7 @@ def table(runs: dict[str, list[Run]], features: Features, expected: list[int]) -
     print(f"\nfirst use of ours: {warming[-1]:.1f} s to compile, {warming[0]:.1f} s to load what was compiled before")
 
 
-def figures(measured: list[Run], features: Features, expected: list[int], least: float) -> str:
+def figures(measured: list[Run], features: FeatureMatrix, expected: list[int], least: float) -> str:
     errors = [once["error"] for once in measured if "error" in once]
     if errors:
         return f"  failed: {errors[0]}"
@@ -166,7 +166,7 @@ def seconds(measured: list[Run]) -> float:
     return float(median(once.get("seconds", float("nan")) for once in measured))
 
 
-def covered_after(features: Features, picks: list[int]) -> NDArray[np.int64]:
+def covered_after(features: FeatureMatrix, picks: list[int]) -> NDArray[np.int64]:
     """Count the features covered after each pick."""
     covered, counts = np.zeros(features.d_sae, np.bool_), []
     for i in picks:

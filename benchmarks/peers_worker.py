@@ -59,12 +59,12 @@ def memory(field: str) -> float:
 
 
 def ours(**options: Any) -> Runner:
-    from hf_sae_select import Features, choose
+    from hf_sae_select import FeatureMatrix, select_indices
 
     def run(offsets: NDArray[np.int64], ids: NDArray[Any], budget: int) -> Iterable[int]:
         acts = np.broadcast_to(np.float32(1), len(ids))  # no memory: greedy reads no activation
-        features = Features(offsets, ids, acts, D_SAE, np.diff(offsets).astype(np.int32))
-        return choose(features, budget, "greedy", seed=None, **options).indices
+        features = FeatureMatrix(offsets, ids, acts, D_SAE, np.diff(offsets).astype(np.int32))
+        return select_indices(features, budget, "greedy", seed=None, **options).indices
 
     return run
 

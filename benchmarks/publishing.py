@@ -23,8 +23,8 @@ from peers_worker import memory
 from synthetic import pool
 
 from hf_sae_select import stage, verify
-from hf_sae_select.features import column_types
-from hf_sae_select.hub import sha256_of
+from hf_sae_select._hub import sha256_of
+from hf_sae_select.features.columns import column_types
 
 D_SAE = 8192
 

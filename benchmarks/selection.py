@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 from peers_worker import memory
 from synthetic import pool
 
-from hf_sae_select import Features, Selection, choose
-from hf_sae_select.features import STATE, encoding_record
+from hf_sae_select import FeatureMatrix, Selection, select_indices
+from hf_sae_select.features.columns import STATE, encoding_record
 
 D_SAE, LARGE = 65_536, 500_000
 FEW = 1000  # rows
@@ -97,7 +97,7 @@ def main() -> None:
         vector_table("Alpaca", every, args.budget)
 
 
-def table(name: str, features: Features, args: argparse.Namespace) -> None:
+def table(name: str, features: FeatureMatrix, args: argparse.Namespace) -> None:
     """Print a line for each method on a pool, then what plain CELF says of ours."""
     print(f"\n{name}: {len(features):,} rows, {len(features.ids):,} features; budget {args.budget:,}")
     for work in works(few(features), args.budget).values():
@@ -121,12 +121,12 @@ def found(selection: Selection | None) -> str:
     return f"{selection.saturated_at or 'never':>9}{len(selection.round_starts):>8}"
 
 
-def extra(features: Features, megabytes: float) -> str:
+def extra(features: FeatureMatrix, megabytes: float) -> str:
     csr = (features.ids.nbytes + features.offsets.nbytes) / 2**20
     return f"{megabytes:>8.1f}{megabytes / csr:>8.0%}{megabytes / (csr + features.acts.nbytes / 2**20):>10.0%}"
 
 
-def vector_table(name: str, features: Features, budget: int) -> None:
+def vector_table(name: str, features: FeatureMatrix, budget: int) -> None:
     """Print a line for each method that compares vectors; they are slow enough to be measured once."""
     assert features.vectors is not None
     print(f"\n{name}: {len(features):,} vectors of {features.vectors.shape[1]}; budget {budget:,}")
@@ -137,7 +137,7 @@ def vector_table(name: str, features: Features, budget: int) -> None:
         print(f"{line:<30}{seconds:>9.2f}{megabytes:>8.1f}{megabytes * 2**20 / features.vectors.nbytes:>12.0%}")
 
 
-def works(features: Features, budget: int) -> dict[str, Work]:
+def works(features: FeatureMatrix, budget: int) -> dict[str, Work]:
     """Return what is to be measured on a pool, by name."""
     wide, covered = features.ids.astype(np.uint32), np.zeros(features.d_sae, np.bool_)
     everything = int(np.count_nonzero(features.frequency))
@@ -146,7 +146,7 @@ def works(features: Features, budget: int) -> dict[str, Work]:
     return floors | {CELF: partial(plain_celf, features, budget, everything)} | ours
 
 
-def chosen(features: Features, budget: int, line: str) -> Work:
+def chosen(features: FeatureMatrix, budget: int, line: str) -> Work:
     """Return the work of a line of LINES or VECTOR_LINES."""
     (method, options), rng = (LINES | VECTOR_LINES)[line], np.random.default_rng(0)
     n = len(features)
@@ -155,7 +155,7 @@ def chosen(features: Features, budget: int, line: str) -> Work:
 
     def work() -> Selection:
         fresh = replace(features)  # a copy knows no frequencies yet: counting them is part of the work
-        return choose(fresh, min(budget, n // 2), method, **given)
+        return select_indices(fresh, min(budget, n // 2), method, **given)
 
     return work
 
@@ -202,7 +202,7 @@ def gather(ids: NDArray[Any], covered: NDArray[np.bool_]) -> None:
     gather_flags(ids, covered)
 
 
-def plain_celf(features: Features, budget: int, everything: int) -> Selection:
+def plain_celf(features: FeatureMatrix, budget: int, everything: int) -> Selection:
     """Select as the literature does it; `everything` is the number of different features, counted beforehand."""
     budget = min(budget, len(features) // 2)
     picks, gains = celf(features.offsets, features.ids, np.zeros(features.d_sae, np.bool_), budget)
@@ -236,7 +236,7 @@ def celf(
     return picks, gains
 
 
-def first_uses(features: Features) -> None:
+def first_uses(features: FeatureMatrix) -> None:
     """Print what compiling costs: the first calls in new processes, without anything on disk and then with it."""
     every = [*LINES, *VECTOR_LINES]
     print(f"{'first use, on a few rows':<30}{'nothing compiled':>18}{'kept on disk':>14}")
@@ -248,12 +248,12 @@ def first_uses(features: Features) -> None:
         print(f"{name:<30}{seconds[0]:>16.1f} s{seconds[1]:>12.2f} s")
 
 
-def in_new_process(features: Features, lines: list[str]) -> float:
+def in_new_process(features: FeatureMatrix, lines: list[str]) -> float:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
         return processes.submit(first_use, features, lines).result()
 
 
-def first_use(features: Features, lines: list[str]) -> float:
+def first_use(features: FeatureMatrix, lines: list[str]) -> float:
     datasets.disable_progress_bars()
     warnings.simplefilter("ignore")
     started = time.perf_counter()
@@ -262,31 +262,31 @@ def first_use(features: Features, lines: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def few(features: Features, rows: int = FEW) -> Features:
+def few(features: FeatureMatrix, rows: int = FEW) -> FeatureMatrix:
     """Return the first rows, to compile all that they call."""
     offsets, tokens = features.offsets[: rows + 1], features.tokens[:rows]
     ids, acts = features.ids[: offsets[-1]], features.acts[: offsets[-1]]
     vectors = None if features.vectors is None else features.vectors[:rows]
-    return Features(offsets, ids, acts, features.d_sae, tokens, vectors=vectors)
+    return FeatureMatrix(offsets, ids, acts, features.d_sae, tokens, vectors=vectors)
 
 
-def clustered(rows: int, width: int = 384, centres: int = 2000, seed: int = 0) -> Features:
+def clustered(rows: int, width: int = 384, centres: int = 2000, seed: int = 0) -> FeatureMatrix:
     """Draw vectors around random centres, the noise as long as the centre; rows without features."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((centres, width), np.float32)[rng.integers(0, centres, rows)]
     vectors += rng.standard_normal(vectors.shape, np.float32)
     nothing = np.empty(0, np.uint16)
     offsets, tokens = np.zeros(rows + 1, np.int64), np.ones(rows, np.int32)
-    return Features(offsets, nothing, nothing.astype(np.float32), 1, tokens, vectors=vectors)
+    return FeatureMatrix(offsets, nothing, nothing.astype(np.float32), 1, tokens, vectors=vectors)
 
 
-def alpaca(path: Path, rows: int) -> tuple[Features, float]:
+def alpaca(path: Path, rows: int) -> tuple[FeatureMatrix, float]:
     """Return the real thing, with hidden states, and the SAE's threshold."""
     print("\nencoding Alpaca: 20 minutes and more the first time, on two cores", flush=True)
     ds = Dataset.from_parquet(str(path))
     ds = ds if rows >= len(ds) else ds.select(range(rows))
     coded = ds.sae_encode(keep="state")
-    view = Features.from_dataset(coded, vectors=STATE)
+    view = FeatureMatrix.from_dataset(coded, vectors=STATE)
     # a file's pages count as memory when they are first read: copy them beforehand
     copies: dict[str, Any] = {name: getattr(view, name).copy() for name in ("ids", "acts", "vectors")}
     return replace(view, **copies), encoding_record(coded)["threshold"]

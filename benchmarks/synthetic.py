@@ -16,12 +16,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hf_sae_select import Features
+from hf_sae_select import FeatureMatrix
 
 MEDIAN, SIGMA, FEWEST, MOST = 400, 0.8, 20, 3000  # features of a row
 
 
-def pool(rows: int = 52_002, d_sae: int = 65_536, exponent: float = 1.0, seed: int = 0) -> Features:
+def pool(rows: int = 52_002, d_sae: int = 65_536, exponent: float = 1.0, seed: int = 0) -> FeatureMatrix:
     """Draw the features of `rows` rows; the same arguments give the same pool."""
     rng = np.random.default_rng(seed)
     counts = np.clip(rng.lognormal(np.log(MEDIAN), SIGMA, rows), FEWEST, min(MOST, d_sae // 2)).astype(np.int64)
@@ -32,7 +32,7 @@ def pool(rows: int = 52_002, d_sae: int = 65_536, exponent: float = 1.0, seed: i
     for start, end in pairwise(offsets):
         ids[start:end].sort()  # numpy's own sort is several times as fast as numba's
     acts = 1 - rng.random(len(ids), np.float32)  # above 0, at most 1
-    return Features(offsets, ids, acts, d_sae, counts.astype(np.int32))
+    return FeatureMatrix(offsets, ids, acts, d_sae, counts.astype(np.int32))
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]

@@ -28,10 +28,10 @@ from default_sae import enough
 from torch import Tensor
 from training_worker import CONTENDERS
 
-from hf_sae_select.activations import LanguageModel
-from hf_sae_select.config import SaeConfig
-from hf_sae_select.quality import Quality, evaluate
-from hf_sae_select.sae import SparseAutoencoder
+from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.sae.config import SaeConfig
+from hf_sae_select.sae.model import SparseAutoencoder
+from hf_sae_select.training.evaluation import Quality, evaluate
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 from train_default_sae import HOOK, MODEL, REVISION, WINDOW, blocks, documents

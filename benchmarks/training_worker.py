@@ -45,7 +45,7 @@ def ours(objective: str, precision: str, states: Tensor, task: dict[str, Any]) -
     from dataclasses import replace
 
     from hf_sae_select import fit
-    from hf_sae_select.recipe import PRESETS
+    from hf_sae_select.training.config import PRESETS
 
     sizes = {name: task[name] for name in ("d_sae", "k", "batch", "lr", "dead_after")}
     config = replace(PRESETS[objective], tokens=len(states), precision=precision, aux=1 / 32, **sizes)  # as sparsify

@@ -21,8 +21,10 @@ from effects import LABELS, SHARES, beyond_chance, spread, values
 from labelled import pools
 from numpy.typing import NDArray
 
-from hf_sae_select import SELECTORS, Features, Selection, choose, counting, coverage
-from hf_sae_select.task import Task
+from hf_sae_select import METHODS, FeatureMatrix, Selection, select_indices
+from hf_sae_select.features import kernels as counting
+from hf_sae_select.selection import coverage
+from hf_sae_select.selection.engine import Task
 
 CHANGED: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -58,7 +60,7 @@ def main() -> None:
             if (pool.name, pool.draw, label) in done or "sorted" in pool.name:
                 continue
             features = of_rows(known.features, pool.rows)
-            picks = choose(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
+            picks = select_indices(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
             found = {name: counted(pool, picks[:size], known.features.tokens) for name, size in pool.budgets.items()}
             line = {"half": args.half, "pool": pool.name, "draw": pool.draw, "method": label}
             append(file, line | {"found": found})
@@ -66,13 +68,13 @@ def main() -> None:
 
 
 def variant(
-    features: Features,
+    features: FeatureMatrix,
     budget: int,
     rng: np.random.Generator | None,
     *,
     power: float = 0.5,
     center: float = 1.0,
-    top: int | None = SELECTORS["match"].top,
+    top: int | None = METHODS["match"].top,
     idf: float = 0.0,
     tilt: float = 1.0,
     curve: str = "sqrt",
@@ -86,12 +88,12 @@ def variant(
     apart = counting.shares_above(features.offsets, features.ids, amounts, usual)
     if curve == "facility_location":
         dense = replace(features, vectors=matrix(features, apart))
-        return choose(dense, budget, "facility_location", seed=int(task.order[0]), center=False)
+        return select_indices(dense, budget, "facility_location", seed=int(task.order[0]), center=False)
     weight = task.mass(apart) ** (tilt if curve == "max" else tilt / 2)
     return task.greedy(lambda: coverage.massed(weight, curve), "never", apart)
 
 
-def matrix(features: Features, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
+def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
     dense = np.zeros((len(features), features.d_sae), np.float32)
     dense[np.repeat(np.arange(len(features)), features.counts), features.ids] = amounts
     return dense
@@ -99,7 +101,7 @@ def matrix(features: Features, amounts: NDArray[np.float32]) -> NDArray[np.float
 
 def by_means(rows: Dataset) -> Codes:
     coded = rows.sae_encode(text="text", keep=("means", "state"), max_length=MAX_LENGTH)
-    features = Features.from_dataset(coded)
+    features = FeatureMatrix.from_dataset(coded)
     assert features.means is not None  # kept
     return Codes(replace(features, acts=features.means, means=None), 0.0)
 

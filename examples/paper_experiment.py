@@ -51,16 +51,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_sae_select import SELECTORS, SparseAutoencoder, load_sae, train_sae
-from hf_sae_select.digests import row_digests
-from hf_sae_select.processes import processes
-from hf_sae_select.recipe import PRESETS
-from hf_sae_select.selecting import check, check_cut, select
+from hf_sae_select import METHODS, SparseAutoencoder, load_sae, train_sae
+from hf_sae_select.encoding.distributed import processes
+from hf_sae_select.publishing.hashing import row_digests
+from hf_sae_select.selection.api import check, check_cut, select
+from hf_sae_select.training.config import PRESETS
 
 WIZARDLM = "WizardLMTeam/WizardLM_evol_instruct_70k"
 ALPACA_EVAL = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval.json"  # the repo's script is not run by `datasets` 4
 DEFAULT = inspect.signature(select).parameters["method"].default
-METHODS = list(dict.fromkeys(("random", "longest", "greedy", "simscale", DEFAULT)))
+COMPARED = list(dict.fromkeys(("random", "longest", "greedy", "simscale", DEFAULT)))
 STEPS = ("select", "tune", "answer")
 SAE_MODEL, SAE_HOOK = "meta-llama/Llama-3.1-8B-Instruct", "layers.31"
 BATCH, WINDOW, GENERATED_TOGETHER = 128, 2048, 16
@@ -222,7 +222,7 @@ def pick(args: argparse.Namespace, rows: Dataset, held_out: list[int], runs: Seq
     """Encode the rows once, and write a receipt for each method and budget; rows held out are never picked."""
     if not runs:
         return
-    keep = {SELECTORS[method].keep for method in args.methods} - {None}
+    keep = {METHODS[method].keep for method in args.methods} - {None}
     coded = rows.sae_encode(the_sae(args), keep=keep)
     for run in runs:
         subset = coded.sae_select(run.budget, run.method, threshold=args.threshold, seed=args.seed, exclude=held_out)
@@ -389,7 +389,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="try all steps on a random model; numbers mean nothing")
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
     parser.add_argument("--data", default=WIZARDLM, help="instructions, a file or a Hub id (default: %(default)s)")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=sorted(SELECTORS), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=COMPARED, choices=sorted(METHODS), metavar="METHOD")
     parser.add_argument("--budgets", nargs="+", type=int, default=[1000, 3000, 5000], metavar="ROWS")
     parser.add_argument("--held-out", type=int, default=500, help="rows that are only for the loss (default: 500)")
     sae = parser.add_mutually_exclusive_group()

@@ -17,9 +17,9 @@ from pathlib import Path
 from datasets import Dataset, load_dataset
 
 import hf_sae_select
-from hf_sae_select import Features
-from hf_sae_select.explain import reasons
-from hf_sae_select.metrics import coverage
+from hf_sae_select import FeatureMatrix
+from hf_sae_select.features.metrics import coverage
+from hf_sae_select.selection.reasons import reasons
 
 LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
 SHOWN = 5
@@ -31,16 +31,16 @@ def main() -> None:
     print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
 
     started = time.perf_counter()
-    keep = hf_sae_select.SELECTORS[args.method].keep or ()  # what some methods need beside the features
+    keep = hf_sae_select.METHODS[args.method].keep or ()  # what some methods need beside the features
     coded = ds.sae_encode(text=args.text, keep=keep)
     subset = coded.sae_select(args.budget, args.method)
     print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
-    features = Features.from_dataset(coded).above(subset.sae_selection.parameters["encoding"]["threshold"])
+    features = FeatureMatrix.from_dataset(coded).above(subset.sae_selection.parameters["encoding"]["threshold"])
     table(features, {args.method: subset} | {m: coded.sae_select(len(subset), m) for m in ("random", "longest")})
     show_reasons(coded, features, subset)
 
 
-def table(features: Features, subsets: dict[str, Dataset]) -> None:
+def table(features: FeatureMatrix, subsets: dict[str, Dataset]) -> None:
     """Print how many distinct features each subset covers."""
     pool = coverage(features)
     print(f"{'method':<12}{'distinct features':>20}{'of the pool':>14}{'mean tokens':>14}")
@@ -51,7 +51,7 @@ def table(features: Features, subsets: dict[str, Dataset]) -> None:
     print(f"{'(all rows)':<12}{pool:>20,}{1:>14.1%}{features.tokens.mean():>14.0f}\n")
 
 
-def show_reasons(coded: Dataset, features: Features, subset: Dataset) -> None:
+def show_reasons(coded: Dataset, features: FeatureMatrix, subset: Dataset) -> None:
     """Print the first picks, and for each the strongest feature that it was first to bring."""
     for pick, reason in enumerate(reasons(features, subset.sae_selection, SHOWN), start=1):
         print(f"{pick}. row {reason.row}: brings {reason.new} features. {snippet(coded[reason.row])}")
@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", help="a file (.parquet, .json, .jsonl, .csv, .txt) or a Hub dataset id")
     parser.add_argument("--text", help="the text column, where it is not found by itself")
     parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300) or a share of them (0.05)")
-    parser.add_argument("--method", default="match", choices=sorted(hf_sae_select.SELECTORS))
+    parser.add_argument("--method", default="match", choices=sorted(hf_sae_select.METHODS))
     return parser.parse_args()
 
 

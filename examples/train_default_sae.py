@@ -20,15 +20,16 @@ import torch
 from datasets import Dataset, load_dataset
 from torch import Tensor
 
-from hf_sae_select.activations import PACKAGED, LanguageModel
-from hf_sae_select.quality import evaluate
-from hf_sae_select.recipe import TrainingConfig
-from hf_sae_select.training import calibrate, train_sae
+from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.encoding.pretrained import PACKAGED
+from hf_sae_select.training.config import SaeTrainingConfig
+from hf_sae_select.training.evaluation import evaluate
+from hf_sae_select.training.train import calibrate, train_sae
 
 MODEL, REVISION = "sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 HOOK, WINDOW = "encoder.layer.4", 256
 COMMAND = "python examples/train_default_sae.py --data FOLDER --out hf_sae_select/default"
-RECIPE = TrainingConfig(d_sae=8192, k=32, tokens=4_000_000, batch=1024, lr=1e-3)
+RECIPE = SaeTrainingConfig(d_sae=8192, k=32, tokens=4_000_000, batch=1024, lr=1e-3)
 PASSAGE = 1000  # characters: novels are read in passages
 
 

@@ -12,61 +12,60 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
-    from .comparing import compare
-    from .config import SaeConfig
-    from .constraints import Constraints
-    from .encoding import encode
-    from .features import Features
-    from .loading import load_sae
-    from .publishing import publish, push
-    from .quality import check_l0, evaluate, evaluate_on_text
-    from .recipe import TrainingConfig
-    from .rules import SELECTORS
-    from .sae import SparseAutoencoder
-    from .selecting import choose, select
-    from .selection import Selection
-    from .staging import stage
-    from .training import fit, train_sae
-    from .verifying import Verification, verify
+    from .encoding.encoder import encode
+    from .features.matrix import FeatureMatrix
+    from .publishing.pushing import publish, push
+    from .publishing.staging import stage
+    from .publishing.verification import Verification, verify
+    from .sae.config import SaeConfig
+    from .sae.loading import load_sae
+    from .sae.model import SparseAutoencoder
+    from .selection.api import select, select_indices
+    from .selection.comparison import compare
+    from .selection.constraints import Constraints
+    from .selection.methods import METHODS
+    from .selection.result import Selection
+    from .training.config import SaeTrainingConfig
+    from .training.evaluation import check_l0, evaluate, evaluate_on_text
+    from .training.train import fit, train_sae
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "encode": "encoding",
-    "Features": "features",
-    "load_sae": "loading",
-    "SaeConfig": "config",
-    "SparseAutoencoder": "sae",
-    "compare": "comparing",
-    "Constraints": "constraints",
-    "check_l0": "quality",
-    "evaluate": "quality",
-    "evaluate_on_text": "quality",
-    "TrainingConfig": "recipe",
-    "SELECTORS": "rules",
-    "publish": "publishing",
-    "push": "publishing",
-    "Selection": "selection",
-    "stage": "staging",
-    "Verification": "verifying",
-    "verify": "verifying",
-    "choose": "selecting",
-    "select": "selecting",
-    "fit": "training",
-    "train_sae": "training",
+    "encode": "encoding.encoder",
+    "FeatureMatrix": "features.matrix",
+    "load_sae": "sae.loading",
+    "SaeConfig": "sae.config",
+    "SparseAutoencoder": "sae.model",
+    "compare": "selection.comparison",
+    "Constraints": "selection.constraints",
+    "check_l0": "training.evaluation",
+    "evaluate": "training.evaluation",
+    "evaluate_on_text": "training.evaluation",
+    "SaeTrainingConfig": "training.config",
+    "METHODS": "selection.methods",
+    "publish": "publishing.pushing",
+    "push": "publishing.pushing",
+    "Selection": "selection.result",
+    "stage": "publishing.staging",
+    "Verification": "publishing.verification",
+    "verify": "publishing.verification",
+    "select_indices": "selection.api",
+    "select": "selection.api",
+    "fit": "training.train",
+    "train_sae": "training.train",
 }
 
 __all__ = [
-    "SELECTORS",
+    "METHODS",
     "Constraints",
-    "Features",
+    "FeatureMatrix",
     "SaeConfig",
+    "SaeTrainingConfig",
     "Selection",
     "SparseAutoencoder",
-    "TrainingConfig",
     "Verification",
     "check_l0",
-    "choose",
     "compare",
     "encode",
     "evaluate",
@@ -76,6 +75,7 @@ __all__ = [
     "publish",
     "push",
     "select",
+    "select_indices",
     "stage",
     "train_sae",
     "verify",

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from .verifying import verify  # needs numba, which costs a second: not for `--help`
+    from .publishing.verification import verify  # needs numba, which costs a second: not for `--help`
 
     try:
         found = verify(given.repo_or_folder, given.level, revision=given.revision)

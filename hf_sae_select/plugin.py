@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from huggingface_hub import CommitInfo
 
-    from .comparing import Methods
-    from .loading import SaeSource
-    from .rules import Rule
-    from .text import TextSource
+    from .encoding.text import TextSource
+    from .sae.loading import SaeSource
+    from .selection.comparison import Methods
+    from .selection.methods import Rule
 
 
 def sae_select(self: Dataset, budget: float | str, method: str | Rule = "match", **options: Any) -> Dataset:
     """Return `budget` rows that stand for all, by their SAE features; arguments as of `hf_sae_select.select`."""
-    from .selecting import select
+    from .selection.api import select
 
     return select(self, budget, method, **options)
 
 
 def sae_compare(self: Dataset, budget: float | str, methods: Methods = ("match",), **options: Any) -> pd.DataFrame:
     """Return a table of what several methods cover with `budget`; arguments as of `hf_sae_select.compare`."""
-    from .comparing import compare
+    from .selection.comparison import compare
 
     return compare(self, budget, methods, **options)
 
@@ -46,14 +46,14 @@ def sae_encode(
     keep: str | Collection[str] = (),
 ) -> Dataset:
     """Return the dataset with the SAE features of each row in three columns more; see `hf_sae_select.encode`."""
-    from .encoding import encode
+    from .encoding.encoder import encode
 
     return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
 
 
 def sae_publish(self: Dataset, repo_id: str, **options: Any) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of how it was chosen; see `hf_sae_select.publish`."""
-    from .publishing import publish
+    from .publishing.pushing import publish
 
     return publish(self, repo_id, **options)
 

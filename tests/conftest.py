@@ -6,10 +6,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is importe
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import datasets
-import forge
 import pytest
-import tiny
 import torch
+from helpers import forge, tiny
 from hub import connect, serve
 
 from hf_sae_select import SaeConfig

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import yaml
 from datasets import Dataset
+from helpers import tiny
 
 from hf_sae_select import stage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-import tiny
+from helpers import tiny
 from hub import LFS_SIZE, File, connect, environment, go_offline, serve
 from huggingface_hub import (
     CommitOperationAdd,

@@ -1,4 +1,4 @@
-"""The house's rules: imports run one way, and choosing costs neither torch nor transformers."""
+"""The house's rules: imports run one way, and selecting costs neither torch nor transformers."""
 
 import ast
 import json
@@ -9,98 +9,80 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hf_sae_select"
-# file -> files of ours that it may import, wherever in the file the import stands
+# wing -> wings that it may import; all may import the private files beside the wings, which import no wing
 MAY_IMPORT = {
-    "text": set(),
-    "config": set(),
-    "hub": set(),
-    "hooks": set(),
-    "weights": set(),
-    "cards": {"config"},
-    "native": {"config"},
-    "sae": {"cards", "config", "hub", "native"},
-    "formats/layout": {"config"},
-    "formats/saelens": {"config", "formats/layout"},
-    "formats/sparsify": {"config", "formats/layout"},
-    "formats/gemma_scope": {"config", "formats/layout", "formats/saelens"},
-    "formats/openmoss": {"config", "formats/layout"},
-    "formats/dictionary_learning": {"config", "formats/layout"},
-    "formats/vendors": {"config", "formats/layout", "formats/saelens"},
-    "formats/__init__": {"config", "native"}
-    | {f"formats/{each}" for each in ("dictionary_learning", "gemma_scope", "layout", "openmoss", "saelens")}
-    | {f"formats/{each}" for each in ("sparsify", "vendors")},
-    "loading": {"config", "formats", "hub", "native", "sae", "weights"},
-    "activations": {"config", "hooks"},
-    "predictor": {"activations", "hooks"},
-    "counting": set(),
-    "coverage": {"counting"},
-    "features": {"counting"},  # only to count, when first asked
-    "selection": {"features"},
-    "pool": set(),
-    "metrics": {"features"},
-    "vectors": {"counting", "coverage"},
-    "constraints": {"counting", "coverage", "selection"},
-    "task": {"constraints", "counting", "coverage", "features", "selection", "vectors"},
-    "rules": {"constraints", "counting", "coverage", "features", "selection", "task"},
-    "processes": set(),
-    "encoding": {"activations", "features", "hooks", "loading", "processes", "sae", "text"},
-    # encoding only for rows not yet encoded; loading and text only for annotations
-    "selecting": {"constraints", "counting", "features", "metrics", "pool", "rules", "selection"}
-    | {"encoding", "loading", "text"},
-    "comparing": {"counting", "features", "metrics", "rules", "selecting", "selection"}
-    | {"encoding", "loading", "text"},
-    # publishing and verifying
-    "extras": set(),
-    "digests": set(),
-    "explain": {"features", "selection"},
-    "repeating": {"comparing", "constraints", "counting", "digests", "features", "metrics", "rules", "selecting"}
-    | {"selection"},
-    "picture": {"extras", "repeating"},
-    "source": {"cards", "digests", "features", "hub"},
-    "record": {"cards", "digests", "extras", "source"},
-    "evidence": {"digests", "features", "pool", "record", "rules", "selection"},
-    "subset_card": {"cards", "comparing", "explain", "record", "repeating", "rules", "selection", "text"},
-    # activations only for the text of a chat template
-    "staging": {"digests", "evidence", "extras", "features", "hub", "picture", "pool", "record", "repeating", "rules"}
-    | {"activations", "selection", "source", "subset_card"},
-    "checks": {"cards", "digests", "features", "hub", "record", "selection", "staging", "subset_card"},
-    # what needs torch only when it is asked to encode again
-    "refetching": {"activations", "encoding", "evidence", "features", "hub", "loading", "record", "sae", "selection"}
-    | {"source", "text"},
-    "verifying": {"checks", "digests", "evidence", "features", "hub", "record", "refetching", "repeating", "rules"}
-    | {"loading", "sae", "selection", "text"},
-    "publishing": {"cards", "evidence", "hub", "record", "source", "staging", "subset_card", "verifying"},
-    "quality": {"activations", "config", "predictor", "sae"},
-    "recipe": set(),
-    "objectives": {"recipe"},
-    "trainer": {"config", "objectives", "recipe", "sae"},
-    "stream": {"activations", "text"},
-    "training": {"activations", "config", "objectives", "processes", "recipe", "sae", "stream", "text", "trainer"},
-    # the doors
-    "plugin": {"comparing", "encoding", "loading", "publishing", "rules", "selecting", "text"},
-    "cli": {"verifying"},
-    "__init__": {"plugin", "comparing", "config", "constraints", "encoding", "features", "loading", "rules", "sae"}
-    | {"publishing", "quality", "recipe", "selecting", "selection", "staging", "training", "verifying"},
+    "private": set(),
+    "features": set(),
+    "sae": set(),
+    "encoding": {"features", "sae"},
+    "selection": {"features", "sae", "encoding"},
+    "publishing": {"features", "sae", "encoding", "selection"},
+    "training": {"encoding", "sae"},
 }
+DOORS = {"__init__", "plugin", "cli"}  # import anything; nothing imports them
+MOST_LINES = 400
 
 
 def name_of(file):
     return file.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
-def imports_of(file):
-    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom) and node.level]
+def wing_of(name):
+    first, _, rest = name.partition("/")
+    return first if rest else "door" if first in DOORS else "private"
+
+
+def imports_of(file, only_at_import=False):
+    """Return the files of ours that a file imports, wherever in it the import stands; or only at its own import."""
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if only_at_import else ast.walk(tree)
     found = set()
     for node in nodes:
-        folder = "" if node.level > 1 or file.parent == PACKAGE else f"{file.parent.name}/"
-        # `from .file import name` or `from . import file`
-        found |= {folder + name for name in ([node.module] if node.module else [each.name for each in node.names])}
+        if not (isinstance(node, ast.ImportFrom) and node.level):
+            continue
+        folder = file.parents[node.level - 1]
+        path = folder.joinpath(*node.module.split(".")) if node.module else folder
+        if path.with_suffix(".py").is_file():
+            found.add(name_of(path.with_suffix(".py")))
+            continue
+        for name in node.names:  # `from . import file`, or a name of a folder's own
+            inner = (path / name.name).with_suffix(".py")
+            found.add(name_of(inner if inner.is_file() else path / "__init__.py"))
     return found
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=name_of)
-def test_imports_run_one_way(file):
-    assert imports_of(file) <= MAY_IMPORT[name_of(file)]
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_wing_imports_only_the_wings_below_it(file):
+    wing = wing_of(name_of(file))
+    if wing == "door":
+        return
+    others = {wing_of(name) for name in imports_of(file)} - {wing, "private"}
+    assert others <= MAY_IMPORT[wing]
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    graph = {name_of(file): imports_of(file) for file in FILES}
+    below: dict[str, set[str]] = {}
+
+    def reach(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in below:
+            below[name] = graph[name].union(*(reach(each, [*path, name]) for each in graph[name]))
+        return below[name]
+
+    for name in graph:
+        reach(name, [])
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_file_is_no_longer_than_one_can_read(file):
+    assert len(file.read_text().splitlines()) <= MOST_LINES or name_of(file) in LONGER
+
+
+LONGER = {"selection/api", "selection/coverage"}  # numba keeps machine code by file: kernels that call each other stay together
 
 
 def loaded_by(code):
@@ -117,32 +99,42 @@ def test_importing_datasets_and_us_loads_no_torch():
     assert not loaded_by("import hf_sae_select") & {"torch", "transformers", "accelerate", "numba"}
 
 
-WITHOUT_TORCH = [
-    "features",
-    "text",
-    "coverage",
-    "metrics",
-    "rules",
-    "selecting",
-    "comparing",
-    "config",
-    "hub",
-    "cards",
-    "staging",
-    "verifying",
-    "publishing",
-]
+# Each wing in one process; `sae` and `training` are torch's.
+@pytest.mark.parametrize("wing", ["private", "features", "selection", "publishing"])
+def test_selecting_and_proving_load_neither_torch_nor_transformers(wing):
+    names = [name_of(file).replace("/", ".") for file in FILES if wing_of(name_of(file)) == wing]
+    code = "\n".join(f"import hf_sae_select.{name.removesuffix('.__init__')}" for name in names)
+    assert len(names) > 1
+    assert not loaded_by(code) & {"torch", "transformers", "accelerate"}
 
 
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_choosing_and_measuring_load_neither_torch_nor_transformers(name):
-    assert not loaded_by(f"import hf_sae_select.{name}") & {"torch", "transformers", "accelerate"}
+def libraries_of(file):
+    """Return the libraries that a file imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def users_of(library):
+    return {wing_of(name_of(file)) for file in FILES if library in libraries_of(file)}
+
+
+def test_sae_knows_no_datasets():
+    assert "sae" in users_of("torch") and "sae" not in users_of("datasets")
+
+
+def test_encoding_alone_knows_transformers():
+    assert users_of("transformers") == {"encoding"}
 
 
 def test_selecting_from_an_encoded_dataset_loads_no_torch():
     code = """
 from datasets import Dataset
-from hf_sae_select.features import column_types
+from hf_sae_select.features.columns import column_types
 import hf_sae_select
 codes = {"sae_ids": [[0], [1, 2]], "sae_acts": [[1.0], [1.0, 1.0]], "sae_tokens": [1, 2]}
 ds = Dataset.from_dict(codes, features=column_types({"d_sae": 4, "threshold": 0.0}))

@@ -13,7 +13,9 @@ import yaml
 from datasets import Dataset
 from packaging.requirements import Requirement
 
-from hf_sae_select import Features, __version__, activations, encode, metrics
+from hf_sae_select import FeatureMatrix, __version__, encode
+from hf_sae_select.encoding import language_model as activations
+from hf_sae_select.features import metrics
 
 evaluate = pytest.importorskip("evaluate", reason="pip install 'hf-sae-select[evaluate]'")
 
@@ -33,7 +35,7 @@ def diversity(tmp_path, monkeypatch):
 
 def features(texts, sae, threshold=0.5):
     """By default the threshold of the fixture `sae`."""
-    return Features.from_dataset(encode(Dataset.from_dict({"text": texts}), sae)).above(threshold)
+    return FeatureMatrix.from_dataset(encode(Dataset.from_dict({"text": texts}), sae)).above(threshold)
 
 
 def test_it_measures_what_the_metrics_say(diversity, sae):

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 from datasets import Dataset
-from pools import coded
+from helpers.pools import coded
 
 import hf_sae_select
 from hf_sae_select import plugin
@@ -60,7 +60,7 @@ def test_a_row_of_text_goes_in_and_the_diverse_rows_come_out(sae):
 
 
 def test_a_bad_budget_is_refused_before_a_model_loads(monkeypatch):
-    monkeypatch.setattr("hf_sae_select.encoding.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     with pytest.raises(ValueError, match=r"`budget=3` but the dataset has 2 rows"):
         Dataset.from_dict({"text": ["a", "b"]}).sae_select(3)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_sae_select import SELECTORS
-from hf_sae_select.constraints import Asked
+from hf_sae_select import METHODS
+from hf_sae_select.selection.constraints import Asked
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -29,7 +29,7 @@ def test_the_readme_s_code_runs(tmp_path, monkeypatch, capsys):
 
 def methods_table():
     lines = ["| method | picks | options | from | cost | for |", "|---|---|---|---|---|---|"]
-    for name, method in SELECTORS.items():
+    for name, method in METHODS.items():
         options = ", ".join(f"`{option}`" for option in method.options)
         lines.append(f"| `{name}` | {method.picks} | {options} | {method.paper} | {method.cost} | {method.use} |")
     return "\n".join(lines)

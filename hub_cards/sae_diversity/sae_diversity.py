@@ -12,8 +12,9 @@ from typing import Any
 import datasets
 import evaluate
 
-from hf_sae_select import Features, SparseAutoencoder, encode, load_sae, metrics
-from hf_sae_select.loading import SaeSource
+from hf_sae_select import FeatureMatrix, SparseAutoencoder, encode, load_sae
+from hf_sae_select.features import metrics
+from hf_sae_select.sae.loading import SaeSource
 
 DESCRIPTION = """\
 How diverse a set of texts is, counted in the features of a sparse autoencoder (SAE): how many distinct features the \
@@ -102,7 +103,7 @@ class SaeDiversity(evaluate.Measurement):
         tables = [datasets.Dataset.from_dict({"text": list(texts)}) for texts in sets]
         # Encoded apart, so that a reference is found in the cache whatever it is compared with.
         coded = [encode(table, sae, text="text", **options) for table in tables]
-        features = Features.from_dataset(datasets.concatenate_datasets(coded))
+        features = FeatureMatrix.from_dataset(datasets.concatenate_datasets(coded))
         features = features.above(sae.config.feature_threshold if threshold is None else threshold)
         features = features if top is None else features.top(top)
         numbers = _diversity(features, range(len(data)))
@@ -136,7 +137,7 @@ def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _diversity(features: Features, rows: range) -> dict[str, float]:
+def _diversity(features: FeatureMatrix, rows: range) -> dict[str, float]:
     return {
         "coverage": metrics.coverage(features, rows),
         "richness": metrics.richness(features, rows),
@@ -145,7 +146,7 @@ def _diversity(features: Features, rows: range) -> dict[str, float]:
     }
 
 
-def _comparison(features: Features, n: int) -> dict[str, float]:
+def _comparison(features: FeatureMatrix, n: int) -> dict[str, float]:
     """Compare the first `n` rows, the data, with the rest, the reference."""
     data, reference = range(n), range(n, len(features))
     covered = metrics.coverage(features, reference)

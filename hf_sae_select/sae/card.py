@@ -1,0 +1,34 @@
+"""The model card of an SAE. No torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from .._cards import HUB_ID, render
+from .config import SaeConfig
+
+
+def is_local(model: str) -> bool:
+    """Say whether a model is named by a path rather than by a Hub id."""
+    return HUB_ID.fullmatch(model) is None or Path(model).is_dir()
+
+
+def sae_card(
+    config: SaeConfig, repo_id: str | None = None, subfolder: str | None = None, license: str | None = None
+) -> str:
+    """Return the model card of an SAE, with what its config knows and nothing else."""
+    facts = defaultdict(lambda: None, config.training)  # the template asks for what may not be known
+    for name in ("datasets", "text"):
+        if isinstance(facts[name], str):
+            facts[name] = [facts[name]]
+    return render(
+        "sae_card.md",
+        config=config,
+        facts=facts,
+        source=defaultdict(lambda: None, config.source),
+        base_model=None if is_local(config.model) else config.model,
+        repo_id=repo_id,
+        subfolder=subfolder,
+        license=license or facts["license"],
+    )

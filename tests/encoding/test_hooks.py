@@ -1,0 +1,122 @@
+"""Hooks' names on tiny models of every family: what is read is what it should be, by the model's own arithmetic."""
+
+import pytest
+import torch
+from helpers import tiny
+
+from hf_sae_select.encoding.hooks import find_hook, reads_residual
+from hf_sae_select.encoding.language_model import LanguageModel
+
+KINDS = list(tiny.MODELS) + list(tiny.MORE)
+PARALLEL = "neox"  # attention and MLP read the same stream
+IDS = torch.tensor([[4, 5, 6, 7, 8]])
+
+
+def read(model, name, side="output"):
+    lm = LanguageModel(model, tiny.tokenizer(), name, side=side)
+    with torch.no_grad():
+        return lm._run(IDS, torch.ones_like(IDS))
+
+
+def layer_path(kind, number):
+    return (tiny.MODELS | tiny.MORE)[kind][2].format(number)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_residual_stream_before_and_after_a_layer(kind):
+    model = tiny.model(kind)
+    with torch.no_grad():
+        states = model(input_ids=IDS, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(read(model, "blocks.1.hook_resid_pre"), states[1])
+    torch.testing.assert_close(read(model, "blocks.1.hook_resid_post"), states[2])
+    torch.testing.assert_close(read(model, layer_path(kind, 1)), states[2])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("bert", "roberta")])
+def test_what_attention_and_mlp_add_is_what_the_stream_gains(kind):
+    model = tiny.model(kind)
+    before, after = (read(model, f"blocks.1.hook_resid_{side}") for side in ("pre", "post"))
+    attention, mlp = (read(model, f"blocks.1.hook_{part}_out") for part in ("attn", "mlp"))
+    torch.testing.assert_close(before + attention + mlp, after, atol=1e-4, rtol=1e-4)
+    if kind != PARALLEL:
+        torch.testing.assert_close(read(model, "blocks.1.hook_resid_mid"), before + attention, atol=1e-4, rtol=1e-4)
+        assert find_hook(model, "blocks.1.hook_mlp_in") == find_hook(model, "blocks.1.hook_resid_mid")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_bert_normalises_after_it_adds(kind):
+    model = tiny.model(kind)
+    layer = model.encoder.layer[1]
+    before, mid, after = (read(model, f"blocks.1.hook_resid_{side}") for side in ("pre", "mid", "post"))
+    attention, mlp = (read(model, f"blocks.1.hook_{part}_out") for part in ("attn", "mlp"))
+    torch.testing.assert_close(layer.attention.output.LayerNorm(before + attention), mid)
+    torch.testing.assert_close(layer.output.LayerNorm(mid + mlp), after)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_heads_side_by_side_are_what_the_output_projection_reads(kind):
+    model = tiny.model(kind)
+    hook = find_hook(model, "blocks.1.attn.hook_z")
+    assert hook.side == "input" and hook.path.startswith(layer_path(kind, 1))
+    out = hook.module(read(model, "blocks.1.attn.hook_z"))
+    if kind.startswith(("gemma2", "gemma3", "gemma")) and kind != "gemma1":
+        out = dict(model.named_modules())[f"{layer_path(kind, 1)}.post_attention_layernorm"](out)
+    torch.testing.assert_close(out, read(model, "blocks.1.hook_attn_out"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mlp_s_inside(kind):
+    model = tiny.model(kind)
+    hook = find_hook(model, "blocks.1.mlp.hook_post")
+    assert read(model, "blocks.1.mlp.hook_post").shape[-1] == (64 if kind == "gpt2" else 32)
+    assert hook.side == "input"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_embedding_is_the_module_s_output(kind):
+    model = tiny.model(kind)
+    torch.testing.assert_close(read(model, "hook_embed"), model.get_input_embeddings()(IDS))
+
+
+def test_gemma_3_with_eyes_is_read_in_its_text_part():
+    model = tiny.model("gemma3 with eyes")
+    for name in ("blocks.1.hook_resid_post", "model.layers.1", "layers.1", "model.language_model.layers.1"):
+        assert find_hook(model, name).path == "language_model.layers.1"
+    wrapped = torch.nn.ModuleDict({"model": model})  # as it lies in the model with a head
+    assert find_hook(wrapped, "model.layers.1").path == "model.language_model.layers.1"
+
+
+def test_a_path_of_the_model_with_its_head_finds_the_backbone_s_module():
+    llama = tiny.model("llama")
+    assert find_hook(llama, "model.layers.1").module is find_hook(llama, "layers.1").module is llama.layers[1]
+
+
+def test_a_raw_path_has_a_side():
+    llama = tiny.model("llama")
+    torch.testing.assert_close(read(llama, "layers.1", side="input"), read(llama, "blocks.1.hook_resid_pre"))
+
+
+def test_a_parallel_layer_has_no_stream_in_between():
+    with pytest.raises(
+        ValueError, match=r"no place `hook_resid_mid` in the layers of GPTNeoXModel; known: hook_resid_pre"
+    ):
+        find_hook(tiny.model("neox"), "blocks.1.hook_resid_mid")
+
+
+def test_an_unknown_place_or_layer_or_module_lists_what_is_there():
+    llama = tiny.model("llama")
+    with pytest.raises(ValueError, match=r"no place `attn.hook_q` in the layers of LlamaModel; known: .*attn.hook_z"):
+        find_hook(llama, "blocks.1.attn.hook_q")
+    with pytest.raises(ValueError, match=r"no layer 3 in LlamaModel; it has 3, from 0 to 2"):
+        find_hook(llama, "blocks.3.hook_resid_post")
+    with pytest.raises(
+        ValueError, match=r"no module `layers.7` in LlamaModel; there is: layers.0, layers.1, layers.2"
+    ):
+        find_hook(llama, "layers.7")
+    with pytest.raises(ValueError, match=r"cannot find the layers of Linear; name the module's path"):
+        find_hook(torch.nn.Linear(2, 2), "blocks.0.hook_resid_post")
+
+
+def test_which_names_are_of_the_residual_stream():
+    assert all(map(reads_residual, ["blocks.3.hook_resid_mid", "model.layers.12", "h.0", "encoder.layer.4"]))
+    assert not any(map(reads_residual, ["blocks.3.attn.hook_z", "layers.1.mlp", "hook_embed", "players.1"]))

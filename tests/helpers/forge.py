@@ -1,0 +1,156 @@
+"""A staged subset, what `verify` says of it, and how it is edited: in one place, or so that all seems to fit."""
+
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from datasets import Dataset, Features, List, Value, load_dataset
+
+from helpers import tiny
+from helpers.pools import coded
+from hf_sae_select import stage, verify
+from hf_sae_select._hub import sha256_of
+from hf_sae_select.publishing.hashing import digest_of
+
+ALICE = {"token": "hf_alice"}
+RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
+RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
+RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
+POOL = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 5: 0.5}, {6: 0.7}]
+TEXTS = [" ".join((tiny.WORDS * 2)[7 * i % 13 : 7 * i % 13 + 2 + i % 9]) for i in range(12)]
+DIGESTS = ["record", "parameters", "indices", "rows", "files", "card"]
+SELECT = [*DIGESTS, "source", "encoding", "picks", "counts", "coverage"]
+ENCODE = [*SELECT, "source", "sae", "encoding", "features", "picks", "counts", "coverage"]
+ROWS_FILE = "data/train-00000.parquet"
+
+
+def choose_and_stage(folder, budget=3, method="greedy", *, features=True, rows=POOL, **options):
+    return stage(
+        coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options),
+        folder,
+        license="mit",
+        features=features,
+    )
+
+
+def publish_source(hub, folder, texts):
+    Dataset.from_dict({"text": texts, "n": list(range(len(texts)))}).to_parquet(folder / "rows.parquet")
+    files = {"data/train-0.parquet": (folder / "rows.parquet").read_bytes(), "README.md": "---\nlicense: mit\n---\n"}
+    return hub.push("alice/rows", files, kind="dataset")
+
+
+def stage_whole(hub, sae, bert, tmp_path, method="greedy", **options):
+    """Stage a subset whose model, SAE and source are all on the local Hub."""
+    model = hub.push("alice/bert", {file.name: file.read_bytes() for file in bert.iterdir()})
+    sae.config = replace(sae.config, model="alice/bert", model_revision=model)
+    sae.push_to_hub("alice/sae", **ALICE)
+    publish_source(hub, tmp_path, TEXTS)
+    ds = load_dataset("alice/rows", split="train")
+    return stage(ds.sae_select(4, method, sae="alice/sae", **options), tmp_path / "staged")
+
+
+def said(place, level="digests", **given):
+    """What differs: the names of the checks and what each says."""
+    found = verify(place, level, **given)
+    differ = {f"{each.level}: {each.name}": each.difference for each in found.checks if each.difference}
+    assert bool(found) == (not differ) == (found.difference is None)
+    return differ
+
+
+def edit(folder, change):
+    """Edit the record, and nothing beside it."""
+    record = json.loads((folder / "provenance.json").read_text())
+    change(record)
+    (folder / "provenance.json").write_text(json.dumps(record))
+
+
+def reseal(folder, change=lambda record: None):
+    """Edit the record as one does who wants to be believed: it fits all files and itself."""
+
+    def consistently(record):
+        for name in record["files"]:
+            size = (folder / name).stat().st_size
+            record["files"][name] = {"sha256": sha256_of(folder / name), "bytes": size}
+        change(record)
+        del record["sha256"]
+        record["sha256"] = digest_of(record)
+
+    edit(folder, consistently)
+
+
+def rewrite(file, change, told=lambda told: None):
+    """Change the columns of a Parquet file, and what the schema of the table of picks says."""
+    table = pq.read_table(file)
+    columns, metadata = table.to_pydict(), dict(table.schema.metadata)
+    change(columns)
+    if b"sae_selection" in metadata:
+        receipt = json.loads(metadata[b"sae_selection"])
+        told(receipt)
+        metadata[b"sae_selection"] = json.dumps(receipt).encode()
+    pq.write_table(pa.table(columns, schema=table.schema.with_metadata(metadata)), file)
+
+
+def put(column, row, value):
+    return lambda columns: columns[column].__setitem__(row, value)
+
+
+def swap(i, j):
+    def change(columns):
+        for values in columns.values():
+            values[i], values[j] = values[j], values[i]
+
+    return change
+
+
+def nothing(columns):
+    pass
+
+
+def set_parameter(folder, name, value):
+    """Change a parameter wherever it is written."""
+    rewrite(folder / "selection.parquet", nothing, lambda told: told["parameters"].update({name: value}))
+    reseal(folder, lambda record: record["selection"]["parameters"].update({name: value}))
+
+
+def set_encoding(folder, change):
+    """Change how rows were encoded in the record, in the table of picks and in the pool."""
+    rewrite(folder / "selection.parquet", nothing, lambda told: change(told["parameters"]["encoding"]))
+    table = pq.read_table(folder / "pool.parquet")
+    info = json.loads(table.schema.metadata[b"huggingface"])
+    ids = info["info"]["features"]["sae_ids"]["feature"]
+    told = json.loads(ids["id"])
+    change(told)
+    ids["id"] = json.dumps(told)
+    metadata = table.schema.metadata | {b"huggingface": json.dumps(info)}
+    pq.write_table(table.replace_schema_metadata(metadata), folder / "pool.parquet")
+    reseal(folder, lambda record: change(record["encoding"]))
+
+
+def store(folder, told=None, **columns):
+    """Write columns into the pool, of whatever types, and `told` as the record of how the codes were made."""
+    table = pq.read_table(folder / "pool.parquet")
+    told = Features.from_arrow_schema(table.schema)["sae_ids"].feature.id if told is None else told
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, values)
+    types = Features.from_arrow_schema(table.schema.remove_metadata())
+    types["sae_ids"] = List(
+        Value(types["sae_ids"].feature.dtype, id=told), length=getattr(types["sae_ids"], "length", -1)
+    )
+    pq.write_table(table.replace_schema_metadata(types.arrow_schema.metadata), folder / "pool.parquet")
+    reseal(folder)
+
+
+def tell(file, told):
+    """Write `told` where `datasets` keeps the types of a Parquet file's columns."""
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"huggingface": told}), file)
+
+
+def set_card(folder, change):
+    """Change the metadata of the card."""
+    _, head, text = (folder / "README.md").read_text().split("---\n", 2)
+    data = yaml.safe_load(head)
+    change(data)
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(data)}---\n{text}")

@@ -1,0 +1,203 @@
+"""Published subsets that were made to do harm: records and tables that the library would not write."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.forge import (
+    ROWS_FILE,
+    edit,
+    put,
+    reseal,
+    rewrite,
+    said,
+    set_parameter,
+    store,
+    tell,
+)
+
+from hf_sae_select import verify
+from hf_sae_select.publishing.hashing import digest_of
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "data/../../secret", "data\\..\\..\\secret"])
+def test_a_record_that_names_a_file_elsewhere_is_refused_and_the_file_not_read(folder, name, monkeypatch):
+    (folder.parent / "secret").write_text("secret")
+    read, open_ = [], type(folder).open
+    monkeypatch.setattr(type(folder), "open", lambda self, *a, **k: read.append(self.name) or open_(self, *a, **k))
+    assert verify(folder) and "train-00000.parquet" in read
+
+    def name_it(record):
+        record["files"][name] = record["files"]["pool.parquet"]
+
+    reseal(folder, name_it)
+    assert verify(folder).difference.startswith("record: provenance.json at files: ")
+    assert not {"secret", "passwd"} & set(read)
+
+
+UINT16, INT64 = pa.list_(pa.uint16()), pa.list_(pa.int64())
+IDS = [[0], [2, 3], [0, 1, 2], [], [4], [6]]
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"sae_ids": pa.array([[-1], *IDS[1:]], INT64)}, "hold int64, float, int32"),
+        ({"sae_ids": pa.array(IDS, INT64)}, "hold int64, float, int32"),
+        ({"sae_ids": pa.array(IDS, pa.list_(pa.uint32()))}, "hold uint32, float, int32"),
+        ({"sae_ids": pa.array([[16], *IDS[1:]], UINT16)}, "do not go together, or not with 16 features"),
+        ({"sae_ids": pa.array([[0, 1], *IDS[1:]], UINT16)}, "do not go together, or not with 16 features"),
+        ({"sae_ids": pa.array([[0, 2], [3], *IDS[2:]], UINT16)}, "do not go together, or not with 16 features"),
+        ({"sae_ids": pa.array([[0, 1]] * 6, pa.list_(pa.uint16(), 2))}, "which has no offsets"),
+        ({"sae_ids": pa.array([[None], *IDS[1:]], UINT16)}, ""),
+        ({"sae_ids": pa.array([None, *IDS[1:]], UINT16)}, "1 rows have no SAE codes (null)"),
+        (
+            {"sae_acts": pa.array([[1.0] * len(row) for row in IDS], pa.list_(pa.float64()))},
+            "hold uint16, double, int",
+        ),
+        ({"sae_acts": pa.array([[1, 1]] * 6, pa.list_(pa.float32(), 2))}, "which has no offsets"),
+        ({"sae_tokens": pa.array([1, 2, 3, 4, 5, None], pa.int32())}, "column `sae_tokens` holds nulls"),
+        ({"sae_tokens": pa.array([1] * 6, pa.int64())}, "hold uint16, float, int64"),
+        ({"row_sha256": pa.array([b"x" * 31] * 6)}, "its column `row_sha256` holds no SHA-256"),
+        ({"row_sha256": pa.array([None] * 6, pa.binary())}, "its column `row_sha256` holds no SHA-256"),
+        ({"row_sha256": pa.array(["ab" * 16] * 6)}, "its column `row_sha256` holds no SHA-256"),
+        ({"told": "[1]"}, "the type of `sae_ids` carries no record"),
+        ({"told": "no JSON"}, "Expecting value"),
+        ({"told": DEEP}, "recursion"),
+        ({"told": "{}"}, "its codes are of None features, recorded are 16"),
+        ({"told": '{"d_sae": 8589934592}'}, "its codes are of 8589934592 features, recorded are 16"),
+    ],
+)
+def test_a_pool_that_the_library_would_not_write_is_refused(folder, columns, message):
+    store(folder, **columns)
+    assert verify(folder)
+    told = said(folder, "select")["select: source"]
+    assert told.startswith("pool.parquet is no pool as this library writes it: ") and message in told
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("row", 0, -1), "pick 0 is row -1, but there are 6 rows"),
+        (put("row", 0, 6), "pick 0 is row 6, but there are 6 rows"),
+        (put("row", 2, 2**62), f"pick 2 is row {2**62}, but there are 6 rows"),
+    ],
+)
+def test_a_row_number_that_there_is_not_is_named(folder, change, message):
+    rewrite(folder / "selection.parquet", change)
+    rows = pq.read_table(folder / "selection.parquet")["row"].to_numpy().astype("<i8")
+    reseal(folder, lambda record: record["selection"].update(indices_sha256=digest_of(rows)))
+    assert verify(folder)
+    differ = said(folder, "select")
+    assert differ["select: source"] == message and differ["select: picks"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("row", pa.array([2, 1, 4], pa.int32()), "its column `row` is int32, or holds nulls"),
+        ("row", pa.array([2.0, 1.0, 4.0]), "its column `row` is double, or holds nulls"),
+        ("row", pa.array(["2", "1", "4"]), "its column `row` is string, or holds nulls"),
+        ("gain", pa.array(["3", "2", "1"]), "its column `gain` is string, or holds nulls"),
+        ("features", pa.array([[3], [2], [1]]), "its column `features` is list<"),
+        ("row_sha256", pa.array([b"a" * 64] * 3), "its column `row_sha256` is binary, or holds nulls"),
+        ("pick", pa.array([1, 2, 3]), "its column `pick` does not count from 0 on"),
+        ("more", pa.array([1, 2, 3]), "its columns are row, pick, gain, round, features, covered, row_sha256, more"),
+        ("covered", None, "covered"),
+    ],
+)
+def test_a_table_of_picks_that_the_library_would_not_write_is_refused(folder, column, values, message):
+    table = pq.read_table(folder / "selection.parquet")
+    names = table.column_names
+    if column not in names:
+        table = table.append_column(column, values)
+    elif values is None:
+        table = table.drop_columns(column)
+    else:
+        table = table.set_column(names.index(column), column, values)
+    pq.write_table(table, folder / "selection.parquet")
+    reseal(folder)
+    told = said(folder)["digests: picks"]
+    assert told.startswith("selection.parquet is no table of picks as this library writes it: ") and message in told
+
+
+@pytest.mark.parametrize("rounds", [[7, 7, 7], [-1, -1, -1], [0, 0, 1], [0, 1, 0]])
+def test_rounds_that_were_edited_are_named(folder, rounds):
+    rewrite(folder / "selection.parquet", lambda columns: columns.update(round=rounds))
+    starts = np.flatnonzero(np.diff(rounds, prepend=-1)).tolist()
+    reseal(folder, lambda record: record["selection"].update(round_starts=starts))
+    assert not verify(folder, "select")
+
+
+@pytest.mark.parametrize(
+    ("told", "check", "message"),
+    [
+        (b"[]", "picks", "its schema does not tell fingerprint, method, parameters, pool_coverage"),
+        (DEEP.encode(), "picks", "recursion"),
+        ({"parameters": []}, "picks", "its schema does not tell fingerprint, method, parameters, pool_coverage"),
+        ({"pool_coverage": True}, "picks", "its schema does not tell fingerprint, method, parameters, pool_coverage"),
+        ({"indices": [0]}, "picks", "its schema does not tell fingerprint, method, parameters, pool_coverage"),
+        ({"parameters": {"encoding": None}}, "picks", "its schema does not tell how the rows were encoded"),
+        ({"parameters": {"encoding": [1]}}, "picks", "its schema does not tell how the rows were encoded"),
+        ({"parameters": {"encoding": "x"}}, "picks", "its schema does not tell how the rows were encoded"),
+    ],
+)
+def test_a_receipt_that_the_library_would_not_write_is_refused(folder, told, check, message):
+    table = pq.read_table(folder / "selection.parquet")
+    if isinstance(told, dict):
+        told = json.dumps(json.loads(table.schema.metadata[b"sae_selection"]) | told)
+    table = table.replace_schema_metadata(table.schema.metadata | {b"sae_selection": told})
+    pq.write_table(table, folder / "selection.parquet")
+    reseal(folder)
+    assert message in said(folder)[f"digests: {check}"]
+
+
+@pytest.mark.parametrize("file", [ROWS_FILE, "pool.parquet"])
+@pytest.mark.parametrize(
+    "told", ["", "[1]", '{"info": 3}', '{"info": {"features": [1]}}', '{"info": {"features": "x"}}', DEEP]
+)
+def test_types_of_columns_that_nobody_would_write_are_refused(folder, file, told):
+    tell(folder / file, told)
+    reseal(folder)
+    differ = said(folder, "select")
+    assert ("digests: rows" if file == ROWS_FILE else "select: source") in differ
+
+
+@pytest.mark.parametrize("place", ["data/sub/train.parquet", "data/train.txt", "data/train.PARQUET"])
+def test_rows_where_load_dataset_does_not_look_are_named(folder, place):
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / ROWS_FILE).rename(folder / place)
+    edit(folder, lambda record: record["files"].update({place: record["files"].pop(ROWS_FILE)}))
+    reseal(folder)
+    assert not verify(folder)
+
+
+@pytest.mark.parametrize("name", ["sae", "text", "batch_size", "method", "columns", "dataset", "budget_", "features"])
+def test_a_parameter_reaches_no_argument_that_is_none(folder, name):
+    set_parameter(folder, name, "alice/sae")
+    assert verify(folder)
+    expected = f"these parameters do not select: `{name}` is no option of `method='greedy'`"
+    assert said(folder, "select") == {"select: picks": expected}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("threshold", 10**400, id="threshold-huge"),
+        ("top", -1),
+        ("budget", 10**30),
+        ("seed", -1),
+        ("quota", 3),
+        ("quota", {"text": [[1]]}),
+    ]
+    + [("quota", {"text": [[[1], 2]]}), ("must_include", {}), ("exclude", [10**30]), ("cost", 3), ("idf", "x")]
+    + [("extend", value) for value in ("x", [1], {}, -1, 4, 10**30, 1.5, True)],
+)
+def test_a_parameter_that_is_nonsense_is_named(folder, name, value):
+    set_parameter(folder, name, value)
+    differ = said(folder, "select")
+    assert len(differ) == 1 and next(iter(differ)).startswith("select: picks")
+    assert "these parameters do not select: " in next(iter(differ.values()))

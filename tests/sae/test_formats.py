@@ -1,0 +1,508 @@
+"""Each publisher's SAEs beside the publisher's equation, written out here; `test_parity` has what libraries compute.
+
+What an equation calls `z` is what `encode` must give; `out` what the SAE's forward pass must.
+"""
+
+import math
+import re
+
+import pytest
+import torch
+from helpers import published
+from helpers.published import D_IN, D_SAE, HOOK, MLP_IN, MLP_OUT, K
+
+from hf_sae_select import load_sae
+
+X = published.inputs()
+
+
+def load(repo, tmp_path, **options):
+    return load_sae(repo.at(tmp_path), **options)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def same(sae, z, out):
+    """Check that `sae` gives z, of which something but not everything is zero, and out."""
+    assert 0.05 < (z != 0).float().mean() < 0.95
+    close(sae.encode(X), z)
+    assert torch.equal(sae.encode(X) != 0, z != 0)
+    close(sae(X), out)
+
+
+def about(sae, **expected):
+    """Check what the config says; every SAE here has these widths."""
+    expected = {"d_in": D_IN, "d_sae": D_SAE, "side": "output", "input_norm": "none"} | expected
+    assert {name: getattr(sae.config, name) for name in expected} == expected
+
+
+def jump(pre, threshold):
+    return pre.relu() * (pre > threshold)
+
+
+def top(pre, k=K):
+    """The k largest of each row, negatives dropped, by sorting."""
+    least = pre.sort(dim=-1, descending=True).values[:, k - 1 : k]
+    return pre.relu() * (pre >= least)
+
+
+def rms(x):
+    return x * math.sqrt(x.shape[1]) / x.norm(dim=1, keepdim=True)
+
+
+# Gemma Scope
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "hook", "model"),
+    [
+        ("res", "2b-pt", "blocks.3.hook_resid_post", "google/gemma-2-2b"),
+        ("res", "9b-it", "blocks.3.hook_resid_post", "google/gemma-2-9b-it"),
+        ("mlp", "9b-pt", "blocks.3.hook_mlp_out", "google/gemma-2-9b"),
+        ("att", "27b-pt", "blocks.3.attn.hook_z", "google/gemma-2-27b"),
+    ],
+)
+@pytest.mark.parametrize("lower", [False, True], ids=["W_enc", "w_enc"])
+def test_gemma_scope_1(tmp_path, kind, size, hook, model, lower):
+    repo = published.gemma_scope_1(kind, size, lower=lower)
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = jump(X @ t["W_enc"] + t["b_enc"], t["threshold"])
+    same(sae, z, z @ t["W_dec"] + t["b_dec"])
+    about(sae, activation="jumprelu", hook=hook, model=model, l0=71.0, prepend_bos=True, d_out=None, k=None)
+
+
+def test_a_gemma_scope_1_transcoder_reads_the_residual_over_its_root_mean_square(tmp_path):
+    repo = published.gemma_scope_1("transcoders")
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = jump(rms(X) @ t["W_enc"] + t["b_enc"], t["threshold"])
+    same(sae, z, z @ t["W_dec"] + t["b_dec"])
+    about(sae, hook="blocks.3.hook_resid_mid", input_norm="rms", d_out=D_IN, l0=71.0)
+
+
+def test_a_gemma_scope_1_embedding_sae_was_trained_on_rows_that_the_model_has_scaled_since(tmp_path):
+    repo = published.gemma_scope_1(folder="embedding/width_4k/average_l0_6")
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = jump(X / math.sqrt(D_IN) @ t["W_enc"] + t["b_enc"], t["threshold"])
+    same(sae, z, (z @ t["W_dec"] + t["b_dec"]) * math.sqrt(D_IN))
+    about(sae, hook="hook_embed", l0=6.0, model="google/gemma-2-2b")
+
+
+IN, OUT = "pre_feedforward_layernorm.output", "post_feedforward_layernorm.output"
+
+
+@pytest.mark.parametrize(
+    ("folder", "config", "hook", "side", "d_out", "l0"),
+    [
+        ("resid_post/layer_3_width_16k_l0_small", None, "model.layers.3", "output", None, None),
+        (
+            "resid_post/layer_3_width_16k_l0_small",
+            {"hf_hook_point_in": "model.layers.3.output", "model_name": "gemma-v3-1b-pt", "l0": 20},
+            "model.layers.3",
+            "output",
+            None,
+            20,
+        ),
+        ("attn_out/layer_3_width_16k_l0_big", None, "model.layers.3.self_attn.o_proj", "input", None, None),
+        (
+            "attn_out_all/layer_3_width_16k_l0_big",
+            {"hf_hook_point_in": "model.layers.3.self_attn.o_proj.input", "l0": 100},
+            "model.layers.3.self_attn.o_proj",
+            "input",
+            None,
+            100,
+        ),
+        ("mlp_out/layer_3_width_16k_l0_big", None, "model.layers.3.post_feedforward_layernorm", "output", None, None),
+        (
+            "transcoder/layer_3_width_16k_l0_big",
+            None,
+            "model.layers.3.pre_feedforward_layernorm",
+            "output",
+            D_IN,
+            None,
+        ),
+        (
+            "transcoder_all/layer_3_width_16k_l0_big_affine",
+            {"hf_hook_point_in": f"model.layers.3.{IN}", "hf_hook_point_out": f"model.layers.3.{OUT}", "l0": 9},
+            "model.layers.3.pre_feedforward_layernorm",
+            "output",
+            D_IN,
+            9,
+        ),
+    ],
+)
+def test_gemma_scope_2(tmp_path, folder, config, hook, side, d_out, l0):
+    repo = published.gemma_scope_2(folder, config=config, affine=folder.endswith("affine"))
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = jump(X @ t["w_enc"] + t["b_enc"], t["threshold"])
+    skip = X @ t["affine_skip_connection"] if folder.endswith("affine") else 0.0
+    same(sae, z, z @ t["w_dec"] + t["b_dec"] + skip)
+    about(sae, activation="jumprelu", hook=hook, side=side, d_out=d_out, l0=l0, prepend_bos=True)
+    assert (sae.config.model, sae.config.skip) == ("google/gemma-3-1b-pt", folder.endswith("affine"))
+
+
+@pytest.mark.parametrize(
+    ("size", "model"),
+    [("270m-pt", "google/gemma-3-270m"), ("270m-it", "google/gemma-3-270m-it"), ("27b-it", "google/gemma-3-27b-it")],
+)
+def test_gemma_scope_2_models(tmp_path, size, model):
+    assert load(published.gemma_scope_2(size=size), tmp_path).config.model == model
+
+
+def test_a_gemma_scope_2_folder_of_another_name_has_its_model_from_the_config(tmp_path):
+    repo = published.gemma_scope_2(size="1b-pt", config={"model_name": "gemma-v3-4b-it", "l0": 3})
+    assert load_sae(published.written(tmp_path / "copy", repo.files)).config.model == "google/gemma-3-4b-it"
+
+
+@pytest.mark.parametrize("folder", ["crosscoder/layer_7_13_width_65k_l0_medium", "clt/width_262k_l0_big/layer_3"])
+def test_gemma_scope_2_encoders_of_several_layers_are_refused(tmp_path, folder):
+    with pytest.raises(ValueError, match="several layers"):
+        load(published.gemma_scope_2(folder), tmp_path)
+
+
+# OpenMOSS
+
+TRANSCODER = {"hook_in": MLP_IN, "hook_out": MLP_OUT}
+
+
+@pytest.mark.parametrize("flag", [True, False], ids=["with norm", "without"])
+@pytest.mark.parametrize("pre_bias", [False, True])
+@pytest.mark.parametrize("act_fn", ["jumprelu", "topk"])
+@pytest.mark.parametrize("transcoder", [False, True])
+def test_llama_scope(tmp_path, flag, pre_bias, act_fn, transcoder):
+    norms = {"in": 5.0, "out": 1.7 if transcoder else 5.0}
+    repo = published.llama_scope(
+        **(TRANSCODER if transcoder else {}),
+        dataset_average_activation_norm=norms,
+        sparsity_include_decoder_norm=flag,
+        apply_decoder_bias_to_pre_encoder=pre_bias,
+        act_fn=act_fn,
+    )
+    sae, t = load(repo, tmp_path), repo.tensors
+    # standardize_parameters_of_dataset_norm
+    factor_in, factor_out = math.sqrt(D_IN) / norms["in"], math.sqrt(D_IN) / norms["out"]
+    W, b = t["encoder.weight"], t["encoder.bias"] / factor_in
+    W_dec, b_dec = t["decoder.weight"] * factor_in / factor_out, t["decoder.bias"] / factor_out
+    if flag:  # transform_to_unit_decoder_norm
+        norm = W_dec.norm(dim=0)
+        W, b, W_dec = W * norm[:, None], b * norm, W_dec / norm
+    x = rms(X) if transcoder else X
+    pre = (x - b_dec if pre_bias else x) @ W.T + b
+    z = jump(pre, 0.4) if act_fn == "jumprelu" else top(pre)
+    same(sae, z, z @ W_dec.T + b_dec)
+    about(
+        sae,
+        hook="blocks.3.hook_resid_mid" if transcoder else HOOK,
+        input_norm="rms" if transcoder else "none",
+        d_out=D_IN if transcoder else None,
+        k=K if act_fn == "topk" else None,
+        model="meta-llama/Llama-3.1-8B",
+        prepend_bos=True,
+    )
+
+
+def test_llama_scope_is_read_without_the_decoders_norms_if_asked(tmp_path):
+    flagged = load(published.llama_scope(), tmp_path / "a", config={"sparsity_include_decoder_norm": False})
+    unflagged = load(published.llama_scope(sparsity_include_decoder_norm=False), tmp_path / "b")
+    assert torch.equal(flagged.encode(X), unflagged.encode(X))
+
+
+@pytest.mark.parametrize("flag", [True, False], ids=["with norm", "without"])
+def test_llama_scope_r1(tmp_path, flag):
+    repo = published.llama_scope_r1(sparsity_include_decoder_norm=flag)
+    sae, t = load(repo, tmp_path), repo.tensors
+    scale = math.sqrt(D_IN) / 5
+    pre = scale * X @ t["encoder.weight"].T + t["encoder.bias"]
+    norm = t["decoder.weight"].norm(dim=0) if flag else 1.0
+    z = jump(pre * norm, t["log_jumprelu_threshold"].exp()) / norm
+    same(sae, z, (z @ t["decoder.weight"].T + t["decoder.bias"]) / scale)
+    about(sae, hook=HOOK, model="deepseek-ai/DeepSeek-R1-Distill-Llama-8B", d_out=None, activation="jumprelu")
+
+
+@pytest.mark.parametrize("flag", [True, False], ids=["with norm", "without"])
+@pytest.mark.parametrize("act_fn", ["relu", "topk", "jumprelu"])
+@pytest.mark.parametrize("norm", ["token-wise", "dataset-wise", "inference"])
+@pytest.mark.parametrize("transcoder", [False, True])
+def test_llamascopium(tmp_path, flag, act_fn, norm, transcoder):
+    """Its `encode` after its `normalize_activations`; top-k latents fire stronger by the norm that was folded."""
+    hooks = TRANSCODER | {"hook_in": "blocks.3.hook_resid_mid"} if transcoder else {}
+    repo = published.llamascopium(
+        **hooks,
+        norms=(5.0, 1.7 if transcoder else 5.0),
+        act_fn=act_fn,
+        norm_activation=norm,
+        sparsity_include_decoder_norm=flag,
+    )
+    sae, t = load(repo, tmp_path), repo.tensors
+    scale = {"token-wise": math.sqrt(D_IN) / X.norm(dim=1, keepdim=True), "inference": torch.tensor(1.0)}
+    scale["dataset-wise"] = torch.tensor(math.sqrt(D_IN) / 5)
+    scale_out = torch.tensor(math.sqrt(D_IN) / 1.7) if transcoder and norm == "dataset-wise" else scale[norm]
+    norms = t["W_D"].norm(dim=1) if flag else torch.ones(D_SAE)
+    pre = (scale[norm] * X @ t["W_E"] + t["b_E"]) * norms
+    if act_fn == "jumprelu":
+        z = jump(pre, t["activation_function.log_jumprelu_threshold"].exp()) / norms
+    else:
+        z = (pre.relu() if act_fn == "relu" else top(pre)) / norms
+    out = (z @ t["W_D"] + t["b_D"]) / scale_out
+    if flag and act_fn == "topk":
+        z = z * norms / (scale_out if norm == "dataset-wise" else 1)
+    same(sae, z, out if norm != "token-wise" or not transcoder else sae(X))  # which scale it puts out no input says
+    about(
+        sae,
+        activation=act_fn,
+        k=K if act_fn == "topk" else None,
+        hook="blocks.3.hook_resid_mid" if transcoder else HOOK,
+        input_norm="rms" if norm == "token-wise" else "none",
+        d_out=D_IN if transcoder else None,
+        model="Qwen/Qwen3-1.7B",
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"sae_type": kind}, f"`sae_type='{kind}'`") for kind in ("clt", "lorsa", "crosscoder", "molt")]
+    + [
+        ({"use_glu_encoder": True}, "`use_glu_encoder=True`"),
+        ({"act_fn": "batchtopk"}, "`act_fn='batchtopk'`"),
+        ({"norm_activation": "batch-wise"}, "`norm_activation='batch-wise'`"),
+        ({"d_model": 7}, "`d_model=7`"),
+    ],
+)
+def test_llamascopium_that_is_refused(tmp_path, config, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(published.llamascopium(**config), tmp_path)
+
+
+def test_llamascopium_without_the_norm_that_its_inputs_are_scaled_by_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="dataset_average_activation_norm"):
+        load(published.llamascopium(norms=(5.0, float("nan"))), tmp_path)
+
+
+# Vendors
+
+
+def test_qwen_scope(tmp_path):
+    repo = published.qwen_scope()
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = top(X @ t["W_enc"].T + t["b_enc"])
+    same(sae, z, z @ t["W_dec"].T + t["b_dec"])
+    about(sae, activation="topk", k=4, hook="blocks.3.hook_resid_post", model="Qwen/Qwen3-1.7B-Base")
+
+
+def test_a_copy_of_qwen_scope_under_another_name_needs_k_and_model(tmp_path):
+    folder = published.written(tmp_path / "copy", published.qwen_scope().files)
+    with pytest.raises(ValueError, match="says k"):
+        load_sae(folder)
+    sae = load_sae(folder, config={"k": 2, "model": "Qwen/Qwen3-1.7B-Base"})
+    assert (sae.config.k, sae.config.model) == (2, "Qwen/Qwen3-1.7B-Base")
+
+
+def test_goodfire(tmp_path):
+    repo = published.goodfire()
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = (X @ t["encoder_linear.weight"].T + t["encoder_linear.bias"]).relu()
+    same(sae, z, z @ t["decoder_linear.weight"].T + t["decoder_linear.bias"])
+    about(sae, hook="blocks.19.hook_resid_post", model="meta-llama/Llama-3.1-8B-Instruct", activation="relu")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "layer"),
+    [
+        ("DeepSeek-R1-Distill-Llama-8B-SAE-l19", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B", 19),
+        ("Llama-3.2-1B-Instruct-SAE-l9", "meta-llama/Llama-3.2-1B-Instruct", 9),
+    ],
+)
+def test_qresearch(tmp_path, name, model, layer):
+    repo = published.qresearch()
+    t = repo.tensors
+    sae = load_sae(published.written(tmp_path / name, {f"{name}.pt": published.pt(t)}))
+    z = (X @ t["encoder.weight"].T + t["encoder.bias"]).relu()
+    same(sae, z, z @ t["decoder.weight"].T + t["decoder.bias"])
+    about(sae, hook=f"blocks.{layer}.hook_resid_post", model=model, activation="relu")
+
+
+@pytest.mark.parametrize(
+    ("place", "hook"),
+    [
+        ("resid_post_mlp", "blocks.3.hook_resid_post"),
+        ("resid_post_attn", "blocks.3.hook_resid_mid"),
+        ("resid_delta_attn", "blocks.3.hook_attn_out"),
+        ("resid_delta_mlp", "blocks.3.hook_mlp_out"),
+        ("mlp_post_act", "blocks.3.mlp.hook_post"),
+    ],
+)
+@pytest.mark.parametrize("k", [K, None])
+def test_openai(tmp_path, place, hook, k):
+    repo = published.openai(place, k)
+    sae, t = load(repo, tmp_path), repo.tensors
+    mean, std = X.mean(dim=1, keepdim=True), X.std(dim=1, keepdim=True)
+    pre = ((X - mean) / (std + 1e-5) - t["pre_bias"]) @ t["encoder.weight"].T + t["latent_bias"]
+    z = top(pre) if k else pre.relu()
+    same(sae, z, (z @ t["decoder.weight"].T + t["pre_bias"]) * std + mean)
+    about(sae, hook=hook, k=k, input_norm="layer_norm", model="openai-community/gpt2", context_size=64)
+    assert sae.config.prepend_bos is False
+
+
+def test_connor_rob(tmp_path):
+    repo = published.connor_rob()
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = ((X - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    same(sae, z, z @ t["W_dec"] + t["b_dec"])
+    about(sae, hook="blocks.3.attn.hook_z", model="openai-community/gpt2", prepend_bos=True)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("config", [True, False])
+def test_mwhanna(tmp_path, skip, config):
+    repo = published.mwhanna(skip, config)
+    sae, t = load(repo, tmp_path), repo.tensors
+    z = (X @ t["W_enc"].T + t["b_enc"]).relu()
+    same(sae, z, z @ t["W_dec"] + t["b_dec"] + (X @ t["W_skip"].T if skip else 0.0))
+    about(sae, hook="layers.3.mlp", side="input", d_out=D_IN, skip=skip, model="Qwen/Qwen3-4B")
+
+
+# SAELens beyond what it records: what its registry says of some releases, and files of before version 6
+
+
+TM = "tommmcgrath/gpt2-small-mlp-out-saes"
+
+
+@pytest.mark.parametrize(
+    ("id", "folder", "centred", "factor"),
+    [
+        ("jbloom/GPT2-Small-SAEs-Reformatted", "blocks.3.hook_resid_pre", True, 1.0),
+        (TM, "sae_group_gpt2_blocks.1.hook_mlp_out_24576:v0", True, 2.3693984005104283),
+        (TM, "sae_group_gpt2_blocks.11.hook_mlp_out_24576:v0", True, 0.2851548652550073),
+        ("jbloom/Gemma-2b-Residual-Stream-SAEs", "gemma_2b_blocks.12.hook_resid_post_16384", False, 0.21381938399317),
+    ],
+)
+def test_what_saelens_says_of_releases_and_their_repos_do_not(hub, id, folder, centred, factor):
+    norm = "none" if factor == 1 else "expected_average_only_in"
+    repo = published.saelens(id, folder, {"normalize_activations": norm})
+    hub.push(id, repo.files)
+    sae, t = load_sae(id), repo.tensors
+    x = X - X.mean(dim=1, keepdim=True) if centred else X
+    z = ((factor * x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    same(sae, z, (z @ t["W_dec"] + t["b_dec"]) / factor)
+
+
+def test_the_mistral_release_scales_each_vector(hub):
+    repo = published.saelens("JoshEngels/Mistral-7B-Residual-Stream-SAEs", "mistral_7b_layer_8")
+    hub.push(repo.id, repo.files)
+    sae, t = load_sae(repo.id), repo.tensors
+    z = ((rms(X) - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    same(sae, z, (z @ t["W_dec"] + t["b_dec"]) * X.norm(dim=1, keepdim=True) / math.sqrt(D_IN))
+
+
+def test_an_input_scale_that_is_given_is_folded_and_one_that_is_missing_is_warned_of(tmp_path):
+    repo = published.saelens(cfg={"normalize_activations": "expected_average_only_in"})
+    sae, t = load(repo, tmp_path, config={"norm_scaling_factor": 0.5}), repo.tensors
+    z = ((X / 2 - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    same(sae, z, (z @ t["W_dec"] + t["b_dec"]) * 2)
+    with pytest.warns(UserWarning, match="norm_scaling_factor"):
+        unscaled = load(repo, tmp_path)
+    close(unscaled.encode(X), ((X - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu())
+
+
+@pytest.mark.parametrize("norm", ["none", "layer_norm"])
+def test_centred_models_that_the_config_names(tmp_path, norm):
+    metadata = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    repo = published.saelens(cfg={"normalize_activations": norm}, metadata=metadata)
+    sae, t = load(repo, tmp_path), repo.tensors
+    x = X - X.mean(dim=1, keepdim=True)
+    x = {"none": x, "layer_norm": x / (x.std(dim=1, keepdim=True) + 1e-5)}[norm]
+    close(sae.encode(X), ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu())
+
+
+def test_centring_and_then_scaling_each_vector_is_refused(tmp_path):
+    metadata = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    repo = published.saelens(cfg={"normalize_activations": "constant_norm_rescale"}, metadata=metadata)
+    with pytest.raises(ValueError, match="`center_writing_weights` together with `constant_norm_rescale`"):
+        load(repo, tmp_path)
+
+
+def test_abstopk_keeps_signs(tmp_path):
+    repo = published.saelens(cfg={"architecture": "abstopk", "k": K, "apply_b_dec_to_input": False})
+    sae, t = load(repo, tmp_path), repo.tensors
+    pre = X @ t["W_enc"] + t["b_enc"]
+    z = top(pre.abs()) * pre.sign()
+    same(sae, z, z @ t["W_dec"] + t["b_dec"])
+    assert (z < 0).any()
+    about(sae, activation="abstopk", k=K)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "activation", "k"),
+    [
+        ({"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}, "topk", 3),
+        ({"activation_fn": "topk", "activation_fn_kwargs": {"k": 3}, "architecture": "standard"}, "topk", 3),
+        ({"architecture": "topk", "activation_fn_kwargs": {"k": 3}}, "topk", 3),
+        ({"activation_fn_str": "relu", "activation_fn_kwargs": {}}, "relu", None),
+        ({}, "relu", None),
+    ],
+)
+def test_saelens_of_before_version_6(tmp_path, cfg, activation, k):
+    old = {"model_name": "pythia-70m-deduped", "hook_point": HOOK, "hook_point_layer": 3, "d_in": D_IN, "d_sae": D_SAE}
+    repo = published.saelens()
+    files = {
+        "cfg.json": published.js(**old | cfg),
+        "sae_weights.safetensors": repo.files["blocks.3/sae_weights.safetensors"],
+    }
+    sae, t = load_sae(published.written(tmp_path, files)), repo.tensors
+    pre = (X - t["b_dec"]) @ t["W_enc"] + t["b_enc"]
+    close(sae.encode(X), top(pre, 3) if k else pre.relu())
+    about(sae, activation=activation, k=k, hook=HOOK, model="EleutherAI/pythia-70m-deduped")
+
+
+def test_a_decoder_that_was_fine_tuned_to_write_larger(tmp_path):
+    tensors = published.plain() | {"scaling_factor": torch.linspace(0.5, 2, D_SAE)}
+    sae, t = load(published.saelens(tensors=tensors), tmp_path), tensors
+    z = ((X - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    same(sae, z, (z * t["scaling_factor"]) @ t["W_dec"] + t["b_dec"])
+
+
+def test_a_saelens_hook_by_hugging_faces_name(tmp_path):
+    metadata = {"hf_hook_name": "model.layers.12.output", "model_name": "gemma-2-2b", "l0": 40.5}
+    about(
+        load(published.saelens(metadata=metadata), tmp_path),
+        hook="model.layers.12",
+        model="google/gemma-2-2b",
+        l0=40.5,
+        context_size=128,
+        prepend_bos=True,
+    )
+
+
+# sparsify and dictionary_learning, what is not recorded
+
+
+def test_old_sparsify_files_with_signed_latents(tmp_path):
+    repo = published.sparsify(cfg={"signed": True})
+    sae, t = load(repo, tmp_path), repo.tensors
+    pre = (X - t["b_dec"]) @ t["encoder.weight"].T + t["encoder.bias"]
+    z = top(pre.abs()) * pre.sign()
+    same(sae, z, z @ t["W_dec"] + t["b_dec"])
+
+
+@pytest.mark.parametrize("folder", ["layers.3", "layers.3.mlp", "layers.3/seed0", "runs/a/layers.3"])
+def test_a_sparsify_folder_says_which_module_is_read(tmp_path, folder):
+    sae = load(published.sparsify(folder), tmp_path)
+    hook = next(part for part in folder.split("/") if part.startswith("layers"))
+    about(sae, hook=hook, k=K, model="EleutherAI/pythia-70m", context_size=64, prepend_bos=False)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "buffer", "hook"),
+    [
+        ({}, {}, "blocks.3.hook_resid_post"),
+        ({"submodule_name": "mlp_layer_3"}, {}, "blocks.3.hook_mlp_out"),
+        ({"submodule_name": "attention_out_layer_3"}, {}, "blocks.3.hook_attn_out"),
+        ({"submodule_name": "resid_post_layer_3"}, {"ctx_len": 1024}, "blocks.3.hook_resid_post"),
+    ],
+)
+def test_what_a_dictionary_learning_config_says(tmp_path, trainer, buffer, hook):
+    options = {"remove_bos": True, "max_activation_norm_multiple": 10}
+    sae = load(published.dictionary_learning(trainer, options | buffer), tmp_path)
+    about(sae, hook=hook, model="Qwen/Qwen3-8B", l0=4.0, k=None, skip_first=True, max_norm_ratio=10)
+    assert sae.config.context_size == buffer.get("ctx_len")

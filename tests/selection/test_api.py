@@ -1,0 +1,310 @@
+import json
+
+import datasets
+import numpy as np
+import pytest
+from helpers.pools import RECORD, coded, features_of
+
+from hf_sae_select import Selection, select, select_indices
+
+CODED = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
+
+
+def test_select_returns_the_rows_in_pick_order_with_the_columns_they_had_and_a_receipt():
+    ds = coded(CODED)
+    subset = select(ds, 3, "greedy", seed=None)
+    assert subset["text"] == ["row 2", "row 1", "row 0"]  # row 0 adds nothing: a second round
+    assert subset.column_names == ds.column_names
+    assert subset.features == ds.features
+    receipt = subset.sae_selection
+    assert receipt.indices.tolist() == [2, 1, 0]
+    assert receipt.gains.tolist() == [3, 1, 1]
+    assert receipt.round_starts.tolist() == [0, 2]
+    assert (receipt.method, receipt.fingerprint) == ("greedy", ds._fingerprint)
+    assert receipt.parameters == {
+        "budget": 3,
+        "seed": None,
+        "idf": False,
+        "exhausted": "restart",
+        "threshold": 0.5,
+        "top": None,
+        "encoding": RECORD,
+    }
+    assert json.loads(json.dumps(receipt.parameters)) == receipt.parameters
+
+
+def test_the_threshold_is_the_records_unless_another_is_given():
+    ds = coded(CODED)
+    assert select(ds, 4, "greedy").sae_selection.gains.sum() == 3 + 1 + 1
+    lower = select(ds, 4, "greedy", threshold=0.1, seed=None).sae_selection
+    assert lower.parameters["threshold"] == 0.1
+    assert lower.gains.tolist() == [3, 1, 2, 0]  # row 0 has both of its features
+    assert select(ds, 4, "greedy", threshold=0.8, seed=None)["text"] == ["row 1", "row 0", "row 2", "row 3"]
+
+
+def test_top_keeps_long_rows_from_winning_by_length():
+    selection = select(coded(CODED), 2, "greedy", top=1, seed=None).sae_selection
+    assert selection.gains.tolist() == [1, 1]  # each row has one feature now: 0, 2, 0
+    assert selection.indices.tolist() == [0, 1]
+    assert selection.parameters["top"] == 1
+
+
+def test_the_callers_dataset_is_left_alone_even_if_all_of_it_is_selected():
+    ds = coded(CODED)
+    subset = select(ds, len(ds), "simscale", order="given", max_overlap=1)
+    assert subset is not ds
+    assert subset["text"] == ["row 0", "row 1", "row 2", "row 3"]
+    assert not hasattr(ds, "sae_selection")
+
+
+def test_rows_of_a_filtered_dataset_are_counted_in_the_filtered_dataset():
+    ds = coded(CODED).filter(lambda row: row["text"] != "row 2")
+    subset = select(ds, 2, "greedy", seed=None)
+    assert subset["text"] == ["row 1", "row 0"]
+    assert subset.sae_selection.indices.tolist() == [1, 0]
+
+
+def test_an_encoded_dataset_is_not_encoded_by_another_sae_unasked():
+    with pytest.raises(
+        ValueError, match=r"encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
+    ):
+        select(coded(CODED), 2, max_length=3)
+
+
+@pytest.mark.parametrize("rows", [[1, 1], [0, 1, 2], [-1], [4]])
+def test_a_rule_that_returns_no_selection_of_rows_is_refused(rows):
+    def rule(features, budget, rng):
+        picks = np.array(rows)
+        return Selection(picks, np.zeros_like(picks), picks[:1])
+
+    with pytest.raises(ValueError, match=r"`method='rule'` must return at most 2 different rows from 0 to 3"):
+        select(coded(CODED), 2, rule)
+
+
+def test_a_rule_that_returns_a_list_is_refused():
+    with pytest.raises(TypeError, match=r"`method='<lambda>'` returned a list; it must return a Selection"):
+        select(coded(CODED), 2, lambda features, budget, rng: [0])
+
+
+def test_a_subset_can_be_selected_from_again():
+    subset = select(coded(CODED), 3, "greedy", seed=None)
+    assert select(subset, 1, "greedy", seed=None)["text"] == ["row 2"]
+
+
+def test_stop_may_return_a_dataset_without_rows():
+    with pytest.warns(UserWarning, match="returning 0 rows"):
+        subset = select(coded([{1: 0.1}, {}]), 2, "greedy", exhausted="stop")
+    assert len(subset) == len(subset.sae_selection) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"threshold": -1}, "`threshold=-1` must be a number >= 0, or None"),
+        ({"threshold": float("inf")}, "`threshold=inf` must be"),
+        ({"threshold": float("nan")}, "`threshold=nan` must be"),
+        ({"threshold": "1"}, "`threshold='1'` must be"),
+        ({"threshold": True}, "`threshold=True` must be"),
+        ({"top": 0}, "`top=0` must be a whole number >= 1, or None"),
+        ({"top": 1.5}, "`top=1.5` must be"),
+        ({"top": True}, "`top=True` must be"),
+        ({"max_share": 1}, "`max_share=1` must be between 0 and 1, or None"),
+        ({"max_share": "0.5"}, "`max_share='0.5'` must be"),
+    ],
+)
+def test_what_cannot_cut_features_is_refused(arguments, message):
+    with pytest.raises(ValueError) as error:
+        select(coded(CODED), 2, **arguments)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda ds: datasets.DatasetDict({"test": ds}),
+            r"`ds` is a DatasetDict; pick a split: ds\[.test.\]",
+        ),
+        (lambda ds: ds.to_iterable_dataset(), r"`ds` is a IterableDataset; a stream .*Dataset\.from_list"),
+        (lambda ds: datasets.IterableDatasetDict({"train": ds.to_iterable_dataset()}), r"pick a split: ds\['train'\]"),
+        (lambda ds: ds["text"][:], "`ds` is a list; pass a datasets.Dataset"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_with_what_to_do(make, message):
+    with pytest.raises(TypeError, match=message):
+        select(make(coded(CODED)), 2)
+
+
+def test_an_empty_dataset_is_refused():
+    with pytest.raises(ValueError, match="the dataset is empty"):
+        select(coded(CODED).select([]), 1)
+
+
+# The receipt
+
+
+def test_the_receipt_says_what_was_covered_when_and_by_which_row():
+    features = features_of([{0, 1}, {1, 2, 3}, {3}])
+    receipt = select_indices(features, 3, "greedy", seed=None)
+    assert receipt.covered.tolist() == [3, 4, 4]
+    assert receipt.rounds.tolist() == [0, 0, 1]
+    assert (receipt.pool_coverage, receipt.saturated_at) == (4, 2)
+    assert receipt.first_rows(features).tolist()[:5] == [0, 1, 1, 1, -1]
+
+
+def test_a_receipt_that_never_covers_the_pool_says_so():
+    receipt = select_indices(features_of([{0, 1}, {2}]), 1, "longest", seed=None)
+    assert (receipt.covered.tolist(), receipt.pool_coverage, receipt.saturated_at) == ([2], 3, None)
+
+
+# Columns, constraints and what methods need
+
+
+def test_constraints_name_columns_of_the_dataset():
+    ds = coded(CODED).add_column("kind", ["a", "b", "b", "b"]).add_column("good", [1.0, 5.0, 1.0, 1.0])
+    subset = select(ds, 2, "greedy", quota="kind", quality="good", must_include=[3], seed=None)
+    assert subset["text"] == ["row 3", "row 0"]
+    assert subset.sae_selection.parameters["quota"] == "kind"
+    fixed = select(ds, 2, "greedy", quota={"kind": {"b": 1}}, quality="good", seed=None).sae_selection
+    assert fixed.indices.tolist() == [1, 0]
+    assert fixed.parameters["quota"] == {"kind": [["b", 1]]}
+    assert json.loads(json.dumps(fixed.parameters)) == fixed.parameters
+
+
+def test_a_budget_in_tokens_or_in_a_column():
+    ds = coded(CODED).add_column("chars", [10, 20, 30, 40])  # 3, 3, 4 and 1 tokens
+    receipt = select(ds, "7 tokens", "greedy", seed=None).sae_selection
+    assert receipt.indices.tolist() == [2, 1]  # 3 features for 4 tokens, then 1 for 3
+    assert (receipt.parameters["budget"], receipt.parameters["cost"]) == (7.0, "tokens")
+    assert select(ds, "30 chars", "greedy", seed=None)["text"] == ["row 0", "row 1"]
+
+
+def test_features_that_many_rows_have_can_be_ignored():
+    receipt = select(coded(CODED), 2, "greedy", max_share=0.49, seed=None).sae_selection  # 0 and 2 are in half
+    assert receipt.indices.tolist() == [1, 2]
+    assert receipt.parameters["max_share"] == 0.49
+
+
+def test_a_subset_can_be_extended_by_its_receipt_or_by_itself():
+    ds = coded(CODED)
+    earlier = select(ds, 1, seed=None)
+    for extend in (earlier, earlier.sae_selection):
+        assert select(ds, 3, extend=extend, seed=None)["text"] == select(ds, 3, seed=None)["text"]
+    with pytest.raises(TypeError, match="`extend` is a Dataset without `sae_selection`; pass a subset that has it"):
+        select(ds, 3, extend=ds)
+
+
+def test_an_embedding_column_needs_no_sae():
+    ds = datasets.Dataset.from_dict({"v": [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], "text": ["a", "b", "c"]})
+    subset = select(ds, 2, "kcenter", embedding="v", center=False, seed=None)
+    assert subset["text"] == ["a", "c"]
+    assert subset.sae_selection.parameters["embedding"] == "v"
+    assert subset.sae_selection.covered.tolist() == [0, 0]
+
+
+def test_an_embedding_is_read_before_anything_is_encoded(monkeypatch, sae):
+    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    ds = datasets.Dataset.from_dict({"v": [[1.0], [1.0, 0.1]], "text": ["a", "b"]})
+    for column, message in (
+        ("v", "column `v` holds lists of 1 to 2"),
+        ("w", "no column `w`"),
+        ("text", "`text` holds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            select(ds, 1, "kcenter", embedding=column, sae=sae)
+
+
+def test_without_codes_nobody_knows_how_many_tokens_rows_have():
+    ds = datasets.Dataset.from_dict({"v": [[1.0], [2.0]]})
+    for asked in ({"budget": "1 tokens"}, {"budget": 1, "per_token": 1}):
+        with pytest.raises(ValueError, match="without SAE codes nobody knows the rows' tokens"):
+            select(ds, method="facility_location", embedding="v", **asked)
+
+
+def test_a_subset_that_was_filtered_since_is_not_extended():
+    ds = coded(CODED)
+    with pytest.raises(ValueError, match="`extend` has 1 rows, its `sae_selection` 2: rows were filtered out"):
+        select(ds, 3, extend=select(ds, 2, seed=None).filter(lambda row: row["text"] == "row 2"))
+
+
+def test_a_rule_of_ours_given_as_a_function_is_the_method(sae):
+    from hf_sae_select.selection.methods import match
+
+    ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran", "the red moon"]})
+    assert select(ds, 2, match, sae=sae)["text"] == select(ds, 2, "match", sae=sae)["text"]
+
+
+def test_an_embedding_column_goes_with_codes():
+    ds = coded(CODED).add_column("v", [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.0]])
+    receipt = select(ds, 2, "kcenter", embedding="v", center=False, seed=None).sae_selection
+    assert receipt.indices.tolist() == [0, 2]
+    assert receipt.covered.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"method": "weighted", "mass": "mean"},
+            "no column `sae_means`, which this method needs: encode with `keep='means'`",
+        ),
+        (
+            {"method": "kcenter"},
+            "`sae_state`, which this method needs: encode with `keep='state'`, or pass `embedding=",
+        ),
+        ({"method": "kcenter", "embedding": "w"}, "no column `w` to read vectors from; there is: "),
+        ({"method": "greedy", "embedding": "text"}, "`embedding` is for the methods that compare vectors: facility_"),
+    ],
+)
+def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
+    with pytest.raises(ValueError) as error:
+        select(coded(CODED), 2, **arguments)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "method, options, kept",
+    [
+        ("weighted", {"mass": "mean"}, ["sae_means"]),
+        ("kcenter", {}, ["sae_state"]),
+        ("greedy", {}, []),
+        ("match", {}, []),
+    ],
+)
+def test_what_a_method_needs_is_kept_when_select_encodes(method, options, kept, sae):
+    ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", ""]})
+    subset = select(ds, 3, method, sae=sae, **options)
+    assert subset.sae_pool.codes.column_names == ["sae_ids", "sae_acts", "sae_tokens", *kept]
+    again = select(ds.sae_encode(sae, keep=["means", "state"]), 3, method, **options)
+    assert subset["text"] == again["text"] and "" not in subset["text"][:]
+    assert subset.column_names == ["text"]
+    assert subset.sae_selection.parameters["threshold"] == (0.0 if method == "match" else 0.5)
+
+
+# The default
+
+
+def test_by_default_a_subset_has_each_kind_of_row_in_its_proportion():
+    ds = coded([{0: 0.9, 1: 0.9}] * 4 + [{0: 0.9, 2: 0.9}] * 2)  # encoded without `keep`
+    subset = select(ds, 3, seed=None)
+    assert subset["text"] == ["row 0", "row 4", "row 1"]
+    receipt = subset.sae_selection
+    assert receipt.method == select_indices(features_of([{0}]), 1).method == "match"
+    assert receipt.parameters == {"budget": 3, "seed": None, "threshold": 0.0, "top": 256, "encoding": RECORD}
+    assert json.loads(json.dumps(receipt.parameters)) == receipt.parameters
+
+
+def test_weak_features_count_for_match_and_the_256_strongest_of_a_row():
+    ds = coded([{0: 0.9, 1: 0.1}, {0: 0.9, 2: 0.1}, {0: 0.9, 2: 0.1}])
+    receipt = select(ds, 2, "match", seed=None).sae_selection
+    assert receipt.indices.tolist() == [1, 0] and receipt.pool_coverage == 3
+    long = coded([{j: 300.0 - j for j in range(300)}, {0: 1.0}], record=RECORD | {"d_sae": 300})
+    assert select(long, 1, must_include=[0]).sae_selection.covered.tolist() == [256]
+    assert select(long, 1, "greedy").sae_selection.covered.tolist() == [300]
+
+
+def test_another_top_than_the_method_s_may_be_given():
+    ds = coded(CODED)
+    for method, top, expected in (("match", 3, 3), ("match", None, 256), ("greedy", None, None), ("greedy", 3, 3)):
+        assert select(ds, 2, method, top=top).sae_selection.parameters["top"] == expected
+    assert select(ds, 2, top=1, seed=None).sae_selection.covered.tolist() == [1, 2]  # of 0, 2 and 0

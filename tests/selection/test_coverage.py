@@ -1,0 +1,178 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from helpers.naive import counted, naive_greedy, naive_scan
+from helpers.pools import features_of, pools, thoroughly
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_sae_select.features import kernels as counting
+from hf_sae_select.selection import coverage
+from hf_sae_select.selection.constraints import Constraints
+
+NOTHING = np.empty(0, np.int64)
+FIVE = [{0, 1}, {1, 2, 3, 4}, {5}, {0, 1, 5}, set()]
+
+
+def race(rows, order, budget, *, goal=None, **pool):
+    features = features_of(rows, **pool)
+    csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, np.empty(0, np.float32))
+    goal = coverage.counted(np.ones(features.d_sae), [1, 0]) if goal is None else goal
+    limits = Constraints.none(len(rows)).limits(np.array(order, np.int64))
+    return coverage.race(csr, goal, features.frequency.copy(), limits, budget)
+
+
+def cover(rows, order, budget, restart, **pool):
+    picks = coverage.greedy_cover(race(rows, order, budget, **pool), NOTHING, NOTHING, restart, NOTHING)
+    assert all(part.dtype == np.int64 for part in picks)
+    return tuple(part.tolist() for part in picks)
+
+
+def scan(rows, order, budget, max_overlap, restart, nearest=False, **pool):
+    contest, order = race(rows, range(len(rows)), budget, **pool), np.array(order, np.int64)
+    picks = coverage.scan(contest, NOTHING, NOTHING, restart, NOTHING, order, float(max_overlap), nearest)
+    assert all(part.dtype == np.int64 for part in picks)
+    return tuple(part.tolist() for part in picks)
+
+
+def naive_cover(rows, order, budget, restart):
+    d_sae = 1 + max(set().union(*rows), default=0)
+    return naive_greedy(counted(rows, [1] * d_sae, [1, 0]), order, budget, restart=restart)
+
+
+def test_greedy_picks_the_row_with_the_most_uncovered_features_and_begins_again_when_none_adds_any():
+    # row 1 covers 1 2 3 4; row 3 adds 0 and 5; now nothing adds anything: a new round, row 0 before row 2
+    assert cover(FIVE, range(5), 5, True) == ([1, 3, 0, 2], [4, 2, 2, 1], [0, 2])
+
+
+def test_greedy_without_restart_stops_when_no_row_adds_a_feature():
+    assert cover(FIVE, range(5), 5, False) == ([1, 3], [4, 2], [0])
+
+
+def test_greedy_stops_at_the_budget():
+    assert cover(FIVE, range(5), 1, True) == ([1], [4], [0])
+    assert cover(FIVE, range(5), 0, True) == ([], [], [])
+
+
+def test_greedy_breaks_ties_by_the_given_order():
+    rows = [{0}, {1}, {2}]
+    assert cover(rows, [2, 0, 1], 3, True) == ([2, 0, 1], [1, 1, 1], [0])
+
+
+def test_scan_picks_every_row_that_adds_a_feature_where_any_overlap_is_allowed():
+    # row 0 first; row 1 adds 2 3 4, row 2 adds 5, row 3 nothing: it waits for the next round
+    assert scan(FIVE, range(5), 5, 1.0, True) == ([0, 1, 2, 3], [2, 3, 1, 3], [0, 3])
+
+
+def test_scan_refuses_a_row_with_too_large_a_share_covered():
+    # row 1 has 1 of 4 covered, row 3 has 3 of 3
+    assert scan(FIVE, range(5), 5, 0.25, False) == ([0, 1, 2], [2, 3, 1], [0])
+    assert scan(FIVE, range(5), 5, 0.24, False) == ([0, 2], [2, 1], [0])
+    assert scan(FIVE, range(5), 5, 0.24, True) == ([0, 2, 1, 3], [2, 1, 4, 3], [0, 2, 3])
+
+
+def test_scan_by_the_nearest_row_lets_pass_what_only_the_union_covers():
+    rows = [{0, 1}, {2, 3}, {0, 2}]  # half of row 2 is in row 0 and half in row 1
+    assert scan(rows, range(3), 3, 0.5, False, nearest=True) == ([0, 1, 2], [2, 2, 0], [0])
+    assert scan(rows, range(3), 3, 0.5, False) == ([0, 1], [2, 2], [0])
+
+
+def test_scan_accepts_a_share_of_exactly_max_overlap():
+    rows = [{0, 1, 2}, {0, 1, 2, 3, 4}]  # 3 of 5 are covered, and 0.6 * 5 is not 3 in every arithmetic
+    assert scan(rows, range(2), 2, 0.6, False) == ([0, 1], [3, 2], [0])
+    assert scan(rows, range(2), 2, 0.6, False, nearest=True) == ([0, 1], [3, 2], [0])
+
+
+def test_new_features_counts_what_each_row_adds():
+    features = features_of(FIVE)
+    new = counting.new_features(features.offsets, features.ids, features.d_sae, np.array([3, 1, 0, 4, 2]))
+    assert new.tolist() == [3, 3, 0, 0, 0]
+
+
+def test_mass_adds_up_the_shares_of_rows():
+    features = features_of([{0, 1}, set(), {1}])
+    amounts, rows = np.array([3, 1, 5], np.float32), np.array([0, 2])
+    assert counting.mass(features.offsets, features.ids, amounts, rows, 3).tolist() == [0.75, 1.25, 0]
+
+
+def test_shares_above_what_is_usual():
+    features = features_of([{0, 1}, set(), {1}, {0, 2}])
+    amounts = np.array([3, 1, 5, 0, 0], np.float32)  # shares: 3/4, 1/4, 1, and none of a row without any amount
+    for usual, above in (
+        ([0, 0, 0], [0.75, 0.25, 1, 0, 0]),
+        ([0.5, 0.125, 0], [2 / 3, 1 / 3, 1, 0, 0]),
+        ([0.5, 0.5, 0], [1, 0, 1, 0, 0]),
+        ([0.75, 1, 0], [0.75, 0.25, 1, 0, 0]),  # nothing sets a row apart: it keeps all
+        ([0.75, 1 - 1e-7, 0], [0.75, 0.25, 1, 0, 0]),  # no more than rounding may bring
+    ):
+        found = counting.shares_above(features.offsets, features.ids, amounts, np.array(usual, float))
+        assert found.dtype == np.float32 and found == pytest.approx(np.array(above, np.float32))
+
+
+@pytest.mark.parametrize("rows", [[], [set()]])
+def test_nothing_is_picked_from_a_pool_without_features(rows):
+    order = range(len(rows))
+    assert cover(rows, order, 1, True) == ([], [], [])
+    assert scan(rows, order, 1, 0.8, True) == ([], [], [])
+    assert scan(rows, order, 1, 0.8, True, nearest=True) == ([], [], [])
+
+
+def test_one_row_is_picked_once():
+    assert cover([{3, 7}], [0], 1, True) == scan([{3, 7}], [0], 1, 0.8, True) == ([0], [2], [0])
+
+
+@pytest.mark.parametrize("d_sae, dtype", [(1, np.uint16), (2**16, np.uint16), (2**16, np.uint32), (2**20, np.uint32)])
+def test_the_last_feature_of_every_size_of_sae_counts(d_sae, dtype):
+    rows, expected = [{0}, {0, d_sae - 1}, {d_sae - 1}], ([1, 0, 2], [2, 1, 1], [0, 1])
+    if d_sae == 1:
+        expected = ([0, 1, 2], [1, 1, 1], [0, 1, 2])
+    assert cover(rows, range(3), 3, True, d_sae=d_sae, dtype=dtype) == expected
+    assert scan(rows, range(3), 3, 1.0, True, d_sae=d_sae, dtype=dtype) == naive_scan(rows, range(3), 3, 1.0, True)
+
+
+@thoroughly
+@given(pools, st.randoms(use_true_random=False), st.integers(0, 10), st.booleans())
+def test_greedy_equals_naive_greedy_pick_by_pick(rows, random, budget, restart):
+    order = random.sample(range(len(rows)), len(rows))
+    assert cover(rows, order, budget, restart) == naive_cover(rows, order, budget, restart)
+
+
+@thoroughly
+@given(pools, st.randoms(use_true_random=False), st.integers(0, 10), st.sampled_from([0, 0.2, 0.5, 0.8, 1]))
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("nearest", [False, True])
+def test_scan_equals_the_naive_scan_pick_by_pick(restart, nearest, rows, random, budget, overlap):
+    order = random.sample(range(len(rows)), len(rows))
+    expected = naive_scan(rows, order, budget, overlap, restart, nearest)
+    assert scan(rows, order, budget, overlap, restart, nearest) == expected
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.5, 10.0])
+def test_whenever_bounds_are_made_exact_and_rows_copied_the_picks_are_the_same(patience, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
+    order = rng.permutation(300).tolist()
+    monkeypatch.setattr(coverage, "PATIENCE", patience)
+    monkeypatch.setattr(counting, "SMALL", 10)  # several threads
+    monkeypatch.setattr(counting, "cores", lambda: 3)
+    assert cover(rows, order, 200, True, d_sae=300) == naive_cover(rows, order, 200, True)
+
+
+@thoroughly
+@given(pools)
+def test_gains_never_grow_within_a_round_of_greedy(rows):
+    _, gains, starts = cover(rows, range(len(rows)), len(rows), True)
+    for start, end in itertools.pairwise([*starts, len(gains)]):
+        assert gains[start:end] == sorted(gains[start:end], reverse=True)
+
+
+@thoroughly
+@given(pools.filter(lambda rows: len(rows) <= 8), st.integers(1, 4))
+def test_greedy_covers_at_least_1_minus_1_over_e_of_the_best_subset(rows, budget):
+    _, gains, _ = cover(rows, range(len(rows)), budget, False)
+    best = max(
+        (len(set().union(*subset)) for subset in itertools.combinations(rows, min(budget, len(rows)))), default=0
+    )
+    assert sum(gains) >= (1 - 1 / math.e) * best
