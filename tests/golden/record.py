@@ -1,0 +1,184 @@
+"""Record what the library chose, encoded and published as 0.1.0, so that `test_golden.py` can replay it.
+
+    python tests/golden/record.py
+
+writes `selections.json`, `codes.npz`, `published_0.1.0/` and `published_bytes.json` beside this file, the same bytes
+each time. They are kept as they are: to record them again is to give up the promise that nothing has changed.
+"""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import json
+import shutil
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from inputs import (
+    BYTES,
+    CODES,
+    ENCODED,
+    FOLDERS,
+    PUBLISHED,
+    SELECTIONS,
+    codes_of,
+    digest_of_pool,
+    here,
+    pool,
+    published_subset,
+    replay,
+)
+
+from hf_sae_select import SELECTORS, stage
+
+POOLS = ("plain", "heavy", "texts")
+OPTIONS = {
+    "greedy": [{"idf": True}, {"exhausted": "stop"}],
+    "weighted": [{"idf": True}, {"exhausted": "stop"}],
+    "concave": [
+        {"curve": "log"},
+        {"by": "mass"},
+        {"idf": True},
+        {"curve": "log", "by": "mass", "idf": True},
+    ],
+    "simscale": [
+        {"max_overlap": 0.3},
+        {"against": "nearest"},
+        {"against": "nearest", "max_overlap": 0.4, "order": "given"},
+        {"order": "shuffled"},
+        {"max_overlap": 0, "exhausted": "stop"},
+    ],
+    "instag": [{"exhausted": "stop"}],
+    "facility_location": [{"center": False}],
+    "kcenter": [{"center": False}],
+    "repr_filter": [
+        {"max_similarity": 0.3},
+        {"max_similarity": 0.0, "center": True},
+        {"max_similarity": -0.1, "exhausted": "stop"},
+    ],
+}
+CUTS = [{"threshold": 1.5}, {"top": 3}, {"max_share": 0.1}, {"threshold": 0.75, "top": 4, "max_share": 0.2}]
+CONSTRAINTS = [
+    {"must_include": [7, 3, 30]},
+    {"exclude": [0, 1, 11, 12, 13, 20]},
+    {"quota": {"lang": {"en": 4, "de": 1}}},
+    {"quota": "lang"},
+    {"quality": "score"},
+    {"per_token": 0.5},
+    {"extend": {"budget": 4}},
+    {"extend": {"budget": 3, "method": "longest"}},
+]
+COSTS = [
+    ("300 tokens", {}),
+    ("20 price", {}),
+    (0.1, {"cost": "tokens"}),
+    (9.5, {"cost": "price"}),
+    ("25 price", {"quota": {"lang": {"en": 3}}, "must_include": [2], "exclude": [9, 10]}),
+]
+COMBINED = [
+    {"quota": "lang", "quality": "score", "must_include": [21], "exclude": [3, 4]},
+    {"extend": {"budget": 4, "seed": 7}, "per_token": 1, "quota": {"lang": {"en": 5}}},
+]
+
+
+def cases():
+    """List what is chosen: a pool, a method, a budget, and the rest."""
+    for method, selector in SELECTORS.items():
+        yield from of_options(method)
+        for cut in CUTS:
+            yield "heavy", method, 8, {"cuts": cut}
+        for name in ("plain", "heavy"):
+            asked = [(10, each) for each in CONSTRAINTS] + COSTS
+            asked += [(12, each) for each in COMBINED] if name == "heavy" else []
+            for budget, constraints in asked:
+                if not constraints.keys() & selector.refuses:
+                    yield name, method, budget, {"constraints": constraints}
+    for method in ("match", "greedy", "weighted", "concave", "simscale"):  # beyond one block of picks, and one round
+        yield "heavy", method, 0.5, {"seed": 7}
+
+
+def of_options(method):
+    """List a method at its defaults and with other options, as `select` would cut the features for it."""
+    for name in POOLS:
+        cuts = {"top": 256} if method == "match" else {"threshold": pool(name)[2]["threshold"]}
+        for seed in (0, 7) if method == "random" else (0, 7, None):
+            yield name, method, 14, {"seed": seed, "cuts": cuts}
+        for options in OPTIONS.get(method, []):
+            yield name, method, 14, {"options": options, "cuts": cuts}
+    yield "plain", method, 60, {}  # all of them, equal and blank ones too
+
+
+SELECTED = [
+    *((name, "match", 0.3, {}) for name in POOLS),
+    ("texts", "greedy", 12, {"seed": 7}),
+    ("heavy", "greedy", 12, {"cuts": {"threshold": 2.0, "max_share": 0.1}}),
+    ("heavy", "weighted", 12, {"cuts": {"top": 3}, "seed": None}),
+    ("heavy", "match", 12, {"cuts": {"top": 300, "threshold": 0.5}, "constraints": {"exclude": [1, 2, 3]}}),
+    ("plain", "simscale", 12, {"options": {"max_overlap": 0.5}, "constraints": {"quota": "lang"}}),
+    ("texts", "concave", "150 tokens", {"options": {"by": "mass"}}),
+    ("texts", "kcenter", 12, {}),
+    ("plain", "facility_location", 12, {"cuts": {"embedding": "vector"}}),
+    ("heavy", "repr_filter", 12, {"options": {"max_similarity": 0.4}, "constraints": {"quality": "score"}}),
+    ("texts", "greedy", 9, {"constraints": {"extend": {"budget": 4}, "must_include": [5]}}),
+    ("heavy", "instag", 0.05, {"constraints": {"cost": "price"}}),
+    ("heavy", "longest", 9, {"constraints": {"quota": {"lang": {"fr": 0}}}}),
+    ("heavy", "random", 9, {"seed": 3, "constraints": {"quality": "score"}}),
+]
+
+
+def record_codes():
+    arrays = {}
+    for case in ENCODED:
+        found, told = codes_of(case)
+        arrays |= {f"{case}/{name}": values for name, values in found.items()}
+        arrays[f"{case}/record"] = np.array(json.dumps(told, sort_keys=True))
+    np.savez_compressed(CODES, **arrays)
+
+
+def record_selections():
+    listed = [("choose", *case) for case in cases()] + [("select", *case) for case in SELECTED]
+    lines = []
+    for call, name, method, budget, more in listed:
+        case = {"call": call, "pool": name, "method": method, "budget": budget, "seed": 0, **more}
+        lines.append(json.dumps({**case, "result": replay(case)}, separators=(",", ":")))
+    told = json.dumps({name: digest_of_pool(name) for name in POOLS})
+    SELECTIONS.write_text(f'{{"pools":{told},"cases":[\n' + ",\n".join(lines) + "\n]}\n")
+
+
+def record_folders():
+    shutil.rmtree(FOLDERS, ignore_errors=True)
+    for name in PUBLISHED:
+        stage(published_subset(name), FOLDERS / name, license="cc0-1.0")
+    files = [file for file in sorted(FOLDERS.rglob("*")) if file.is_file()]
+    told = {
+        "made_with": here(),
+        "hang_on": {
+            "*.parquet": "pyarrow (it writes its name, and compresses) and datasets (types of columns, fingerprint)",
+            "pool.parquet": "torch, transformers and the CPU too, in the last digits of activations",
+            "provenance.json": "versions: it names them, and the SHA-256 of the files above",
+            "coverage.png": "matplotlib",
+            "README.md": "what provenance.json hangs on",
+        },
+        "files": {file.relative_to(FOLDERS).as_posix(): sha256(file.read_bytes()).hexdigest() for file in files},
+    }
+    BYTES.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def main():
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as folder:
+        datasets.config.HF_DATASETS_CACHE = Path(folder)
+        record_codes()
+        record_selections()
+        record_folders()
+
+
+if __name__ == "__main__":
+    main()
