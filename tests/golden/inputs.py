@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from hf_sae_select import Selection, choose, encode, select
-from hf_sae_select.features import ACTS, IDS, STATE, TOKENS, Features, column_types, encoding_record
+from hf_sae_select import Selection, encode, select, select_indices
+from hf_sae_select.features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record
+from hf_sae_select.features.matrix import FeatureMatrix
 
 GOLDEN = Path(__file__).parent
 CODES, SELECTIONS, BYTES = GOLDEN / "codes.npz", GOLDEN / "selections.json", GOLDEN / "published_bytes.json"
@@ -120,7 +121,7 @@ def codes_of(case):
     """Encode a dataset; return the arrays of its codes, and what the codes say of how they were made."""
     name, length = ENCODED[case]
     coded = encode(sources()[name], max_length=length, keep="state")
-    features = Features.from_dataset(coded, vectors=STATE)
+    features = FeatureMatrix.from_dataset(coded, vectors=STATE)
     arrays = {each: getattr(features, each) for each in ("offsets", "ids", "acts", "tokens", "vectors")}
     return arrays, encoding_record(coded)
 
@@ -140,7 +141,7 @@ def pool(name):
     """Return the features of a pool, its columns, and how its rows were encoded."""
     if name == "texts":  # from the recorded codes: what is chosen here hangs on no model
         arrays, record = recorded_codes("texts/None")
-        return Features(d_sae=record["d_sae"], **arrays), sources()["texts"].to_dict(), record
+        return FeatureMatrix(d_sae=record["d_sae"], **arrays), sources()["texts"].to_dict(), record
     n, d_sae, mean = {"plain": (60, 40, 4), "heavy": (300, 500, 12)}[name]
     rng = np.random.default_rng(n)
     share = rng.permutation(1 / np.arange(1, d_sae + 1))
@@ -154,7 +155,7 @@ def pool(name):
     rows, ids = np.nonzero(fires)
     offsets = np.searchsorted(rows, np.arange(n + 1))
     acts = tail[rows, ids].astype(np.float32)
-    features = Features(offsets, ids.astype(np.uint16), acts, d_sae, tokens, vectors=vectors)
+    features = FeatureMatrix(offsets, ids.astype(np.uint16), acts, d_sae, tokens, vectors=vectors)
     record = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": d_sae, "threshold": 0.5}
     return features, columns_of(n, rng), record
 
@@ -208,7 +209,9 @@ def _chosen(case):
     features = features.above(cuts.get("threshold", 0))
     features = features.rare(cuts["max_share"], given.get("exclude", ())) if "max_share" in cuts else features
     features = features.top(cuts["top"]) if "top" in cuts else features
-    return _quietly(choose, features, case["budget"], case["method"], seed=case["seed"], columns=columns, **given)
+    return _quietly(
+        select_indices, features, case["budget"], case["method"], seed=case["seed"], columns=columns, **given
+    )
 
 
 def _selected(case):

@@ -35,7 +35,7 @@ from inputs import (
     replay,
 )
 
-from hf_sae_select import SELECTORS, stage
+from hf_sae_select import METHODS, stage
 
 POOLS = ("plain", "heavy", "texts")
 OPTIONS = {
@@ -89,7 +89,7 @@ COMBINED = [
 
 def cases():
     """List what is chosen: a pool, a method, a budget, and the rest."""
-    for method, selector in SELECTORS.items():
+    for method, selector in METHODS.items():
         yield from of_options(method)
         for cut in CUTS:
             yield "heavy", method, 8, {"cuts": cut}

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inputs import (
+from golden.inputs import (
     BYTES,
     ENCODED,
     FOLDERS,
@@ -27,12 +27,12 @@ from inputs import (
     sources,
 )
 
-from hf_sae_select import SELECTORS, stage, verify
+from hf_sae_select import stage, verify
 
 RECORDED = json.loads(SELECTIONS.read_text())
 TOLD = json.loads(BYTES.read_text())
 EXACT = here() == TOLD["made_with"]
-METHODS = sorted({case["method"] for case in RECORDED["cases"]})
+PLAYED = sorted({case["method"] for case in RECORDED["cases"]})
 
 
 def equal(found, expected):
@@ -67,10 +67,10 @@ def test_the_pools_are_those_that_were_chosen_from(name):
 
 
 def test_all_methods_of_then_are_there_still():
-    assert set(METHODS) <= set(SELECTORS)
+    assert set(PLAYED) <= set(METHODS)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLAYED)
 def test_the_same_rows_are_chosen_for_the_same_gains(method):
     cases = [case for case in RECORDED["cases"] if case["method"] == method]
     assert len(cases) >= 30

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from hf_sae_select import load_sae
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(GOLDEN.glob("*.safetensors"))
 
 

@@ -158,7 +158,7 @@ def test_an_sae_trained_on_a_dataset_explains_it_and_encodes_it(rows, bert):
 
 
 def test_chats_are_rendered_by_the_model_s_template(bert, tmp_path):
-    import tiny
+    from helpers import tiny
 
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = "{% for turn in messages %}[CLS] {{ turn.content }} [SEP]{% endfor %}"

@@ -456,7 +456,7 @@ def make_dictionaries() -> None:
 
 def check() -> None:
     """Read everything back once more, and see that nothing of this machine went in."""
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(__file__).resolve().parents[3])
     for file in GOLDEN.rglob("*"):
         if file.suffix == ".safetensors":
             load_file(file)
