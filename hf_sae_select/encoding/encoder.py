@@ -25,6 +25,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._datasets import check_dataset
 from ..features.columns import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types, with_record
 from ..sae.loading import SaeSource, load_sae
 from ..sae.model import SparseAutoencoder, segment_sums
@@ -32,7 +33,7 @@ from .distributed import processes
 from .hooks import reads_residual
 from .language_model import READING, LanguageModel, check_reading
 from .pretrained import ChatTemplate, look_up
-from .text import Rendering, TextSource, check_dataset, find_text
+from .text import Rendering, TextSource, find_text
 
 ENCODING_VERSION = 1  # raise it when the same input would give other features: old cache files are then left alone
 SHARD_ROWS = 4000  # rows lost at most to an interruption

@@ -74,24 +74,6 @@ class Rendering:
         return {"columns": list(self.columns), "chat": self.chat}
 
 
-def check_dataset(name: str, ds: Any, what_for: str) -> None:
-    """Refuse what is no dataset with rows, naming the argument.
-
-    Raises:
-        TypeError: it is none.
-        ValueError: it has no rows.
-    """
-    if not isinstance(ds, datasets.Dataset):
-        todo = "pass a datasets.Dataset"
-        if isinstance(ds, datasets.DatasetDict | datasets.IterableDatasetDict):
-            todo = f"pick a split: {name}[{next(iter(ds), 'train')!r}]"
-        elif isinstance(ds, datasets.IterableDataset):
-            todo = "a stream has no rows to go back to: collect some, Dataset.from_list(list(stream.take(10_000)))"
-        raise TypeError(f"`{name}` is a {type(ds).__name__}; {todo}")
-    if not len(ds):
-        raise ValueError(f"the dataset is empty: there is no row to {what_for}")
-
-
 def find_text(ds: datasets.Dataset, text: TextSource | None = None) -> Rendering:
     """Return how the rows of `ds` are rendered: as `text` says, or by recognising a common schema.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
+from .._datasets import check_dataset
 from .._hub import Repo, Token
-from ..encoding.text import check_dataset
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..publishing import checks

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..encoding.text import check_dataset
+from .._datasets import check_dataset
 from ..features.columns import KEPT, STATE, code_columns, encoding_record, is_encoded, without_codes
 from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix

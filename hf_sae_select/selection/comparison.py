@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..encoding.text import check_dataset
+from .._datasets import check_dataset
 from ..features.columns import KEPT, encoding_record, is_encoded
 from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix

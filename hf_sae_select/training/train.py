@@ -19,10 +19,11 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
 
+from .._datasets import check_dataset
 from ..encoding.distributed import processes
 from ..encoding.language_model import LanguageModel, check_reading
 from ..encoding.pretrained import ChatTemplate, look_up
-from ..encoding.text import TextSource, check_dataset, find_text
+from ..encoding.text import TextSource, find_text
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
 from .activation_stream import Stream

@@ -27,7 +27,7 @@ from golden.inputs import (
     sources,
 )
 
-from hf_sae_select import stage, verify
+from hf_sae_select import METHODS, stage, verify
 
 RECORDED = json.loads(SELECTIONS.read_text())
 TOLD = json.loads(BYTES.read_text())

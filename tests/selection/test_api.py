@@ -125,9 +125,9 @@ def test_what_cannot_cut_features_is_refused(arguments, message):
             lambda ds: datasets.DatasetDict({"test": ds}),
             r"`ds` is a DatasetDict; pick a split: ds\[.test.\]",
         ),
-        (lambda ds: ds.to_iterable_dataset(), r"`ds` is a IterableDataset; a stream .*Dataset\.from_list"),
+        (lambda ds: ds.to_iterable_dataset(), r"`ds` is an IterableDataset.*Dataset\.from_list"),
         (lambda ds: datasets.IterableDatasetDict({"train": ds.to_iterable_dataset()}), r"pick a split: ds\['train'\]"),
-        (lambda ds: ds["text"][:], "`ds` is a list; pass a datasets.Dataset"),
+        (lambda ds: ds["text"][:], "`ds` is a list.*datasets.Dataset"),
     ],
 )
 def test_what_is_no_dataset_is_refused_with_what_to_do(make, message):

@@ -1,0 +1,46 @@
+"""What this library uses of `datasets` beyond its documented interface, in one place; a test holds each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
+
+
+def check_dataset(name: str, value: Any, purpose: str) -> None:
+    """Check that the argument `name` is a Dataset with rows to `purpose`, such as "select".
+
+    Raises:
+        TypeError: it is something else; for a DatasetDict and a stream the remedy is in the message.
+        ValueError: it has no row.
+    """
+    import datasets
+
+    if isinstance(value, datasets.DatasetDict | datasets.IterableDatasetDict):
+        split = next(iter(value), "train")
+        raise TypeError(f"`{name}` is a {type(value).__name__}; pick a split: {name}[{split!r}]")
+    if isinstance(value, datasets.IterableDataset):
+        raise TypeError(
+            f"`{name}` is an IterableDataset, whose rows cannot be looked up; "
+            f"load it without `streaming=True`, or gather its rows: Dataset.from_list(list({name}.take(n)))"
+        )
+    if not isinstance(value, datasets.Dataset):
+        raise TypeError(f"`{name}` is a {type(value).__name__}; it must be a datasets.Dataset")
+    if len(value) == 0:
+        raise ValueError(f"`{name}`: the dataset is empty; there is no row to {purpose}")
+
+
+def fingerprint_of(dataset: Dataset) -> str:
+    """Return the fingerprint of a dataset: a name for its content and how it came about."""
+    return str(dataset._fingerprint)
+
+
+def set_fingerprint(dataset: Dataset, fingerprint: str) -> None:
+    """Give a new dataset a fingerprint that depends on everything that decides its content."""
+    dataset._fingerprint = fingerprint
+
+
+def has_row_mapping(dataset: Dataset) -> bool:
+    """Tell whether the rows are looked up through a mapping, as after `select`, `filter` and `shuffle`."""
+    return dataset._indices is not None

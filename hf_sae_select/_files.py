@@ -1,0 +1,26 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Yield a path beside `file` to write to; it replaces `file` if the block succeeds, and is removed if not.
+
+    Example: ``with whole_file(path) as part: part.write_text("all of it")``.
+    """
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.touch()
+        mode = part.stat().st_mode  # as the umask has it; some writers make files that nobody else may read
+        yield part
+        with suppress(OSError):  # some mounts know no permissions
+            part.chmod(mode)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""Checks of arguments. Each error names the argument in backticks, what was passed and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+
+def is_number(value: Any, kind: type = Real) -> bool:
+    """Tell whether `value` is a finite number of a `kind`, and not a truth value."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    return isinstance(value, Integral) or math.isfinite(value)  # an integer may be beyond floating point
+
+
+def check_int(name: str, value: Any, least: int = 1, optional: bool = False) -> None:
+    """Check that `value` is an integer of at least `least`.
+
+    Raises:
+        ValueError: it is not; None passes where `optional`.
+    """
+    if (optional and value is None) or (is_number(value, Integral) and value >= least):
+        return
+    kind = {0: "a non-negative integer", 1: "a positive integer"}.get(least, f"an integer of at least {least}")
+    raise ValueError(f"`{name}={value!r}` must be {kind}{', or None' if optional else ''}")
+
+
+def check_number(name: str, value: Any, interval: str, optional: bool = False) -> None:
+    """Check that `value` is a finite number in an interval in mathematical notation.
+
+    Raises:
+        ValueError: it is not; None passes where `optional`.
+
+    Example: ``check_number("max_share", 0.1, "(0, 1)")``, ``check_number("threshold", 0, "[0, inf)")``.
+    """
+    if optional and value is None:
+        return
+    low, high = map(float, interval[1:-1].split(","))
+    if is_number(value):
+        above = low <= value if interval[0] == "[" else low < value
+        below = value <= high if interval[-1] == "]" else value < high
+        if above and below:
+            return
+    raise ValueError(f"`{name}={value!r}` must be a finite number in {interval}{', or None' if optional else ''}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        ValueError: it is not; the choices are listed.
+    """
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+        raise ValueError(f"unknown `{name}={value!r}`; choose one of: {', '.join(map(str, choices))}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check that `value` is True or False.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}={value!r}` must be True or False")
