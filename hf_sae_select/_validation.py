@@ -8,11 +8,11 @@ from numbers import Integral, Real
 from typing import Any
 
 
-def is_number(value: Any, kind: type = Real) -> bool:
+def is_number(value: Any, kind: Any = Real) -> bool:
     """Tell whether `value` is a finite number of a `kind`, and not a truth value."""
     if not isinstance(value, kind) or isinstance(value, bool):
         return False
-    return isinstance(value, Integral) or math.isfinite(value)  # an integer may be beyond floating point
+    return isinstance(value, Integral) or bool(abs(value) < math.inf)  # an integer may be beyond floating point
 
 
 def check_int(name: str, value: Any, least: int = 1, optional: bool = False) -> None:

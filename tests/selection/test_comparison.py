@@ -124,7 +124,7 @@ def test_what_no_line_can_be_made_of_is_refused():
         compare(coded(ROWS), 2, "greedy")
     with pytest.raises(ValueError, match=r"unknown `method='gready'`"):
         compare(coded(ROWS), 2, ["gready"])
-    with pytest.raises(TypeError, match="`ds` is a list; pass a"):
+    with pytest.raises(TypeError, match="`ds` is a list"):
         compare([1], 2)
     with pytest.raises(TypeError, match="`method='match'` is for `select`; pass `methods`, a list of them"):
         compare(coded(ROWS), 2, method="match")
