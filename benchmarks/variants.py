@@ -1,9 +1,9 @@
 """Measure what each part of `match` does: the rule with one thing changed, on the pools of effectiveness.py.
 
-    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a] [--means]
+    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a]
 
-RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. `--means` pools by the
-mean over a row's tokens too, and encodes anew. The rule was chosen by half "a" alone.
+RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. The
+rule was chosen by half "a" alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import Dataset
-from effectiveness import MAX_LENGTH, Codes, all_rows, append, counted, default_codes, of_rows, read
+from effectiveness import all_rows, append, counted, default_codes, of_rows, read
 from effects import LABELS, SHARES, beyond_chance, spread, values
 from labelled import pools
 from numpy.typing import NDArray
@@ -49,22 +48,19 @@ def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
     rows = all_rows(args)
-    ours = default_codes(rows)
-    kinds = {label: (ours, changed) for label, changed in CHANGED.items()}
-    if args.means:
-        kinds["mean over a row's tokens, not the largest"] = (by_means(rows), {})
+    codes = default_codes(rows)
     file = args.out / "variants.jsonl"
     done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
     for pool in pools(rows, args.half, args.draws):
-        for label, (known, changed) in kinds.items():
+        for label, changed in CHANGED.items():
             if (pool.name, pool.draw, label) in done or "sorted" in pool.name:
                 continue
-            features = of_rows(known.features, pool.rows)
+            features = of_rows(codes.features, pool.rows)
             picks = select_indices(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
-            found = {name: counted(pool, picks[:size], known.features.tokens) for name, size in pool.budgets.items()}
+            found = {name: counted(pool, picks[:size], codes.features.tokens) for name, size in pool.budgets.items()}
             line = {"half": args.half, "pool": pool.name, "draw": pool.draw, "method": label}
             append(file, line | {"found": found})
-    table([line for line in read(file) if line["half"] == args.half], list(kinds))
+    table([line for line in read(file) if line["half"] == args.half], list(CHANGED))
 
 
 def variant(
@@ -99,13 +95,6 @@ def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.
     return dense
 
 
-def by_means(rows: Dataset) -> Codes:
-    coded = rows.sae_encode(text="text", keep=("means", "state"), max_length=MAX_LENGTH)
-    features = FeatureMatrix.from_dataset(coded)
-    assert features.means is not None  # kept
-    return Codes(replace(features, acts=features.means, means=None), 0.0)
-
-
 def table(lines: list[dict[str, Any]], labels: list[str]) -> None:
     """Print what each variant covers beyond chance."""
     print("| `match` | labels at 1x, 2x | worst pool | at 1 %, 5 % |\n|---|---|---|---|")
@@ -121,7 +110,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder that effectiveness.py writes to")
     parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--half", default="a", choices=["a", "b"])
-    parser.add_argument("--means", action="store_true", help="pool by means, too")
     return parser.parse_args()
 
 

@@ -7,13 +7,14 @@ when a method is called: torch and numba cost seconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from huggingface_hub import CommitInfo
 
     from .encoding.text import TextSource
@@ -44,11 +45,51 @@ def sae_encode(
     max_length: int | None = None,
     batch_size: int = 32,
     keep: str | Collection[str] = (),
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    show_progress_bar: bool | None = None,
 ) -> Dataset:
-    """Return the dataset with the SAE features of each row in three columns more; see `hf_sae_select.encode`."""
-    from .encoding.encoder import encode
+    """Add the SAE features of each row to this dataset; arguments and result as of `hf_sae_select.encode`.
 
-    return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
+    Args:
+        sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
+            An SAE, or what `load_sae` takes: a folder or a Hub repo. By default the SAE inside the package.
+        text (`str`, `list[str]` or `Callable`, *optional*):
+            A column, a list of columns, or a function from a row (a dict) to its text. By default the columns of a
+            common schema.
+        max_length (`int`, *optional*):
+            Number of tokens to read of each row. By default all.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Number of windows per forward pass. It changes memory and speed, never the codes.
+        keep (`str` or `Collection[str]`, *optional*, defaults to `()`):
+            `"state"` adds the mean of the hidden states that the SAE reads, in the column `sae_state`.
+        device (`str` or `torch.device`, *optional*):
+            Where the language model and the SAE run. By default Accelerate's device of this process.
+        dtype (`str` or `torch.dtype`, *optional*):
+            Type of the language model's weights. By default `"auto"` on CUDA and `"float32"` elsewhere.
+        model_kwargs (`dict`, *optional*):
+            Further arguments of transformers' `from_pretrained` for the language model.
+        show_progress_bar (`bool`, *optional*):
+            Whether to show a progress bar. By default as progress bars of `datasets` are set.
+
+    Returns:
+        `datasets.Dataset`: The dataset with the columns `sae_ids`, `sae_acts` and `sae_tokens` added.
+    """
+    from .encoding.pipeline import encode
+
+    return encode(
+        self,
+        sae,
+        text=text,
+        max_length=max_length,
+        batch_size=batch_size,
+        keep=keep,
+        device=device,
+        dtype=dtype,
+        model_kwargs=model_kwargs,
+        show_progress_bar=show_progress_bar,
+    )
 
 
 def sae_publish(self: Dataset, repo_id: str, **options: Any) -> CommitInfo:

@@ -13,12 +13,13 @@ ROWS = [{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}]
 
 def test_the_methods_are_doors_to_the_functions(monkeypatch):
     ds, seen = coded(ROWS), []
-    for function in ("selection.api.select", "selection.comparison.compare", "encoding.encoder.encode"):
+    for function in ("selection.api.select", "selection.comparison.compare", "encoding.pipeline.encode"):
         monkeypatch.setattr(f"hf_sae_select.{function}", lambda *given, **named: seen.append((*given, named)))
     ds.sae_select(2, "random", seed=7)
     ds.sae_compare(2, ["greedy"], top=3)
-    ds.sae_encode("folder", keep="means")
-    named = {"text": None, "max_length": None, "batch_size": 32, "keep": "means"}
+    ds.sae_encode("folder", keep="state", device="cpu")
+    named = {"text": None, "max_length": None, "batch_size": 32, "keep": "state", "device": "cpu"}
+    named |= {"dtype": None, "model_kwargs": None, "show_progress_bar": None}
     assert seen == [(ds, 2, "random", {"seed": 7}), (ds, 2, ["greedy"], {"top": 3}), (ds, "folder", named)]
     seen.clear()
     ds.sae_select(2)
@@ -60,7 +61,7 @@ def test_a_row_of_text_goes_in_and_the_diverse_rows_come_out(sae):
 
 
 def test_a_bad_budget_is_refused_before_a_model_loads(monkeypatch):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     with pytest.raises(ValueError, match=r"`budget=3` but the dataset has 2 rows"):
         Dataset.from_dict({"text": ["a", "b"]}).sae_select(3)
 

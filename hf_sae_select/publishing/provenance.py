@@ -21,6 +21,9 @@ RECORD_VERSION = 1
 PACKAGES = ["hf-sae-select", "datasets", "huggingface-hub", "numba", "numpy", "pyarrow", "tokenizers", "torch"]
 PACKAGES += ["transformers"]
 
+# Arguments of `from_pretrained` that say on which devices of this machine a model is.
+PLACEMENT = {"device_map", "max_memory", "offload_folder", "offload_buffers"}
+
 Record = dict[str, Any]
 
 
@@ -92,8 +95,11 @@ def versions() -> dict[str, str | None]:
 
 
 def public(encoding: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how codes were made without what is of this machine alone: the path of a model in a folder."""
+    """Return an encoding record without what is of this machine alone: the folder of a model, and its devices."""
     encoding = dict(encoding)
+    if model_kwargs := encoding.pop("model_kwargs", {}):
+        model_kwargs = {name: value for name, value in model_kwargs.items() if name not in PLACEMENT}
+        encoding |= {"model_kwargs": model_kwargs} if model_kwargs else {}
     if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and HUB_ID.fullmatch(encoding["model"])):
         return encoding
     sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # it may name it too

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # annotations only
 CONSTRAINTS = ["seed", *(each.name for each in fields(Asked))]
 CUTS = ["threshold", "top", "max_share"]
 KNOWN = {"budget", "encoding", "embedding", *CONSTRAINTS, *CUTS}  # parameters of every method; others are its options
+# Options that version 0.1.0 recorded and no method has any more, at the value that selects as the method does now.
+DROPPED = {"weighted": {"mass": "max"}}
 HIDDEN = "sha256:"
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
@@ -60,7 +62,8 @@ def repeat(ds: Dataset, receipt: Selection, method: str | Rule | None = None) ->
     if method is None and receipt.method not in METHODS:
         raise ValueError(f"unknown `method={receipt.method!r}`")
     parameters = receipt.parameters
-    options = {name: value for name, value in parameters.items() if name not in KNOWN}
+    dropped = DROPPED.get(receipt.method, {}).items()
+    options = {name: value for name, value in parameters.items() if name not in KNOWN and (name, value) not in dropped}
     takes = Method(method).options if callable(method) else METHODS[receipt.method].options
     if unknown := options.keys() - takes.keys():  # an argument of `select` that no receipt has, it may be
         raise ValueError(f"`{min(unknown)}` is no option of `method={receipt.method!r}`")
@@ -78,7 +81,7 @@ def measure(ds: Dataset, receipt: Selection) -> Measured:
     constraints = _constraints(receipt)
     excluded = constraints.get("exclude", [])
     cuts: dict[str, Any] = {name: receipt.parameters.get(name) for name in CUTS}
-    features = cut(FeatureMatrix.read_above(ds, cuts["threshold"]), **cuts, excluded=excluded)
+    features = cut(FeatureMatrix.from_dataset(ds, threshold=cuts["threshold"]), **cuts, excluded=excluded)
     if len(receipt) and not 0 <= receipt.indices.min() <= receipt.indices.max() < len(features):
         raise ValueError(
             f"the receipt names rows {receipt.indices.min()} to {receipt.indices.max()}, of {len(features)}"

@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from .._hub import Token, sha256_of
 from .._optional import extra
-from ..features.columns import encoding_record, without_codes
+from ..features.columns import encoding_record, is_code_column, without_codes
 from ..selection.methods import METHODS
 from ..selection.pool import Pool
 from ..selection.result import Selection
@@ -138,8 +138,8 @@ def _check_unchanged(rows: Dataset, receipt: Selection, pool: Pool) -> None:
     remedy = "publish what `sae_select` returned; change the dataset first, and select from the result"
     if len(rows) != len(receipt):
         raise ValueError(f"`subset` has {len(rows):,} rows, but {len(receipt):,} were picked; {remedy}")
-    for name, type in pool.rows.features.to_dict().items():
-        if "sae_sha256" in str(type):  # the record in it names the model, which may lie in a folder
+    for name, feature in pool.rows.features.items():
+        if is_code_column(feature):  # its encoding record names the model, which may be a folder
             raise ValueError(f"column `{name}` holds codes of an SAE under another name: remove it, and select again")
     for name in dict.fromkeys([*rows.column_names, *pool.rows.column_names]):
         if rows.features.get(name) != pool.rows.features.get(name):

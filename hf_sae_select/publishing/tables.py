@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from datasets.table import InMemoryTable
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
-from ..features.columns import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, column_types, encoding_record
+from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.methods import METHODS
 from ..selection.pool import Pool
@@ -102,12 +101,11 @@ def _of_picks(table: pa.Table, told: Any) -> str | None:
 
 def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> None:
     """Write what the selection can be made again from, some rows at a time."""
-    columns, kept = columns_of(receipt, pool), []
+    columns, with_state = columns_of(receipt, pool), False
     types = {DIGEST: Value("binary")} | {name: pool.rows.features[name] for name in columns}
     if pool.codes is not None:
-        kept = needs(receipt, pool.codes.column_names)
-        width = getattr(pool.codes.features.get(STATE), "length", -1)
-        types |= column_types(public(receipt.parameters["encoding"]), kept, width)
+        with_state = needs_state(receipt)
+        types |= column_types(public(receipt.parameters["encoding"]), state_width(pool.codes) if with_state else None)
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):
@@ -116,7 +114,7 @@ def write_pool(file: Path, pool: Pool, receipt: Selection, digests: Digests) -> 
             if pool.codes is not None:
                 codes = pool.codes.select(range(start, stop))
                 parts |= _codes(let_through(FeatureMatrix.from_dataset(codes), receipt.parameters))
-                if "state" in kept:
+                if with_state:
                     parts[STATE] = codes.select_columns([STATE]).with_format("arrow")[:][STATE]
             if columns:
                 given = pool.rows.select_columns(columns).with_format("arrow")[start:stop]
@@ -176,30 +174,23 @@ def columns_of(receipt: Selection, pool: Pool) -> list[str]:
     named = {parameters.get("embedding"), parameters.get("quality"), None if cost == "tokens" else cost}
     named |= {quota} if isinstance(quota, str) else set(quota or ())
     found = [name for name in sorted(pool.rows.column_names) if name in named]
-    if taken := [name for name in found if name in (DIGEST, IDS, ACTS, TOKENS, *KEPT.values())]:
+    if taken := [name for name in found if name in (DIGEST, IDS, ACTS, TOKENS, STATE)]:
         raise ValueError(f"the rows were picked by a column `{taken[0]}`: rename it, and select again")
     return found
 
 
-def needs(receipt: Selection, there: Collection[str]) -> list[str]:
-    """Return what the method needs beside the codes, as `encode` names it; of `there` for a rule of one's own."""
+def needs_state(receipt: Selection) -> bool:
+    """Tell whether the picks depend on the mean hidden states."""
     embedding = receipt.parameters.get("embedding")
-    if embedding in KEPT.values():
-        return [name for name, column in KEPT.items() if column == embedding]
-    if receipt.method not in METHODS:
-        return ["means"] if MEANS in there else []  # a rule is given the means where the codes have them
-    selector = METHODS[receipt.method]
-    needed = None if embedding else selector.needs({name: receipt.parameters.get(name) for name in selector.options})
-    return [needed] if needed else []
+    if embedding is not None:
+        return bool(embedding == STATE)
+    return receipt.method in METHODS and METHODS[receipt.method].keep == "state"
 
 
 def _codes(features: FeatureMatrix) -> dict[str, pa.Array]:
     starts = pa.array(features.offsets.astype(np.int32))
-    found = {
+    return {
         IDS: pa.ListArray.from_arrays(starts, pa.array(features.ids)),
         ACTS: pa.ListArray.from_arrays(starts, pa.array(features.acts)),
         TOKENS: pa.array(features.tokens),
     }
-    if features.means is not None:
-        found[MEANS] = pa.ListArray.from_arrays(starts, pa.array(features.means))
-    return found

@@ -20,7 +20,7 @@ from .hashing import Digests, row_digests
 from .provenance import RECORD_FILE, Record, public, read
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
 from .replay import measure, repeat
-from .tables import DIGEST, POOL_FILE, SELECTION_FILE, let_through, needs, read_pool, read_selection
+from .tables import DIGEST, POOL_FILE, SELECTION_FILE, let_through, needs_state, read_pool, read_selection
 
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
@@ -274,8 +274,7 @@ def _encode(
         file = None if sae is not None else autoencoder.config.source.get("sha256")
         yield Check("encode", name, checks.of_sae(told, autoencoder.digest(), file))
         name = "encoding"
-        there = _stored(published).column_names if published.has_pool else []
-        coded = encode_again(record, rows, autoencoder, text, batch_size, needs(receipt, there))
+        coded = encode_again(record, rows, autoencoder, text, batch_size, keep_state=needs_state(receipt))
     except NotAsRecorded as error:
         yield Check("encode", name, str(error))
         return

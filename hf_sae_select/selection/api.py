@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._datasets import check_dataset
-from ..features.columns import KEPT, STATE, code_columns, encoding_record, is_encoded, without_codes
+from .._datasets import check_dataset, fingerprint_of
+from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import coverage
@@ -58,7 +58,7 @@ def select_indices(
         columns: what `quota`, `quality` and `cost` name: a dict of lists of n values, or a Dataset.
         budget, method, seed, **options and the constraints: as in `select`.
     """
-    _check_features(features)
+    features.check()
     asked = Asked(must_include, exclude, quota, quality, cost, per_token, _receipt(extend))
     return _choose(features, budget, method, seed, {} if columns is None else columns, asked, options, {})
 
@@ -144,7 +144,7 @@ def select(
     features = cut(_features(ds, coded, embedding, needs), threshold, top, max_share, asked.excluded(len(ds)))
     selection = _choose(features, budget, method, seed, ds, asked, options, cuts)
     subset = source.select(selection.indices)
-    subset.sae_selection = replace(selection, fingerprint=ds._fingerprint)
+    subset.sae_selection = replace(selection, fingerprint=fingerprint_of(ds))
     codes = None if coded is None else coded.select_columns(code_columns(coded))
     subset.sae_pool = Pool(without_codes(ds), codes)  # for `publish`
     return subset
@@ -231,7 +231,7 @@ def _checked(
 ) -> tuple[Method, str | None]:
     """Return the method and what encoding has to keep for it. How many tokens rows have is not known yet."""
     name, selector, options = _method(method, options)
-    rng, needs = _generator(seed), selector.needs(options)
+    rng, needs = _generator(seed), selector.keep
     amount, _, asked = _budget(budget, asked, ds, np.full(len(ds), 2**40))
     constraints = asked.resolve(len(ds), ds, np.zeros(len(ds), np.int64), amount)
     _obeyed(name, selector, asked, constraints)
@@ -241,16 +241,14 @@ def _checked(
         compare = ", ".join(name for name, each in METHODS.items() if each.keep == "state")
         raise ValueError(f"`embedding` is for the methods that compare vectors: {compare}; leave it out")
     if embedding is not None:
-        FeatureMatrix.of_vectors(ds, embedding)
+        FeatureMatrix.from_vectors(ds, embedding)
     return selector, needs
 
 
 def _no_rows() -> FeatureMatrix:
     none = np.empty(0, np.uint16)
     floats = none.astype(np.float32)
-    return FeatureMatrix(
-        np.zeros(1, np.int64), none, floats, 1, none.astype(np.int32), floats, np.zeros((0, 1), np.float32)
-    )
+    return FeatureMatrix(np.zeros(1, np.int64), none, floats, 1, none.astype(np.int32), np.zeros((0, 1), np.float32))
 
 
 def _coded(
@@ -264,7 +262,7 @@ def _coded(
         if parse_budget(budget, asked.cost)[1] == "tokens" or asked.per_token:
             raise ValueError("without SAE codes nobody knows the rows' tokens: encode first, or use a `cost` column")
         return None, ds
-    from ..encoding.encoder import codes  # needs torch, which choosing among encoded rows does not
+    from ..encoding.pipeline import codes  # needs torch, which choosing among encoded rows does not
 
     keep = () if embedding is not None or needs is None else (needs,)
     # Codes of another SAE would contradict the receipt.
@@ -274,10 +272,10 @@ def _coded(
 def _features(ds: Dataset, coded: Dataset | None, embedding: str | None, needs: str | None) -> FeatureMatrix:
     """Read the features of the rows, with the vectors that the method compares."""
     if coded is None:
-        return FeatureMatrix.of_vectors(ds, str(embedding))
+        return FeatureMatrix.from_vectors(ds, str(embedding))
     if embedding is None:
         return FeatureMatrix.from_dataset(coded, vectors=STATE if needs == "state" else None)
-    return replace(FeatureMatrix.from_dataset(coded), vectors=FeatureMatrix.of_vectors(ds, embedding).vectors)
+    return replace(FeatureMatrix.from_dataset(coded), vectors=FeatureMatrix.from_vectors(ds, embedding).vectors)
 
 
 def cut(
@@ -334,22 +332,6 @@ def _counted(selection: Selection, features: FeatureMatrix, constraints: Constra
     new = new_features(features.offsets, features.ids, features.d_sae, selection.indices)
     pool = None if not len(constraints.excluded) else constraints.pool
     return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
-
-
-def _check_features(features: FeatureMatrix) -> None:
-    """Refuse arrays that do not go together: the kernels read them unchecked."""
-    n, sizes = len(features), np.diff(features.offsets)
-    whole = features.offsets[0] == 0 and features.offsets[-1] == len(features.ids) and (sizes >= 0).all()
-    if not (whole and features.offsets.dtype == np.int64):
-        raise ValueError("`features.offsets` must be int64, begin with 0, never fall and end with the number of ids")
-    if len(features.ids) and not (features.ids.dtype.kind == "u" and features.ids.max() < features.d_sae):
-        raise ValueError(f"`features.ids` must be unsigned integers below `d_sae`, which is {features.d_sae}")
-    for name, length in (("acts", len(features.ids)), ("means", len(features.ids)), ("tokens", n), ("vectors", n)):
-        values = getattr(features, name)
-        if values is not None and len(values) != length:
-            raise ValueError(f"`features.{name}` has {len(values)} values; {length} go with the offsets")
-    if features.vectors is not None and not np.isfinite(features.vectors).all():
-        raise ValueError("`features.vectors` holds NaN or infinity; mend those rows or leave them out")
 
 
 def _check_picks(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
@@ -420,9 +402,10 @@ def check_encoded(ds: Dataset, needs: str | None, text: Any, max_length: Any, wh
         raise ValueError(
             "this dataset is encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
         )
-    if needs and KEPT[needs] not in ds.column_names:
-        other = ", or pass `embedding='column'`" if needs == "state" else ""
-        raise ValueError(f"no column `{KEPT[needs]}`, which {who} needs: encode with `keep={needs!r}`{other}")
+    if needs and STATE not in ds.column_names:
+        raise ValueError(
+            f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
+        )
 
 
 def check_cut(threshold: Any, top: Any, max_share: Any) -> None:

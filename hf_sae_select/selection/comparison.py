@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._datasets import check_dataset
-from ..features.columns import KEPT, encoding_record, is_encoded
+from ..features.columns import encoding_record, is_encoded
 from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import redundancy, richness
@@ -159,9 +159,9 @@ def _encoded(ds: Dataset, calls: dict[str, dict[str, Any]], sae: SaeSource | Non
     """Return `ds` with its codes, and what any of the methods needs beside them: encoded once, chosen from often."""
     needs = {label: _needs(call) for label, call in calls.items()}
     if not is_encoded(ds) or sae is not None:
-        from ..encoding.encoder import encode  # needs torch
+        from ..encoding.pipeline import encode  # needs torch
 
-        return encode(ds, sae, keep=[name for name in KEPT if name in needs.values()], **how)
+        return encode(ds, sae, keep=[name for name in set(needs.values()) if name], **how)
     for label, name in needs.items():
         check_encoded(ds, name, how["text"], how["max_length"], repr(label))
     return ds
@@ -170,7 +170,7 @@ def _encoded(ds: Dataset, calls: dict[str, dict[str, Any]], sae: SaeSource | Non
 def _needs(call: dict[str, Any]) -> str | None:
     """Return what encoding has to keep for a method: nothing for a rule of one's own, or with an embedding."""
     name = _known(call["method"])
-    return METHODS[name].needs(call) if name and call.get("embedding") is None else None
+    return METHODS[name].keep if name and call.get("embedding") is None else None
 
 
 def rows_there(features: FeatureMatrix, call: dict[str, Any]) -> NDArray[np.int64]:

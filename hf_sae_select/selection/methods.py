@@ -8,12 +8,11 @@ its options first, so that running it on no rows with budget 0 checks them compl
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..features import kernels as counting
 from ..features.matrix import FeatureMatrix
@@ -56,7 +55,6 @@ def weighted(
     budget: int,
     rng: Rng,
     *,
-    mass: str = "max",
     idf: bool = False,
     exhausted: str = "restart",
     constraints: Constraints | None = None,
@@ -67,15 +65,12 @@ def weighted(
     long row weighs no more than a short one. Weighted coverage of concepts is Gillick & Favre's (2009).
 
     Args:
-        mass: of the "max" of each feature over a row's tokens, or of their "mean", which `sae_encode(keep="means")`
-            keeps.
         idf, exhausted: as in `greedy`; idf times the share.
     """
-    _one_of("mass", mass, "max", "mean")
     _check_flag("idf", idf)
     _one_of("exhausted", exhausted, "restart", "stop")
     task = Task(features, budget, rng, constraints)
-    shares = task.mass(features.acts if mass == "max" else _means(features))
+    shares = task.mass(features.acts)
     weight = shares / max(shares.sum(), 1e-300) * (task.weights(True) if idf else 1)
     return task.greedy(lambda: coverage.counted(weight, [1, 0]), exhausted)
 
@@ -275,7 +270,7 @@ class Method:
     refuses: frozenset[str] = frozenset()
     """Constraints that make no sense with it."""
     keep: str | None = None
-    """What encoding has to keep for it, "means" or "state"."""
+    """What encoding has to keep for it: "state", or nothing."""
     threshold: float | None = None
     """The activation threshold where none is given; None for the SAE's calibrated one."""
     top: int | None = None
@@ -290,10 +285,6 @@ class Method:
     def constrained(self) -> bool:
         """Tell whether the rule obeys constraints."""
         return "constraints" in _keywords(self.rule)
-
-    def needs(self, options: Mapping[str, Any]) -> str | None:
-        """Return what encoding has to keep for the rule with these options."""
-        return "means" if options.get("mass") == "mean" else self.keep
 
 
 METHODS: dict[str, Method] = {
@@ -386,12 +377,6 @@ METHODS: dict[str, Method] = {
 
 def _keywords(rule: Rule) -> dict[str, Any]:
     return {p.name: p.default for p in inspect.signature(rule).parameters.values() if p.kind is p.KEYWORD_ONLY}
-
-
-def _means(features: FeatureMatrix) -> NDArray[np.float32]:
-    if features.means is None:
-        raise ValueError("no mean activations in these features; encode with `sae_encode(keep='means')`")
-    return features.means
 
 
 def _one_of(option: str, value: Any, *allowed: str) -> None:

@@ -31,13 +31,15 @@ class Predictor(LanguageModel):
             raise ValueError(f"{type(model).__name__} is no decoder: it sees the token that it should predict")
 
     @classmethod
-    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str) -> Any:
+    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str, **model_kwargs: Any) -> Any:
         """Load a model with its head.
 
         Raises:
             ValueError: it was saved without one, which would be made up.
         """
-        model, report = load("AutoModelForCausalLM", name, revision, dtype=dtype, output_loading_info=True)
+        model, report = load(
+            "AutoModelForCausalLM", name, revision, dtype=dtype, output_loading_info=True, **model_kwargs
+        )
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"{name} was saved without `{missing[0]}`: what it would predict is not known")
         return model

@@ -20,8 +20,9 @@ from datasets.utils import tqdm
 from torch import Tensor
 
 from .._datasets import check_dataset
+from .._validation import check_int
 from ..encoding.distributed import processes
-from ..encoding.language_model import LanguageModel, check_reading
+from ..encoding.language_model import LanguageModel
 from ..encoding.pretrained import ChatTemplate, look_up
 from ..encoding.text import TextSource, find_text
 from ..sae.config import SaeConfig
@@ -76,7 +77,8 @@ def train_sae(
     """
     config, model = _named(config), str(model)
     check_dataset("dataset", dataset, "train on")
-    check_reading(max_length, batch_size)
+    check_int("max_length", max_length, optional=True)
+    check_int("batch_size", batch_size)
     reads = {"model": model, "hook": hook, "side": side, "context_size": window}
     sae_config = _sae_config(config, reads)  # what cannot be said of the SAE shows now, not when it is trained
     accelerator = _accelerator(tracker, checkpoints)

@@ -203,7 +203,7 @@ def test_an_embedding_column_needs_no_sae():
 
 
 def test_an_embedding_is_read_before_anything_is_encoded(monkeypatch, sae):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     ds = datasets.Dataset.from_dict({"v": [[1.0], [1.0, 0.1]], "text": ["a", "b"]})
     for column, message in (
         ("v", "column `v` holds lists of 1 to 2"),
@@ -245,14 +245,10 @@ def test_an_embedding_column_goes_with_codes():
     "arguments, message",
     [
         (
-            {"method": "weighted", "mass": "mean"},
-            "no column `sae_means`, which this method needs: encode with `keep='means'`",
-        ),
-        (
             {"method": "kcenter"},
             "`sae_state`, which this method needs: encode with `keep='state'`, or pass `embedding=",
         ),
-        ({"method": "kcenter", "embedding": "w"}, "no column `w` to read vectors from; there is: "),
+        ({"method": "kcenter", "embedding": "w"}, "no column `w` of vectors"),
         ({"method": "greedy", "embedding": "text"}, "`embedding` is for the methods that compare vectors: facility_"),
     ],
 )
@@ -265,7 +261,7 @@ def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
 @pytest.mark.parametrize(
     "method, options, kept",
     [
-        ("weighted", {"mass": "mean"}, ["sae_means"]),
+        ("weighted", {"idf": True}, []),
         ("kcenter", {}, ["sae_state"]),
         ("greedy", {}, []),
         ("match", {}, []),
@@ -275,7 +271,7 @@ def test_what_a_method_needs_is_kept_when_select_encodes(method, options, kept, 
     ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", ""]})
     subset = select(ds, 3, method, sae=sae, **options)
     assert subset.sae_pool.codes.column_names == ["sae_ids", "sae_acts", "sae_tokens", *kept]
-    again = select(ds.sae_encode(sae, keep=["means", "state"]), 3, method, **options)
+    again = select(ds.sae_encode(sae, keep="state"), 3, method, **options)
     assert subset["text"] == again["text"] and "" not in subset["text"][:]
     assert subset.column_names == ["text"]
     assert subset.sae_selection.parameters["threshold"] == (0.0 if method == "match" else 0.5)

@@ -140,10 +140,6 @@ def test_an_encoded_dataset_is_not_read_again_without_an_sae(how):
     "call, says",
     [
         (
-            {"method": "weighted", "mass": "mean"},
-            "no column `sae_means`, which 'b' needs: encode with `keep='means'`$",
-        ),
-        (
             {"method": "kcenter"},
             "no column `sae_state`, which 'b' needs: encode with `keep='state'`, or pass `embedding=",
         ),
@@ -163,15 +159,14 @@ def test_an_unencoded_dataset_is_encoded_once_with_what_the_methods_need(sae, mo
     loads, load = [], LanguageModel.from_pretrained
     monkeypatch.setattr(LanguageModel, "from_pretrained", lambda *a, **k: loads.append(1) or load(*a, **k))
     ds = Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", "a bird flew"]})
-    by_means = {"method": "weighted", "mass": "mean"}
-    methods = {"by means": by_means} | {name: {"method": name} for name in ("match", "kcenter", "greedy")}
+    methods = {name: {"method": name} for name in ("weighted", "match", "kcenter", "greedy")}
     table = compare(ds, 2, methods, sae=sae)
     assert table["rows"].tolist() == [2, 2, 2, 2, 2, 2, 4]
     assert len(loads) == 1
 
 
 def test_before_anything_is_encoded_every_method_is_checked(monkeypatch):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     ds = Dataset.from_dict({"text": ["a", "b"]})
     with pytest.raises(TypeError, match="unknown option `idf` for `method='longest'`"):
         compare(ds, 1, {"greedy": {"method": "greedy"}, "l": {"method": "longest", "idf": True}})

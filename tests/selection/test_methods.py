@@ -38,7 +38,6 @@ EVERY_OPTION = [
     ("concave", {}),
     ("concave", {"by": "mass", "curve": "log"}),
     ("match", {}),
-    ("weighted", {"mass": "mean"}),
     ("facility_location", {}),
     ("facility_location", {"center": False}),
     ("kcenter", {}),
@@ -149,11 +148,6 @@ def test_match_weighs_a_long_row_as_a_short_one_of_the_same_mix():
         selection = select_indices(features, 3, "match", seed=None)
         assert selection.indices.tolist() == [0, 2, 1]  # of the first two, which are equals, the first
         assert selection.gains == pytest.approx([math.sqrt(2), 1, 2 - math.sqrt(2)])
-
-
-def test_weighted_by_mean_needs_means():
-    with pytest.raises(ValueError, match=r"no mean activations in these features; encode with .*keep='means'"):
-        select_indices(features_of(FIVE), 2, "weighted", mass="mean")
 
 
 def test_facility_location_stands_for_the_many_and_kcenter_goes_for_the_far():
@@ -294,7 +288,6 @@ def test_a_rule_of_ones_own_is_a_method():
         ({"method": "greedy", "foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, idf"),
         ({"method": "longest", "idf": True}, "unknown option `idf` for `method='longest'`; it takes: none"),
         ({"method": "greedy", "idf": "yes"}, "`idf='yes'` must be True or False"),
-        ({"method": "weighted", "mass": "sum"}, "unknown `mass='sum'`; choose one of: max, mean"),
         ({"method": "concave", "curve": "cube"}, "unknown `curve='cube'`; choose one of: sqrt, log"),
         ({"method": "concave", "by": "row"}, "unknown `by='row'`; choose one of: count, mass"),
         ({"method": "simscale", "against": "all"}, "unknown `against='all'`; choose one of: union, nearest"),
