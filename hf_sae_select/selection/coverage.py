@@ -4,7 +4,7 @@ A pool is CSR arrays: row i has the features `ids[starts[i]:ends[i]]`. What is m
 
     f(S) = sum over features j of  weight_j * curve(how much of j the rows S have)
 
-with a concave curve, so that what a row adds, its gain, never grows while S does. A `Goal` is f at some S, and counted
+with a concave curve, so that what a row adds, its gain, never grows while S does. A `Objective` is f at some S, and counted
 or massed:
 
     counted  how many rows of S have j counts; `steps[c]` is what one more row adds where c have it already, and
@@ -13,7 +13,7 @@ or massed:
     massed   the amounts that the rows of S have of j are added up, and the curve is the square root or log(1 + x);
              or, with "max", only the largest amount counts.
 
-Rows are picked by score, gain times `scale`; of equal scores the first in `order`. `Limits` says which rows fit.
+Rows are picked by score, gain times `scale`; of equal scores the first in `order`. `ConstraintState` says which rows fit.
 A round begins with nothing had. With `restart`, a round in which no row adds anything more is followed by another over
 the rows left; without it the first round is all.
 """
@@ -35,34 +35,38 @@ Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the pick positio
 PATIENCE = 0.5  # after reading this share of all ids row by row, reading them all at once, in threads, pays
 
 
-class Limits(NamedTuple):
+class ConstraintState(NamedTuple):
     """Keep the books of one selection; arrays over n rows, changed as rows are picked."""
 
     order: Int64s  # the rows, of equal ones the first first
-    open: NDArray[np.bool_]  # not picked and not excluded
+    available: NDArray[np.bool_]  # not picked and not excluded
     group: Int64s
-    room: Int64s  # [groups]: how many more rows of each group may be picked
+    remaining_per_group: Int64s  # [groups]: how many more rows of each group may be picked
     cost: Floats
-    purse: Floats  # [1]: what may still be spent
+    remaining_budget: Floats  # [1]: what may still be spent
     scale: Floats  # a row's gain times this is its score
 
 
 @compiled
-def fits(limits: Limits, i: int) -> bool:
+def fits(limits: ConstraintState, i: int) -> bool:
     """Tell whether row i may be picked now. What does not fit never fits again: room and purse only shrink."""
-    return bool(limits.open[i] and limits.room[limits.group[i]] > 0 and limits.cost[i] <= limits.purse[0])
+    return bool(
+        limits.available[i]
+        and limits.remaining_per_group[limits.group[i]] > 0
+        and limits.cost[i] <= limits.remaining_budget[0]
+    )
 
 
 @compiled
-def pay(limits: Limits, i: int) -> None:
+def commit(limits: ConstraintState, i: int) -> None:
     """Note that row i is picked."""
-    limits.open[i] = False
-    limits.room[limits.group[i]] -= 1
-    limits.purse[0] -= limits.cost[i]
+    limits.available[i] = False
+    limits.remaining_per_group[limits.group[i]] -= 1
+    limits.remaining_budget[0] -= limits.cost[i]
 
 
 @compiled
-def take_in_order(limits: Limits, order: Int64s, budget: int) -> Int64s:
+def take_in_order(limits: ConstraintState, order: Int64s, budget: int) -> Int64s:
     """Pick the rows of `order` that fit, one after another, at most `budget`."""
     picks, n = np.empty(budget, np.int64), 0
     for i in order:
@@ -71,7 +75,7 @@ def take_in_order(limits: Limits, order: Int64s, budget: int) -> Int64s:
         if fits(limits, i):
             picks[n] = i
             n += 1
-            pay(limits, i)
+            commit(limits, i)
     return picks[:n]
 
 
@@ -84,7 +88,7 @@ class Csr(NamedTuple):
     amounts: NDArray[np.float32]
 
 
-class Goal(NamedTuple):
+class Objective(NamedTuple):
     """f at the rows taken so far; see the top of the file."""
 
     worth: NDArray[Any]  # [d_sae], whole numbers: what one more row that has the feature gains by it
@@ -97,46 +101,46 @@ class Goal(NamedTuple):
     unit: float
 
 
-class Race(NamedTuple):
+class Search(NamedTuple):
     """Hold a selection under way: what the kernels read and change."""
 
     csr: Csr
-    goal: Goal
+    goal: Objective
     holders: Int64s  # [d_sae]: how many of the rows left have the feature
-    limits: Limits
+    limits: ConstraintState
     indices: Int64s  # [budget]
     gains: Floats  # [budget], in units
     at: Int64s  # [3]: picks made; features that some row left would add; how often the rows left have those
 
 
-N, LEFT, LIVE = 0, 1, 2  # places in `Race.at`
+N, LEFT, LIVE = 0, 1, 2  # places in `Search.at`
 CURVES = ("sqrt", "log", "max")
 SQRT, LOG, MAX = 0, 1, 2
 
 
-def counted(weight: Floats, steps: Sequence[float] | Floats) -> Goal:
+def count_objective(weight: Floats, steps: Sequence[float] | Floats) -> Objective:
     """Make the goal in which the (c + 1)-th row that has feature j adds `weight[j] * steps[c]`, steps falling."""
     steps = np.asarray(steps, np.float64)
     whole = bool(np.isin(weight, (0, 1)).all() and np.isin(steps, (0, 1)).all())
     # 2^52 units in all: no row's sum leaves the whole numbers that float64 holds
     unit = 1.0 if whole else float((weight * steps[0]).sum()) / 2**52 or 1.0
     fresh = np.rint(weight * steps[0] / unit).astype(np.uint8 if whole else np.int64)
-    return Goal(fresh.copy(), fresh, np.zeros(len(weight)), np.empty(0), weight / unit, steps, SQRT, unit)
+    return Objective(fresh.copy(), fresh, np.zeros(len(weight)), np.empty(0), weight / unit, steps, SQRT, unit)
 
 
-def massed(weight: Floats, curve: str) -> Goal:
+def mass_objective(weight: Floats, curve: str) -> Objective:
     """Make the goal `sum_j weight[j] * curve(mass_j)`, curve being "sqrt", "log" or "max"."""
     always = np.ones(len(weight), np.uint8)
     had, root = np.zeros((2, len(weight)))
-    return Goal(always, always, had, root, weight, np.empty(0), CURVES.index(curve), 1.0)
+    return Objective(always, always, had, root, weight, np.empty(0), CURVES.index(curve), 1.0)
 
 
-def race(csr: Csr, goal: Goal, holders: Int64s, limits: Limits, budget: int) -> Race:
+def new_search(csr: Csr, goal: Objective, holders: Int64s, limits: ConstraintState, budget: int) -> Search:
     """Make ready to pick `budget` rows; `holders` counts the rows that may be picked, and those picked beforehand."""
-    return Race(csr, goal, holders, limits, np.empty(budget, np.int64), np.empty(budget), np.zeros(3, np.int64))
+    return Search(csr, goal, holders, limits, np.empty(budget, np.int64), np.empty(budget), np.zeros(3, np.int64))
 
 
-def greedy_cover(race: Race, first: Int64s, begun: Int64s, restart: bool, last: Int64s) -> Picks:
+def greedy_cover(race: Search, first: Int64s, begun: Int64s, restart: bool, last: Int64s) -> Picks:
     """Pick again and again the row of the largest score: exact greedy, by lazy evaluation (CELF, Leskovec 2007).
 
     `first` are rows picked already, and at the positions `begun` in it rounds began; `last` are rows that fill the
@@ -165,7 +169,7 @@ def greedy_cover(race: Race, first: Int64s, begun: Int64s, restart: bool, last: 
 
 
 def scan(
-    race: Race,
+    race: Search,
     first: Int64s,
     begun: Int64s,
     restart: bool,
@@ -193,7 +197,7 @@ def scan(
 
 
 def _by_rounds(
-    race: Race, one_round: Callable[[int], None], first: Int64s, begun: Int64s, restart: bool, last: Int64s
+    race: Search, one_round: Callable[[int], None], first: Int64s, begun: Int64s, restart: bool, last: Int64s
 ) -> Picks:
     """Take the rows `first`, go on with the round they are in, begin others until one adds nothing, and take `last`.
 
@@ -220,7 +224,7 @@ def _by_rounds(
 
 
 @compiled
-def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) -> bool:
+def _lazy(race: Search, kept: Csr, rich: Int64s, bounds: Floats, patience: int) -> bool:
     """Pick until the round is over, and return True; or a row at least, until `patience` ids are read from `kept`.
 
     Rows looked at and not picked wait in the heap, the others in `rich` (as places in `order`) from `looked` on. The
@@ -264,7 +268,7 @@ def _lazy(race: Race, kept: Csr, rich: Int64s, bounds: Floats, patience: int) ->
 
 
 @compiled
-def _scan_union(race: Race, order: Int64s, totals: Floats, max_overlap: float) -> None:
+def _scan_union(race: Search, order: Int64s, totals: Floats, max_overlap: float) -> None:
     starts, ends, ids, _ = race.csr
     worth, limits, at = race.goal.worth, race.limits, race.at
     # What is covered only grows within a round, so a row refused once stays refused: one pass is the whole round.
@@ -278,7 +282,7 @@ def _scan_union(race: Race, order: Int64s, totals: Floats, max_overlap: float) -
 
 
 @compiled
-def _scan_nearest(race: Race, order: Int64s, totals: Floats, max_overlap: float, began: int) -> None:
+def _scan_nearest(race: Search, order: Int64s, totals: Floats, max_overlap: float, began: int) -> None:
     csr, fresh = race.csr, race.goal.fresh
     mark = np.zeros_like(fresh)  # what each feature of the row in hand is worth; nothing for all others
     for i in order:
@@ -303,7 +307,7 @@ def _scan_nearest(race: Race, order: Int64s, totals: Floats, max_overlap: float,
 
 
 @compiled
-def _take_first(race: Race, rows: Int64s, begun: Int64s) -> None:
+def _take_first(race: Search, rows: Int64s, begun: Int64s) -> None:
     csr, goal = race.csr, race.goal
     for n, i in enumerate(rows):
         if n in begun:
@@ -316,7 +320,7 @@ def _take_first(race: Race, rows: Int64s, begun: Int64s) -> None:
 
 
 @compiled
-def _take_what_fits(race: Race, order: Int64s) -> None:
+def _take_what_fits(race: Search, order: Int64s) -> None:
     for i in order:
         if race.at[N] == len(race.indices):
             break
@@ -325,7 +329,7 @@ def _take_what_fits(race: Race, order: Int64s) -> None:
 
 
 @compiled
-def _begin(race: Race) -> None:
+def _begin(race: Search) -> None:
     """Begin a round: nothing is had."""
     goal, at = race.goal, race.at
     goal.had[:] = 0
@@ -363,13 +367,13 @@ def _massed_gain(
 
 
 @compiled
-def _pick(race: Race, i: int, gain: float) -> None:
+def _pick(race: Search, i: int, gain: float) -> None:
     """Pick row i. `left` then is exact while every row fits; else it is too high, and rounds end a little later."""
     starts, ends, ids, _ = race.csr
     holders, worth, at = race.holders, race.goal.worth, race.at
     race.indices[at[N]], race.gains[at[N]] = i, gain
     at[N] += 1
-    pay(race.limits, i)
+    commit(race.limits, i)
     for feature in ids[starts[i] : ends[i]]:
         holders[feature] -= 1
         at[LIVE] -= worth[feature] > 0
@@ -380,7 +384,7 @@ def _pick(race: Race, i: int, gain: float) -> None:
 
 
 @compiled
-def _count_in(csr: Csr, goal: Goal, i: int) -> list[int]:
+def _count_in(csr: Csr, goal: Objective, i: int) -> list[int]:
     """Add row i to what is had; return the features that another row now gains nothing by."""
     starts, ends, ids, amounts = csr
     had, root, worth, weight, steps = goal.had, goal.root, goal.worth, goal.weight, goal.steps
@@ -401,7 +405,7 @@ def _count_in(csr: Csr, goal: Goal, i: int) -> list[int]:
 
 
 @compiled
-def _remember(race: Race, rows: Int64s) -> None:
+def _remember(race: Search, rows: Int64s) -> None:
     """Go back to the round of `rows`, which are picked, after another that came to nothing."""
     for i in rows:
         _count_in(race.csr, race.goal, i)
@@ -414,25 +418,25 @@ def _parts(csr: Csr) -> list[tuple[int, int]]:
     return blocks(np.append(csr.starts, len(csr.ids)))
 
 
-def _all_gains(race: Race, kept: Csr, parts: Sequence[tuple[int, int]]) -> Floats:
+def _all_gains(race: Search, kept: Csr, parts: Sequence[tuple[int, int]]) -> Floats:
     """[n]: what each row that may be picked adds now, in units."""
     gains = np.zeros(len(kept.starts))
     in_threads(_gains, parts, kept, race.goal, _fitting(race.limits), gains)
     return gains
 
 
-def _fitting(limits: Limits) -> NDArray[np.bool_]:
-    return limits.open & (limits.room > 0)[limits.group] & (limits.cost <= limits.purse)
+def _fitting(limits: ConstraintState) -> NDArray[np.bool_]:
+    return limits.available & (limits.remaining_per_group > 0)[limits.group] & (limits.cost <= limits.remaining_budget)
 
 
-def _shrunk(race: Race, old: Csr, new: Csr, parts: Sequence[tuple[int, int]]) -> Floats:
+def _shrunk(race: Search, old: Csr, new: Csr, parts: Sequence[tuple[int, int]]) -> Floats:
     """Keep in `new`, or in `old` itself, what is worth something and may be picked; return each row's gain."""
     gains = np.zeros(len(old.starts))
     in_threads(_shrink, parts, old, race.goal.worth, _fitting(race.limits), new, gains)
     return gains
 
 
-def _ranked(race: Race, gains: Floats) -> tuple[Int64s, Floats]:
+def _ranked(race: Search, gains: Floats) -> tuple[Int64s, Floats]:
     """Return the places in `order` of the rows that add something, best first, and bounds of their scores."""
     scores = (gains * race.limits.scale)[race.limits.order]
     best = scores.max(initial=0) or 1
@@ -444,7 +448,7 @@ def _ranked(race: Race, gains: Floats) -> tuple[Int64s, Floats]:
 
 
 @compiled
-def _gains(low: int, high: int, csr: Csr, goal: Goal, may: NDArray[np.bool_], gains: Floats) -> None:
+def _gains(low: int, high: int, csr: Csr, goal: Objective, may: NDArray[np.bool_], gains: Floats) -> None:
     starts, ends, ids, amounts = csr
     worth, had, root, weight, curve = goal.worth, goal.had, goal.root, goal.weight, goal.curve
     massed = len(amounts) > 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, compiled
 from ..selection import coverage
-from .coverage import Limits, fits, pay
+from .coverage import ConstraintState, commit, fits
 
 Vectors = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ def length_of(vectors: Vectors) -> float:
     return float(LARGEST - np.sqrt(vectors.shape[1]) / 2)
 
 
-def rounded(vectors: Vectors, center: bool) -> Vectors:
+def quantize(vectors: Vectors, center: bool) -> Vectors:
     """Scale each vector, less the mean of all if `center`, to one of whole numbers, at most 4,096 long."""
     whole = np.empty(vectors.shape, np.float32)
     mean = _mean(vectors) if center else np.zeros(vectors.shape[1])
@@ -56,7 +56,9 @@ def _mean(vectors: Vectors) -> Floats:
     return total / max(1, count)
 
 
-def facility_location(vectors: Vectors, limits: Limits, budget: int, first: Int64s, bar: Any) -> tuple[Int64s, Floats]:
+def facility_location(
+    vectors: Vectors, limits: ConstraintState, budget: int, first: Int64s, bar: Any
+) -> tuple[Int64s, Floats]:
     """Pick the rows that together lie nearest to all rows: greedy on sum_i max(0, max_{j picked} cos(i, j)).
 
     `vectors` as `rounded` makes them. Returns the rows and how much each added. A pair (i, j) matters only while j is
@@ -86,7 +88,7 @@ def facility_location(vectors: Vectors, limits: Limits, budget: int, first: Int6
     return indices, gained / length_of(vectors) ** 2
 
 
-def kcenter(vectors: Vectors, limits: Limits, budget: int, first: Int64s, bar: Any) -> tuple[Int64s, Floats]:
+def kcenter(vectors: Vectors, limits: ConstraintState, budget: int, first: Int64s, bar: Any) -> tuple[Int64s, Floats]:
     """Pick again and again the row farthest from those picked, the first in order to begin with (Gonzalez 1985).
 
     `vectors` as `rounded` makes them. The distance is the chord, Euclid's between vectors of length 1: in it the row
@@ -119,8 +121,8 @@ def kcenter(vectors: Vectors, limits: Limits, budget: int, first: Int64s, bar: A
     return indices, gained / (2 * length_of(vectors) ** 2)
 
 
-def leave_near_out(
-    vectors: Vectors, limits: Limits, budget: int, near: list[int], order: Int64s, max_similarity: float
+def similarity_filter(
+    vectors: Vectors, limits: ConstraintState, budget: int, near: list[int], order: Int64s, max_similarity: float
 ) -> list[int]:
     """Go through `order` and pick each row whose cosine with `near` and every pick is at most `max_similarity`."""
     # at 1 nothing may be refused, though by rounding a row's similarity to itself may be a little more
@@ -136,7 +138,7 @@ def leave_near_out(
             if len(picks) < budget and fits(limits, row) and (within[place, taken] <= limit).all():
                 taken.append(place)
                 picks.append(row)
-                pay(limits, row)
+                commit(limits, row)
         if len(picks) == budget:
             break
     return picks
@@ -145,7 +147,7 @@ def leave_near_out(
 def _lazy_greedy(
     gains: Callable[[Int64s], Floats],
     take: Callable[[int], None],
-    limits: Limits,
+    limits: ConstraintState,
     budget: int,
     first: Int64s,
     bar: Any,
@@ -156,7 +158,7 @@ def _lazy_greedy(
     gained: list[float] = []
 
     def pick(row: int, gain: float) -> None:
-        pay(limits, row)
+        commit(limits, row)
         take(row)
         picks.append(row)
         gained.append(gain)
@@ -170,7 +172,7 @@ def _lazy_greedy(
     return np.array(picks, np.int64), np.array(gained)
 
 
-def _best(gains: Callable[[Int64s], Floats], limits: Limits) -> Iterator[tuple[int, float]]:
+def _best(gains: Callable[[Int64s], Floats], limits: ConstraintState) -> Iterator[tuple[int, float]]:
     """Yield the row of the largest gain times scale, and its gain, while above zero; of equals the first.
 
     Each row yielded must be taken before the next is asked for. Gains only fall as rows are taken, so an old score is
@@ -225,10 +227,10 @@ def _pairs_left(vectors: Vectors, nearest: Vectors, sample: Int64s) -> float:
     return found * len(vectors) / max(1, len(sample))
 
 
-def _by_pairs(vectors: Vectors, nearest: Vectors, limits: Limits, budget: int) -> tuple[Int64s, Floats]:
+def _by_pairs(vectors: Vectors, nearest: Vectors, limits: ConstraintState, budget: int) -> tuple[Int64s, Floats]:
     """Go on with `facility_location` on the pairs that still matter."""
-    goal = coverage.massed(np.ones(len(vectors)), "max")
-    contest = coverage.race(_pairs(vectors, nearest), goal, np.ones(len(vectors), np.int64), limits, budget)
+    goal = coverage.mass_objective(np.ones(len(vectors)), "max")
+    contest = coverage.new_search(_pairs(vectors, nearest), goal, np.ones(len(vectors), np.int64), limits, budget)
     nothing = np.empty(0, np.int64)
     indices, gained, _ = coverage.greedy_cover(contest, nothing, nothing, restart=False, last=nothing)
     return indices, gained
