@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s
-from .coverage import Limits
+from .coverage import ConstraintState
 
 if TYPE_CHECKING:  # annotations only
     from .result import Selection
@@ -75,12 +75,12 @@ class Constraints:
         scale = np.divide(self.scale, self.cost, out=np.zeros_like(self.scale), where=self.cost > 0)
         return replace(self, scale=scale)
 
-    def limits(self, order: Int64s) -> Limits:
+    def limits(self, order: Int64s) -> ConstraintState:
         """Open the ledger: nothing picked; `order` decides among equal rows."""
         unpicked = np.ones(len(self.group), np.bool_)
         unpicked[self.excluded] = False
         purse = np.array([self.purse * TOLERANCE])
-        return Limits(order, unpicked, self.group, self.room.copy(), self.cost, purse, self.scale)
+        return ConstraintState(order, unpicked, self.group, self.room.copy(), self.cost, purse, self.scale)
 
 
 @dataclass(frozen=True, eq=False)

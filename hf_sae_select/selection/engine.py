@@ -14,7 +14,7 @@ from ..features.matrix import FeatureMatrix
 from ..selection import coverage
 from ..selection import similarity as vectors
 from .constraints import Constraints
-from .coverage import Limits, pay, take_in_order
+from .coverage import ConstraintState, commit, take_in_order
 from .result import NOTHING, Selection
 
 NO_AMOUNTS = np.empty(0, np.float32)
@@ -71,7 +71,7 @@ class Task:
         return by_key(rows, -self.constraints.scale * (self.features.counts if how == "richest" else 1))
 
     def greedy(
-        self, goal: Callable[[], coverage.Goal], exhausted: str, amounts: NDArray[np.float32] = NO_AMOUNTS
+        self, goal: Callable[[], coverage.Objective], exhausted: str, amounts: NDArray[np.float32] = NO_AMOUNTS
     ) -> Selection:
         """Pick greedily for `goal`; see `coverage.greedy_cover`."""
 
@@ -86,7 +86,7 @@ class Task:
 
     def scan(self, order: Int64s, max_overlap: float, nearest: bool, exhausted: str) -> Selection:
         """Pick, in `order`, what overlaps little enough with the picks before; see `coverage.scan`."""
-        contest = self._race(coverage.counted(self.weights(False), [1, 0]), self.constraints, NO_AMOUNTS)
+        contest = self._race(coverage.count_objective(self.weights(False), [1, 0]), self.constraints, NO_AMOUNTS)
         last, order = self._last(order, exhausted), self._worthy(order)
         first, begun = self.constraints.first, self.constraints.first_rounds
         picks = coverage.scan(contest, first, begun, exhausted == "restart", last, order, max_overlap, nearest)
@@ -103,15 +103,15 @@ class Task:
         return self._by_vectors(vectors.kcenter, center, self.constraints)
 
     def filter(self, order: Int64s, max_similarity: float, center: bool, exhausted: str) -> Selection:
-        """Pick, in `order`, what is not too similar to any pick of the round; see `vectors.leave_near_out`."""
+        """Pick, in `order`, what is not too similar to any pick of the round; see `vectors.similarity_filter`."""
         limits = self.constraints.limits(self.order)
         given = self._vectors()
-        unit, order = vectors.rounded(given, center), self._worthy(order[given[order].any(axis=1)])
+        unit, order = vectors.quantize(given, center), self._worthy(order[given[order].any(axis=1)])
         picks, starts = self._paid(limits), self.constraints.first_rounds.tolist()
 
         def one_round(near: list[int]) -> None:
             left = self.budget - len(picks)
-            picks.extend(vectors.leave_near_out(unit, limits, left, near, order, max_similarity))
+            picks.extend(vectors.similarity_filter(unit, limits, left, near, order, max_similarity))
 
         if picks:
             one_round(picks[starts[-1] :])
@@ -137,19 +137,21 @@ class Task:
         self, engine: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints
     ) -> Selection:
         limits, given = constraints.limits(self.order), self._vectors()
-        unit = vectors.rounded(given, center)
-        blank = limits.open & ~given.any(axis=1)
+        unit = vectors.quantize(given, center)
+        blank = limits.available & ~given.any(axis=1)
         blank[constraints.first] = False
-        limits.open[blank] = False  # for the time being: a blank row is far from everything
+        limits.available[blank] = False  # for the time being: a blank row is far from everything
         with _bar(self.budget) as bar:
             indices, gains = engine(unit, limits, self.budget, constraints.first, bar)
-        limits.open[blank] = True
+        limits.available[blank] = True
         return self._filled(indices, gains, np.arange(len(indices))[:1], limits, "never")
 
-    def _race(self, goal: coverage.Goal, constraints: Constraints, amounts: NDArray[np.float32]) -> coverage.Race:
+    def _race(
+        self, goal: coverage.Objective, constraints: Constraints, amounts: NDArray[np.float32]
+    ) -> coverage.Search:
         features = self.features
         csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, amounts)
-        return coverage.race(csr, goal, self.holders(), constraints.limits(self.order), self.budget)
+        return coverage.new_search(csr, goal, self.holders(), constraints.limits(self.order), self.budget)
 
     def _worthy(self, order: Int64s) -> Int64s:
         """Return the rows of `order` whose gains count for anything."""
@@ -166,11 +168,11 @@ class Task:
         order = order[self.features.tokens[order] > 0] if bought and self.constraints.costly else order
         return by_key(by_key(order, self.features.tokens == 0), self.constraints.scale == 0)
 
-    def _paid(self, limits: Limits) -> list[int]:
+    def _paid(self, limits: ConstraintState) -> list[int]:
         """Enter the rows that are picked beforehand in the ledger, and return them."""
         rows: list[int] = self.constraints.first.tolist()
         for row in rows:
-            pay(limits, row)
+            commit(limits, row)
         return rows
 
     def _new(self, indices: Int64s, starts: list[int]) -> Int64s:
@@ -181,7 +183,7 @@ class Task:
         return np.concatenate([NOTHING, *parts])
 
     def _filled(
-        self, indices: Int64s, gains: NDArray[Any], starts: Int64s, limits: Limits, exhausted: str
+        self, indices: Int64s, gains: NDArray[Any], starts: Int64s, limits: ConstraintState, exhausted: str
     ) -> Selection:
         """Add rows that add nothing, where rows are wanted whatever they add; they begin no round."""
         rest = take_in_order(limits, self._last(self.order, exhausted), self.budget - len(indices))

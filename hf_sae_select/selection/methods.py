@@ -48,7 +48,7 @@ def greedy(
     _check_flag("idf", idf)
     _one_of("exhausted", exhausted, "restart", "stop")
     task = Task(features, budget, rng, constraints)
-    return task.greedy(lambda: coverage.counted(task.weights(idf), [1, 0]), exhausted)
+    return task.greedy(lambda: coverage.count_objective(task.weights(idf), [1, 0]), exhausted)
 
 
 def weighted(
@@ -77,7 +77,7 @@ def weighted(
     task = Task(features, budget, rng, constraints)
     shares = task.mass(features.acts if mass == "max" else _means(features))
     weight = shares / max(shares.sum(), 1e-300) * (task.weights(True) if idf else 1)
-    return task.greedy(lambda: coverage.counted(weight, [1, 0]), exhausted)
+    return task.greedy(lambda: coverage.count_objective(weight, [1, 0]), exhausted)
 
 
 def concave(
@@ -105,9 +105,9 @@ def concave(
     task = Task(features, budget, rng, constraints)
     if by == "mass":
         amounts = features.acts / np.float32(task.mean_act())
-        return task.greedy(lambda: coverage.massed(task.weights(idf), curve), "never", amounts)
+        return task.greedy(lambda: coverage.mass_objective(task.weights(idf), curve), "never", amounts)
     worth = np.sqrt(np.arange(budget + 2)) if curve == "sqrt" else np.log1p(np.arange(budget + 2))
-    return task.greedy(lambda: coverage.counted(task.weights(idf), np.diff(worth)), "never")
+    return task.greedy(lambda: coverage.count_objective(task.weights(idf), np.diff(worth)), "never")
 
 
 def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
@@ -129,7 +129,7 @@ def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constr
     usual /= max(usual.sum(), 1)  # as many as rows with features: blank ones have no share in the mean
     apart = counting.shares_above(features.offsets, features.ids, roots, usual)
     weight = np.sqrt(task.mass(apart))
-    return task.greedy(lambda: coverage.massed(weight, "sqrt"), "never", apart)
+    return task.greedy(lambda: coverage.mass_objective(weight, "sqrt"), "never", apart)
 
 
 def simscale(
