@@ -90,7 +90,7 @@ def variant(
         dense = replace(features, vectors=matrix(features, apart))
         return select_indices(dense, budget, "facility_location", seed=int(task.order[0]), center=False)
     weight = task.mass(apart) ** (tilt if curve == "max" else tilt / 2)
-    return task.greedy(lambda: coverage.massed(weight, curve), "never", apart)
+    return task.greedy(lambda: coverage.mass_objective(weight, curve), "never", apart)
 
 
 def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -197,7 +197,7 @@ def attach() -> None:
         present = present.fget if isinstance(present, property) else present
         if present is not None and getattr(present, "__module__", None) != __name__:
             raise AttributeError(
-                f"datasets.Dataset already has an attribute `{name}` that is not of hf_sae_select; import hf_sae_select "
-                "in another process, and use its functions select, encode, compare and publish"
+                f"datasets.Dataset already has an attribute `{name}` that is not of hf_sae_select; "
+                "import hf_sae_select in another process, and use its functions select, encode, compare and publish"
             )
         setattr(Dataset, name, member)

@@ -226,9 +226,7 @@ def test_without_codes_nobody_knows_how_many_tokens_rows_have():
 
 def test_a_subset_that_was_filtered_since_is_not_extended():
     ds = coded(CODED)
-    with pytest.raises(
-        ValueError, match="`extend` was changed: `sae_selection` describes 2 rows, but this dataset has 1"
-    ):
+    with pytest.raises(ValueError, match="`extend` was changed: .* describes 2 rows, but this dataset has 1"):
         select(ds, 3, extend=select(ds, 2, seed=None).filter(lambda row: row["text"] == "row 2"))
 
 
@@ -256,7 +254,7 @@ def test_an_embedding_column_goes_with_codes():
         ({"method": "kcenter", "embedding": "w"}, "no column `w` to read vectors from; there is: "),
         (
             {"method": "greedy", "embedding": "text"},
-            "`embedding='text'` is for the methods that compare vectors: facility_",
+            "`embedding='text'` is for the methods that compare vectors",
         ),
     ],
 )

@@ -184,9 +184,7 @@ def test_what_cannot_be_obeyed_is_refused_in_choose_and_before_encoding_in_selec
 
 
 def test_what_names_a_column_needs_columns():
-    with pytest.raises(
-        ValueError, match=r"no column 'good' \(from `quality`\); choose one of: no columns: pass `columns="
-    ):
+    with pytest.raises(ValueError, match=r"no column 'good' \(from `quality`\); .*: no columns: pass `columns="):
         pick(2, columns=None, quality="good")
 
 
