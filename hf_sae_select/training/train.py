@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from accelerate.utils import LoggerType, gather_object
+from accelerate.utils import gather_object
 from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
 
 from .._datasets import check_dataset, fingerprint_of
-from .._validation import check_choice, check_int
+from .._validation import check_int
 from ..encoding.distributed import processes
 from ..encoding.language_model import LanguageModel
 from ..encoding.pretrained import ChatTemplate, look_up
@@ -112,17 +112,15 @@ def train_sae(
     reading = {"max_length": max_length, "batch_size": batch_size}
     checkpoint = state = None
     if output_dir is not None:
-        identity = (
-            source
-            | reading
-            | {
-                "config": config.to_dict(),
-                "model_version": version,
-                "text": rendering.record(),
-                "dataset": fingerprint_of(dataset),
-                "processes": accelerator.num_processes,
-            }
-        )
+        identity = {
+            **source,
+            **reading,
+            "config": config.to_dict(),
+            "model_version": version,
+            "text": rendering.record(),
+            "dataset": fingerprint_of(dataset),
+            "processes": accelerator.num_processes,
+        }
         checkpoint = Checkpoint(output_dir, identity)
         state = checkpoint.load()
     lm = _language_model(sae_config, version, accelerator)
@@ -233,8 +231,6 @@ def _sae_config(config: SaeTrainingConfig, source: dict[str, Any]) -> SaeConfig:
 
 
 def _accelerator(report_to: str | GeneralTracker | None = None, output_dir: str | Path | None = None) -> Accelerator:
-    if isinstance(report_to, str):
-        check_choice("report_to", report_to, [kind.value for kind in LoggerType])
     processes()  # starts the process group that the Accelerator joins
     cpu = not torch.accelerator.is_available()
     project_dir = None if output_dir is None else str(output_dir)
