@@ -16,8 +16,8 @@ from ..encoding.language_model import LanguageModel, Window
 from ..encoding.pretrained import ChatTemplate
 from ..encoding.text import Rendering
 
-DOCUMENTS = 512  # that are tokenised and sorted by length together, at most
-EMPTY_EPOCHS = 20  # without any text, after which the stream gives up
+MAX_DOCUMENTS = 512  # to tokenise and sort by length together
+MAX_EMPTY_EPOCHS = 20
 POSITION = ("epoch", "document", "window", "chunk")  # attributes of the stream that a checkpoint keeps
 
 
@@ -71,7 +71,7 @@ class ActivationStream:
         """Run the model over about `read_tokens` tokens of the next documents; a long document is read in parts."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
         order = order[self.process :: self.processes]
-        windows, documents = self._tokenize(order[self.document : self.document + DOCUMENTS])
+        windows, documents = self._tokenize(order[self.document : self.document + MAX_DOCUMENTS])
         ends = np.cumsum([sum(window.is_text) for window in windows])
         count = int(np.searchsorted(ends, self.read_tokens)) + 1
         for _, states in self.model.states(windows[:count], self.batch_size):
@@ -108,7 +108,7 @@ class ActivationStream:
     def _end_epoch(self) -> None:
         # Of several processes, one may draw only blank rows in an epoch: give up after many such epochs.
         self._empty_epochs = 0 if self._epoch_tokens else self._empty_epochs + 1
-        if self._empty_epochs == EMPTY_EPOCHS:
+        if self._empty_epochs == MAX_EMPTY_EPOCHS:
             raise ValueError("`dataset`: no row has any text to train on; pass rows with text, or another `text`")
         self.epoch, self.document, self._epoch_tokens = self.epoch + 1, 0, 0
 

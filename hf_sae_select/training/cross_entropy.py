@@ -30,7 +30,8 @@ class CausalLanguageModel(LanguageModel):
             first = self.model(input_ids=pairs).logits[:, 0].float()
         if not torch.allclose(first[0], first[1], atol=1e-6, rtol=1e-5):
             raise ValueError(
-                f"`cross_entropy=True` needs a decoder; {type(model).__name__} is none: it sees the token to predict"
+                f"`cross_entropy=True` needs a decoder; {type(model).__name__} is not one: "
+                "it sees the token that it predicts"
             )
 
     @classmethod

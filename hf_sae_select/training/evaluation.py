@@ -75,7 +75,7 @@ class L0Check:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two are within a factor of 2; None if there is no reference. A wrong hook is further off."""
+        """Whether the two are within a factor of 2; None without a reference. A wrong hook differs by more."""
         if self.reference_l0 is None:
             return None
         return self.reference_l0 / L0_FACTOR <= self.l0 <= self.reference_l0 * L0_FACTOR

@@ -138,7 +138,7 @@ def test_a_model_without_a_trained_head_or_that_is_no_decoder_has_no_cross_entro
     torch.manual_seed(0)
     BertLMHeadModel(tiny.MODELS["bert"][1]).save_pretrained(tmp_path / "bert")
     tiny.tokenizer().save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match="`cross_entropy=True` needs a decoder; BertLMHeadModel is none"):
+    with pytest.raises(ValueError, match="`cross_entropy=True` needs a decoder; BertLMHeadModel is not one"):
         evaluate_sae(identity(tmp_path / "bert", "encoder.layer.1"), ["the cat sat"], cross_entropy=True)
 
 

@@ -179,6 +179,6 @@ def test_two_processes_train_one_sae_and_resume(bert, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         digests += [file.read_text() for file in tmp_path.glob(f"digest-{i}-?")]
-        # threads of the group, were they left when the interpreter ends, would now and then abort it
+        # threads of the process group that outlive the interpreter sometimes abort it
         assert not any("gloo" in file.read_text() for file in tmp_path.glob("digest-*-threads"))
     assert len(digests) == 4 and len(set(digests)) == 1  # both processes, and both again from the finished checkpoint
