@@ -48,10 +48,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_sae_select import METHODS, TRAINING_PRESETS, SparseAutoencoder, load_sae, train_sae
+from hf_sae_select import METHODS, TRAINING_PRESETS, SparseAutoencoder, load_sae, select, train_sae
 from hf_sae_select.encoding.distributed import processes
 from hf_sae_select.publishing.hashing import row_digests
-from hf_sae_select.selection.api import check, check_cut, select
+from hf_sae_select.selection.request import Cuts, SelectionRequest
 
 WIZARDLM = "WizardLMTeam/WizardLM_evol_instruct_70k"
 ALPACA_EVAL = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval.json"  # `datasets` 4 does not run the repo's script
@@ -147,7 +147,7 @@ def read(source: str) -> Dataset:
 
 def check_runs(args: argparse.Namespace, rows: Dataset, held_out: list[int], runs: Sequence[Run]) -> None:
     """Check, before any slow work, that all steps can run."""
-    check_cut(args.threshold, None, None)
+    Cuts(args.threshold).check()
     if not 1 <= args.held_out < len(rows):
         raise ValueError(f"`--held-out {args.held_out}` must be from 1 to {len(rows) - 1}; there are {len(rows)} rows")
     parallel = args.per_device * processes().num_processes
@@ -156,7 +156,7 @@ def check_runs(args: argparse.Namespace, rows: Dataset, held_out: list[int], run
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and args.steps != ["tune"]:
         raise ValueError("`--steps`: FSDP is for `--steps tune` only; launch the other steps without it")
     for run in runs:
-        check(rows, run.budget, run.method, args.seed, exclude=held_out)
+        SelectionRequest.parse(len(rows), rows, run.budget, run.method, {}, seed=args.seed, exclude=held_out)
         if "select" not in args.steps and not run.has(SELECTION):
             raise FileNotFoundError(f"`--steps`: {run.folder / SELECTION} is missing; run `--steps select` first")
         if args.steps == ["answer"] and not (run.has(MODEL) or run.has(*ANSWERS)):
@@ -188,7 +188,7 @@ def select_rows(args: argparse.Namespace, rows: Dataset, held_out: list[int], ru
     """Encode the rows once, and write the selection of each run; held-out rows are never selected."""
     if not runs:
         return
-    keep = {METHODS[method].keep for method in args.methods} - {None}
+    keep = "state" if any(METHODS[method].needs_vectors for method in args.methods) else ()
     encoded = rows.sae_encode(the_sae(args), keep=keep)
     for run in runs:
         subset = encoded.sae_select(run.budget, run.method, threshold=args.threshold, seed=args.seed, exclude=held_out)

@@ -48,10 +48,11 @@ class Budget:
             return cls(budget, cost, is_fraction=bool(budget < 1))
         if isinstance(budget, bool) or not isinstance(budget, Real):
             raise TypeError(f"`budget={budget!r}` must be a number of rows, a fraction such as 0.1, or '200k tokens'")
-        whole = isinstance(budget, Integral)
-        if not whole and not 0 < budget < 1:
+        if isinstance(budget, Integral):
+            return cls(int(budget), None, is_fraction=False)
+        if not 0 < (fraction := float(budget)) < 1:
             raise ValueError(f"`budget={budget}` must be a fraction between 0 and 1, both excluded, or an integer")
-        return cls(int(budget) if whole else float(budget), None, is_fraction=not whole)
+        return cls(fraction, None, is_fraction=True)
 
     @classmethod
     def _parse_text(cls, budget: str, cost: str | None) -> Budget:

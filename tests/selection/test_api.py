@@ -226,7 +226,7 @@ def test_without_codes_nobody_knows_how_many_tokens_rows_have():
 
 def test_a_subset_that_was_filtered_since_is_not_extended():
     ds = coded(CODED)
-    with pytest.raises(ValueError, match="`extend` was changed: .* describes 2 rows, but this dataset has 1"):
+    with pytest.raises(ValueError, match=r"`extend` was changed: .* describes 2 rows, but this dataset has 1"):
         select(ds, 3, extend=select(ds, 2, seed=None).filter(lambda row: row["text"] == "row 2"))
 
 
