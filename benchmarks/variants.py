@@ -2,7 +2,8 @@
 
     python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a]
 
-RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. The method was chosen by half "a" alone.
+RESULTS is the folder that effectiveness.py writes to; what it has encoded
+is not encoded again. The method was chosen by half "a" alone.
 """
 
 from __future__ import annotations
