@@ -2,8 +2,8 @@
 
     python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a]
 
-RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. The
-rule was chosen by half "a" alone.
+RESULTS is the folder that effectiveness.py writes to; what it has encoded
+is not encoded again. The method was chosen by half "a" alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hf_sae_select import METHODS, FeatureMatrix, Selection, select_indices
 from hf_sae_select.features import kernels as counting
 from hf_sae_select.selection import coverage
-from hf_sae_select.selection.engine import Task
+from hf_sae_select.selection.engine import Engine
 
 CHANGED: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -48,19 +48,20 @@ def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
     rows = all_rows(args)
-    codes = default_codes(rows)
+    ours = default_codes(rows)
+    kinds = {label: (ours, changed) for label, changed in CHANGED.items()}
     file = args.out / "variants.jsonl"
     done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
     for pool in pools(rows, args.half, args.draws):
-        for label, changed in CHANGED.items():
+        for label, (known, changed) in kinds.items():
             if (pool.name, pool.draw, label) in done or "sorted" in pool.name:
                 continue
-            features = of_rows(codes.features, pool.rows)
+            features = of_rows(known.features, pool.rows)
             picks = select_indices(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
-            found = {name: counted(pool, picks[:size], codes.features.tokens) for name, size in pool.budgets.items()}
+            found = {name: counted(pool, picks[:size], known.features.tokens) for name, size in pool.budgets.items()}
             line = {"half": args.half, "pool": pool.name, "draw": pool.draw, "method": label}
             append(file, line | {"found": found})
-    table([line for line in read(file) if line["half"] == args.half], list(CHANGED))
+    table([line for line in read(file) if line["half"] == args.half], list(kinds))
 
 
 def variant(
@@ -77,16 +78,16 @@ def variant(
 ) -> Selection:
     """Pick as `match` does, its parts open to change."""
     features = features if top is None else features.top(top)
-    task = Task(features, budget, rng, None)
-    amounts = features.acts ** np.float32(power) * (task.weights(True) ** idf)[features.ids].astype(np.float32)
-    usual = task.mass(amounts)
+    engine = Engine(features, budget, rng, None)
+    amounts = features.acts ** np.float32(power) * (engine.weights(True) ** idf)[features.ids].astype(np.float32)
+    usual = engine.mass(amounts)
     usual *= center / max(usual.sum(), 1)
     apart = counting.shares_above(features.offsets, features.ids, amounts, usual)
     if curve == "facility_location":
         dense = replace(features, vectors=matrix(features, apart))
-        return select_indices(dense, budget, "facility_location", seed=int(task.order[0]), center=False)
-    weight = task.mass(apart) ** (tilt if curve == "max" else tilt / 2)
-    return task.greedy(lambda: coverage.massed(weight, curve), "never", apart)
+        return select_indices(dense, budget, "facility_location", seed=int(engine.order[0]), center=False)
+    weight = engine.mass(apart) ** (tilt if curve == "max" else tilt / 2)
+    return engine.greedy(lambda: coverage.mass_objective(weight, curve), "never", apart)
 
 
 def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.float32]:

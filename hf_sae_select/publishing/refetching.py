@@ -83,9 +83,9 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
 
 
 def encode_again(
-    record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep_state: bool
+    record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep: list[str]
 ) -> Dataset:
-    """Encode the rows of the source as the record says, with their mean hidden states if `keep_state`.
+    """Encode the rows of the source as the record says, with `keep` beside the codes.
 
     Raises:
         NotAsRecorded: they cannot be encoded as the record says.
@@ -105,7 +105,7 @@ def encode_again(
             text=text,
             max_length=told["max_length"],
             batch_size=batch_size,
-            keep=("state",) if keep_state else (),
+            keep=keep,
             dtype=None if told["dtype"][0] == "auto" else told["dtype"][0],
             model_kwargs=_model_kwargs(told),
         )

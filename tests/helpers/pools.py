@@ -26,7 +26,7 @@ def features_of(rows, *, tokens=None, d_sae=16, dtype=np.uint16):
 
 
 def with_all(features):
-    """Add vectors, which some methods compare: for each row, which features it has."""
+    """Add what some methods need beside the codes: for a vector of each row, which features it has."""
     vectors = np.zeros((len(features), features.d_sae), np.float32)
     for i in range(len(features)):
         vectors[i, features.row(i)] = 1
