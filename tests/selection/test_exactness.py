@@ -19,7 +19,7 @@ GREEDY = [
     ("greedy", {"exhausted": "stop"}),
     ("greedy", {"idf": True}),
     ("weighted", {}),
-    ("weighted", {"mass": "mean", "idf": True}),
+    ("weighted", {"idf": True}),
     ("concave", {}),
     ("concave", {"curve": "log", "idf": True}),
     ("concave", {"by": "mass"}),
