@@ -160,4 +160,4 @@ class Trainer:
         if (threshold := self.objective.threshold()) is not None:
             tensors["threshold"] = threshold.cpu().expand(config.d_sae).clone()
         config = replace(config, d_in=len(b_dec), training=config.training | {"tokens": self.tokens})
-        return SparseAutoencoder.of(config, tensors)
+        return SparseAutoencoder.from_tensors(config, tensors)

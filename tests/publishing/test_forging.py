@@ -197,7 +197,7 @@ def test_an_sae_that_is_not_where_the_record_says_is_named(whole, name, value, m
 
 def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
     set_encoding(whole, lambda encoding: encoding["sae"].update(repo="alice/none"))
-    with pytest.raises(FileNotFoundError, match="'alice/none' is neither a folder here nor a Hub repo"):
+    with pytest.raises(FileNotFoundError, match="'alice/none' is neither a local folder nor a Hub repo"):
         verify(whole, "encode")
 
 

@@ -77,7 +77,7 @@ def test_private_revision_and_pull_request(hub, shared):
     assert main.digest() != following.digest() == shared.digest()
     pull = shared.push_to_hub("alice/sae", create_pr=True, **ALICE)
     assert pull.pr_num == 1 and len(hub.commits("alice/sae")) == 2
-    with pytest.raises(FileNotFoundError, match=r"neither a folder here nor a Hub repo that can be seen; if"):
+    with pytest.raises(FileNotFoundError, match=r"'alice/sae' is neither a local folder nor a Hub repo"):
         SparseAutoencoder.from_pretrained("alice/sae", token=False)
 
 
@@ -157,7 +157,7 @@ def test_one_subfolder_has_one_section_however_it_is_written(hub, shared):
 
 @pytest.mark.parametrize("subfolder", ['a"b', "a-->b", "a\nb"])
 def test_a_subfolder_that_would_break_the_card_is_refused(hub, shared, subfolder):
-    with pytest.raises(ValueError, match="has signs that a card cannot name"):
+    with pytest.raises(ValueError, match="would break the card"):
         shared.push_to_hub("alice/sae", subfolder=subfolder, **ALICE)
     assert not hub.requests
 
@@ -194,7 +194,7 @@ def test_a_model_that_only_we_have_is_not_pushed(hub, sae):
 
 
 def test_a_subfolder_that_leads_out_is_refused_before_a_repo_is_made(hub, shared):
-    with pytest.raises(ValueError, match="leads out of the repo"):
+    with pytest.raises(ValueError, match="points outside the repo"):
         shared.push_to_hub("alice/sae", subfolder="../elsewhere", **ALICE)
     assert not hub.requests
 
@@ -216,13 +216,13 @@ def test_no_token_and_no_path_of_this_machine_is_in_what_is_pushed(hub, shared, 
 @pytest.mark.parametrize(
     ("status", "error", "message"),
     [
-        (401, PermissionError, "the token is not accepted: log in again"),
-        (403, PermissionError, "the token may not do this"),
-        (409, OSError, "somebody is writing to the repo"),
-        (412, OSError, "the repo has got a new commit meanwhile: nothing was written"),
+        (401, PermissionError, "the Hub does not accept the token"),
+        (403, PermissionError, "the token lacks permission"),
+        (409, OSError, "another commit"),
+        (412, OSError, "the repo has a newer commit"),
         (429, OSError, "too many requests"),
-        (500, OSError, "the Hub has a problem: try again later"),
-        (503, OSError, "the Hub has a problem: try again later"),
+        (500, OSError, "the Hub has a problem"),
+        (503, OSError, "the Hub has a problem"),
     ],
 )
 def test_a_refused_commit_leaves_the_repo_as_it_was(hub, shared, status, error, message):
@@ -243,7 +243,7 @@ def test_a_commit_in_between_is_not_overwritten(hub, shared, monkeypatch):
         return original(api, *arguments, **options)
 
     monkeypatch.setattr(HfApi, "create_commit", late)
-    with pytest.raises(OSError, match=r"the repo has got a new commit meanwhile: nothing was written"):
+    with pytest.raises(OSError, match=r"the repo has a newer commit"):
         shared.push_to_hub("alice/sae", **ALICE)
     assert "theirs.txt" in hub.files("alice/sae")
 

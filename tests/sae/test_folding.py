@@ -154,7 +154,7 @@ def test_folding_is_the_arithmetic_that_it_says(seed, subtract, unit, gate, cent
         centre=centre,
         logarithm=jumps and logarithm,
     )
-    sae = SparseAutoencoder.of(config, layout.folded(dict(t), encoder_only=False))
+    sae = SparseAutoencoder.from_tensors(config, layout.folded(dict(t), encoder_only=False))
 
     x = normal(9, 4)
     centred = x - x.mean(dim=1, keepdim=True) if centre else x
