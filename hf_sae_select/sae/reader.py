@@ -66,6 +66,8 @@ def read_sae(
 def _check_arguments(source: Any, format: str, overrides: Any) -> None:
     if not isinstance(source, str | Path):
         raise TypeError(f"`sae` is a {type(source).__name__}; pass a folder, a file or the id of a Hub repo")
+    if source == "":
+        raise ValueError("`sae=''` is empty; pass a folder, a file or the id of a Hub repo")
     known = [AUTO, *(known.name for known in FORMATS)]
     if format not in known:
         raise ValueError(f"unknown `format={format!r}`; choose one of: {', '.join(known)}")

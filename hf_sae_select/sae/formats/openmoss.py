@@ -113,10 +113,10 @@ def _read_learned(published: Published, tensors: Mapping[str, StoredTensor], thr
 def _average_norm(published: Published, hook: str) -> float:
     name = f"{AVERAGE}.{hook}"
     value = published.scalars.get(name)
-    if value is None or not 0 < value < math.inf:
-        raise ValueError(
-            f"tensor `{name}` of `{published.path}` is missing or not positive ({value}); the input scale needs it"
-        )
+    if value is None:
+        raise ValueError(f"tensor `{name}` is missing from `{published.path}`; the input scale needs it")
+    if not 0 < value < math.inf:
+        raise ValueError(f"tensor `{name}` in `{published.path}` is {value}; it must be positive and finite")
     return value
 
 
