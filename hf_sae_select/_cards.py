@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # The comments around our section of a README. `name` tells the sections of one repo apart: the subfolder of an SAE, or
-# `subset`. Both templates contain these lines, and so do the READMEs of repos that earlier versions pushed.
+# `subset`. READMEs on the Hub contain these lines: a new wording would no longer find their sections.
 SECTION_BEGIN = "<!-- hf-sae-select: {name}, written anew at each push -->"
 SECTION_END = "<!-- end of hf-sae-select: {name} -->"
 
@@ -34,6 +34,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"SECTION_BEGIN": SECTION_BEGIN, "SECTION_END": SECTION_END}
     return environment.get_template(template).render(**values)
 
 

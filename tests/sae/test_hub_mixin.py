@@ -110,7 +110,7 @@ def test_the_card_says_what_a_person_would_want(hub, shared):
         "jumprelu (batchtopk, k = 8)",
         "| L0 on held-out text | 7.9 |",
         "| explained variance on held-out text | 0.900 |",
-        "| latents dead on held-out text | 25.00 % |",
+        "| dead latents on held-out text | 25.00 % |",
         "4,096 tokens, batches of 512 tokens, Adam at 0.001, seed 0",
         'load_sae("alice/sae")',
         'SAE.from_pretrained("alice/sae", ".")',
