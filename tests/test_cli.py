@@ -54,9 +54,9 @@ def test_1_if_something_differs(folder, capsys):
     [
         (["FOLDER", "--level", "all"], "unknown `level='all'`; choose one of: digests, select, encode"),
         (["FOLDER", "--level", "encode"], "the level `encode` needs `source`: the rows chosen from"),
-        (["FOLDER", "--revision", "main"], "`revision='main'` is for Hub repos"),
+        (["FOLDER", "--revision", "main"], "`revision='main'` applies to Hub repos"),
         (["FOLDER/data"], "holds no provenance.json: it was not published by `sae_publish`"),
-        (["no/such/thing"], "'no/such/thing' is neither a folder here nor the id of a Hub repo (owner/name)"),
+        (["no/such/thing"], "'no/such/thing' is neither a local folder nor a valid Hub repo id"),
         (["alice/none"], "is not in the cache and the Hub is out of reach"),
     ],
 )

@@ -28,7 +28,8 @@ from torch import Tensor
 from .._datasets import check_dataset
 from ..features.columns import ACTS, IDS, KEPT, MEANS, STATE, TOKENS, code_columns, column_types, with_record
 from ..sae.loading import SaeSource, load_sae
-from ..sae.model import SparseAutoencoder, segment_sums
+from ..sae.model import SparseAutoencoder
+from ..sae.segments import segment_sums
 from .distributed import processes
 from .hooks import reads_residual
 from .language_model import READING, LanguageModel, check_reading

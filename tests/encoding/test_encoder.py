@@ -343,7 +343,7 @@ def test_a_chat_template_is_used_without_adding_special_tokens_again(sae, bert, 
         (
             {"sae": "no/such/folder"},
             FileNotFoundError,
-            "'no/such/folder' is neither a folder here nor the id of a Hub repo",
+            "'no/such/folder' is neither a local folder nor a valid Hub repo id",
         ),
     ],
 )
