@@ -84,7 +84,8 @@ def preupload(hub, request, repo, rev):
 def lfs_batch(hub, request, repo):
     missing = [one for one in request.json["objects"] if one["oid"] not in hub.objects]
     for one in missing:
-        one["actions"] = {"upload": {"href": f"{hub.url}/lfs/{one['oid']}"}}
+        put = f"{hub.url}/lfs/{one['oid']}"
+        one["actions"] = {"upload": {"href": put}, "verify": {"href": f"{put}/verify"}}
     return {"transfer": "basic", "objects": request.json["objects"]}
 
 
@@ -93,6 +94,13 @@ def lfs_put(hub, request, oid):
     if hashlib.sha256(request.body).hexdigest() != oid:
         raise Refused(400, "The content is not what its sha256 says")
     hub.objects[oid] = request.body
+    return {}
+
+
+@route("POST", "/lfs/(?P<oid>[0-9a-f]{64})/verify", "user")
+def lfs_verify(hub, request, oid):
+    if len(hub.objects.get(oid, b"")) != request.json["size"]:
+        raise Refused(404, "The object was not uploaded, or not all of it")
     return {}
 
 
