@@ -90,11 +90,11 @@ def tensors(batch: list[Window], model: LanguageModel) -> tuple[torch.Tensor, to
 def table(coded: Dataset, budget: int) -> None:
     """Print what each method costs and covers, under the SAE's own threshold."""
     calls: dict[str, tuple[str, int | None]] = {
-        name: (name, None) for name, method in METHODS.items() if method.keep is None
+        name: (name, None) for name, method in METHODS.items() if not method.needs_vectors
     }
     calls["greedy, top=10"] = ("greedy", 10)
     timed = {name: [timed_select(coded, budget, *call) for _ in range(3)] for name, call in calls.items()}
-    threshold = timed["greedy"][0][1].sae_selection.parameters["threshold"]
+    threshold = timed["greedy"][0][1].sae_selection.parameters["cuts"]["threshold"]
     everything = FeatureMatrix.from_dataset(coded)
     features = everything.above(threshold)
     pool = coverage(features)

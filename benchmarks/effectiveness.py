@@ -34,7 +34,7 @@ from hf_sae_select import METHODS, FeatureMatrix, load_sae, select_indices
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.features.columns import STATE
 from hf_sae_select.features.metrics import length_correlation
-from hf_sae_select.selection.api import cut
+from hf_sae_select.selection.request import Cuts
 
 MAX_LENGTH = 256  # tokens of a row that are read: one window
 RULES = ("match", "greedy", "simscale", "weighted", "concave")
@@ -158,7 +158,7 @@ def picked(pool: Pool, label: str, known: dict[str, Codes], budget: int) -> NDAr
         return length_matched(features.tokens, budget, pool.draw)
     selector = METHODS[rule]
     threshold = known[codes_label].threshold if selector.threshold is None else selector.threshold
-    return select_indices(cut(features, threshold, selector.top, None), budget, rule, seed=pool.draw).indices
+    return select_indices(Cuts(threshold, selector.top).apply(features), budget, rule, seed=pool.draw).indices
 
 
 def kmeans(vectors: Any, budget: int, seed: int) -> NDArray[np.int64]:

@@ -42,7 +42,11 @@ def main() -> None:
         print("| | seconds | floors | MB more at its peak |\n|---|---|---|---|")
         floor, _ = line("floor: to_parquet, SHA-256", None, lambda: write(subset, folder))
         line("`stage`", floor, lambda: stage(subset, folder / "staged", license="mit"))
-        line("`stage(features=False)`", floor, lambda: stage(subset, folder / "bare", license="mit", features=False))
+        line(
+            "`stage(include_features=False)`",
+            floor,
+            lambda: stage(subset, folder / "bare", license="mit", include_features=False),
+        )
         line('`verify(level="digests")`', floor, lambda: verify(folder / "staged"))
         line('`verify(level="select")`', floor, lambda: verify(folder / "staged", "select"))
         for file in sorted(folder.glob("staged/**/*.*")):

@@ -1,10 +1,10 @@
-"""Train one contender of training.py once, in a process of its own and maybe in an environment without this package.
+"""Train one contender of training.py once, in a process of its own, which may lack this package.
 
     python training_worker.py "sae-lens topk" FOLDER LR
 
-`FOLDER` holds task.json and states.npy [tokens, d_in] in training order; the SAE's tensors, in this package's
-equations, and the seconds are written beside them. Loading and importing are not timed. A contender is first run on a
-few batches.
+FOLDER holds task.json and states.npy [tokens, d_in], in training order. The worker writes sae.pt, the tensors of the
+SAE in this package's equations, and result.json, the training time in seconds. That time does not include imports
+and loading: each contender first trains on a few batches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Tensors = dict[str, Tensor]  # W_enc, b_enc, W_dec, b_dec, and threshold unless it is TopK
+Tensors = dict[str, Tensor]  # W_enc, b_enc, W_dec, b_dec and, except for TopK, threshold
 Runner = Callable[[Tensor, dict[str, Any]], Tensors]
 
 
@@ -41,20 +41,29 @@ def main() -> None:
     (folder / "result.json").write_text(json.dumps({"seconds": seconds}))
 
 
-def ours(objective: str, precision: str, states: Tensor, task: dict[str, Any]) -> Tensors:
+def this_package(objective: str, precision: str, states: Tensor, task: dict[str, Any]) -> Tensors:
+    """Train by `train_sae_on_activations`, with sparsify's weight of AuxK."""
     from dataclasses import replace
 
-    from hf_sae_select import fit
-    from hf_sae_select.training.config import PRESETS
+    from hf_sae_select import TRAINING_PRESETS, train_sae_on_activations
 
-    sizes = {name: task[name] for name in ("d_sae", "k", "batch", "lr", "dead_after")}
-    config = replace(PRESETS[objective], tokens=len(states), precision=precision, aux=1 / 32, **sizes)  # as sparsify
-    sae = fit(torch.split(states, task["batch"]), config, model="-", hook="-")
+    config = replace(
+        TRAINING_PRESETS[objective],
+        d_sae=task["d_sae"],
+        k=task["k"],
+        training_tokens=len(states),
+        train_batch_size_tokens=task["batch"],
+        learning_rate=task["lr"],
+        dead_feature_threshold=task["dead_after"],
+        auxk_alpha=1 / 32,
+        precision=precision,
+    )
+    sae = train_sae_on_activations(torch.split(states, task["batch"]), config, model="-", hook="-")
     return dict(sae.named_parameters())
 
 
 def sae_lens(objective: str, states: Tensor, task: dict[str, Any]) -> Tensors:
-    """Train by SAELens' SAETrainer: its defaults, but with our schedule, input scale and window for dead latents."""
+    """Train by SAELens' SAETrainer, with this package's schedule, input scale and threshold for dead latents."""
     import sae_lens as lens  # type: ignore[import-not-found]
     from sae_lens.config import SAETrainerConfig  # type: ignore[import-not-found]
     from sae_lens.training.sae_trainer import SAETrainer  # type: ignore[import-not-found]
@@ -97,13 +106,13 @@ def sae_lens(objective: str, states: Tensor, task: dict[str, Any]) -> Tensors:
 
 
 def scale_then_train(states: Tensor, batch: int) -> Iterator[Tensor]:
-    """Yield the first batch for the input scale, then all of them."""
+    """Yield the first batch, for the input scale, then all batches."""
     yield states[:batch]
     yield from torch.split(states, batch)
 
 
 class Lookup(nn.Module):
-    """Be a language model to sparsify's Trainer: token i's hidden state is row i of the states."""
+    """A language model for sparsify's Trainer: the hidden state of token i is row i of the states."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__()
@@ -115,12 +124,12 @@ class Lookup(nn.Module):
         self.dummy_inputs = {"input_ids": torch.zeros(1, 1, dtype=torch.long)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        found: Tensor = self.layers[0](self.embed(input_ids))
-        return found
+        states: Tensor = self.layers[0](self.embed(input_ids))
+        return states
 
 
 def sparsify(optimizer: str, states: Tensor, task: dict[str, Any]) -> Tensors:
-    """Train by sparsify's Trainer: its defaults, with AuxK, and Adam's warm-up as ours."""
+    """Train by sparsify's Trainer, with AuxK and, for Adam, this package's warm-up."""
     from datasets import Dataset
     from sparsify import SparseCoderConfig, TrainConfig, Trainer  # type: ignore[import-not-found]
 
@@ -157,8 +166,8 @@ SAE_LENS: dict[str, tuple[str, dict[str, Any]]] = {
 CONTENDERS: dict[str, Runner] = {
     **{f"sae-lens {objective}": partial(sae_lens, objective) for objective in SAE_LENS},
     **{f"sparsify topk, {optimizer}": partial(sparsify, optimizer) for optimizer in ("adam", "signum")},
-    **{f"ours {objective}": partial(ours, objective, "float32") for objective in SAE_LENS},
-    **{f"ours {objective}, bfloat16": partial(ours, objective, "bfloat16") for objective in SAE_LENS},
+    **{f"ours {objective}": partial(this_package, objective, "float32") for objective in SAE_LENS},
+    **{f"ours {objective}, bfloat16": partial(this_package, objective, "bfloat16") for objective in SAE_LENS},
 }
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Measure what each part of `match` does: the rule with one thing changed, on the pools of effectiveness.py.
 
-    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a] [--means]
+    python benchmarks/variants.py --data FOLDER --out RESULTS [--draws 6] [--half a]
 
-RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. `--means` pools by the
-mean over a row's tokens too, and encodes anew. The rule was chosen by half "a" alone.
+RESULTS is the folder that effectiveness.py writes to; what it has encoded
+is not encoded again. The method was chosen by half "a" alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import Dataset
-from effectiveness import MAX_LENGTH, Codes, all_rows, append, counted, default_codes, of_rows, read
+from effectiveness import all_rows, append, counted, default_codes, of_rows, read
 from effects import LABELS, SHARES, beyond_chance, spread, values
 from labelled import pools
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from hf_sae_select import METHODS, FeatureMatrix, Selection, select_indices
 from hf_sae_select.features import kernels as counting
 from hf_sae_select.selection import coverage
-from hf_sae_select.selection.engine import Task
+from hf_sae_select.selection.engine import Engine
 
 CHANGED: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -51,8 +50,6 @@ def main() -> None:
     rows = all_rows(args)
     ours = default_codes(rows)
     kinds = {label: (ours, changed) for label, changed in CHANGED.items()}
-    if args.means:
-        kinds["mean over a row's tokens, not the largest"] = (by_means(rows), {})
     file = args.out / "variants.jsonl"
     done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
     for pool in pools(rows, args.half, args.draws):
@@ -81,29 +78,22 @@ def variant(
 ) -> Selection:
     """Pick as `match` does, its parts open to change."""
     features = features if top is None else features.top(top)
-    task = Task(features, budget, rng, None)
-    amounts = features.acts ** np.float32(power) * (task.weights(True) ** idf)[features.ids].astype(np.float32)
-    usual = task.mass(amounts)
+    engine = Engine(features, budget, rng, None)
+    amounts = features.acts ** np.float32(power) * (engine.weights(True) ** idf)[features.ids].astype(np.float32)
+    usual = engine.mass(amounts)
     usual *= center / max(usual.sum(), 1)
     apart = counting.shares_above(features.offsets, features.ids, amounts, usual)
     if curve == "facility_location":
         dense = replace(features, vectors=matrix(features, apart))
-        return select_indices(dense, budget, "facility_location", seed=int(task.order[0]), center=False)
-    weight = task.mass(apart) ** (tilt if curve == "max" else tilt / 2)
-    return task.greedy(lambda: coverage.massed(weight, curve), "never", apart)
+        return select_indices(dense, budget, "facility_location", seed=int(engine.order[0]), center=False)
+    weight = engine.mass(apart) ** (tilt if curve == "max" else tilt / 2)
+    return engine.greedy(lambda: coverage.mass_objective(weight, curve), "never", apart)
 
 
 def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.float32]:
     dense = np.zeros((len(features), features.d_sae), np.float32)
     dense[np.repeat(np.arange(len(features)), features.counts), features.ids] = amounts
     return dense
-
-
-def by_means(rows: Dataset) -> Codes:
-    coded = rows.sae_encode(text="text", keep=("means", "state"), max_length=MAX_LENGTH)
-    features = FeatureMatrix.from_dataset(coded)
-    assert features.means is not None  # kept
-    return Codes(replace(features, acts=features.means, means=None), 0.0)
 
 
 def table(lines: list[dict[str, Any]], labels: list[str]) -> None:
@@ -121,7 +111,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder that effectiveness.py writes to")
     parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--half", default="a", choices=["a", "b"])
-    parser.add_argument("--means", action="store_true", help="pool by means, too")
     return parser.parse_args()
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
 
     started = time.perf_counter()
-    keep = hf_sae_select.METHODS[args.method].keep or ()  # what some methods need beside the features
+    keep = "state" if hf_sae_select.METHODS[args.method].needs_vectors else ()  # the vectors that they compare
     coded = ds.sae_encode(text=args.text, keep=keep)
     subset = coded.sae_select(args.budget, args.method)
     print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from .selection.constraints import Constraints
     from .selection.methods import METHODS
     from .selection.result import Selection
-    from .training.config import SaeTrainingConfig
-    from .training.evaluation import check_l0, evaluate, evaluate_on_text
-    from .training.train import fit, train_sae
+    from .training.config import TRAINING_PRESETS, SaeTrainingConfig
+    from .training.evaluation import L0Check, Quality, check_l0, evaluate_sae, evaluate_sae_on_activations
+    from .training.train import train_sae, train_sae_on_activations
 
 __version__ = "0.1.0"
 
@@ -40,9 +40,12 @@ _HOMES = {
     "compare": "selection.comparison",
     "Constraints": "selection.constraints",
     "check_l0": "training.evaluation",
-    "evaluate": "training.evaluation",
-    "evaluate_on_text": "training.evaluation",
+    "evaluate_sae": "training.evaluation",
+    "evaluate_sae_on_activations": "training.evaluation",
+    "L0Check": "training.evaluation",
+    "Quality": "training.evaluation",
     "SaeTrainingConfig": "training.config",
+    "TRAINING_PRESETS": "training.config",
     "METHODS": "selection.methods",
     "publish": "publishing.pushing",
     "push": "publishing.pushing",
@@ -52,14 +55,17 @@ _HOMES = {
     "verify": "publishing.verification",
     "select_indices": "selection.api",
     "select": "selection.api",
-    "fit": "training.train",
     "train_sae": "training.train",
+    "train_sae_on_activations": "training.train",
 }
 
 __all__ = [
     "METHODS",
+    "TRAINING_PRESETS",
     "Constraints",
     "FeatureMatrix",
+    "L0Check",
+    "Quality",
     "SaeConfig",
     "SaeTrainingConfig",
     "Selection",
@@ -68,9 +74,8 @@ __all__ = [
     "check_l0",
     "compare",
     "encode",
-    "evaluate",
-    "evaluate_on_text",
-    "fit",
+    "evaluate_sae",
+    "evaluate_sae_on_activations",
     "load_sae",
     "publish",
     "push",
@@ -78,6 +83,7 @@ __all__ = [
     "select_indices",
     "stage",
     "train_sae",
+    "train_sae_on_activations",
     "verify",
 ]
 

@@ -1,13 +1,13 @@
-"""The methods on `datasets.Dataset`: doors to the functions, no logic.
+"""The methods on `datasets.Dataset`: full signatures, and one-line doors to the functions.
 
-`datasets` has no registry for extensions and its own methods return plain Datasets, so a subclass would not survive
-the first `map`: the methods are set on the class, once, and never over somebody else's. The functions are imported
-when a method is called: torch and numba cost seconds.
+`datasets` has no registry for extensions, and its own methods return plain Datasets, so a subclass would not survive
+the first `map`. So the methods are set on the class, once, and never over an attribute of somebody else. The
+functions are imported when a method is called: torch and numba cost seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
@@ -16,24 +16,115 @@ if TYPE_CHECKING:
     import pandas as pd
     from huggingface_hub import CommitInfo
 
+    from ._hub import Token
     from .encoding.text import TextSource
+    from .publishing.card import License
+    from .publishing.source import SourceName
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
-    from .selection.methods import Rule
+    from .selection.constraints import Quota
+    from .selection.methods import MethodFunction
+    from .selection.result import Selection
 
 
-def sae_select(self: Dataset, budget: float | str, method: str | Rule = "match", **options: Any) -> Dataset:
-    """Return `budget` rows that stand for all, by their SAE features; arguments as of `hf_sae_select.select`."""
+def sae_select(
+    self: Dataset,
+    budget: float | str,
+    method: str | MethodFunction = "match",
+    *,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    threshold: float | None = None,
+    top: int | None = None,
+    max_share: float | None = None,
+    embedding: str | None = None,
+    seed: int | None = 0,
+    must_include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    quota: Quota | None = None,
+    quality: str | None = None,
+    cost: str | None = None,
+    per_token: float = 0.0,
+    extend: Selection | Dataset | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+    **options: Any,
+) -> Dataset:
+    """Select a small subset by the features that an SAE gives each row: `hf_sae_select.select` of this dataset."""
     from .selection.api import select
 
-    return select(self, budget, method, **options)
+    return select(
+        self,
+        budget,
+        method,
+        sae=sae,
+        text=text,
+        threshold=threshold,
+        top=top,
+        max_share=max_share,
+        embedding=embedding,
+        seed=seed,
+        must_include=must_include,
+        exclude=exclude,
+        quota=quota,
+        quality=quality,
+        cost=cost,
+        per_token=per_token,
+        extend=extend,
+        max_length=max_length,
+        batch_size=batch_size,
+        **options,
+    )
 
 
-def sae_compare(self: Dataset, budget: float | str, methods: Methods = ("match",), **options: Any) -> pd.DataFrame:
-    """Return a table of what several methods cover with `budget`; arguments as of `hf_sae_select.compare`."""
+def sae_compare(
+    self: Dataset,
+    budget: float | str,
+    methods: Methods = ("match",),
+    *,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    threshold: float | None = None,
+    top: int | None = None,
+    max_share: float | None = None,
+    embedding: str | None = None,
+    seed: int | None = 0,
+    must_include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    quota: Quota | None = None,
+    quality: str | None = None,
+    cost: str | None = None,
+    per_token: float = 0.0,
+    extend: Selection | Dataset | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+    **options: Any,
+) -> pd.DataFrame:
+    """Select by several methods and compare what each covers: `hf_sae_select.compare` of this dataset."""
     from .selection.comparison import compare
 
-    return compare(self, budget, methods, **options)
+    return compare(
+        self,
+        budget,
+        methods,
+        sae=sae,
+        text=text,
+        threshold=threshold,
+        top=top,
+        max_share=max_share,
+        embedding=embedding,
+        seed=seed,
+        must_include=must_include,
+        exclude=exclude,
+        quota=quota,
+        quality=quality,
+        cost=cost,
+        per_token=per_token,
+        extend=extend,
+        max_length=max_length,
+        batch_size=batch_size,
+        **options,
+    )
 
 
 def sae_encode(
@@ -45,26 +136,68 @@ def sae_encode(
     batch_size: int = 32,
     keep: str | Collection[str] = (),
 ) -> Dataset:
-    """Return the dataset with the SAE features of each row in three columns more; see `hf_sae_select.encode`."""
+    """Add the SAE features of each row in three columns: `hf_sae_select.encode` of this dataset."""
     from .encoding.encoder import encode
 
     return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
 
 
-def sae_publish(self: Dataset, repo_id: str, **options: Any) -> CommitInfo:
-    """Write this selected subset to a Hub repo, with proof of how it was chosen; see `hf_sae_select.publish`."""
+def sae_publish(
+    self: Dataset,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Publish a subset and its provenance",
+    token: Token = None,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+    license: License | None = None,
+    source: SourceName | None = None,
+    include_features: bool = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> CommitInfo:
+    """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
     from .publishing.pushing import publish
 
-    return publish(self, repo_id, **options)
+    return publish(
+        self,
+        repo_id,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        commit_message=commit_message,
+        token=token,
+        selection=selection,
+        pool=pool,
+        license=license,
+        source=source,
+        include_features=include_features,
+        metadata=metadata,
+    )
+
+
+def sae_selection(self: Dataset) -> Selection:
+    """The selection that picked the rows of this dataset; an error where it describes other rows."""
+    from .selection.attachment import selection_of
+
+    return selection_of(self)
 
 
 def attach() -> None:
-    """Set the methods on `Dataset`; again is no change, and a foreign attribute of the same name is an error."""
-    for method in (sae_select, sae_encode, sae_compare, sae_publish):
-        present = getattr(Dataset, method.__name__, method)
-        if getattr(present, "__module__", None) != __name__:
+    """Set the methods on `Dataset`.
+
+    Raises:
+        AttributeError: If `Dataset` has an attribute of the same name from somebody else.
+    """
+    members = {method.__name__: method for method in (sae_select, sae_encode, sae_compare, sae_publish)}
+    for name, member in {**members, "sae_selection": property(sae_selection)}.items():
+        present = getattr(Dataset, name, None)
+        present = present.fget if isinstance(present, property) else present
+        if present is not None and getattr(present, "__module__", None) != __name__:
             raise AttributeError(
-                f"datasets.Dataset already has an attribute `{method.__name__}` that is not ours; "
-                "use the functions hf_sae_select.select, encode, compare and publish in a process of their own"
+                f"datasets.Dataset already has an attribute `{name}` that is not of hf_sae_select; "
+                "import hf_sae_select in another process, and use its functions select, encode, compare and publish"
             )
-        setattr(Dataset, method.__name__, method)
+        setattr(Dataset, name, member)

@@ -70,17 +70,17 @@ def test_the_papers_experiment_on_a_tiny_model_goes_on_where_it_stopped(tmp_path
     ]
     command += ["greedy", "--train-sae-on", tmp_path / "texts.jsonl"]
     printed = run(*command, cache=tmp_path / "c")
-    assert printed.count("These numbers mean nothing; the full run was never made by us.") == 2
+    assert printed.count("These numbers mean nothing; we have never run the full experiment.") == 2
     assert printed.count("train_runtime") == 2
     asked = ["heapq", "heapq.heappush", "heapq.heappop", "heapq.heapreplace"]
     asked = [f"What is `{name}` of Python's standard library for?" for name in asked]
     for method in ("random", "greedy"):
         folder = tmp_path / "out" / f"{method}-8"
-        files = ["losses.json", "model", "model_outputs.json", "receipt.json", "responses.jsonl"]
+        files = ["losses.json", "model", "model_outputs.json", "responses.jsonl", "selection.json"]
         assert sorted(file.name for file in folder.iterdir()) == files
-        receipt = json.loads((folder / "receipt.json").read_text())
-        picked, held_out = set(receipt["indices"]), set(receipt["parameters"]["exclude"])
-        assert (receipt["method"], len(receipt["indices"]), len(picked), len(held_out)) == (method, 8, 8, 8)
+        selection = json.loads((folder / "selection.json").read_text())
+        picked, held_out = set(selection["indices"]), set(selection["parameters"]["exclude"])
+        assert (selection["method"], len(selection["indices"]), len(picked), len(held_out)) == (method, 8, 8, 8)
         assert not picked & held_out
         responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
         assert [each["prompt"] for each in responses] == asked

@@ -17,8 +17,8 @@ def test_the_methods_are_doors_to_the_functions(monkeypatch):
         monkeypatch.setattr(f"hf_sae_select.{function}", lambda *given, **named: seen.append((*given, named)))
     ds.sae_select(2, "random", seed=7)
     ds.sae_compare(2, ["greedy"], top=3)
-    ds.sae_encode("folder", keep="means")
-    named = {"text": None, "max_length": None, "batch_size": 32, "keep": "means"}
+    ds.sae_encode("folder", keep="state")
+    named = {"text": None, "max_length": None, "batch_size": 32, "keep": "state"}
     assert seen == [(ds, 2, "random", {"seed": 7}), (ds, 2, ["greedy"], {"top": 3}), (ds, "folder", named)]
     seen.clear()
     ds.sae_select(2)

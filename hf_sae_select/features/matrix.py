@@ -60,6 +60,23 @@ class FeatureMatrix:
 
         return frequency(self.offsets, self.ids, self.d_sae)
 
+    def check(self) -> None:
+        """Refuse arrays that do not go together: the kernels read them unchecked."""
+        n, sizes = len(self), np.diff(self.offsets)
+        whole = self.offsets[0] == 0 and self.offsets[-1] == len(self.ids) and (sizes >= 0).all()
+        if not (whole and self.offsets.dtype == np.int64):
+            raise ValueError(
+                "`features.offsets` must be int64, begin with 0, never fall and end with the number of ids"
+            )
+        if len(self.ids) and not (self.ids.dtype.kind == "u" and self.ids.max() < self.d_sae):
+            raise ValueError(f"`features.ids` must be unsigned integers below `d_sae`, which is {self.d_sae}")
+        for name, length in (("acts", len(self.ids)), ("means", len(self.ids)), ("tokens", n), ("vectors", n)):
+            values = getattr(self, name)
+            if values is not None and len(values) != length:
+                raise ValueError(f"`features.{name}` has {len(values)} values; {length} go with the offsets")
+        if self.vectors is not None and not np.isfinite(self.vectors).all():
+            raise ValueError("`features.vectors` holds NaN or infinity; mend those rows or leave them out")
+
     def row(self, i: int) -> NDArray[np.unsignedinteger[Any]]:
         """Return the feature ids of row `i`."""
         return self.ids[self.offsets[i] : self.offsets[i + 1]]

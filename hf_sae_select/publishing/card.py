@@ -13,22 +13,16 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import render
 from ..encoding.text import Rendering
-from ..selection.comparison import BASELINES
-from ..selection.methods import METHODS
+from ..selection.methods import BASELINES, METHODS
 from ..selection.reasons import reasons
 from ..selection.result import Selection
+from .layout import CONFIGS, LICENCE_FIELDS
 from .provenance import Record
 from .replay import Measured
 
-LICENCE = ("license", "license_name", "license_link")
 # Metadata that follow from the source and the rows.
-OURS = (*LICENCE, "configs", "dataset_info", "source_datasets", "size_categories")
-PLACEHOLDER = "OWNER/NAME"  # stands in the card for the repo, which is not known before it is pushed
+OURS = (*LICENCE_FIELDS, "configs", "dataset_info", "source_datasets", "size_categories")
 TAGS = ["sae-select", "data-selection", "sparse-autoencoder", "diversity"]
-CONFIGS: list[dict[str, Any]] = [
-    {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}], "default": True},
-    {"config_name": "selection", "data_files": [{"split": "train", "path": "selection.parquet"}]},
-]
 NONCOMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non[-_ ]?commercial|research|amlr", re.IGNORECASE)
 LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10**8: "100M", 10**9: "1B"}
@@ -47,7 +41,7 @@ def licence(sources: Sequence[CardData], given: License | None) -> dict[str, Any
     given = None if given is None else _plain(given)
     stated: list[dict[str, Any]] = []
     for source in sources:
-        terms = {name: source.get(name) for name in LICENCE if source.get(name)}
+        terms = {name: source.get(name) for name in LICENCE_FIELDS if source.get(name)}
         known = _list(terms.get("license")) not in ([], ["unknown"])
         if known and not any(_list(terms["license"]) == _list(other["license"]) for other in stated):
             stated.append(terms)
@@ -107,19 +101,18 @@ def subset_card(
     """
     data = _metadata(record, source, metadata)
     name, method = record["source"]["dataset"], record["selection"]["method"]
-    selector, parameters = METHODS.get(method), record["selection"]["parameters"]
-    constraints = {"must_include", "exclude", "quota", "quality", "per_token", "extend"}
+    known, parameters = METHODS.get(method), record["selection"]["parameters"]
     return render(
         "subset_card.md",
         card_data=DatasetCardData(**data).to_yaml(),
         **{part: record[part] for part in ("source", "encoding", "selection", "coverage", "versions")},
         name=name or "a dataset",
         linked=f"[{name}](https://huggingface.co/datasets/{name})" if name else "a dataset that is not published",
-        picks=selector.picks if selector else "",
-        paper=selector.paper if selector else "",
-        parameters=[(each, _cell(value)) for each, value in parameters.items() if value is not None],
-        counts=selector is not None and selector.keep != "state" and method not in BASELINES,
-        constrained=bool(constraints & parameters.keys()),
+        summary=known.summary if known else "",
+        paper=known.source if known else "",
+        parameters=_parameter_cells(parameters),
+        counts=known is not None and not known.needs_vectors and method not in BASELINES,
+        constrained=bool(parameters["constraints"].keys() - {"cost"}),
         sae=_sae(record["encoding"] or {}),
         text=_text(record["encoding"] or {}),
         reasons=[] if found is None else _reasons(receipt, found, rows, record["encoding"]["text"]),
@@ -130,10 +123,18 @@ def subset_card(
     )
 
 
+def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and value of each parameter that has one, for a table."""
+    flat = {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
+    for part in ("options", "constraints", "cuts"):
+        flat |= {name if name not in flat else f"{part}.{name}": value for name, value in parameters[part].items()}
+    return [(name, _cell(value)) for name, value in flat.items() if value is not None]
+
+
 def _metadata(record: Record, source: CardData, metadata: Mapping[str, Any]) -> dict[str, Any]:
     name, tags = record["source"]["dataset"], _list(metadata.get("tags"))
     data = {
-        **{name: value for name, value in record["license"].items() if name in LICENCE},
+        **{name: value for name, value in record["license"].items() if name in LICENCE_FIELDS},
         "language": source.get("language"),
         "task_categories": _list(source.get("task_categories")) or ["text-generation"],
         "size_categories": [size_category(record["selection"]["rows"])],

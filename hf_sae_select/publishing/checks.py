@@ -18,10 +18,9 @@ from .._cards import parsed
 from .._hub import Repo, sha256_of
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
-from .card import CONFIGS, LICENCE
 from .hashing import BATCH_ROWS, Digests, digest_of, digests_of
-from .provenance import RECORD_FILE, Record, is_edited
-from .staging import CARD_FILE, ROWS
+from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS
+from .provenance import Record, is_edited
 
 STEERING = (".huggingface.yaml", "dataset_infos.json")  # files that `load_dataset` would go by
 NEAR = 1e-2  # activations may differ a little from device to device
@@ -68,7 +67,7 @@ def of_card(repo: Repo, record: Record) -> str | None:
             return f"{CARD_FILE} has the config `{name}` as {found}, written was {config}"
     if more := [each.get("config_name") for each in configs if each.get("default") and each not in CONFIGS]:
         return f"{CARD_FILE} has the config `{more[0]}` for a default, which would be read in place of ours"
-    for name in LICENCE:
+    for name in LICENCE_FIELDS:
         if data.get(name) != record["license"].get(name):
             return f"{CARD_FILE} has `{name}` as {data.get(name)!r}, the record as {record['license'].get(name)!r}"
     return None
@@ -84,7 +83,8 @@ def of_parameters(record: Record, receipt: Selection) -> str | None:
     parameters = dict(receipt.parameters)
     pairs: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("encoding.", encoding, parameters.pop("encoding", {})),
-        ("parameter ", told["parameters"], parameters),
+        *((f"{part}.", told["parameters"][part], parameters.pop(part)) for part in ("options", "constraints", "cuts")),
+        ("parameter ", _without_parts(told["parameters"]), parameters),
         (
             "",
             {"method": told["method"], "rows": told["rows"], "round_starts": told["round_starts"]}
@@ -97,6 +97,10 @@ def of_parameters(record: Record, receipt: Selection) -> str | None:
         if name := unequal(ours, theirs):
             return f"{what}`{name}` is {ours.get(name)!r} in {RECORD_FILE}, {theirs.get(name)!r} in the table of picks"
     return None
+
+
+def _without_parts(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
 
 
 def of_indices(record: Record, receipt: Selection) -> str | None:
@@ -134,14 +138,14 @@ def of_columns(record: Record, types: Mapping[str, Any]) -> str | None:
 
 def of_pool(record: Record, receipt: Selection, picked: Sequence[str], found: Digests) -> str | None:
     """Compare the digests of the rows that there were to pick with the record and with the picks."""
-    if len(found) != record["source"]["rows"]:
+    if record["source"]["rows"] not in (None, len(found)):
         return f"there are {len(found):,} rows to pick from, recorded are {record['source']['rows']:,}"
     for pick, (row, digest) in enumerate(zip(receipt.indices.tolist(), picked, strict=True)):
         if not 0 <= row < len(found):
             return f"pick {pick} is row {row}, but there are {len(found):,} rows"
         if bytes(found[row]).hex() != digest:
             return f"pick {pick} is not row {row} of the source: that row has other content"
-    if digest_of(found) != record["source"]["sha256"]:
+    if record["source"]["sha256"] not in (None, digest_of(found)):
         return "a row that was not picked has other content than recorded, or the rows are in another order"
     return None
 

@@ -13,18 +13,18 @@ LABELS = {"subset": "this subset"}
 COLOURS = {"subset": "#1f77b4", "random": "#888888", "longest": "#d08770"}
 
 
-def draw_coverage(file: Path, found: Measured) -> None:
+def draw_coverage(file: Path, measured: Measured) -> None:
     """Write a PNG of the distinct features covered after each pick; the same numbers give the same bytes."""
     figure = extra("matplotlib.figure").Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for name, curve in found.curves.items():
+    for name, curve in measured.curves.items():
         picks = np.arange(len(curve) + 1)
         axes.plot(picks, np.concatenate([[0], curve]), label=LABELS.get(name, name), color=COLOURS[name], linewidth=2)
-    most = found.figures["pool"]["features"]
-    axes.axhline(most, color="black", linewidth=1, linestyle=":", label="all rows")
+    total = measured.figures["pool"]["features"]
+    axes.axhline(total, color="black", linewidth=1, linestyle=":", label="all rows")
     axes.set_xlabel("rows picked")
     axes.set_ylabel("distinct features covered")
-    axes.set_ylim(0, 1.05 * most or 1)
+    axes.set_ylim(0, 1.05 * total or 1)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)

@@ -1,4 +1,7 @@
-"""Record: what decided a published subset, and what it is, in JSON that a schema describes. No torch."""
+"""Record: what decided a published subset, and what it is, as JSON after a schema. No torch.
+
+A record of version 1, which 0.1.0 wrote, is read too: `upgraded` gives its selection the form of version 2.
+"""
 
 from __future__ import annotations
 
@@ -12,94 +15,137 @@ from typing import Any
 
 from .._cards import HUB_ID
 from .._optional import extra
+from ..selection.methods import METHODS
 from .hashing import digest_of
-from .source import COMMIT
+from .layout import COMMIT, RECORD_FILE
 
-RECORD_FILE = "provenance.json"
-SCHEMA_FILE = Path(__file__).parent / "provenance.schema.json"
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+SCHEMA_FILES = {
+    1: Path(__file__).parent / "provenance.v1.schema.json",
+    2: Path(__file__).parent / "provenance.schema.json",
+}
 PACKAGES = ["hf-sae-select", "datasets", "huggingface-hub", "numba", "numpy", "pyarrow", "tokenizers", "torch"]
 PACKAGES += ["transformers"]
 
 Record = dict[str, Any]
 
+# Parameters of version 1, which were one flat mapping, by the part of version 2 that holds them.
+CUTS_1 = ("threshold", "top", "max_share", "embedding")
+CONSTRAINTS_1 = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
+DIGEST_1 = "sha256:"  # begins an option that is recorded by its digest
+
 
 def sealed(record: Record) -> Record:
-    """Return a record with its version and, last, the digest of all it says, once it is valid."""
+    """Return a record with its version and, last, the digest of everything in it.
+
+    Raises:
+        AssertionError: If the record breaks its own schema.
+    """
     record = json.loads(json.dumps({"version": RECORD_VERSION, **record}))
     record["sha256"] = digest_of(record)
-    if problem := invalid(record):
-        raise AssertionError(f"the record does not keep to its own schema: {problem}")
+    if problem := problem_of(record):
+        raise AssertionError(f"the record breaks its own schema: {problem}")
     return record
 
 
-def written(record: Record) -> str:
+def dumps(record: Record) -> str:
     """Return the text of the file."""
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read(file: Path) -> Record:
-    """Read a record.
+    """Read a record as it was written, of any version.
 
     Raises:
-        ValueError: it is no record, or does not keep to the schema; the first offence is named.
+        ValueError: If it is not a record, or breaks its schema; the first offence is named.
     """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        record = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{RECORD_FILE} is no JSON: {error}") from error
-    if problem := invalid(record):
+        raise ValueError(f"{RECORD_FILE} is not valid JSON: {error}") from error
+    if problem := problem_of(record):
         raise ValueError(problem)
     return dict(record)
 
 
-def invalid(record: Any) -> str | None:
-    """Say what in a record breaks the schema; None if nothing does."""
-    if isinstance(record, Mapping) and isinstance(record.get("version"), int) and record["version"] > RECORD_VERSION:
-        return (
-            f"{RECORD_FILE} has version {record['version']}, this library reads {RECORD_VERSION}: install a newer one"
-        )
-    error = extra("jsonschema").exceptions.best_match(_validator().iter_errors(record))
-    if error is None:
-        lacks = (record["encoding"] is None) != (record["coverage"] is None)
-        return f"{RECORD_FILE}: `encoding` and `coverage` go together" if lacks else None
-    place = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in error.absolute_path)
-    return f"{RECORD_FILE}{' at ' + place[1:] if place else ''}: {error.message[:300]}"
+def upgraded(record: Record) -> Record:
+    """Return a record in the form of the present version; its `sha256` stays that of the file."""
+    if record["version"] == RECORD_VERSION:
+        return record
+    selection = record["selection"]
+    parameters = nested(selection["parameters"], selection["method"])
+    return record | {"version": RECORD_VERSION, "selection": selection | {"parameters": parameters}}
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a name that an object has twice: readers would differ on which one counts."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice in one object")
-    return found
+def nested(flat: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Return the flat parameters of version 1 in the nested form of version 2."""
+    rest = dict(flat)
+    parameters: dict[str, Any] = {"budget": rest.pop("budget"), "seed": rest.pop("seed")}
+    encoding = {"encoding": rest.pop("encoding")} if "encoding" in rest else {}
+    cuts = {name: rest.pop(name, None) for name in CUTS_1}
+    constraints = {name: rest.pop(name) for name in CONSTRAINTS_1 if name in rest}
+    if method == "weighted" and rest.get("mass") == "max":  # an option of 0.1.0, now the only way
+        del rest["mass"]
+    options = rest if method in METHODS else {name: _tagged(value) for name, value in rest.items()}
+    return parameters | {"options": options, "constraints": constraints, "cuts": cuts} | encoding
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(DIGEST_1):
+        return {"sha256": value.removeprefix(DIGEST_1)}
+    return value
+
+
+def problem_of(record: Any) -> str | None:
+    """Return what in a record breaks the schema, in words; None if nothing does."""
+    number = record.get("version") if isinstance(record, Mapping) else None
+    if isinstance(number, int) and number > RECORD_VERSION:
+        return f"{RECORD_FILE} has version {number}, this library reads {RECORD_VERSION}: install a newer one"
+    validator = _validator(number if number in SCHEMA_FILES and not isinstance(number, bool) else RECORD_VERSION)
+    error = extra("jsonschema").exceptions.best_match(validator.iter_errors(record))
+    if error is not None:
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+        return f"{RECORD_FILE}{' at ' + place[1:] if place else ''}: {error.message[:300]}"
+    if record["encoding"] is None and record["coverage"] is not None:
+        return f"{RECORD_FILE}: `coverage` needs `encoding`"
+    if record["version"] == 1 and (record["encoding"] is None) != (record["coverage"] is None):
+        return f"{RECORD_FILE}: `encoding` and `coverage` go together"
+    return None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that has a name twice: readers would differ on which one counts."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return values
 
 
 def is_edited(record: Record) -> bool:
-    """Tell whether a record says something else than when it was sealed."""
+    """Tell whether a record, as it was read, differs from what was sealed."""
     return bool(digest_of({name: value for name, value in record.items() if name != "sha256"}) != record["sha256"])
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of what took part; None for what is not installed."""
-    found: dict[str, str | None] = {"python": python_version()}
+    """Return the versions of Python and the packages that took part; None for what is not installed."""
+    numbers: dict[str, str | None] = {"python": python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            numbers[name] = None
+    return numbers
 
 
 def public(encoding: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how codes were made without what is of this machine alone: the path of a model in a folder."""
+    """Return how codes were made, without the path of a model in a folder of this machine."""
     encoding = dict(encoding)
     if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and HUB_ID.fullmatch(encoding["model"])):
         return encoding
-    sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # it may name it too
+    sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # may name it too
     return encoding | {"model": None, "model_revision": None} | ({"sae": sae} if sae else {})
 
 
 @cache
-def _validator() -> Any:
-    return extra("jsonschema").Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+def _validator(number: int) -> Any:
+    return extra("jsonschema").Draft202012Validator(json.loads(SCHEMA_FILES[number].read_text(encoding="utf-8")))

@@ -17,17 +17,27 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from .. import _hub as hub
 from .._cards import merged, parsed
 from .._hub import Repo, Token, explained, prepare
-from .card import LICENCE, PLACEHOLDER, License
-from .provenance import RECORD_FILE, read
-from .source import Given
-from .staging import CARD_FILE, PICTURE_FILE, ROWS, stage
-from .tables import POOL_FILE, SELECTION_FILE
+from ..selection.result import Selection
+from .card import License
+from .layout import (
+    CARD_FILE,
+    LICENCE_FIELDS,
+    PLACEHOLDER,
+    PLOT_FILE,
+    POOL_FILE,
+    RECORD_FILE,
+    ROWS,
+    SELECTION_FILE,
+)
+from .provenance import read
+from .source import SourceName
+from .staging import stage
 from .verification import verify
 
 # What a repo may hold that we did not write: anything else may be rows of another dataset.
 NO_DATA = re.compile(r"\.git[^/]*|[^/]+\.md|(LICEN[CS]E|NOTICE|CITATION)[^/]*", re.IGNORECASE)
 # Of the card's metadata, what follows from the subset; `dataset_info` would be that of an earlier one.
-RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE)
+RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE_FIELDS)
 MESSAGE = "Publish a subset and its provenance"
 
 
@@ -40,9 +50,11 @@ def publish(
     create_pr: bool = False,
     commit_message: str = MESSAGE,
     token: Token = None,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
     license: License | None = None,
-    source: Given | None = None,
-    features: bool = True,
+    source: SourceName | None = None,
+    include_features: bool = True,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write a subset, its provenance and a card to a dataset repo on the Hub, created if need be, in one commit.
@@ -63,7 +75,17 @@ def publish(
     """
     _check_id(repo_id)
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
-    stage(subset, folder, license=license, source=source, features=features, metadata=metadata, token=token)
+    stage(
+        subset,
+        folder,
+        selection=selection,
+        pool=pool,
+        license=license,
+        source=source,
+        include_features=include_features,
+        metadata=metadata,
+        token=token,
+    )
     where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
     try:
         commit = push(folder, repo_id, **where, commit_message=commit_message, token=token)
@@ -148,4 +170,4 @@ def _earlier(repo: Repo, there: list[str]) -> list[str]:
 
 def _is_ours(name: str) -> bool:
     """Tell whether a file is one that `stage` writes: a record may say anything, and what it lists may be deleted."""
-    return name in (SELECTION_FILE, POOL_FILE, PICTURE_FILE) or name.startswith(f"{ROWS}/")
+    return name in (SELECTION_FILE, POOL_FILE, PLOT_FILE) or name.startswith(f"{ROWS}/")

@@ -21,16 +21,15 @@ from .._cards import parsed
 from .._hub import Repo, Token
 from ..features.columns import without_codes
 from .hashing import row_digests
+from .layout import COMMIT, REPO_ID
 
 CARD = "README.md"
-ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
-COMMIT = re.compile("[0-9a-f]{40}")
 # Where `load_dataset` keeps the rows of a Hub dataset: owner___name/config/version/commit/name-split.arrow
 CACHED = re.compile(r"(?P<name>[^/]+)/(?P<config>[^/]+)/\d+\.\d+\.\d+/(?P<commit>[0-9a-f]{40})/[^/]+\.arrow$")
 OURS = re.compile(r"\d{5}-of-\d{5}\.arrow")  # codes, which `encode` keeps beside the rows
 ANONYMOUS = re.compile("-[0-9a-f]{16}$|[=%]")  # of a config that arguments made: a name that nobody can load by
 
-Given = str | Mapping[str, Any]
+SourceName = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Source:
         return card
 
 
-def find_source(ds: Dataset, given: Given | None = None, token: Token = None) -> Source:
+def find_source(ds: Dataset, given: SourceName | None = None, token: Token = None) -> Source:
     """Say where the rows of `ds` are from: as `given`, or by the place in the cache that `load_dataset` gave them.
 
     Args:
@@ -94,7 +93,7 @@ def find_source(ds: Dataset, given: Given | None = None, token: Token = None) ->
     return _cached(ds) if given is None else _stated(ds, given, token)
 
 
-def _stated(ds: Dataset, given: Given, token: Token) -> Source:
+def _stated(ds: Dataset, given: SourceName, token: Token) -> Source:
     stated: dict[str, Any] = {"dataset": given} if isinstance(given, str) else {}
     stated |= given if isinstance(given, Mapping) else {}
     whole = stated.pop("as_published", True)
@@ -107,7 +106,7 @@ def _stated(ds: Dataset, given: Given, token: Token) -> Source:
             f"`source={given!r}`: pass the id of a Hub dataset, or "
             "{'dataset': id, 'config': name, 'split': name, 'revision': commit, 'as_published': True}"
         )
-    if not all(value is None or isinstance(value, str) for value in stated.values()) or not ID.fullmatch(
+    if not all(value is None or isinstance(value, str) for value in stated.values()) or not REPO_ID.fullmatch(
         stated["dataset"]
     ):
         raise ValueError(f"`source={given!r}` names no dataset on the Hub (owner/name); leave it out for files here")

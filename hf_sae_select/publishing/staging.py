@@ -1,4 +1,4 @@
-"""Staging: a folder with all that a published subset is: rows, evidence, record, picture and card. Nothing is sent."""
+"""Staging: a folder with everything that a published subset is: rows, tables, record, plot, card. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ import numpy as np
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .._datasets import check_dataset
 from .._hub import Token, sha256_of
 from .._optional import extra
-from ..features.columns import encoding_record, without_codes
+from ..features.columns import encoding_record, is_encoded, without_codes
+from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.methods import METHODS
-from ..selection.pool import Pool
 from ..selection.result import Selection
 from .card import License, check_metadata, licence, subset_card
 from .hashing import Digests, batches, digest_of, digests_of, row_digests
+from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE
 from .plot import draw_coverage
-from .provenance import RECORD_FILE, public, sealed, versions, written
-from .replay import KNOWN, Measured, hide, measure
-from .source import Given, Source, find_source, origins
-from .tables import POOL_FILE, SELECTION_FILE, view, write_pool, write_selection
+from .provenance import dumps, public, sealed, versions
+from .replay import Measured, digest_tag, measure
+from .source import Source, SourceName, find_source, origins
+from .tables import view, write_pool, write_selection
 
-ROWS, PICTURE_FILE, CARD_FILE = "data", "coverage.png", "README.md"
 SHARD_BYTES = 500 * 2**20  # of rows in memory, to a file
 
 
@@ -37,131 +38,194 @@ def stage(
     subset: Dataset,
     folder: str | Path,
     *,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
     license: License | None = None,
-    source: Given | None = None,
-    features: bool = True,
+    source: SourceName | None = None,
+    include_features: bool = True,
     metadata: Mapping[str, Any] | None = None,
     token: Token = None,
 ) -> Path:
-    """Write into `folder` what a Hub repo with `subset` will hold, and return it; `push` sends it.
+    """Write a folder that holds what a Hub repo with a subset will hold; `push` sends it.
 
-    The rows as Parquet (`data/`), the receipt (`selection.parquet`), what it can be made again from (`pool.parquet`),
-    the record (`provenance.json`), the coverage curve (`coverage.png`) and the card (`README.md`, yours to edit
-    before it is pushed). The same subset and versions give the same bytes. The folder appears whole or not at all; one
-    that an earlier call wrote is replaced.
+    The folder has the rows as Parquet (`data/`), the selection (`selection.parquet`), what it can be repeated from
+    (`pool.parquet`), the record (`provenance.json`), the coverage curve (`coverage.png`) and the card (`README.md`,
+    which you may edit before it is pushed). The same subset and versions give the same bytes. The folder appears whole
+    or not at all; one that an earlier call wrote is replaced.
 
     Args:
-        subset: what `sae_select` returned, unchanged.
-        license: of the subset, an id of the Hub's list such as 'cc-by-4.0'; by default the source's.
-        source: the Hub dataset that the rows are from, where it is not found by itself: its id, or {"dataset": id,
-            "config": ..., "split": ..., "revision": ...}, which states that `load_dataset` with these gives those rows
-            ("as_published": False: that they were made from them).
-        features: keep what the selection went by, so that others can make it again without a model.
-        metadata: more of the card's metadata, such as {"language": "en", "pretty_name": "..."}; what the README of the
-            repo says of these already stays.
-        token: for the card of a private source.
+        subset (`Dataset`):
+            What `sae_select` returned, unchanged.
+        folder (`str` or `Path`):
+            The folder to write.
+        selection (`Selection`, *optional*):
+            The selection, where `subset` has lost its attribute `sae_selection`, by saving and loading for example.
+        pool (`Dataset`, *optional*):
+            The encoded dataset that the rows were selected from, where `subset` has lost it. Without it, others need
+            it to repeat the selection, and the card shows no coverage.
+        license (`str` or `list`, *optional*):
+            The licence of the subset, an id of the Hub's list such as "cc-by-4.0"; by default the source's.
+        source (`str` or `dict`, *optional*):
+            The Hub dataset that the rows are from, where datasets' cache does not tell: its id, or
+            `{"dataset": id, "config": ..., "split": ..., "revision": ...}`, which states that `load_dataset` with
+            these gives those rows (`"as_published": False`: that they were made from them).
+        include_features (`bool`, *optional*, defaults to `True`):
+            Write `pool.parquet`, so that others can repeat the selection without a model.
+        metadata (`dict`, *optional*):
+            More of the card's metadata, such as `{"language": "en", "pretty_name": "..."}`. What the README of the
+            repo has of these already stays.
+        token (`str` or `bool`, *optional*):
+            The token for the card of a private source.
+
+    Returns:
+        `Path`: The folder.
 
     Raises:
-        TypeError, ValueError: `subset` has no receipt or was changed since; its licence is not known or not allowed.
-        ImportError: the extra `publish` is not installed.
+        TypeError: If `subset` has no selection, or an argument has another type than above.
+        ValueError: If `subset` was changed after it was selected, or its licence is not known or not allowed.
+        ImportError: If the extra `publish` is not installed.
 
-    Example: ``stage(ds.sae_select(3000), "alpaca-3k")``, then ``push("alpaca-3k", "me/alpaca-3k")``.
+    Example:
+
+    ```python
+    push(stage(dataset.sae_select(3000), "alpaca-3k"), "me/alpaca-3k")
+    ```
     """
     for module in ("jsonschema", "matplotlib.figure"):
         extra(module)
-    receipt, pool = _receipt(subset)
+    result, origin_pool = _publishable(subset, selection, pool)
     rows = without_codes(subset)
-    _check_unchanged(rows, receipt, pool)
-    more = check_metadata(metadata)
-    origin = find_source(pool.rows, source, token)
+    _check_unchanged(rows, result, origin_pool)
+    extra_metadata = check_metadata(metadata)
+    all_rows = rows if origin_pool is None else origin_pool.rows
+    origin = find_source(all_rows, source, token)
     card = origin.card(token)
-    others = [each for each in origins(pool.rows) if each.dataset != origin.dataset]
-    terms = licence([card, *(each.card(token) for each in others)], license)
+    others = [other for other in origins(all_rows) if other.dataset != origin.dataset]
+    terms = licence([card, *(other.card(token) for other in others)], license)
     folder = Path(folder).absolute()
-    with _whole(folder) as unfinished:
-        digests = row_digests(pool.rows, "Hashing the source")
+    with _whole_folder(folder) as unfinished:
         picked = _write_rows(unfinished / ROWS, rows)
-        _check_rows(picked, digests[receipt.indices], receipt)
-        found = None if pool.codes is None else measure(view(pool, receipt), receipt)
-        counts = np.zeros(len(receipt), np.int64) if found is None else found.features.counts[receipt.indices]
-        write_selection(unfinished / SELECTION_FILE, receipt, counts, picked)
-        if features:
-            write_pool(unfinished / POOL_FILE, pool, receipt, digests)
-        if found is not None:
-            draw_coverage(unfinished / PICTURE_FILE, found)
+        digests = None if origin_pool is None else row_digests(origin_pool.rows, "Hashing the source")
+        if digests is not None:
+            _check_rows(picked, digests[result.indices], result)
+        measured = _measure(origin_pool, result)
+        counts = np.zeros(len(result), np.int64) if measured is None else measured.features.counts[result.indices]
+        write_selection(unfinished / SELECTION_FILE, result, counts, picked)
+        if include_features and origin_pool is not None and digests is not None:
+            write_pool(unfinished / POOL_FILE, origin_pool, result, digests)
+        if measured is not None:
+            draw_coverage(unfinished / PLOT_FILE, measured)
         files = {file.relative_to(unfinished).as_posix(): file for file in sorted(unfinished.rglob("*.*"))}
-        record = sealed(_record(receipt, pool, origin, digests, picked, found, files) | {"license": terms})
-        (unfinished / RECORD_FILE).write_text(written(record), encoding="utf-8")
-        text = subset_card(record, receipt, found, pool.rows, source=card, metadata=more)
+        record = sealed(
+            {
+                "source": _source_record(origin, result, all_rows, digests, whole=origin_pool is not None),
+                "license": terms,
+                "encoding": _encoding_record(origin_pool, result),
+                "selection": _selection_record(result, picked),
+                "coverage": None if measured is None else measured.figures,
+                "versions": versions(),
+                "files": {
+                    name: {"sha256": sha256_of(file), "bytes": file.stat().st_size} for name, file in files.items()
+                },
+            }
+        )
+        (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
+        text = subset_card(record, result, measured, all_rows, source=card, metadata=extra_metadata)
         (unfinished / CARD_FILE).write_text(text, encoding="utf-8")
     return folder
 
 
-def _receipt(subset: Any) -> tuple[Selection, Pool]:
-    """Return what `sae_select` left on a subset, nothing in it that is of this machine alone."""
-    receipt, pool = getattr(subset, "sae_selection", None), getattr(subset, "sae_pool", None)
-    if not isinstance(subset, Dataset) or receipt is None or pool is None:
-        raise TypeError(
-            "`subset` has no receipt: pass what `sae_select` returned, as it returned it; `map`, `select`, `shuffle`, "
-            "saving and loading lose the receipt, so do those before you select"
-        )
-    if not len(receipt):
-        raise ValueError("`subset` has no rows: there is nothing to publish")
-    encoding = public(receipt.parameters["encoding"])
-    parameters = _speakable(receipt) | {"encoding": encoding}
+def _publishable(subset: Any, selection: Selection | None, pool: Dataset | None) -> tuple[Selection, Pool | None]:
+    """Return the selection, without what is private to this machine, and the pool, if it is known."""
+    check_dataset("subset", subset, "publish")
+    if selection is None:
+        try:
+            selection = selection_of(subset)
+        except AttributeError as error:
+            raise TypeError(
+                "`subset` has no `sae_selection`: pass what `sae_select` returned, as it returned it, or "
+                "`selection=` too, if you saved it; `map`, `select`, `shuffle`, saving and loading drop the attribute"
+            ) from error
+    if not isinstance(selection, Selection):
+        raise TypeError(f"`selection` is a {type(selection).__name__}; it must be a Selection, see `Selection.load`")
+    if not selection.parameters.get("cuts"):
+        raise ValueError("`selection` is of `select_indices`, which knows no dataset; pass one of `select`")
+    encoding = public(selection.parameters["encoding"])
+    result = replace(selection, parameters=_speakable(selection) | {"encoding": encoding})
     try:
-        json.dumps(parameters)
+        json.dumps(result.parameters)
     except TypeError as error:
         raise TypeError(
             f"`subset` was selected with a parameter that JSON cannot hold ({error}): write dates as text"
         ) from error
-    return replace(receipt, parameters=parameters), pool
+    return result, pool_of(subset) if pool is None else _checked_pool(pool, selection)
 
 
-def _speakable(receipt: Selection) -> dict[str, Any]:
-    """Return the parameters; options of a rule that is none of ours may be anything, paths and objects among them."""
-    ours = receipt.parameters.keys() if receipt.method in METHODS else KNOWN
-    return {
-        name: value if name in ours or _is_of_numbers(value) else hide(value)
-        for name, value in receipt.parameters.items()
+def _checked_pool(pool: Any, selection: Selection) -> Pool:
+    """Check that a dataset can be the one that the rows were selected from."""
+    check_dataset("pool", pool, "compare with")
+    if selection.pool_rows not in (0, len(pool)):
+        raise ValueError(f"`pool` has {len(pool):,} rows, but the rows were selected from {selection.pool_rows:,}")
+    encoding = selection.parameters["encoding"]
+    if encoding and (not is_encoded(pool) or encoding_record(pool) != encoding):
+        raise ValueError(
+            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returned, with the "
+            "same SAE and text"
+        )
+    return Pool(pool)
+
+
+def _speakable(selection: Selection) -> dict[str, Any]:
+    """Return the parameters; options of the author's own method may be anything, paths and objects among them."""
+    if selection.method in METHODS:
+        return selection.parameters
+    options = {
+        name: value if _is_numeric(value) else digest_tag(value)
+        for name, value in selection.parameters["options"].items()
     }
+    return selection.parameters | {"options": options}
 
 
-def _is_of_numbers(value: Any) -> bool:
+def _is_numeric(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return all(map(_is_of_numbers, value))
+        return all(map(_is_numeric, value))
     return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
-def _check_unchanged(rows: Dataset, receipt: Selection, pool: Pool) -> None:
-    """Refuse rows that can be seen at once not to be those that were picked."""
+def _measure(pool: Pool | None, selection: Selection) -> Measured | None:
+    """Measure what the selection covers; None where the features of all rows are not known."""
+    return None if pool is None or pool.codes is None else measure(view(pool, selection), selection)
+
+
+def _check_unchanged(rows: Dataset, selection: Selection, pool: Pool | None) -> None:
+    """Refuse rows that differ at first sight from those that were picked."""
     remedy = "publish what `sae_select` returned; change the dataset first, and select from the result"
-    if len(rows) != len(receipt):
-        raise ValueError(f"`subset` has {len(rows):,} rows, but {len(receipt):,} were picked; {remedy}")
-    for name, type in pool.rows.features.to_dict().items():
-        if "sae_sha256" in str(type):  # the record in it names the model, which may lie in a folder
+    if len(rows) != len(selection):
+        raise ValueError(f"`subset` has {len(rows):,} rows, but {len(selection):,} were picked; {remedy}")
+    source = rows if pool is None else pool.rows
+    for name, type in source.features.to_dict().items():
+        if "sae_sha256" in str(type):  # the record in it names the model, which may be in a folder
             raise ValueError(f"column `{name}` holds codes of an SAE under another name: remove it, and select again")
-    for name in dict.fromkeys([*rows.column_names, *pool.rows.column_names]):
-        if rows.features.get(name) != pool.rows.features.get(name):
+    for name in dict.fromkeys([*rows.column_names, *source.column_names]):
+        if rows.features.get(name) != source.features.get(name):
             raise ValueError(f"column `{name}` was added, removed or changed after the rows were picked; {remedy}")
 
 
-def _check_rows(picked: Digests, expected: Digests, receipt: Selection) -> None:
+def _check_rows(picked: Digests, expected: Digests, selection: Selection) -> None:
     differ = np.flatnonzero((picked != expected).any(axis=1))
     if len(differ):
         raise ValueError(
-            f"row {differ[0]} of `subset` is not row {receipt.indices[differ[0]]} of the source, which was picked: it "
-            "was changed or moved since; publish what `sae_select` returned, or change the dataset and select again"
+            f"row {differ[0]} of `subset` is not row {selection.indices[differ[0]]} of the source, which was picked: "
+            "it was changed or moved since; publish what `sae_select` returned, or change the dataset and select again"
         )
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write to that takes the place of `folder` if all goes well, and is gone if not."""
-    ours = {ROWS, SELECTION_FILE, POOL_FILE, PICTURE_FILE, RECORD_FILE, CARD_FILE}
-    held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if folder.exists() and (not folder.is_dir() or held - ours or (held and RECORD_FILE not in held)):
-        raise ValueError(f"`folder={str(folder)!r}` is there and no staged subset; pass a new or an empty folder")
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write to; it replaces `folder` if the block succeeds, and is removed if not."""
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and (not folder.is_dir() or names - FILES or (names and RECORD_FILE not in names)):
+        raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")
     unfinished, earlier = (folder.with_name(f".{folder.name}.{what}") for what in ("unfinished", "earlier"))
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -197,52 +261,46 @@ def _write_rows(folder: Path, rows: Dataset) -> Digests:
     return np.concatenate(digests)
 
 
-def _record(
-    receipt: Selection,
-    pool: Pool,
-    origin: Source,
-    digests: Digests,
-    picked: Digests,
-    found: Measured | None,
-    files: Mapping[str, Path],
+def _source_record(
+    origin: Source, selection: Selection, rows: Dataset, digests: Digests | None, *, whole: bool
 ) -> dict[str, Any]:
-    parameters = dict(receipt.parameters)
-    encoding = parameters.pop("encoding")
     return {
-        "source": {
-            **origin.record(),
-            "fingerprint": receipt.fingerprint,
-            "rows": len(pool.rows),
-            "columns": pool.rows.features.to_dict(),
-            "sha256": digest_of(digests),
-        },
-        "encoding": {**encoding, "chat_template": _chat_template(pool, encoding)} if encoding else None,
-        "selection": {
-            "method": receipt.method,
-            "builtin": receipt.method in METHODS,
-            "parameters": parameters,
-            "rows": len(receipt),
-            "round_starts": receipt.round_starts.tolist(),
-            "pool_coverage": receipt.pool_coverage,
-            "indices_sha256": digest_of(receipt.indices.astype("<i8")),
-            "rows_sha256": digest_of(picked),
-        },
-        "coverage": None if found is None else found.figures,
-        "versions": versions(),
-        "files": {name: {"sha256": sha256_of(file), "bytes": file.stat().st_size} for name, file in files.items()},
+        **origin.record(),
+        "fingerprint": selection.fingerprint,
+        "rows": len(rows) if whole else selection.pool_rows or None,
+        "columns": rows.features.to_dict(),
+        "sha256": None if digests is None else digest_of(digests),
     }
 
 
-def _chat_template(pool: Pool, encoding: Mapping[str, Any]) -> str | None:
-    """Return the text of the chat template that took part, if the model is still to be had."""
+def _selection_record(selection: Selection, picked: Digests) -> dict[str, Any]:
+    return {
+        "method": selection.method,
+        "builtin": selection.method in METHODS,
+        "parameters": {name: value for name, value in selection.parameters.items() if name != "encoding"},
+        "rows": len(selection),
+        "round_starts": selection.round_starts.tolist(),
+        "pool_coverage": selection.pool_coverage,
+        "indices_sha256": digest_of(selection.indices.astype("<i8")),
+        "rows_sha256": digest_of(picked),
+    }
+
+
+def _encoding_record(pool: Pool | None, selection: Selection) -> dict[str, Any] | None:
+    encoding = selection.parameters["encoding"]
+    return {**encoding, "chat_template": _chat_template(pool, encoding)} if encoding else None
+
+
+def _chat_template(pool: Pool | None, encoding: Mapping[str, Any]) -> str | None:
+    """Return the text of the chat template that was used, if the model can still be loaded."""
     digest = encoding["chat_template_sha256"]
-    if digest is None or pool.codes is None:
+    if digest is None or pool is None or pool.codes is None:
         return None
     from ..encoding.pretrained import ChatTemplate  # needs torch
 
-    told = encoding_record(pool.codes)  # which may name a folder
+    private = encoding_record(pool.codes)  # which may name a folder
     try:
-        template = ChatTemplate.of(told["model"], told["model_revision"])
+        template = ChatTemplate.of(private["model"], private["model_revision"])
     except OSError:
         return None
     return template.source if template is not None and template.digest == digest else None

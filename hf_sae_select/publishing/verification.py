@@ -15,18 +15,19 @@ from .._hub import Repo, Token
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..publishing import checks
+from ..selection.methods import MethodFunction
 from ..selection.result import Selection
 from .hashing import Digests, row_digests
-from .provenance import RECORD_FILE, Record, public, read
+from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE
+from .provenance import Record, public, read, upgraded
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
-from .replay import measure, repeat
-from .tables import DIGEST, POOL_FILE, SELECTION_FILE, let_through, needs, read_pool, read_selection
+from .replay import measure, replay
+from .tables import needs, read_pool, read_selection, stored
 
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
     from ..sae.model import SparseAutoencoder
-    from ..selection.methods import Rule
 
 LEVELS = ("digests", "select", "encode")
 
@@ -71,7 +72,10 @@ class Published:
     """Hold what is read of a published subset."""
 
     repo: Repo
+    written: Record
+    """The record as it was written."""
     record: Record
+    """The record in the form of the present version."""
     receipt: Selection
     digests: list[str]
     """SHA-256 of each pick, as the table of picks states it."""
@@ -92,7 +96,7 @@ def verify(
     source: Dataset | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
-    method: Rule | None = None,
+    method: MethodFunction | None = None,
     revision: str | None = None,
     token: Token = None,
     cache_dir: str | Path | None = None,
@@ -147,9 +151,9 @@ def _open(repo: Repo) -> Published | Check:
     """Read the record and the table of picks, or say what is wrong with them."""
     name = "record"
     try:
-        record = read(repo.fetch(RECORD_FILE))
+        written = read(repo.fetch(RECORD_FILE))
         name = "picks"
-        return Published(repo, record, *read_selection(repo.fetch(SELECTION_FILE)))
+        return Published(repo, written, upgraded(written), *read_selection(repo.fetch(SELECTION_FILE)))
     except ValueError as error:
         return Check("digests", name, str(error))
     except FileNotFoundError as error:
@@ -193,7 +197,7 @@ def _lacking(published: Published, level: str) -> dict[str, str]:
 
 def _digests(published: Published) -> Iterator[Check]:
     repo, record, receipt = published.repo, published.record, published.receipt
-    yield Check("digests", "record", checks.of_record(record))
+    yield Check("digests", "record", checks.of_record(published.written))
     yield Check("digests", "parameters", checks.of_parameters(record, receipt))
     yield Check("digests", "indices", checks.of_indices(record, receipt))
     yield Check("digests", "rows", checks.of_rows(repo, record, receipt, published.digests))
@@ -201,7 +205,7 @@ def _digests(published: Published) -> Iterator[Check]:
     yield Check("digests", "card", checks.of_card(repo, record))
 
 
-def _select(published: Published, features: Dataset | None, method: Rule | None) -> Iterator[Check]:
+def _select(published: Published, features: Dataset | None, method: MethodFunction | None) -> Iterator[Check]:
     record, receipt = published.record, published.receipt
     try:
         pool, digests = _pool(published, features)
@@ -226,18 +230,17 @@ def _pool(published: Published, features: Dataset | None) -> tuple[Dataset, Dige
     return pool, np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
 
-def _again(level: str, published: Published, pool: Dataset, method: Rule | None) -> Iterator[Check]:
+def _again(level: str, published: Published, pool: Dataset, method: MethodFunction | None) -> Iterator[Check]:
     """Select again as the record says, and compare."""
     record = published.record
-    told = record["selection"]
-    receipt = replace(published.receipt, method=told["method"], parameters=told["parameters"])
+    told, receipt = record["selection"], _recorded(published)
     name = "picks"
-    if given := told["parameters"].get("extend"):
+    if given := told["parameters"]["constraints"].get("extend"):
         name += f" (the first {given} of {told['rows']}, of an earlier selection, taken as given)"
     try:
         close = checks.NEAR if level == "encode" else checks.CLOSE  # gains may be sums of activations
-        yield Check(level, name, checks.of_picks(receipt, repeat(pool, receipt, method), close))
-        if record["encoding"] is None:
+        yield Check(level, name, checks.of_picks(receipt, replay(pool, receipt, method), close))
+        if record["coverage"] is None:
             return
         found = measure(pool, receipt)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -252,7 +255,7 @@ def _encode(
     source: Dataset | None,
     sae: SaeSource | None,
     text: TextSource | None,
-    method: Rule | None,
+    method: MethodFunction | None,
     token: Token,
     batch_size: int,
 ) -> Iterator[Check]:
@@ -274,8 +277,7 @@ def _encode(
         file = None if sae is not None else autoencoder.config.source.get("sha256")
         yield Check("encode", name, checks.of_sae(told, autoencoder.digest(), file))
         name = "encoding"
-        there = _stored(published).column_names if published.has_pool else []
-        coded = encode_again(record, rows, autoencoder, text, batch_size, needs(receipt, there))
+        coded = encode_again(record, rows, autoencoder, text, batch_size, needs(_recorded(published)))
     except NotAsRecorded as error:
         yield Check("encode", name, str(error))
         return
@@ -287,6 +289,12 @@ def _encode(
     yield from _again("encode", published, coded, method)
 
 
+def _recorded(published: Published) -> Selection:
+    """Return the selection with the method and the parameters that the record has."""
+    selection = published.record["selection"]
+    return replace(published.receipt, method=selection["method"], parameters=selection["parameters"])
+
+
 def _given(sae: SaeSource) -> SparseAutoencoder:
     from ..sae.loading import load_sae  # needs torch
 
@@ -296,7 +304,7 @@ def _given(sae: SaeSource) -> SparseAutoencoder:
 def _codes(published: Published, coded: Dataset) -> str | None:
     """Compare the features in store with those of the rows encoded again."""
     try:
-        again = let_through(FeatureMatrix.from_dataset(coded), published.record["selection"]["parameters"])
+        again = stored(FeatureMatrix.from_dataset(coded), _recorded(published))
         return checks.of_codes(FeatureMatrix.from_dataset(_stored(published)), again)
     except (ValueError, ArithmeticError, FileNotFoundError) as error:
         return str(error)

@@ -1,29 +1,23 @@
-"""Selecting: a dataset, a budget, a method and constraints -> the rows to keep, with their receipt.
+"""`select` and `select_indices`: a dataset or its features, a budget, a method and constraints to the rows to keep.
 
-No model here, unless `select` has to encode the dataset first.
+No model runs here, unless `select` has to encode the dataset first.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
 import warnings
-from collections.abc import Collection, Sequence
-from dataclasses import fields, replace
-from numbers import Integral
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .._datasets import check_dataset
-from ..features.columns import KEPT, STATE, code_columns, encoding_record, is_encoded, without_codes
-from ..features.kernels import new_features
+from .._datasets import check_dataset, fingerprint_of
+from ..features.columns import STATE, encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from ..features.metrics import coverage
-from .constraints import TOLERANCE, Asked, Constraints, Quota, costs_of, is_number, parse_budget, plain
-from .methods import METHODS, Method, Rng, Rule
-from .pool import Pool
+from .attachment import Pool, attach, selection_to_extend
+from .constraints import Quota
+from .methods import MethodFunction
+from .outcome import check_extended, check_result, measured, shortfall
+from .request import Cuts, SelectionRequest
 from .result import Selection
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
@@ -36,7 +30,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
 def select_indices(
     features: FeatureMatrix,
     budget: float | str,
-    method: str | Rule = "match",
+    method: str | MethodFunction = "match",
     *,
     seed: int | None = 0,
     columns: Any = None,
@@ -49,24 +43,75 @@ def select_indices(
     extend: Selection | None = None,
     **options: Any,
 ) -> Selection:
-    """Choose rows by their features: `select` without a dataset. Warns where fewer rows than `budget` qualify.
+    """Select rows by their features, without a dataset.
 
-    The features count as they are; for what `select` picks by default, cut them first: `features.top(256)` for
-    "match", `features.above(threshold)` for most others.
+    Features count as they are. `select` cuts them first: by `features.top(256)` for "match", and by
+    `features.above(threshold)` for most other methods. A warning says where fewer rows than `budget` qualify.
 
     Args:
-        columns: what `quota`, `quality` and `cost` name: a dict of lists of n values, or a Dataset.
-        budget, method, seed, **options and the constraints: as in `select`.
+        features (`FeatureMatrix`):
+            The features of all rows.
+        budget (`int`, `float` or `str`):
+            Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
+        method (`str` or `Callable`, *optional*, defaults to `'match'`):
+            A name in `METHODS`, or a function of your own, see `select`.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed that orders equal rows; None keeps their order.
+        columns (`Dataset` or `dict`, *optional*):
+            The columns that `quota`, `quality` and `cost` name, each of n values.
+        must_include (`Sequence[int]`, *optional*, defaults to `()`):
+            Rows that are picked first.
+        exclude (`Sequence[int]`, *optional*, defaults to `()`):
+            Rows that are ignored.
+        quota (`str` or `dict`, *optional*):
+            The most rows of each value of a column.
+        quality (`str`, *optional*):
+            A column of factors of the rows' gains.
+        cost (`str`, *optional*):
+            What the budget is an amount of.
+        per_token (`float`, *optional*, defaults to `0.0`):
+            The power of a row's tokens that divides its gain.
+        extend (`Selection`, *optional*):
+            An earlier selection to grow.
+        **options (`Any`):
+            Options of the method.
+
+    Returns:
+        `Selection`: The selected rows in the order they were picked, with their gains.
+
+    Raises:
+        TypeError: If an argument has another type than above.
+        ValueError: If an argument is not allowed; the message names it.
+
+    Example:
+
+    ```python
+    selection = select_indices(features.above(0.5), 100, "greedy", exclude=[3])
+    ```
     """
-    _check_features(features)
-    asked = Asked(must_include, exclude, quota, quality, cost, per_token, _receipt(extend))
-    return _choose(features, budget, method, seed, {} if columns is None else columns, asked, options, {})
+    features.check()
+    request = SelectionRequest.parse(
+        len(features),
+        {} if columns is None else columns,
+        budget,
+        method,
+        options,
+        seed=seed,
+        must_include=must_include,
+        exclude=exclude,
+        quota=quota,
+        quality=quality,
+        cost=cost,
+        per_token=per_token,
+        extend=selection_to_extend(extend),
+    )
+    return run(request, features)
 
 
 def select(
-    ds: Dataset,
+    dataset: Dataset,
     budget: float | str,
-    method: str | Rule = "match",
+    method: str | MethodFunction = "match",
     *,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
@@ -86,350 +131,173 @@ def select(
     batch_size: int = 32,
     **options: Any,
 ) -> Dataset:
-    """Select a diverse subset of `ds`, by the features that a sparse autoencoder finds in each row.
+    """Select a small subset of a dataset by the features that a sparse autoencoder gives each row.
 
-    Returns a Dataset with the columns of `ds`, rows in the order they were picked; its attribute `sae_selection` is
-    the receipt (dropped by `map`, `select` and `shuffle`; `filter` copies it, though it may drop rows), and `sae_pool`
-    what it was picked from, for `publish`. `ds` may be the result of `encode`: then no model is run.
+    The dataset may be encoded already, by `encode`: then no model runs. Otherwise `select` encodes it, and the codes
+    stay in datasets' cache. Arguments are checked before any model is loaded.
 
     Args:
-        budget: number of rows, or a fraction of them strictly between 0 and 1; or an amount of what rows cost:
-            "200k tokens", "1.5M chars" (`chars` being a column).
-        method: a name in `METHODS`, or a rule of your own.
-        sae, text, max_length, batch_size: how to encode, see `encode`; not needed where `ds` is encoded.
-        threshold: only activations above it count; by default the SAE's calibrated value (0 for "match").
-        top: only each row's `top` strongest features count, so that long rows weigh less; by default all do (256 for
-            "match", where a larger number keeps more).
-        max_share: features that more than this share of the rows have do not count; by default all do.
-        embedding: column of vectors for the methods that compare vectors; by default the mean hidden state. Without
-            SAE codes in `ds` no model is run for them.
-        seed: orders equal rows; `None` keeps dataset order. The same seed gives the same rows.
-        must_include: row indices that are picked first, in this order; they are part of the budget.
-        exclude: row indices that are as good as not in the dataset.
-        quota: `{"column": {value: rows}}`, the most rows of each value, others without limit; or "column": the budget
-            shared out over its values as evenly as they allow.
-        quality: a column of numbers from 0 on; a row's gain is multiplied by its quality, scans begin with the best,
-            and `random` draws in proportion to it. A quality of 0 comes last.
-        cost: "tokens" (those of the model, a blank row's being 1) or a column: what `budget` is an amount of, or a
-            fraction of the sum of, and what rows cost of it.
-        per_token: a row's gain is divided by its tokens to this power: 0.5 or 1 let long rows win less.
-        extend: an earlier selection, or a subset with one, to grow: its rows come first and are part of the budget.
-            The same method gives what the larger budget would have given at once, unless that is in costs.
-        **options: the method's; see the rules in `rules.py`.
+        dataset (`Dataset`):
+            The rows to select from.
+        budget (`int`, `float` or `str`):
+            Number of rows; a fraction of them, strictly between 0 and 1; or an amount of what rows cost, such as
+            "200k tokens" or "1.5M chars", `chars` being a column.
+        method (`str` or `Callable`, *optional*, defaults to `'match'`):
+            A name in `METHODS`, or a function of your own: it takes `(features, budget, rng)` and returns a
+            `Selection`. Its keyword-only arguments are its options, and one named `constraints` lets it obey
+            constraints.
+        sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
+            The autoencoder, see `encode`; not needed where the dataset is encoded.
+        text (`str`, `list` or `Callable`, *optional*):
+            The text of a row, see `encode`.
+        threshold (`float`, *optional*):
+            Only activations above it count. By default the method's (0 for "match"), or else the SAE's calibrated
+            value.
+        top (`int`, *optional*):
+            Only the `top` strongest features of each row count, so that long rows weigh less. By default the method's
+            (256 for "match"), or else all.
+        max_share (`float`, *optional*):
+            Features that more than this share of the rows have do not count.
+        embedding (`str`, *optional*):
+            A column of vectors for the methods that compare vectors; by default the mean hidden state. Without codes
+            in the dataset and without `sae`, no model runs for them.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed that orders equal rows; None keeps dataset order. The same seed gives the same rows.
+        must_include (`Sequence[int]`, *optional*, defaults to `()`):
+            Row indices that are picked first, in this order. They are part of the budget.
+        exclude (`Sequence[int]`, *optional*, defaults to `()`):
+            Row indices that are ignored, as if removed.
+        quota (`str` or `dict`, *optional*):
+            `{"column": {value: rows}}`, the most rows of each value, others without limit; or `"column"`: the budget
+            is shared out over its values as evenly as they allow.
+        quality (`str`, *optional*):
+            A column of non-negative numbers. A row's gain is multiplied by its quality, scans begin with the best
+            rows, and "random" draws in proportion to it. Rows of quality 0 come last.
+        cost (`str`, *optional*):
+            What `budget` is an amount or a fraction of, and what each row costs: "tokens" (the language model's; a
+            blank row costs 1) or a column.
+        per_token (`float`, *optional*, defaults to `0.0`):
+            A row's gain is divided by its tokens to this power: with 0.5 or 1, long rows win less.
+        extend (`Selection` or `Dataset`, *optional*):
+            An earlier selection, or the subset that has it, to grow: its rows come first and are part of the budget.
+            The same method gives what the larger budget gives at once, unless the budget is in costs.
+        max_length (`int`, *optional*):
+            Number of tokens that are read of each row, see `encode`.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Windows per forward pass, see `encode`.
+        **options (`Any`):
+            Options of the method, see `docs/methods.md`.
+
+    Returns:
+        `Dataset`: The selected rows with the columns of `dataset`, in the order they were picked. Its attribute
+        `sae_selection` is the `Selection`; `map`, `select` and `shuffle` drop it, and it raises after `filter`.
 
     Raises:
-        TypeError, ValueError: an argument is not as above; found before any model is loaded, where it can be.
+        TypeError: If an argument has another type than above.
+        ValueError: If an argument is not allowed; the message names it.
 
-    Example::
+    Example:
 
-        subset = select(load_dataset("tatsu-lab/alpaca", split="train"), 3000)
-        subset.sae_selection.gains  # how much each row added
+    ```python
+    subset = select(load_dataset("tatsu-lab/alpaca", split="train"), 3000)
+    subset.sae_selection.gains  # how much each row added
+    ```
     """
-    check_dataset("ds", ds, "select")
-    check_cut(threshold, top, max_share)
-    asked = Asked(must_include, exclude, quota, quality, cost, per_token, _receipt(extend))
-    selector, needs = _checked(ds, budget, method, asked, seed, embedding, options)
-
-    coded, source = _coded(
-        ds, budget, asked, sae, embedding, needs, text=text, max_length=max_length, batch_size=batch_size
+    check_dataset("dataset", dataset, "select")
+    request = SelectionRequest.parse(
+        len(dataset),
+        dataset,
+        budget,
+        method,
+        options,
+        seed=seed,
+        cuts=Cuts(threshold, top, max_share, embedding),
+        must_include=must_include,
+        exclude=exclude,
+        quota=quota,
+        quality=quality,
+        cost=cost,
+        per_token=per_token,
+        extend=selection_to_extend(extend),
     )
-    record = {} if coded is None else encoding_record(coded)
-    if threshold is None:
-        threshold = record.get("threshold", 0.0) if selector.threshold is None else selector.threshold
-    top = selector.top if top is None else top
-    cuts: dict[str, Any] = {"threshold": float(threshold), "encoding": record}
-    cuts["top"] = None if top is None else int(top)
-    cuts |= {} if max_share is None else {"max_share": float(max_share)}
-    cuts |= {} if embedding is None else {"embedding": embedding}
-    features = cut(_features(ds, coded, embedding, needs), threshold, top, max_share, asked.excluded(len(ds)))
-    selection = _choose(features, budget, method, seed, ds, asked, options, cuts)
+    if is_encoded(dataset) and sae is None:
+        check_encoded(dataset, request, text, max_length)
+        source, encoded = dataset, None
+    else:
+        source = without_codes(dataset)  # codes of another SAE would contradict the result
+        encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
+    selection = run_on_dataset(request, source if encoded is None else encoded)
+    selection = replace(selection, fingerprint=fingerprint_of(dataset))
     subset = source.select(selection.indices)
-    subset.sae_selection = replace(selection, fingerprint=ds._fingerprint)
-    codes = None if coded is None else coded.select_columns(code_columns(coded))
-    subset.sae_pool = Pool(without_codes(ds), codes)  # for `publish`
+    attach(subset, selection, Pool(source, encoded))
     return subset
 
 
-def rows_of(budget: float, n: int) -> int:
-    """Turn `budget`, a number of rows or a fraction of `n`, into a number of rows from 1 to `n`."""
-    if not is_number(budget):
-        raise TypeError(f"`budget={budget!r}` must be a number of rows, a fraction such as 0.1, or '200k tokens'")
-    if n == 0:
-        raise ValueError("the dataset is empty: there is no row to select")
-    whole = isinstance(budget, Integral)
-    if whole and not 1 <= budget <= n:
-        raise ValueError(f"`budget={budget}` but the dataset has {n:,} rows; pass 1 to {n}, or a fraction such as 0.1")
-    if not whole and not 0 < budget < 1:
-        raise ValueError(f"`budget={budget}` is no fraction; pass one strictly between 0 and 1, or a whole number")
-    return int(budget) if whole else max(1, round(budget * n))
+def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
+    """Select among the rows of an encoded dataset, or of one whose vectors are enough."""
+    if is_encoded(encoded):
+        encoding = encoding_record(encoded)
+        features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
+        if request.vectors is not None:
+            features = replace(features, vectors=request.vectors.vectors)
+    else:
+        encoding, features = {}, request.vectors or FeatureMatrix.from_dataset(encoded)
+    cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
+    features = cuts.apply(features, request.constraints.excluded)
+    return run(request, features, cuts.record(), encoding)
 
 
-def _choose(
+def run(
+    request: SelectionRequest,
     features: FeatureMatrix,
-    budget: float | str,
-    method: str | Rule,
-    seed: int | None,
-    columns: Any,
-    asked: Asked,
-    options: dict[str, Any],
-    cuts: dict[str, Any],
+    cuts: dict[str, Any] | None = None,
+    encoding: dict[str, Any] | None = None,
 ) -> Selection:
-    name, selector, options = _method(method, options)
-    amount, rows, asked = _budget(budget, asked, columns, features.tokens)
-    constraints = asked.resolve(len(features), columns, features.tokens, amount)
-    obeyed = _obeyed(name, selector, asked, constraints)
-    selection = selector.rule(features, rows, _generator(seed), **obeyed, **options)
-    selection = _check_picks(name, selection, rows, len(features), constraints)
-    parameters = {"budget": amount, "seed": None if seed is None else int(seed), **options, **asked.recorded(), **cuts}
-    selection = replace(_counted(selection, features, constraints), method=name, parameters=parameters)
-    _check_extended(asked.extend, selection)
-    if short := _ran_dry(selection, rows, constraints, features):
-        settings = ", ".join(f"`{key}={value!r}`" for key, value in {"method": name, **options}.items())
-        warnings.warn(f"{settings}: {short}; returning {len(selection)} rows", stacklevel=3)
+    """Select among rows by their features; `cuts` and `encoding` say how these came about, for the result."""
+    rows, constraints = request.bind(features.tokens)
+    selection = check_result(request.name, request.run(features, rows, constraints), rows, len(features), constraints)
+    amount = constraints.max_cost if constraints.has_costs else rows
+    selection = replace(
+        measured(selection, features, constraints),
+        method=request.name,
+        parameters=request.record(amount, cuts or {}, encoding or {}),
+        pool_rows=len(features),
+    )
+    check_extended(request.arguments.extend, selection)
+    if words := shortfall(selection, rows, constraints, features):
+        settings = {"method": request.name, **request.options}
+        named = ", ".join(f"`{name}={value!r}`" for name, value in settings.items())
+        warnings.warn(f"{named}: {words}; returning {len(selection)} rows", stacklevel=3)
     return selection
 
 
-def _ran_dry(selection: Selection, rows: int, constraints: Constraints, features: FeatureMatrix) -> str:
-    """Say so where rows were left that the budget had room for."""
-    if not constraints.costly:
-        return f"no row left to pick after {len(selection)} of {rows}" if len(selection) < rows else ""
-    left = np.setdiff1d(constraints.pool[features.counts[constraints.pool] > 0], selection.indices)
-    spare = constraints.purse - constraints.cost[selection.indices].sum()
-    if not len(left) or constraints.cost[left].min() > spare:
-        return ""
-    return f"no row left to pick after {len(selection)}, with {spare:g} of {constraints.purse:g} unspent"
-
-
-def _budget(budget: Any, asked: Asked, columns: Any, tokens: NDArray[Any]) -> tuple[float, int, Asked]:
-    """Return the budget as an amount, the most rows that it can be, and the constraints with the cost filled in."""
-    amount, unit = parse_budget(budget, asked.cost)
-    there = np.ones(len(tokens), np.bool_)
-    there[asked.excluded(len(tokens))] = False
-    if unit is None or not there.any():
-        rows = rows_of(amount, int(there.sum()))
-        return rows, rows, asked
-    total = float(costs_of(columns, tokens, unit)[there].sum())
-    if not (is_number(amount) and 0 < amount < math.inf):
-        raise ValueError(f"`budget={budget!r}` must be an amount of {unit} above 0, or a fraction of all there is")
-    amount = amount * total if amount < 1 and not isinstance(budget, str) else amount
-    if amount > total * TOLERANCE:
-        raise ValueError(f"`budget={budget!r}` but all rows together have {total:.12g} {unit}; pass at most that")
-    return float(amount), len(tokens), replace(asked, cost=unit)
-
-
-def check(
-    ds: Dataset, budget: Any, method: str | Rule, seed: int | None = 0, embedding: Any = None, **given: Any
+def check_encoded(
+    dataset: Dataset, request: SelectionRequest, text: Any, max_length: Any, who: str = "this method"
 ) -> None:
-    """Refuse, before anything is encoded, what `select` would refuse; `given` are constraints and options."""
-    asked = {each.name: given.pop(each.name) for each in fields(Asked) if each.name in given}
-    asked["extend"] = _receipt(asked.get("extend"))
-    _checked(ds, budget, method, Asked(**asked), seed, embedding, given)
+    """Check that an encoded dataset has what a selection needs, and that it need not be encoded in another way.
 
-
-def _checked(
-    ds: Dataset, budget: Any, method: str | Rule, asked: Asked, seed: Any, embedding: Any, options: dict[str, Any]
-) -> tuple[Method, str | None]:
-    """Return the method and what encoding has to keep for it. How many tokens rows have is not known yet."""
-    name, selector, options = _method(method, options)
-    rng, needs = _generator(seed), selector.needs(options)
-    amount, _, asked = _budget(budget, asked, ds, np.full(len(ds), 2**40))
-    constraints = asked.resolve(len(ds), ds, np.zeros(len(ds), np.int64), amount)
-    _obeyed(name, selector, asked, constraints)
-    if selector in METHODS.values():
-        selector.rule(_no_rows(), 0, rng, **options)
-    if embedding is not None and needs != "state":
-        compare = ", ".join(name for name, each in METHODS.items() if each.keep == "state")
-        raise ValueError(f"`embedding` is for the methods that compare vectors: {compare}; leave it out")
-    if embedding is not None:
-        FeatureMatrix.of_vectors(ds, embedding)
-    return selector, needs
-
-
-def _no_rows() -> FeatureMatrix:
-    none = np.empty(0, np.uint16)
-    floats = none.astype(np.float32)
-    return FeatureMatrix(
-        np.zeros(1, np.int64), none, floats, 1, none.astype(np.int32), floats, np.zeros((0, 1), np.float32)
-    )
-
-
-def _coded(
-    ds: Dataset, budget: Any, asked: Asked, sae: SaeSource | None, embedding: str | None, needs: str | None, **how: Any
-) -> tuple[Dataset | None, Dataset]:
-    """Return `ds` encoded (None where its vectors are enough), and the dataset whose rows are to be returned."""
-    if is_encoded(ds) and sae is None:
-        check_encoded(ds, None if embedding else needs, how["text"], how["max_length"])
-        return ds, ds
-    if embedding is not None and sae is None:
-        if parse_budget(budget, asked.cost)[1] == "tokens" or asked.per_token:
-            raise ValueError("without SAE codes nobody knows the rows' tokens: encode first, or use a `cost` column")
-        return None, ds
-    from ..encoding.encoder import codes  # needs torch, which choosing among encoded rows does not
-
-    keep = () if embedding is not None or needs is None else (needs,)
-    # Codes of another SAE would contradict the receipt.
-    return codes(ds, sae, keep=keep, **how), without_codes(ds)
-
-
-def _features(ds: Dataset, coded: Dataset | None, embedding: str | None, needs: str | None) -> FeatureMatrix:
-    """Read the features of the rows, with the vectors that the method compares."""
-    if coded is None:
-        return FeatureMatrix.of_vectors(ds, str(embedding))
-    if embedding is None:
-        return FeatureMatrix.from_dataset(coded, vectors=STATE if needs == "state" else None)
-    return replace(FeatureMatrix.from_dataset(coded), vectors=FeatureMatrix.of_vectors(ds, embedding).vectors)
-
-
-def cut(
-    features: FeatureMatrix,
-    threshold: float,
-    top: int | None,
-    max_share: float | None,
-    excluded: Collection[int] = (),
-) -> FeatureMatrix:
-    """Keep the activations above `threshold`, of features that few enough rows have, and of each row the strongest."""
-    features = features.above(threshold)
-    features = features if max_share is None else features.rare(max_share, excluded)
-    return features if top is None else features.top(top)
-
-
-def _method(method: str | Rule, options: dict[str, Any]) -> tuple[str, Method, dict[str, Any]]:
-    """Look the method up and return its name, itself, and its options, those not given at their defaults."""
-    if callable(method):
-        name = getattr(method, "__name__", type(method).__name__)
-        ours = (each for each in METHODS.values() if each.rule is method)
-        selector = next(ours, Method(method))
-        if name in METHODS and METHODS[name].rule is not method:
-            name = f"own_{name}"  # not to be taken for ours
-    elif isinstance(method, str) and method in METHODS:
-        name, selector = method, METHODS[method]
-    else:
-        raise ValueError(f"unknown `method={method!r}`; choose one of: {', '.join(sorted(METHODS))}")
-    known = selector.options
-    for option in options.keys() - known.keys():
-        takes = ", ".join(sorted(known)) or "none"
-        raise TypeError(f"unknown option `{option}` for `method={name!r}`; it takes: {takes}")
-    options = known | {key: plain(value) for key, value in options.items()}
-    if missing := [option for option, value in options.items() if value is inspect.Parameter.empty]:
-        raise TypeError(f"`method={name!r}` needs its option `{missing[0]}`; pass it by name")
-    return name, selector, options
-
-
-def _obeyed(name: str, selector: Method, asked: Asked, constraints: Constraints) -> dict[str, Constraints]:
-    """Return what the rule is given of the constraints; refuse those that it cannot obey."""
-    given = asked.recorded()
-    if refused := sorted(given.keys() & selector.refuses):
-        raise ValueError(f"`{refused[0]}` makes no sense with `method={name!r}`; leave it out")
-    if selector.constrained:
-        return {"constraints": constraints}
-    if given:
-        raise TypeError(
-            f"`{next(iter(given))}` needs a method that obeys it; give yours a keyword argument `constraints`"
-        )
-    return {}
-
-
-def _counted(selection: Selection, features: FeatureMatrix, constraints: Constraints) -> Selection:
-    """Add to the receipt what the picks cover, whatever the method went by."""
-    new = new_features(features.offsets, features.ids, features.d_sae, selection.indices)
-    pool = None if not len(constraints.excluded) else constraints.pool
-    return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
-
-
-def _check_features(features: FeatureMatrix) -> None:
-    """Refuse arrays that do not go together: the kernels read them unchecked."""
-    n, sizes = len(features), np.diff(features.offsets)
-    whole = features.offsets[0] == 0 and features.offsets[-1] == len(features.ids) and (sizes >= 0).all()
-    if not (whole and features.offsets.dtype == np.int64):
-        raise ValueError("`features.offsets` must be int64, begin with 0, never fall and end with the number of ids")
-    if len(features.ids) and not (features.ids.dtype.kind == "u" and features.ids.max() < features.d_sae):
-        raise ValueError(f"`features.ids` must be unsigned integers below `d_sae`, which is {features.d_sae}")
-    for name, length in (("acts", len(features.ids)), ("means", len(features.ids)), ("tokens", n), ("vectors", n)):
-        values = getattr(features, name)
-        if values is not None and len(values) != length:
-            raise ValueError(f"`features.{name}` has {len(values)} values; {length} go with the offsets")
-    if features.vectors is not None and not np.isfinite(features.vectors).all():
-        raise ValueError("`features.vectors` holds NaN or infinity; mend those rows or leave them out")
-
-
-def _check_picks(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
-    """Refuse what is no selection of rows, or breaks a constraint: a rule may be anybody's."""
-    if not isinstance(selection, Selection):
-        raise TypeError(f"`method={name!r}` returned a {type(selection).__name__}; it must return a Selection")
-    picks, gains = np.asarray(selection.indices), np.asarray(selection.gains)
-    rows = np.unique(picks)
-    inside = len(rows) == 0 or (rows.dtype.kind in "iu" and rows[0] >= 0 and rows[-1] < n)
-    if not inside or len(rows) < len(picks) or len(rows) > budget or len(gains) != len(picks):
-        raise ValueError(f"`method={name!r}` must return at most {budget} different rows from 0 to {n - 1}, and gains")
-    picks = picks.astype(np.int64)
-    used = np.bincount(constraints.group[picks], minlength=len(constraints.room))
-    wrong = np.isin(picks, constraints.excluded).any() or (used > constraints.room).any()
-    wrong |= bool(constraints.cost[picks].sum() > constraints.purse * TOLERANCE)
-    if wrong or not np.array_equal(picks[: len(constraints.first)], constraints.first):
-        raise ValueError(f"`method={name!r}` returned rows that its `constraints` do not allow")
-    starts = np.asarray(selection.round_starts, np.int64) if len(selection.round_starts) else np.arange(len(picks))[:1]
-    if len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= max(len(picks), 1)):
-        raise ValueError(f"`method={name!r}` returned the round starts {starts}: they rise from 0, below the picks")
-    if gains.dtype.kind not in "biuf" or np.isnan(gains).any():
-        raise ValueError(f"`method={name!r}` returned gains that are no numbers")
-    gains = gains.astype(np.float64 if gains.dtype.kind == "f" else np.int64)
-    return replace(selection, indices=picks, gains=gains, round_starts=starts)
-
-
-def _check_extended(earlier: Selection | None, selection: Selection) -> None:
-    """Refuse an earlier selection of other rows: the same method would have found its gains here again."""
-    if earlier is None or earlier.method != selection.method:
-        return
-    free = ("budget", "extend", "must_include")
-    ours, theirs = ({k: v for k, v in each.parameters.items() if k not in free} for each in (selection, earlier))
-    if ours != theirs:
-        return  # another measure, in which it may well have other gains
-    gains = selection.gains[: len(earlier)]
-    differ = np.flatnonzero(~np.isclose(gains, earlier.gains, rtol=1e-6) & (earlier.gains > 0))
-    if len(differ):
-        pick = differ[0]
-        raise ValueError(
-            f"`extend` is of other rows than these: its pick {pick + 1}, row {earlier.indices[pick]}, added "
-            f"{earlier.gains[pick]:g} there and adds {selection.gains[pick]:g} here"
-        )
-
-
-def _receipt(extend: Any) -> Selection | None:
-    """Return the selection that is to be extended: given itself, or as the subset that it picked."""
-    receipt = getattr(extend, "sae_selection", extend)
-    if receipt is not extend and len(receipt) != len(extend):
-        raise ValueError(
-            f"`extend` has {len(extend)} rows, its `sae_selection` {len(receipt)}: rows were filtered out"
-        )
-    if receipt is not None and not isinstance(receipt, Selection):
-        raise TypeError(f"`extend` is a {type(extend).__name__} without `sae_selection`; pass a subset that has it")
-    return receipt
-
-
-def _generator(seed: int | None) -> Rng:
-    if seed is None:
-        return None
-    if not (is_number(seed, Integral) and seed >= 0):
-        raise ValueError(f"`seed={seed!r}` must be an integer >= 0, or None for dataset order")
-    return np.random.default_rng(int(seed))
-
-
-def check_encoded(ds: Dataset, needs: str | None, text: Any, max_length: Any, who: str = "this method") -> None:
-    """Refuse an encoded dataset that was to be encoded otherwise, or that lacks what the method `who` needs."""
+    Raises:
+        ValueError: If `text` or `max_length` is passed, or the column that the method `who` needs is missing.
+    """
     if text is not None or max_length is not None:
         raise ValueError(
-            "this dataset is encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
+            "this dataset is encoded already; to encode it again by `text` or `max_length`, pass `sae` too"
         )
-    if needs and KEPT[needs] not in ds.column_names:
-        other = ", or pass `embedding='column'`" if needs == "state" else ""
-        raise ValueError(f"no column `{KEPT[needs]}`, which {who} needs: encode with `keep={needs!r}`{other}")
+    if request.keep and STATE not in dataset.column_names:
+        raise ValueError(
+            f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
+        )
 
 
-def check_cut(threshold: Any, top: Any, max_share: Any) -> None:
-    """Refuse what cannot cut features."""
-    if threshold is not None and not (is_number(threshold) and 0 <= threshold < math.inf):
-        raise ValueError(f"`threshold={threshold!r}` must be a number >= 0, or None for the SAE's or the method's own")
-    if top is not None and not (is_number(top, Integral) and top >= 1):
-        raise ValueError(f"`top={top!r}` must be a whole number >= 1, or None for the method's own")
-    if max_share is not None and not (is_number(max_share) and 0 < max_share < 1):
-        raise ValueError(f"`max_share={max_share!r}` must be between 0 and 1, or None to keep every feature")
+def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:
+    """Return the code columns of the rows; None where their vectors are enough."""
+    if request.vectors is not None and sae is None:
+        if request.needs_tokens:
+            raise ValueError(
+                "without SAE codes nobody knows the rows' tokens, which `per_token` or a `budget` in tokens needs: "
+                "encode first, or use a `cost` column"
+            )
+        return None
+    from ..encoding.encoder import codes  # needs torch, which selecting among encoded rows does not
+
+    return codes(dataset, sae, keep=request.keep, **how)

@@ -1,25 +1,26 @@
-"""Comparing: the same budget spent by several methods, a line each, and always beside `random` and `longest`."""
+"""`compare`: one budget spent by several methods, a line each, always beside `longest` and `random`."""
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._datasets import check_dataset
-from ..features.columns import KEPT, encoding_record, is_encoded
-from ..features.kernels import new_features
+from ..features.columns import encoding_record, is_encoded
 from ..features.matrix import FeatureMatrix
-from ..features.metrics import redundancy, richness
-from .api import check, check_cut, check_encoded, cut, select
-from .methods import METHODS, Rule
+from .api import check_encoded, run_on_dataset
+from .attachment import selection_to_extend
+from .constraints import Quota
+from .methods import BASELINES, METHODS, MethodFunction
+from .request import Cuts, SelectionRequest
 from .result import Selection
+from .summary import summarize, summarize_rows
 
 if TYPE_CHECKING:  # annotations only
     import pandas as pd
@@ -28,13 +29,12 @@ if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
 
-BASELINES = ("longest", "random")
 ALL_ROWS = "(all rows)"
-Methods = Sequence[str | Rule] | Mapping[str, Mapping[str, Any]]
+Methods = Sequence[str | MethodFunction] | Mapping[str, Mapping[str, Any]]
 
 
 def compare(
-    ds: Dataset,
+    dataset: Dataset,
     budget: float | str,
     methods: Methods = ("match",),
     *,
@@ -43,158 +43,213 @@ def compare(
     threshold: float | None = None,
     top: int | None = None,
     max_share: float | None = None,
+    embedding: str | None = None,
+    seed: int | None = 0,
+    must_include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    quota: Quota | None = None,
+    quality: str | None = None,
+    cost: str | None = None,
+    per_token: float = 0.0,
+    extend: Selection | Dataset | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
-    **shared: Any,
+    **options: Any,
 ) -> pd.DataFrame:
     """Select by several methods and return a table of what each covers, `longest` and `random` always among them.
 
-    One line a method, and one for all rows. Columns: `rows`; `features`, the distinct ones covered, and their `share`
-    of those of all rows; `richness` and `redundancy` as in `metrics`; `tokens`, the mean of a row; `rounds`;
-    `saturated_at`, after how many picks all was covered (NaN if never); `seconds` for choosing. All are measured on
-    the same features, cut by `threshold`, `top` and `max_share`, whatever the method itself goes by. Rows of `exclude`
-    are as good as not there, among all rows too.
+    The table has one line a method and one for all rows. Its columns: `rows`; `features`, the distinct features
+    covered, and their `share` of those of all rows; `richness` and `redundancy` as in `metrics`; `tokens`, the mean
+    of a row; `rounds`; `saturated_at`, the picks after which all features were covered (NaN if never); `seconds` of
+    selecting. All lines are measured on the same features, cut by `threshold`, `top` and `max_share`, whatever cut
+    a method itself selects by. Excluded rows are not among all rows either.
 
     Args:
-        methods: names or rules of your own; or, with options, `{"label": {"method": "simscale", "max_overlap": 0.7}}`.
-        **shared: what else `select` takes, for every method. The baselines go without what they cannot take:
-            `embedding`, `quality` and `per_token`; and `random` has seed 0 where the others have None.
+        dataset (`Dataset`):
+            The rows to select from.
+        budget (`int`, `float` or `str`):
+            Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
+        methods (`Sequence` or `dict`, *optional*, defaults to `('match',)`):
+            Names in `METHODS` or functions of your own; or, with arguments of `select` for one line,
+            `{"label": {"method": "simscale", "max_overlap": 0.7}}`.
+        sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
+            The autoencoder, see `encode`.
+        text (`str`, `list` or `Callable`, *optional*):
+            The text of a row, see `encode`.
+        threshold (`float`, *optional*):
+            The activation threshold of the methods and of the measurement; by default the SAE's calibrated value is
+            measured by.
+        top (`int`, *optional*):
+            Only the `top` strongest features of each row count.
+        max_share (`float`, *optional*):
+            Features that more than this share of the rows have do not count.
+        embedding (`str`, *optional*):
+            A column of vectors for the methods that compare vectors. The baselines ignore it.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed that orders equal rows; `random` has seed 0 where it is None.
+        must_include (`Sequence[int]`, *optional*, defaults to `()`):
+            Rows that are picked first, see `select`.
+        exclude (`Sequence[int]`, *optional*, defaults to `()`):
+            Rows that are ignored, see `select`.
+        quota (`str` or `dict`, *optional*):
+            The most rows of each value of a column, see `select`.
+        quality (`str`, *optional*):
+            A column of factors of the rows' gains, see `select`. `longest` ignores it.
+        cost (`str`, *optional*):
+            What the budget is an amount of, see `select`.
+        per_token (`float`, *optional*, defaults to `0.0`):
+            The power of a row's tokens that divides its gain, see `select`. The baselines ignore it.
+        extend (`Selection` or `Dataset`, *optional*):
+            An earlier selection to grow, see `select`.
+        max_length (`int`, *optional*):
+            Number of tokens that are read of each row, see `encode`.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Windows per forward pass, see `encode`.
+        **options (`Any`):
+            Options for every method; the baselines take none.
 
-    Example::
+    Returns:
+        `pandas.DataFrame`: The table, one line a method, labels as its index.
 
-        compare(ds, 3000, ["match", "greedy", "simscale"])
+    Raises:
+        TypeError: If an argument has another type than above.
+        ValueError: If an argument is not allowed; the message names it.
+
+    Example:
+
+    ```python
+    compare(dataset, 3000, ["match", "greedy", "simscale"])
+    ```
     """
-    check_dataset("ds", ds, "select")
-    check_cut(threshold, top, max_share)
-    calls = _calls(methods, shared)
-    for call in calls.values():
-        check(ds, budget, **call)
-    coded = _encoded(ds, calls, sae, text=text, max_length=max_length, batch_size=batch_size)
-    features = cut(
-        FeatureMatrix.from_dataset(coded),
-        encoding_record(coded)["threshold"] if threshold is None else threshold,
-        top,
-        max_share,
-        shared.get("exclude", ()),
-    )
-    lines = {}
-    for label, call in calls.items():
-        started = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # fewer rows than asked for: the table says so
-            subset = select(coded, budget, threshold=threshold, top=top, max_share=max_share, **call)
-        seconds = time.perf_counter() - started
-        lines[label] = line(features, subset.sae_selection, rows_there(features, call)) | {"seconds": seconds}
-    pool = rows_there(features, shared)
-    lines[ALL_ROWS] = line(features, Selection(pool, np.zeros(len(pool)), np.zeros(1, np.int64)), pool)
+    check_dataset("dataset", dataset, "select")
+    cuts = Cuts(threshold, top, max_share)
+    cuts.check()
+    shared: dict[str, Any] = {
+        "seed": seed,
+        "embedding": embedding,
+        "must_include": must_include,
+        "exclude": exclude,
+        "quota": quota,
+    }
+    shared |= {"quality": quality, "cost": cost, "per_token": per_token, "extend": extend}
+    lines = _lines(methods, shared, options)
+    requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
+    encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
+    measure = Cuts(encoding_record(encoded)["threshold"] if threshold is None else threshold, top, max_share)
+    features = measure.apply(FeatureMatrix.from_dataset(encoded), exclude)
+    table = {label: _measured(request, encoded, features) for label, request in requests.items()}
+    pool = _pool(features, exclude)
+    table[ALL_ROWS] = summarize_rows(features, pool, pool)
     import pandas as pd  # datasets needs it too, and loads it late
 
-    return pd.DataFrame.from_dict(lines, orient="index")
+    return pd.DataFrame.from_dict(table, orient="index")
 
 
-def _calls(methods: Methods, shared: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the arguments of `select` for each label, the baselines last."""
+@dataclass(frozen=True)
+class _Line:
+    """Hold the arguments of one line of the table."""
+
+    method: str | MethodFunction
+    shared: dict[str, Any]
+    options: dict[str, Any]
+
+    def request(self, dataset: Dataset, budget: float | str, cuts: Cuts) -> SelectionRequest:
+        arguments = dict(self.shared)
+        cuts = Cuts(cuts.threshold, cuts.top, cuts.max_share, arguments.pop("embedding"))
+        arguments["extend"] = selection_to_extend(arguments["extend"])
+        return SelectionRequest.parse(len(dataset), dataset, budget, self.method, self.options, cuts=cuts, **arguments)
+
+
+def _lines(methods: Methods, shared: dict[str, Any], options: dict[str, Any]) -> dict[str, _Line]:
+    """Return the arguments for each label, the baselines last."""
     if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
         raise TypeError(f"`methods={methods!r}` must be a list of methods, or {{'label': {{'method': ...}}}}")
-    if "method" in shared:
-        raise TypeError(f"`method={shared['method']!r}` is for `select`; pass `methods`, a list of them")
-    calls: dict[str, dict[str, Any]] = {}
-    for label, given in _labelled(methods):
-        _check_label(label, given["method"], calls)
-        calls[label] = taken(given["method"], shared) | given
+    if "method" in options:
+        raise TypeError(f"`method={options['method']!r}` is for `select`; pass `methods`, a list of them")
+    lines: dict[str, _Line] = {}
+    for label, arguments in _labelled(methods):
+        method = arguments.pop("method")
+        _check_label(label, method, lines)
+        own_shared = {name: arguments.pop(name) for name in list(arguments) if name in shared}
+        is_baseline = _known(method) in BASELINES
+        own_options = arguments if is_baseline else options | arguments
+        lines[label] = _Line(method, for_method(method, shared) | own_shared, own_options)
     for name in BASELINES:
-        calls.setdefault(name, taken(name, shared) | {"method": name})
-    return calls
+        lines.setdefault(name, _Line(name, for_method(name, shared), {}))
+    return lines
 
 
 def _labelled(methods: Methods) -> list[tuple[str, dict[str, Any]]]:
-    """Return each method's label, and the arguments that are its alone."""
+    """Return the label of each line, and its own arguments."""
     if not isinstance(methods, Mapping):
         return [(_label(method), {"method": method}) for method in methods]
-    for label, call in methods.items():
-        if not isinstance(call, Mapping) or "method" not in call:
+    for label, arguments in methods.items():
+        if not isinstance(arguments, Mapping) or "method" not in arguments:
             raise TypeError(
-                f"`methods` has {call!r} for {label!r}; it must be {{'method': ...}}, with options beside it or none"
+                f"`methods` has {arguments!r} for {label!r}; it must be {{'method': ...}}, with or without options"
             )
-    return [(label, dict(call)) for label, call in methods.items()]
+    return [(label, dict(arguments)) for label, arguments in methods.items()]
 
 
 def _label(method: Any) -> str:
-    """Return the name of a method, or of the rule that it is, a partial's being that of its function."""
+    """Return the name of a method; that of a partial is its function's."""
     if isinstance(method, str):
         return method
     if not callable(method):
         raise TypeError(
-            f"`methods` has {method!r}; it must hold names and rules, or be {{'label': {{'method': ...}}}} for options"
+            f"`methods` has {method!r}; it must hold names and functions, or be {{'label': {{'method': ...}}}}"
         )
     name: str = getattr(getattr(method, "func", method), "__name__", type(method).__name__)
     return name
 
 
-def _check_label(label: str, method: str | Rule, taken: Mapping[str, Any]) -> None:
-    """Refuse a label under which two lines would be one; a baseline may be named, and is there once."""
-    todo = "give it a label of its own: {'label': {'method': ...}}"
-    if label in taken:
-        raise ValueError(f"`methods` has {label!r} twice; {todo}")
+def _check_label(label: str, method: str | MethodFunction, lines: Mapping[str, Any]) -> None:
+    """Check that a label names one line only; a baseline may be named by itself."""
+    remedy = "choose another label: {'label': {'method': ...}}"
+    if label in lines:
+        raise ValueError(f"`methods` has {label!r} twice; {remedy}")
     if label == ALL_ROWS or (label in BASELINES and _known(method) != label):
-        raise ValueError(f"`methods` has a method called {label!r}, which is a line of every table; {todo}")
+        raise ValueError(f"`methods` has a method called {label!r}, which is a line of every table; {remedy}")
 
 
-def taken(method: str | Rule, shared: dict[str, Any]) -> dict[str, Any]:
-    """Return what the method takes of `shared`; a baseline is not to stand in the way of what the others take."""
+def for_method(method: str | MethodFunction, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop shared arguments that a baseline does not accept, so that the other methods can have them."""
     name = _known(method)
     if name not in BASELINES:
-        return shared
-    refused = METHODS[name].refuses | {"embedding"}
-    kept = {key: value for key, value in shared.items() if key not in refused}
+        return dict(shared)
+    defaults = {"quality": None, "per_token": 0.0}
+    refused = {argument: defaults[argument] for argument in METHODS[name].refuses if argument in shared}
+    kept = {**shared, **refused, **({"embedding": None} if "embedding" in shared else {})}
     return kept | {"seed": 0} if name == "random" and kept.get("seed", 0) is None else kept
 
 
-def _known(method: str | Rule) -> str:
-    """Return the name in `METHODS` of a method, given by it or as the rule itself; "" if it is not there."""
-    return next((name for name, selector in METHODS.items() if method in (name, selector.rule)), "")
+def _known(method: Any) -> str:
+    """Return the name in `METHODS` of a method, passed by name or as the function; "" if it is not in the table."""
+    return next((name for name, known in METHODS.items() if method in (name, known.function)), "")
 
 
-def _encoded(ds: Dataset, calls: dict[str, dict[str, Any]], sae: SaeSource | None, **how: Any) -> Dataset:
-    """Return `ds` with its codes, and what any of the methods needs beside them: encoded once, chosen from often."""
-    needs = {label: _needs(call) for label, call in calls.items()}
-    if not is_encoded(ds) or sae is not None:
+def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
+    """Return the encoded rows, with what any of the methods needs: encoded once, selected from many times."""
+    if not is_encoded(dataset) or sae is not None:
         from ..encoding.encoder import encode  # needs torch
 
-        return encode(ds, sae, keep=[name for name in KEPT if name in needs.values()], **how)
-    for label, name in needs.items():
-        check_encoded(ds, name, how["text"], how["max_length"], repr(label))
-    return ds
+        keep = {name for request in requests.values() for name in request.keep}
+        return encode(dataset, sae, keep=sorted(keep), **how)
+    for label, request in requests.items():
+        check_encoded(dataset, request, how["text"], how["max_length"], repr(label))
+    return dataset
 
 
-def _needs(call: dict[str, Any]) -> str | None:
-    """Return what encoding has to keep for a method: nothing for a rule of one's own, or with an embedding."""
-    name = _known(call["method"])
-    return METHODS[name].needs(call) if name and call.get("embedding") is None else None
+def _measured(request: SelectionRequest, encoded: Dataset, features: FeatureMatrix) -> dict[str, Any]:
+    """Select, and return a line of the table."""
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
+        selection = run_on_dataset(request, encoded)
+    seconds = time.perf_counter() - started
+    return summarize(features, selection, _pool(features, request.arguments.exclude)) | {"seconds": seconds}
 
 
-def rows_there(features: FeatureMatrix, call: dict[str, Any]) -> NDArray[np.int64]:
-    """Return the rows that there were to pick."""
-    return np.setdiff1d(np.arange(len(features)), np.array(list(call.get("exclude", ())), np.int64))
-
-
-def line(features: FeatureMatrix, selection: Selection, pool: NDArray[np.int64]) -> dict[str, Any]:
-    """Measure a selection from `pool` on `features`, whatever its method went by."""
-    rows = selection.indices
-    covered, there = _new(features, rows).cumsum(), int(_new(features, pool).sum())
-    selection = replace(selection, covered=covered, pool_coverage=there)
-    found = int(covered[-1]) if len(rows) else 0
-    return {
-        "rows": len(rows),
-        "features": found,
-        "share": found / there if there else 0.0,
-        "richness": richness(features, rows),
-        "redundancy": redundancy(features, rows),
-        "tokens": float(features.tokens[rows].mean()) if len(rows) else math.nan,
-        "rounds": len(selection.round_starts),
-        "saturated_at": selection.saturated_at or math.nan,
-    }
-
-
-def _new(features: FeatureMatrix, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return new_features(features.offsets, features.ids, features.d_sae, rows)
+def _pool(features: FeatureMatrix, excluded: Sequence[int]) -> NDArray[np.int64]:
+    """Return the rows that could be selected."""
+    return np.setdiff1d(np.arange(len(features)), np.array(list(excluded), np.int64))

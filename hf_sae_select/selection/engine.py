@@ -1,4 +1,4 @@
-"""A task: the features, the budget and the constraints that a rule is given, and the engines that rules run on."""
+"""The engine: features, budget and constraints of one selection, and the algorithms that methods run on."""
 
 from __future__ import annotations
 
@@ -8,41 +8,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features import kernels as counting
+from ..features import kernels
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
-from ..selection import coverage
-from ..selection import similarity as vectors
+from . import coverage, similarity
 from .constraints import Constraints
-from .coverage import Limits, pay, take_in_order
-from .result import NOTHING, Selection
+from .coverage import ConstraintState, commit, take_in_order
+from .result import Selection
 
+NO_ROWS = np.empty(0, np.int64)
 NO_AMOUNTS = np.empty(0, np.float32)
 
 
-class Task:
-    """Hold what a rule works on.
+class Engine:
+    """Run the algorithms that methods share, on one pool with one budget.
 
-    `order` puts the rows in the order in which equal ones are picked: dataset order, or one permutation from `rng`.
-    `exhausted` says what happens when no row adds anything any more: "restart" begins a new round, "stop" returns
-    fewer rows; "never" is for rules that cannot run dry. Rows that add nothing fill the budget unless it is "stop".
+    `order` holds the rows in the order in which equal ones are picked: dataset order, or one permutation from `rng`.
+    `exhausted` says what happens when no row adds anything: "restart" begins a new round, "stop" returns fewer rows;
+    "never" is for objectives that always grow. Rows that add nothing fill the budget, except with "stop".
     """
 
     def __init__(
-        self, features: FeatureMatrix, budget: int, rng: np.random.Generator | None, constraints: Constraints | None
+        self,
+        features: FeatureMatrix,
+        budget: int,
+        rng: np.random.Generator | None,
+        constraints: Constraints | None,
     ) -> None:
         n = len(features)
-        self.features, self.budget, self.shuffled = features, budget, rng is not None
+        self.features, self.budget = features, budget
         self.constraints = Constraints.none(n) if constraints is None else constraints
         self.order: Int64s = np.arange(n) if rng is None else rng.permutation(n)
 
     def holders(self) -> Int64s:
-        """[d_sae]: how many rows of the pool, which the excluded ones are not of, have each feature."""
+        """Count the rows of the pool, without the excluded ones, that have each feature: [d_sae]."""
         features, excluded = self.features, self.constraints.excluded
-        return features.frequency - counting.holders(features.offsets, features.ids, excluded, features.d_sae)
+        return features.frequency - kernels.holders(features.offsets, features.ids, excluded, features.d_sae)
 
     def weights(self, idf: bool) -> Floats:
-        """[d_sae]: 1, or log(rows of the pool / rows that have the feature)."""
+        """Return 1 for each feature, or log(rows of the pool / rows that have it): [d_sae]."""
         if not idf:
             return np.ones(self.features.d_sae)
         holders = self.holders()
@@ -50,180 +54,184 @@ class Task:
         return np.where(holders > 0, rarity, 0)
 
     def mass(self, amounts: NDArray[np.float32]) -> Floats:
-        """[d_sae]: the sum over the pool of the share of a row's `amounts` that is on each feature."""
+        """Sum, over the rows of the pool, the share of a row's `amounts` that each feature has: [d_sae]."""
         features, pool = self.features, self.constraints.pool
-        return counting.mass(features.offsets, features.ids, amounts, pool, features.d_sae)
+        return kernels.mass(features.offsets, features.ids, amounts, pool, features.d_sae)
 
     def mean_act(self) -> float:
-        """Return the mean activation in the pool; 1 where there is none."""
+        """Return the mean activation in the pool; 1 if the pool has no feature."""
         acts, excluded = self.features.acts, self.constraints.excluded
         if len(excluded):
-            there = np.ones(len(self.features), np.bool_)
-            there[excluded] = False
-            acts = acts[np.repeat(there, self.features.counts)]
+            included = np.ones(len(self.features), np.bool_)
+            included[excluded] = False
+            acts = acts[np.repeat(included, self.features.counts)]
         return float(acts.mean(dtype=np.float64)) if len(acts) else 1.0
 
     def ordered(self, how: str) -> Int64s:
-        """Return all rows, of the largest scale first; "richest": scale times features; else "shuffled" or "given"."""
-        if how == "shuffled" and not self.shuffled:
-            raise ValueError("`order='shuffled'` needs a seed; pass `seed=0`, or `order='given'` for dataset order")
+        """Sort all rows by scale, largest first; "richest": by scale times features; "shuffled"; "given"."""
         rows = np.arange(len(self.order)) if how == "given" else self.order
-        return by_key(rows, -self.constraints.scale * (self.features.counts if how == "richest" else 1))
+        return sorted_by(rows, -self.constraints.scale * (self.features.counts if how == "richest" else 1))
 
     def greedy(
-        self, goal: Callable[[], coverage.Goal], exhausted: str, amounts: NDArray[np.float32] = NO_AMOUNTS
+        self,
+        objective: Callable[[], coverage.Objective],
+        exhausted: str,
+        amounts: NDArray[np.float32] = NO_AMOUNTS,
     ) -> Selection:
-        """Pick greedily for `goal`; see `coverage.greedy_cover`."""
+        """Maximise an objective greedily, see `coverage.greedy_cover`."""
 
         def run(constraints: Constraints) -> Selection:
-            contest, begun = self._race(goal(), constraints, amounts), constraints.first_rounds
-            begun = begun[:1] if exhausted == "never" else begun  # what cannot run dry has one round
+            search = self._search(objective(), constraints, amounts)
+            rounds = constraints.initial_rounds
+            rounds = rounds[:1] if exhausted == "never" else rounds  # an objective that always grows has one round
             last = self._last(self.order, exhausted)
-            picks = coverage.greedy_cover(contest, constraints.first, begun, exhausted == "restart", last)
-            return Selection(*picks)
+            return Selection(*coverage.greedy_cover(search, constraints.initial, rounds, exhausted == "restart", last))
 
-        return self._best_for_money(run)
+        return self._best_by_cost(run)
 
     def scan(self, order: Int64s, max_overlap: float, nearest: bool, exhausted: str) -> Selection:
-        """Pick, in `order`, what overlaps little enough with the picks before; see `coverage.scan`."""
-        contest = self._race(coverage.counted(self.weights(False), [1, 0]), self.constraints, NO_AMOUNTS)
-        last, order = self._last(order, exhausted), self._worthy(order)
-        first, begun = self.constraints.first, self.constraints.first_rounds
-        picks = coverage.scan(contest, first, begun, exhausted == "restart", last, order, max_overlap, nearest)
+        """Pick, in `order`, rows that overlap little enough with earlier picks, see `coverage.scan`."""
+        search = self._search(coverage.count_objective(self.weights(False), [1, 0]), self.constraints, NO_AMOUNTS)
+        last, order = self._last(order, exhausted), self._of_quality(order)
+        initial, rounds = self.constraints.initial, self.constraints.initial_rounds
+        picks = coverage.scan(search, initial, rounds, exhausted == "restart", last, order, max_overlap, nearest)
         return Selection(*picks)
 
     def facility_location(self, center: bool) -> Selection:
-        """Pick greedily for the similarity of all rows to their nearest pick; see `vectors.facility_location`."""
-        return self._best_for_money(
-            lambda constraints: self._by_vectors(vectors.facility_location, center, constraints)
+        """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""
+        return self._best_by_cost(
+            lambda constraints: self._by_vectors(similarity.facility_location, center, constraints)
         )
 
     def kcenter(self, center: bool) -> Selection:
-        """Pick the farthest row again and again; see `vectors.kcenter`."""
-        return self._by_vectors(vectors.kcenter, center, self.constraints)
+        """Pick the farthest row again and again, see `similarity.kcenter`."""
+        return self._by_vectors(similarity.kcenter, center, self.constraints)
 
     def filter(self, order: Int64s, max_similarity: float, center: bool, exhausted: str) -> Selection:
-        """Pick, in `order`, what is not too similar to any pick of the round; see `vectors.leave_near_out`."""
-        limits = self.constraints.limits(self.order)
-        given = self._vectors()
-        unit, order = vectors.rounded(given, center), self._worthy(order[given[order].any(axis=1)])
-        picks, starts = self._paid(limits), self.constraints.first_rounds.tolist()
+        """Pick, in `order`, rows not too similar to any pick of the round, see `similarity.similarity_filter`."""
+        state = self.constraints.state(self.order)
+        vectors = self._vectors()
+        unit = similarity.quantize(vectors, center)
+        order = self._of_quality(order[vectors[order].any(axis=1)])
+        picks, starts = self._commit_initial(state), self.constraints.initial_rounds.tolist()
 
         def one_round(near: list[int]) -> None:
-            left = self.budget - len(picks)
-            picks.extend(vectors.leave_near_out(unit, limits, left, near, order, max_similarity))
+            remaining = self.budget - len(picks)
+            picks.extend(similarity.similarity_filter(unit, state, remaining, near, order, max_similarity))
 
         if picks:
             one_round(picks[starts[-1] :])
         while len(picks) < self.budget and (exhausted == "restart" or not starts):
-            began = len(picks)
+            start = len(picks)
             one_round([])
-            if len(picks) == began:
+            if len(picks) == start:
                 break
-            starts.append(began)
+            starts.append(start)
         indices = np.array(picks, np.int64)
-        return self._filled(indices, self._new(indices, starts), np.array(starts, np.int64), limits, exhausted)
+        return self._filled(indices, self._new_features(indices, starts), np.array(starts, np.int64), state, exhausted)
 
     def in_order(self, order: Int64s) -> Selection:
-        """Pick the first rows of `order` that fit."""
-        limits = self.constraints.limits(self.order)
-        first = self._paid(limits)
-        order = self._last(order, "never", bought=True)
-        rest = take_in_order(limits, order, self.budget - len(first))
-        indices = np.concatenate([np.array(first, np.int64), rest])
-        return Selection(indices, self._new(indices, [0]), np.arange(len(indices))[:1])
+        """Pick the first rows of `order` that the constraints allow."""
+        state = self.constraints.state(self.order)
+        initial = self._commit_initial(state)
+        order = self._last(order, "never", skip_blank=True)
+        rest = take_in_order(state, order, self.budget - len(initial))
+        indices = np.concatenate([np.array(initial, np.int64), rest])
+        return Selection(indices, self._new_features(indices, [0]), np.arange(len(indices))[:1])
 
     def _by_vectors(
-        self, engine: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints
+        self, algorithm: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints
     ) -> Selection:
-        limits, given = constraints.limits(self.order), self._vectors()
-        unit = vectors.rounded(given, center)
-        blank = limits.open & ~given.any(axis=1)
-        blank[constraints.first] = False
-        limits.open[blank] = False  # for the time being: a blank row is far from everything
-        with _bar(self.budget) as bar:
-            indices, gains = engine(unit, limits, self.budget, constraints.first, bar)
-        limits.open[blank] = True
-        return self._filled(indices, gains, np.arange(len(indices))[:1], limits, "never")
+        state, vectors = constraints.state(self.order), self._vectors()
+        unit = similarity.quantize(vectors, center)
+        blank = state.available & ~vectors.any(axis=1)
+        blank[constraints.initial] = False
+        state.available[blank] = False  # until the budget is filled: a blank row is far from every row
+        with _progress_bar(self.budget) as bar:
+            indices, gains = algorithm(unit, state, self.budget, constraints.initial, bar)
+        state.available[blank] = True
+        return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
 
-    def _race(self, goal: coverage.Goal, constraints: Constraints, amounts: NDArray[np.float32]) -> coverage.Race:
+    def _search(
+        self, objective: coverage.Objective, constraints: Constraints, amounts: NDArray[np.float32]
+    ) -> coverage.Search:
         features = self.features
         csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, amounts)
-        return coverage.race(csr, goal, self.holders(), constraints.limits(self.order), self.budget)
+        return coverage.new_search(csr, objective, self.holders(), constraints.state(self.order), self.budget)
 
-    def _worthy(self, order: Int64s) -> Int64s:
-        """Return the rows of `order` whose gains count for anything."""
+    def _of_quality(self, order: Int64s) -> Int64s:
+        """Return the rows of `order` whose gains have a factor above 0."""
         return order[self.constraints.scale[order] > 0]
 
-    def _last(self, order: Int64s, exhausted: str, bought: bool = False) -> Int64s:
-        """Return the rows to fill the budget with: blank ones, then those of no quality, at the end.
+    def _last(self, order: Int64s, exhausted: str, skip_blank: bool = False) -> Int64s:
+        """Return the rows that fill the budget: first others, then blank ones, then those of quality 0.
 
-        None where fewer rows are to be returned, or where rows cost something and add nothing. A baseline, which asks
-        for nothing else, has `bought` them all the same, but for the blank ones.
+        No row fills it with "stop", nor where rows have costs: a row that adds nothing is not worth its cost. With
+        `skip_blank` (the baselines, which know no gain) rows with costs are picked all the same, blank ones excepted.
         """
-        if exhausted == "stop" or (self.constraints.costly and not bought):
-            return NOTHING
-        order = order[self.features.tokens[order] > 0] if bought and self.constraints.costly else order
-        return by_key(by_key(order, self.features.tokens == 0), self.constraints.scale == 0)
+        if exhausted == "stop" or (self.constraints.has_costs and not skip_blank):
+            return NO_ROWS
+        order = order[self.features.tokens[order] > 0] if skip_blank and self.constraints.has_costs else order
+        return sorted_by(sorted_by(order, self.features.tokens == 0), self.constraints.scale == 0)
 
-    def _paid(self, limits: Limits) -> list[int]:
-        """Enter the rows that are picked beforehand in the ledger, and return them."""
-        rows: list[int] = self.constraints.first.tolist()
+    def _commit_initial(self, state: ConstraintState) -> list[int]:
+        """Pick the initial rows, and return them."""
+        rows: list[int] = self.constraints.initial.tolist()
         for row in rows:
-            pay(limits, row)
+            commit(state, row)
         return rows
 
-    def _new(self, indices: Int64s, starts: list[int]) -> Int64s:
-        """[k]: how many features each pick adds to those of its round."""
+    def _new_features(self, indices: Int64s, starts: list[int]) -> Int64s:
+        """Count the features that each pick adds to the earlier picks of its round: [k]."""
         csr = self.features.offsets, self.features.ids, self.features.d_sae
         ends = [*starts[1:], len(indices)]
-        parts = [counting.new_features(*csr, indices[a:b]) for a, b in zip(starts, ends, strict=False)]
-        return np.concatenate([NOTHING, *parts])
+        parts = [kernels.new_features(*csr, indices[a:b]) for a, b in zip(starts, ends, strict=False)]
+        return np.concatenate([NO_ROWS, *parts])
 
     def _filled(
-        self, indices: Int64s, gains: NDArray[Any], starts: Int64s, limits: Limits, exhausted: str
+        self, indices: Int64s, gains: NDArray[Any], starts: Int64s, state: ConstraintState, exhausted: str
     ) -> Selection:
-        """Add rows that add nothing, where rows are wanted whatever they add; they begin no round."""
-        rest = take_in_order(limits, self._last(self.order, exhausted), self.budget - len(indices))
+        """Fill the budget with rows that add nothing; they begin no round."""
+        rest = take_in_order(state, self._last(self.order, exhausted), self.budget - len(indices))
         indices = np.concatenate([indices, rest])
         starts = starts if len(starts) else np.arange(len(indices))[:1]
         return Selection(indices, np.pad(gains, (0, len(rest))), starts)
 
-    def _best_for_money(self, run: Callable[[Constraints], Selection]) -> Selection:
-        """Run plainly; where rows have costs, run with gains counted by cost too, and return the better selection.
+    def _best_by_cost(self, run: Callable[[Constraints], Selection]) -> Selection:
+        """Run by gain; where rows have costs, run by gain per cost too, and return the better selection.
 
-        For a monotone submodular measure the better of the two is worth at least (1 - 1/e) / 2 of the best that the
-        money buys (Leskovec et al. 2007). What is compared is what was added, in the first round, to the rows given.
+        For a monotone submodular objective the better of the two has at least (1 - 1/e) / 2 of the best value that the
+        budget allows (Leskovec et al. 2007). Compared is what was added to the initial rows in their round.
         """
-        plain = run(self.constraints)
-        if not self.constraints.costly:
-            return plain
-        given = len(self.constraints.first)
+        by_gain = run(self.constraints)
+        if not self.constraints.has_costs:
+            return by_gain
+        n_initial = len(self.constraints.initial)
 
-        def worth(found: Selection) -> float:
-            added = (found.gains * self.constraints.scale[found.indices])[given:]
-            rounds = found.rounds[given:]
-            return float(added[rounds == rounds.min(initial=len(found))].sum())
+        def value(selection: Selection) -> float:
+            gains = (selection.gains * self.constraints.scale[selection.indices])[n_initial:]
+            rounds = selection.rounds[n_initial:]
+            return float(gains[rounds == rounds.min(initial=len(selection))].sum())
 
-        return max(run(self.constraints.per_cost()), plain, key=worth)
+        return max(run(self.constraints.per_cost()), by_gain, key=value)
 
     def _vectors(self) -> NDArray[np.float32]:
-        """Return the rows' vectors; those of excluded rows are zeros, which are near to nothing."""
-        if self.features.vectors is None:
+        """Return the rows' vectors; those of excluded rows are zeros, which are similar to no vector."""
+        vectors = self.features.vectors
+        if vectors is None:
             raise ValueError("this method compares vectors; pass `embedding='column'`, or encode with `keep='state'`")
-        found = self.features.vectors
         if len(self.constraints.excluded):
-            found = found.copy()
-            found[self.constraints.excluded] = 0
-        return found
+            vectors = vectors.copy()
+            vectors[self.constraints.excluded] = 0
+        return vectors
 
 
-def by_key(rows: Int64s, key: NDArray[Any]) -> Int64s:
-    """Sort `rows` by their values in `key`, smallest first; equal rows stay in order."""
+def sorted_by(rows: Int64s, key: NDArray[Any]) -> Int64s:
+    """Sort `rows` by their values in `key`, smallest first; equal rows keep their order."""
     return rows[np.argsort(key[rows], kind="stable")]
 
 
-def _bar(budget: int) -> Any:
+def _progress_bar(budget: int) -> Any:
     from datasets.utils import tqdm  # the bar that `datasets.disable_progress_bars` switches off
 
     return tqdm(total=budget, desc="Selecting", unit=" rows")

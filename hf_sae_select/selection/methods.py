@@ -1,29 +1,54 @@
-"""The rules: from features to the rows to keep, a small function each, and the table of them all.
+"""The methods: from features to the rows to select, a small function each, and the table of them all.
 
-A rule takes `(features, budget, rng, *, constraints, **options)` and returns a Selection of at most `budget` rows.
-`rng` orders equal rows: `None` keeps dataset order, a generator draws one permutation of the rows. Every rule checks
-its options first, so that running it on no rows with budget 0 checks them completely.
+A method takes `(features, budget, rng, *, constraints, **options)` and returns a Selection of at most `budget` rows.
+`rng` orders equal rows: None keeps dataset order, a generator draws one permutation of the rows. Options arrive
+checked: `Method.checks` says how, and `SelectionRequest` applies it before anything is encoded.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..features import kernels as counting
+from .._validation import check_choice, check_flag, check_number
+from ..features import kernels
 from ..features.matrix import FeatureMatrix
-from ..selection import coverage
-from .constraints import Constraints, is_number
-from .engine import Task, by_key
+from . import coverage
+from .constraints import Constraints
+from .engine import Engine, sorted_by
 from .result import Selection
 
 Rng = np.random.Generator | None
-Rule = Callable[..., Selection]
+MethodFunction = Callable[..., Selection]
+Check = Callable[[str, Any], None]
+
+
+def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
+    """Select rows whose feature distribution is that of the dataset, counting only what is above average in a row.
+
+    The method greedily minimises the Hellinger distance between two distributions over features: that of the selected
+    rows and that of the dataset. x_ij is the share of feature j in the square roots of row i's activations, y_ij is
+    the part of x_ij above the dataset's mean share of j, divided by the sum of these parts over the row. So every row
+    weighs 1, long or short, and features at or below the mean weigh 0. A row without any feature above the mean keeps
+    its shares x_ij. With m_j the dataset's sum of y_ij and s_j that of the selected rows, the objective is
+    sum_j sqrt(m_j s_j), the Bhattacharyya affinity, which is largest where s is proportional to m. Time is linear in
+    the nonzeros. `select` passes each row's 256 strongest features.
+
+    Example, rows {0, 1}, {0, 1}, {0, 2}, all equally active: they share feature 0, and budget 2 selects a row with 1,
+    then the row with 2.
+    """
+    engine = Engine(features, budget, rng, constraints)
+    roots = np.sqrt(features.acts)
+    mean_share = engine.mass(roots)
+    mean_share /= max(mean_share.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
+    shares = kernels.shares_above(features.offsets, features.ids, roots, mean_share)
+    weight = np.sqrt(engine.mass(shares))
+    return engine.greedy(lambda: coverage.mass_objective(weight, "sqrt"), "never", shares)
 
 
 def greedy(
@@ -35,20 +60,20 @@ def greedy(
     exhausted: str = "restart",
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Pick the row that adds the most features not yet covered, again and again: SAE-GreedSelect.
+    """Select the row with the most features not yet covered, again and again: SAE-GreedSelect.
 
-    Algorithm 1 of arXiv:2502.14050 (its full text was not at hand) read as exact greedy maximum coverage: no other k
-    rows cover more than 1 / (1 - 1/e) times as much. `instag` is the other reading.
+    Algorithm 1 of arXiv:2502.14050, read as exact greedy maximum coverage: no other k rows cover more than
+    1 / (1 - 1/e) times as many features. The paper's full text was not at hand; `instag` is the other reading.
 
     Args:
-        idf: count a feature as log(rows / rows that have it), not as 1: the rare ones for more.
-        exhausted: when no row adds anything, "restart" forgets the coverage and begins a new round over the rows left,
-            those without features last; "stop" returns fewer rows.
+        idf (`bool`, *optional*, defaults to `False`):
+            Count a feature as log(rows / rows that have it), and not as 1: rare features count for more.
+        exhausted (`str`, *optional*, defaults to `'restart'`):
+            What happens when no row adds a feature. "restart" resets coverage and begins a new round over the
+            remaining rows, those without features last; "stop" returns fewer rows.
     """
-    _check_flag("idf", idf)
-    _one_of("exhausted", exhausted, "restart", "stop")
-    task = Task(features, budget, rng, constraints)
-    return task.greedy(lambda: coverage.counted(task.weights(idf), [1, 0]), exhausted)
+    engine = Engine(features, budget, rng, constraints)
+    return engine.greedy(lambda: coverage.count_objective(engine.weights(idf), [1, 0]), exhausted)
 
 
 def weighted(
@@ -56,28 +81,25 @@ def weighted(
     budget: int,
     rng: Rng,
     *,
-    mass: str = "max",
     idf: bool = False,
     exhausted: str = "restart",
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Pick rows by coverage, each feature worth the share of all activation that is on it.
+    """Select by coverage as `greedy` does, where a feature is worth its share of all activation.
 
-    So common features come first and outliers last. A row's activations are divided by their sum beforehand, and a
+    Common features come first and outliers last. A row's activations are divided by their sum beforehand, so that a
     long row weighs no more than a short one. Weighted coverage of concepts is Gillick & Favre's (2009).
 
     Args:
-        mass: of the "max" of each feature over a row's tokens, or of their "mean", which `sae_encode(keep="means")`
-            keeps.
-        idf, exhausted: as in `greedy`; idf times the share.
+        idf (`bool`, *optional*, defaults to `False`):
+            Multiply a feature's share by its idf, see `greedy`.
+        exhausted (`str`, *optional*, defaults to `'restart'`):
+            What happens when no row adds a feature, see `greedy`.
     """
-    _one_of("mass", mass, "max", "mean")
-    _check_flag("idf", idf)
-    _one_of("exhausted", exhausted, "restart", "stop")
-    task = Task(features, budget, rng, constraints)
-    shares = task.mass(features.acts if mass == "max" else _means(features))
-    weight = shares / max(shares.sum(), 1e-300) * (task.weights(True) if idf else 1)
-    return task.greedy(lambda: coverage.counted(weight, [1, 0]), exhausted)
+    engine = Engine(features, budget, rng, constraints)
+    shares = engine.mass(features.acts)
+    weight = shares / max(shares.sum(), 1e-300) * (engine.weights(True) if idf else 1)
+    return engine.greedy(lambda: coverage.count_objective(weight, [1, 0]), exhausted)
 
 
 def concave(
@@ -90,46 +112,25 @@ def concave(
     idf: bool = False,
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Pick rows by coverage that never runs dry: the more rows have a feature, the less another one adds.
+    """Select by a concave function of each feature: the more selected rows have it, the less another one adds.
 
-    Feature-based selection (Wei, Iyer & Bilmes 2015), which MIG (arXiv:2504.13835) uses on tags.
+    Feature-based selection (Wei, Iyer & Bilmes 2015), which MIG (arXiv:2504.13835) applies to tags. It needs no
+    rounds: a feature never stops counting.
 
     Args:
-        curve: what c rows with a feature are worth: "sqrt", the root of c, or "log", log(1 + c).
-        by: "count" rows, or add up their "mass", the activations in units of the pool's mean.
-        idf: as in `greedy`.
+        curve (`str`, *optional*, defaults to `'sqrt'`):
+            The value of c rows with a feature: "sqrt" is the square root of c, "log" is log(1 + c).
+        by (`str`, *optional*, defaults to `'count'`):
+            "count" counts rows; "mass" adds up their activations, in units of the dataset's mean activation.
+        idf (`bool`, *optional*, defaults to `False`):
+            Multiply a feature's value by its idf, see `greedy`.
     """
-    _one_of("curve", curve, "sqrt", "log")
-    _one_of("by", by, "count", "mass")
-    _check_flag("idf", idf)
-    task = Task(features, budget, rng, constraints)
+    engine = Engine(features, budget, rng, constraints)
     if by == "mass":
-        amounts = features.acts / np.float32(task.mean_act())
-        return task.greedy(lambda: coverage.massed(task.weights(idf), curve), "never", amounts)
-    worth = np.sqrt(np.arange(budget + 2)) if curve == "sqrt" else np.log1p(np.arange(budget + 2))
-    return task.greedy(lambda: coverage.counted(task.weights(idf), np.diff(worth)), "never")
-
-
-def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
-    """Pick the rows that together look like the pool, in what sets each row apart from it.
-
-    With x_ij the share that feature j has of the square roots of row i's activations, y_ij is what x_ij exceeds the
-    pool's mean by, if anything, again divided by its sum over the row: every row weighs 1, long or short, and what all
-    rows have in common weighs nothing. (A row that nothing sets apart goes by all its shares.) With m_j the pool's sum
-    of y_ij and s_j that of the rows picked: greedy on sum_j sqrt(m_j s_j), the Bhattacharyya affinity, largest where s
-    is proportional to m. A feature never stops counting, and time is linear in the nonzeros. `select` gives it each
-    row's 256 strongest features.
-
-    Example, rows {0, 1}, {0, 1}, {0, 2}, all equally active: they share feature 0, and budget 2 takes a row with 1,
-    then the row with 2.
-    """
-    task = Task(features, budget, rng, constraints)
-    roots = np.sqrt(features.acts)
-    usual = task.mass(roots)
-    usual /= max(usual.sum(), 1)  # as many as rows with features: blank ones have no share in the mean
-    apart = counting.shares_above(features.offsets, features.ids, roots, usual)
-    weight = np.sqrt(task.mass(apart))
-    return task.greedy(lambda: coverage.massed(weight, "sqrt"), "never", apart)
+        amounts = features.acts / np.float32(engine.mean_act())
+        return engine.greedy(lambda: coverage.mass_objective(engine.weights(idf), curve), "never", amounts)
+    values = np.sqrt(np.arange(budget + 2)) if curve == "sqrt" else np.log1p(np.arange(budget + 2))
+    return engine.greedy(lambda: coverage.count_objective(engine.weights(idf), np.diff(values)), "never")
 
 
 def simscale(
@@ -143,26 +144,25 @@ def simscale(
     exhausted: str = "restart",
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Scan the rows and pick each that is not too similar to those picked before it: SAE-SimScale.
+    """Scan the rows and select each one that is not too similar to those selected before it: SAE-SimScale.
 
-    Algorithm 1 of arXiv:2502.14050 (its full text was not at hand) read as: pick a row if at most a share
-    `max_overlap` of its features is covered by this round's picks.
+    Algorithm 1 of arXiv:2502.14050, read as: select a row if at most a share `max_overlap` of its features is covered
+    by this round's picks. The paper's full text was not at hand.
 
     Args:
-        max_overlap: from 0 to 1. The lower, the more rounds a budget takes, each a pass over all rows.
-        against: "union", all picks of the round together, and then a row must add a feature too; or "nearest", the one
-            pick that has most of the row's features: about budget / 2 times as much work a row.
-        order: "richest", most features first; "shuffled", as drawn from the seed; "given", in dataset order. With
-            `quality` the rows of more quality (times features, for "richest") come first.
-        exhausted: as in `greedy`.
+        max_overlap (`float`, *optional*, defaults to `0.8`):
+            A share from 0 to 1. The lower it is, the more rounds a budget takes, each a pass over all rows.
+        against (`str`, *optional*, defaults to `'union'`):
+            "union" compares with all picks of the round together, and then a row must add a feature too; "nearest"
+            compares with the one pick that has most of the row's features, about budget / 2 times as much work.
+        order (`str`, *optional*, defaults to `'richest'`):
+            "richest" scans rows with the most features first; "shuffled" as drawn from the seed; "given" in dataset
+            order. With `quality`, rows of higher quality (times features, for "richest") come first.
+        exhausted (`str`, *optional*, defaults to `'restart'`):
+            What happens when no row passes, see `greedy`.
     """
-    if not (is_number(max_overlap) and 0 <= max_overlap <= 1):
-        raise ValueError(f"`max_overlap={max_overlap!r}` must be a number from 0 to 1")
-    _one_of("against", against, "union", "nearest")
-    _one_of("exhausted", exhausted, "restart", "stop")
-    _one_of("order", order, "richest", "shuffled", "given")
-    task = Task(features, budget, rng, constraints)
-    return task.scan(task.ordered(order), float(max_overlap), against == "nearest", exhausted)
+    engine = Engine(features, budget, rng, constraints)
+    return engine.scan(engine.ordered(order), float(max_overlap), against == "nearest", exhausted)
 
 
 def instag(
@@ -173,46 +173,47 @@ def instag(
     exhausted: str = "restart",
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Scan the rows, richest first, and pick each that adds any feature: #InsTag's complexity-first sampling.
+    """Scan the rows, richest first, and select each one that adds any feature: #InsTag's complexity-first sampling.
 
-    Algorithm 1 of arXiv:2308.07074, on features for tags; also the other likely reading of SAE-GreedSelect.
+    Algorithm 1 of arXiv:2308.07074, on features in place of tags. It is also the other likely reading of
+    SAE-GreedSelect.
 
     Args:
-        exhausted: as in `greedy`.
+        exhausted (`str`, *optional*, defaults to `'restart'`):
+            What happens when no row adds a feature, see `greedy`.
     """
-    _one_of("exhausted", exhausted, "restart", "stop")
-    task = Task(features, budget, rng, constraints)
-    return task.scan(task.ordered("richest"), 1.0, False, exhausted)
+    engine = Engine(features, budget, rng, constraints)
+    return engine.scan(engine.ordered("richest"), 1.0, False, exhausted)
 
 
 def facility_location(
     features: FeatureMatrix, budget: int, rng: Rng, *, center: bool = True, constraints: Constraints | None = None
 ) -> Selection:
-    """Pick the rows that all rows are near to: greedy on the sum of every row's similarity to its nearest pick.
+    """Select representative rows: greedy on the sum of every row's similarity to its nearest selected row.
 
-    Similarity is the cosine of the rows' vectors, if above zero (Mirchandani & Francis 1990; Wei, Iyer & Bilmes 2015).
-    Exact, without an n x n matrix, yet all pairs are looked at: the square of the rows.
+    Similarity is the cosine of the rows' vectors, where it is positive (Mirchandani & Francis 1990; Wei, Iyer &
+    Bilmes 2015). The result is exact and needs no n x n matrix in memory; time grows with the square of the rows.
 
     Args:
-        center: subtract the pool's mean vector first; transformers' hidden states all point one way.
+        center (`bool`, *optional*, defaults to `True`):
+            Subtract the mean vector first: a transformer's hidden states all point in one direction.
     """
-    _check_flag("center", center)
-    return Task(features, budget, rng, constraints).facility_location(center)
+    return Engine(features, budget, rng, constraints).facility_location(center)
 
 
 def kcenter(
     features: FeatureMatrix, budget: int, rng: Rng, *, center: bool = True, constraints: Constraints | None = None
 ) -> Selection:
-    """Pick the row farthest from those picked, again and again: k-center greedy. It looks for outliers and finds them.
+    """Select the row farthest from the selected ones, again and again: k-center greedy, which prefers outliers.
 
-    Gonzalez 1985; as core-sets, Sener & Savarese 2018. The farthest row is at most twice as far as it has to be, in
-    the distance of unit vectors; the gains are 1 - cos, half its square.
+    Gonzalez 1985; for core-sets, Sener & Savarese 2018. The largest distance of a row to its nearest selected row is
+    at most twice the optimum, in the distance of unit vectors; gains are 1 - cos, half the squared distance.
 
     Args:
-        center: as in `facility_location`.
+        center (`bool`, *optional*, defaults to `True`):
+            Subtract the mean vector first, see `facility_location`.
     """
-    _check_flag("center", center)
-    return Task(features, budget, rng, constraints).kcenter(center)
+    return Engine(features, budget, rng, constraints).kcenter(center)
 
 
 def repr_filter(
@@ -225,180 +226,163 @@ def repr_filter(
     exhausted: str = "restart",
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Scan the rows, best first, and pick each whose cosine with every pick is at most `max_similarity`.
+    """Scan the rows, best quality first, and select each one whose cosine with every pick is at most a maximum.
 
-    DEITA's filter, arXiv:2312.15685. With `quality` the rows of most quality come first, as there.
+    The Repr Filter of DEITA, arXiv:2312.15685.
 
     Args:
-        max_similarity: from -1 to 1.
-        center: as in `facility_location`; DEITA does not.
-        exhausted: when no row is left, "restart" forgets the picks and begins a new round; "stop" returns fewer rows.
+        max_similarity (`float`, *optional*, defaults to `0.9`):
+            The maximum cosine, from -1 to 1.
+        center (`bool`, *optional*, defaults to `False`):
+            Subtract the mean vector first, see `facility_location`; DEITA does not.
+        exhausted (`str`, *optional*, defaults to `'restart'`):
+            What happens when no row passes. "restart" forgets the picks and begins a new round; "stop" returns fewer
+            rows.
     """
-    if not (is_number(max_similarity) and -1 <= max_similarity <= 1):
-        raise ValueError(f"`max_similarity={max_similarity!r}` must be a number from -1 to 1")
-    _one_of("exhausted", exhausted, "restart", "stop")
-    _check_flag("center", center)
-    task = Task(features, budget, rng, constraints)
-    return task.filter(by_key(task.order, -task.constraints.scale), float(max_similarity), center, exhausted)
-
-
-def random(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
-    """Pick rows at random, blank ones last: what every other method is to be compared with.
-
-    With `quality`, a row's chance at each draw is in proportion to it (Efraimidis & Spirakis 2006).
-    """
-    if rng is None:
-        raise ValueError("`method='random'` needs a seed; pass `seed=0`, or any other integer >= 0")
-    task = Task(features, budget, rng, constraints)
-    order, quality = task.order, task.constraints.scale
-    if (quality != 1).any():
-        drawn = rng.exponential(size=len(features))
-        order = by_key(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
-    return task.in_order(order)
+    engine = Engine(features, budget, rng, constraints)
+    order = sorted_by(engine.order, -engine.constraints.scale)
+    return engine.filter(order, float(max_similarity), center, exhausted)
 
 
 def longest(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
-    """Pick the rows with the most tokens: the baseline to beat, since longer rows have more features."""
-    task = Task(features, budget, rng, constraints)
-    return task.in_order(by_key(task.order, -features.tokens))
+    """Select the rows with the most tokens: the baseline to beat, since longer rows have more features."""
+    engine = Engine(features, budget, rng, constraints)
+    return engine.in_order(sorted_by(engine.order, -features.tokens))
+
+
+def random(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
+    """Select rows at random, blank rows last: the baseline that every other method is compared with.
+
+    With `quality`, a row's chance at each draw is proportional to it (Efraimidis & Spirakis 2006).
+    """
+    engine = Engine(features, budget, rng, constraints)
+    order, quality = engine.order, engine.constraints.scale
+    if rng is not None and (quality != 1).any():
+        drawn = rng.exponential(size=len(features))
+        order = sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
+    return engine.in_order(order)
 
 
 @dataclass(frozen=True)
 class Method:
-    """Say what a method is: its rule, what it picks, where it comes from, what it costs and when to use it."""
+    """Describe a method: its function, what it selects, where it comes from, what it needs and what it refuses."""
 
-    rule: Rule
-    picks: str = ""
-    paper: str = ""
-    cost: str = ""
-    use: str = ""
+    function: MethodFunction
+    summary: str = ""
+    """What the method selects, as the end of a sentence that begins with its name."""
+    source: str = ""
+    """The paper."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """How each option is checked."""
     refuses: frozenset[str] = frozenset()
     """Constraints that make no sense with it."""
-    keep: str | None = None
-    """What encoding has to keep for it, "means" or "state"."""
+    needs_vectors: bool = False
+    """Whether it compares vectors, not features."""
+    needs_seed: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    """Whether it draws at random, with these options."""
     threshold: float | None = None
-    """The activation threshold where none is given; None for the SAE's calibrated one."""
+    """The activation threshold where none is passed; None for the SAE's calibrated one."""
     top: int | None = None
-    """How many of each row's strongest features count where `top` is not given; None for all."""
+    """How many of each row's strongest features count where `top` is not passed; None for all."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """The rule's own options, with their defaults."""
-        return {name: default for name, default in _keywords(self.rule).items() if name != "constraints"}
+        """The function's own options, with their defaults."""
+        return {name: default for name, default in self._keywords.items() if name != "constraints"}
 
     @property
-    def constrained(self) -> bool:
-        """Tell whether the rule obeys constraints."""
-        return "constraints" in _keywords(self.rule)
+    def is_constrained(self) -> bool:
+        """Tell whether the function takes constraints."""
+        return "constraints" in self._keywords
 
-    def needs(self, options: Mapping[str, Any]) -> str | None:
-        """Return what encoding has to keep for the rule with these options."""
-        return "means" if options.get("mass") == "mean" else self.keep
+    @property
+    def _keywords(self) -> dict[str, Any]:
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+
+def _one_of(*choices: str) -> Check:
+    return partial(check_choice, choices=choices)
+
+
+EXHAUSTED = {"exhausted": _one_of("restart", "stop")}
 
 METHODS: dict[str, Method] = {
     "match": Method(
         match,
-        "the rows that together have the pool's distribution of features, in what sets each apart from it",
+        "selects rows that together have the feature distribution of the dataset",
         "Hellinger distance, greedily",
-        "a pass, with square roots, every few dozen picks",
-        "a small picture of the pool, each kind of row in its proportion: the default",
         threshold=0.0,
         top=256,
     ),
     "greedy": Method(
         greedy,
-        "the row that adds the most features not yet covered, again and again (SAE-GreedSelect)",
+        "selects the row that adds the most features not yet covered, again and again (SAE-GreedSelect)",
         "arXiv:2502.14050",
-        "a few passes over the features a round",
-        "every concept at least once, in as few rows as can be",
+        {"idf": check_flag, **EXHAUSTED},
     ),
     "simscale": Method(
         simscale,
-        "richest row first, each row with at most `max_overlap` of its features covered (SAE-SimScale)",
+        "scans rows, richest first, and selects each with at most `max_overlap` of it covered (SAE-SimScale)",
         "arXiv:2502.14050",
-        "one pass a round",
-        "the paper's method for larger budgets",
+        {
+            "max_overlap": partial(check_number, interval="[0, 1]"),
+            "against": _one_of("union", "nearest"),
+            "order": _one_of("richest", "shuffled", "given"),
+            **EXHAUSTED,
+        },
+        needs_seed=lambda options: options["order"] == "shuffled",
     ),
     "weighted": Method(
         weighted,
-        "as `greedy`, each feature worth its share of all activation",
+        "selects as `greedy`, where a feature is worth its share of all activation",
         "Gillick & Favre 2009",
-        "as `greedy`",
-        "what the pool is about first, outliers last",
+        {"idf": check_flag, **EXHAUSTED},
     ),
     "concave": Method(
         concave,
-        "as `greedy`, but a feature goes on to count, less each time",
+        "selects as `greedy`, where a feature goes on to count, less each time",
         "Wei et al. 2015; MIG, arXiv:2504.13835",
-        "some passes over the features",
-        "budgets far beyond full coverage, without rounds",
+        {"curve": _one_of("sqrt", "log"), "by": _one_of("count", "mass"), "idf": check_flag},
     ),
     "instag": Method(
         instag,
-        "richest row first, each row that adds any feature (#InsTag)",
+        "scans rows, richest first, and selects each that adds any feature (#InsTag)",
         "arXiv:2308.07074",
-        "one pass a round",
-        "to compare with #InsTag",
+        EXHAUSTED,
     ),
     "facility_location": Method(
         facility_location,
-        "the rows that all rows are near to, by cosine of vectors",
+        "selects the rows nearest to all rows, by cosine of vectors",
         "Wei et al. 2015",
-        "all pairs of rows, twice",
-        "representative rows, on pools small enough for it",
-        keep="state",
+        {"center": check_flag},
+        needs_vectors=True,
     ),
     "kcenter": Method(
         kcenter,
-        "the row farthest from those picked, again and again",
+        "selects the row farthest from those selected, again and again",
         "Sener & Savarese 2018",
-        "rows x picks at most",
-        "the edges of the pool, outliers included",
-        keep="state",
+        {"center": check_flag},
+        needs_vectors=True,
     ),
     "repr_filter": Method(
         repr_filter,
-        "best row first, or any without `quality`; each not too similar to any pick (DEITA)",
+        "scans rows, best `quality` first, and selects each not too similar to any pick (DEITA)",
         "arXiv:2312.15685",
-        "rows x picks",
-        "`quality` first, near-duplicates out",
-        keep="state",
+        {"max_similarity": partial(check_number, interval="[-1, 1]"), "center": check_flag, **EXHAUSTED},
+        needs_vectors=True,
     ),
     "longest": Method(
         longest,
-        "the rows with the most tokens",
+        "selects the rows with the most tokens",
         "arXiv:2402.04833",
-        "a sort",
-        "a baseline",
         refuses=frozenset({"quality", "per_token"}),
     ),
     "random": Method(
         random,
-        "a seeded sample",
-        "",
-        "a shuffle",
-        "the other baseline",
+        "selects a seeded sample",
         refuses=frozenset({"per_token"}),
+        needs_seed=lambda options: True,
     ),
 }
-
-
-def _keywords(rule: Rule) -> dict[str, Any]:
-    return {p.name: p.default for p in inspect.signature(rule).parameters.values() if p.kind is p.KEYWORD_ONLY}
-
-
-def _means(features: FeatureMatrix) -> NDArray[np.float32]:
-    if features.means is None:
-        raise ValueError("no mean activations in these features; encode with `sae_encode(keep='means')`")
-    return features.means
-
-
-def _one_of(option: str, value: Any, *allowed: str) -> None:
-    if value not in allowed:
-        raise ValueError(f"unknown `{option}={value!r}`; choose one of: {', '.join(allowed)}")
-
-
-def _check_flag(option: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"`{option}={value!r}` must be True or False")
+BASELINES = ("longest", "random")

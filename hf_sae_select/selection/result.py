@@ -1,66 +1,179 @@
-"""Selection: the receipt of which rows were picked, in which order, and why. Plain numbers, no model."""
+"""Selection: the result of a selection. Which rows were picked, in which order, and everything that decided it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import whole_file
 from ..features.matrix import FeatureMatrix
 
 Int64s = NDArray[np.int64]
-NOTHING = np.empty(0, np.int64)
+FORMAT = 1  # of the saved file
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
-    """Hold which rows were picked, in which order, and why: the receipt of a selection.
+    """Hold which rows were selected, in the order they were picked, with their gains and all parameters.
 
-    Example, rows with the features {0, 1}, {1, 2, 3}, {3}, picked greedily: row 1 brings three, row 0 one more, and
-    row 2 is left for a second round::
+    Example, rows with the features {0, 1}, {1, 2, 3}, {3}, selected by `greedy`: row 1 adds three features, row 0 one
+    more, and row 2 begins a second round::
 
         indices [1, 0, 2], gains [3, 1, 1], round_starts [0, 2], covered [3, 4, 4], pool_coverage 4, saturated_at 2
     """
 
     indices: Int64s
-    """[k]: the rows, in the order they were picked."""
+    """[k], int64: the selected rows, in the order they were picked."""
     gains: NDArray[Any]
-    """[k]: what each pick added to what its round had before, in the method's measure: new features (int64), or their
-    weight, the similarity gained, the distance (float64); of vectors, 0 for rows that only fill the budget."""
+    """[k]: the marginal gain of each pick in its round, in the method's measure: new features (int64), or their
+    weight, similarity or distance (float64). Rows that only fill the budget have 0."""
     round_starts: Int64s
-    """The pick positions at which a round began, coverage starting anew; [0] for a single round."""
+    """The pick positions at which a round began, coverage being reset; [0] for a single round."""
     method: str = ""
+    """The method's name."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """Everything that decided the picks, defaults included; JSON-able."""
+    """Everything that decided the picks, as JSON values, defaults included: `budget`, `seed`, and the mappings
+    `options` (of the method), `constraints` (those passed), `cuts` (`threshold`, `top`, `max_share`, `embedding`;
+    empty after `select_indices`) and `encoding` (how the rows were encoded; empty where they were not)."""
     fingerprint: str = ""
-    """The source dataset's fingerprint."""
-    covered: Int64s = field(default_factory=NOTHING.copy)
-    """[k]: how many distinct features the rows up to this pick have, all rounds together."""
+    """The fingerprint of the dataset that the rows were selected from."""
+    covered: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    """[k], int64: the number of distinct features of all rows up to this pick."""
     pool_coverage: int = 0
-    """How many distinct features all rows have that were there to be picked."""
+    """The number of distinct features of all rows that could be selected."""
+    pool_rows: int = 0
+    """The number of rows of the dataset that the rows were selected from; 0 if it is not recorded."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        rows = f"{len(self):,} of {self.pool_rows:,}" if self.pool_rows else f"{len(self):,}"
+        return f"Selection(method={self.method!r}, rows={rows}, gain={self.gain:.6g}, features={self._features})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        share = f" ({self.covered[-1] / self.pool_coverage:.1%})" if len(self.covered) and self.pool_coverage else ""
+        rows = f"{len(self):,} of {self.pool_rows:,}" if self.pool_rows else f"{len(self):,}"
+        cells = {
+            "method": escape(self.method),
+            "rows": rows,
+            "gain": f"{self.gain:.6g}",
+            "rounds": f"{len(self.round_starts):,}",
+            "features covered": f"{self._features}{share}",
+        }
+        lines = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in cells.items())
+        return f"<table><caption>Selection</caption>{lines}</table>"
+
+    @property
+    def gain(self) -> float:
+        """The sum of all gains."""
+        return float(self.gains.sum())
+
     @property
     def rounds(self) -> Int64s:
-        """[k]: the round of each pick, from 0 on."""
+        """[k], int64: the round of each pick, from 0 on."""
         return np.searchsorted(self.round_starts, np.arange(len(self)), side="right") - 1
 
     @property
     def saturated_at(self) -> int | None:
-        """After how many picks every feature of the pool was covered; None if some never were."""
+        """The number of picks after which every feature of the pool was covered; None if some never were."""
         full = np.flatnonzero(self.covered >= max(1, self.pool_coverage))
         return int(full[0]) + 1 if len(full) else None
 
     def first_rows(self, features: FeatureMatrix) -> Int64s:
-        """Say which row was the first to cover each feature: [d_sae], -1 where none did.
+        """Return, for each feature, the first selected row that has it.
 
-        `features` as the rows were chosen by: cut by the same threshold. Example as above: [0, 1, 1, 1].
+        Args:
+            features (`FeatureMatrix`):
+                The features that the rows were selected by, cut by the same threshold.
+
+        Returns:
+            `np.ndarray`: Row indices, [d_sae], int64; -1 for features that no selected row has.
+
+        Example, for the rows of the class: ``[0, 1, 1, 1]``.
         """
-        found = np.full(features.d_sae, -1, np.int64)
+        rows = np.full(features.d_sae, -1, np.int64)
         for row in self.indices[::-1]:
-            found[features.row(row)] = row
-        return found
+            rows[features.row(row)] = row
+        return rows
+
+    def save(self, path: str | Path) -> None:
+        """Save the selection as a JSON file, whole or not at all.
+
+        The file is an object with the fields of this class, arrays as lists, and `format`, the version of the file's
+        layout. Gains that are whole numbers stay whole; others are written so that they are read back to the bit.
+
+        Args:
+            path (`str` or `Path`):
+                The file to write; an existing one is replaced.
+
+        Raises:
+            TypeError: If a parameter is no JSON value, such as an object passed as an option of your own method.
+
+        Example:
+
+        ```python
+        subset.sae_selection.save("selection.json")
+        selection = Selection.load("selection.json")
+        ```
+        """
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        arrays = {name: value.tolist() for name, value in values.items() if isinstance(value, np.ndarray)}
+        try:
+            text = json.dumps({"format": FORMAT, **values, **arrays}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"`parameters` or `gains` hold a value that JSON cannot hold: {error}") from error
+        with whole_file(Path(path)) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Selection:
+        """Load a selection that `save` wrote.
+
+        Args:
+            path (`str` or `Path`):
+                The file to read.
+
+        Returns:
+            `Selection`: The selection, equal to the saved one in every field.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file does not hold a selection, or one of a newer layout.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            if (layout := values.pop("format")) != FORMAT:
+                raise ValueError(f"its `format` is {layout!r}, this version reads {FORMAT}")
+            types: dict[str, Any] = {"indices": np.int64, "round_starts": np.int64, "covered": np.int64}
+            types["gains"] = np.int64 if all(isinstance(gain, int) for gain in values["gains"]) else np.float64
+            selection = cls(**values | {name: np.array(values[name], type) for name, type in types.items()})
+            selection._check()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"`path={str(path)!r}` does not hold a saved Selection: {error}") from error
+        return selection
+
+    def _check(self) -> None:
+        """Check the fields of a selection that comes from a file."""
+        k = len(self.indices)
+        if any(value.ndim != 1 for value in (self.indices, self.gains, self.round_starts, self.covered)):
+            raise ValueError("an array has several dimensions")
+        if len(self.gains) != k or len(self.covered) not in (0, k) or len(np.unique(self.indices)) != k:
+            raise ValueError(f"`indices`, `gains` and `covered` do not belong together: {k} rows")
+        if k and self.indices.min() < 0:
+            raise ValueError(f"`indices` has {self.indices.min()}")
+        if not isinstance(self.parameters, dict) or not isinstance(self.method, str):
+            raise ValueError("`parameters` or `method` has another type")
+
+    @property
+    def _features(self) -> str:
+        return f"{int(self.covered[-1]) if len(self.covered) else 0:,}/{self.pool_coverage:,}"

@@ -1,10 +1,21 @@
-"""Choosing by the similarity of vectors: cover the pool, spread out, or leave near-duplicates out. Arrays in and out.
+"""Selection by similarity: facility location, k-center and a near-duplicate filter. Arrays in, arrays out.
 
-Similarity is the cosine. Vectors are scaled to a length of about 4,096 and rounded to whole numbers: every sum in
-every dot product is then a whole number of at most 2^24, which float32 holds exactly. So any BLAS, on any number of
-threads and in blocks of any size, gives the same similarities. They differ from the cosines of the vectors given by
-1e-4 on average and by 5e-4 at worst among millions of random pairs; never by more than about sqrt(d) / 4,096, which
-rows come near whose coordinates are all equal, and so all rounded the same way. Nothing is ever n x n.
+Similarity is the cosine, cos(i, j), of two rows' vectors. With S the picked rows:
+
+    facility location   maximises  sum over rows i of  max(0, max over j in S of cos(i, j)),  greedily
+    k-center            minimises  max over rows i of  min over j in S of distance(i, j),  farthest row first
+    filter              picks, in order, each row whose cosine with every pick is at most `max_similarity`
+
+Invariant of the first two: a row's marginal gain, or its distance from S, never grows while S grows. A stale one is
+therefore an upper bound, and lazy evaluation (CELF, Leskovec et al. 2007) picks the same rows as plain greedy.
+
+Why whole numbers: `quantize` scales vectors to a length of about 4,096 and rounds them. Every sum within a dot product
+is then a whole number of at most 2^24, which float32 holds exactly. So any BLAS, with any number of threads and any
+size of block, computes the same similarities. Rounding changes a cosine by 1e-4 on average, and by 5e-4 at worst among
+millions of random pairs. The bound is about sqrt(d) / 4,096; a vector whose coordinates are all equal comes near it,
+since all of them round the same way.
+
+No array is n x n.
 """
 
 from __future__ import annotations
@@ -15,272 +26,218 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled
-from ..selection import coverage
-from .coverage import Limits, fits, pay
+from ..features.kernels import Floats, Int64s
+from .coverage import ConstraintState, commit, fits, greedy_cover, mass_objective, new_search
+from .similarity_pairs import (
+    BLOCK_SIZE,
+    Vectors,
+    estimate_pairs,
+    excess,
+    pairs_above,
+    sample_rows,
+    similarity_blocks,
+    slices,
+)
 
-Vectors = NDArray[np.float32]
+MAX_LENGTH = 4096  # of a quantized vector: its square is 2^24
+MAX_PAIRS = 2**26  # pairs in memory: 512 MB, and up to 192 MB more while they are collected
+FIRST_BATCH = 32  # stale gains computed together at first; one batch reads all vectors once
+QUANTIZE_ROWS = 1024  # rows in float64 at a time
+FILTER_ROWS = 256  # rows compared with all picks at a time
 
-LARGEST = 4096  # its square is 2^24
-BLOCK = 2**24  # similarities held at once: 64 MB
-PAIRS = 2**26  # pairs of rows kept, about: 512 MB, and while they are gathered one block and its pairs, up to 192 MB
-BATCH = 32  # rows looked at together at first, at the price of reading all vectors once
-ROUNDED = 1024  # rows in float64 at once
-SAMPLE = 256  # rows that stand for all when pairs are estimated
-
-
-def length_of(vectors: Vectors) -> float:
-    """Return the length to which `rounded` scales: 4,096 less what rounding may add."""
-    return float(LARGEST - np.sqrt(vectors.shape[1]) / 2)
+ComputeGains = Callable[[Int64s], Floats]  # rows -> their marginal gains
 
 
-def rounded(vectors: Vectors, center: bool) -> Vectors:
-    """Scale each vector, less the mean of all if `center`, to one of whole numbers, at most 4,096 long."""
-    whole = np.empty(vectors.shape, np.float32)
+def quantized_length(vectors: Vectors) -> float:
+    """Return the length to which `quantize` scales: 4,096 less what rounding may add."""
+    return float(MAX_LENGTH - np.sqrt(vectors.shape[1]) / 2)
+
+
+def quantize(vectors: Vectors, center: bool) -> Vectors:
+    """Scale each vector to `quantized_length`, and round it to whole numbers.
+
+    With `center`, the mean of all vectors is subtracted first. A vector of zeros has no direction: it stays zeros, and
+    it does not count in the mean.
+    """
+    result = np.empty(vectors.shape, np.float32)
     mean = _mean(vectors) if center else np.zeros(vectors.shape[1])
-    for part in _slices(len(vectors), ROUNDED):
+    for part in slices(len(vectors), QUANTIZE_ROWS):
         exact = vectors[part].astype(np.float64)
-        exact[exact.any(axis=1)] -= mean  # zeros are a blank row's: no direction, also after centring
+        exact[exact.any(axis=1)] -= mean
         lengths = np.sqrt((exact * exact).sum(axis=1, keepdims=True))
-        scaled = np.divide(exact * length_of(vectors), lengths, out=np.zeros_like(exact), where=lengths > 0)
-        whole[part] = np.rint(scaled)
-    return whole
+        scaled = np.divide(exact * quantized_length(vectors), lengths, out=np.zeros_like(exact), where=lengths > 0)
+        result[part] = np.rint(scaled)
+    return result
 
 
 def _mean(vectors: Vectors) -> Floats:
-    """Average the rows that are not blank, in float64 and always in the same order."""
+    """Average the vectors that are not zeros, in float64 and always in the same order."""
     total, count = np.zeros(vectors.shape[1]), 0
-    for part in _slices(len(vectors), ROUNDED):
+    for part in slices(len(vectors), QUANTIZE_ROWS):
         total += vectors[part].sum(axis=0, dtype=np.float64)
         count += int(vectors[part].any(axis=1).sum())
     return total / max(1, count)
 
 
-def facility_location(vectors: Vectors, limits: Limits, budget: int, first: Int64s, bar: Any) -> tuple[Int64s, Floats]:
-    """Pick the rows that together lie nearest to all rows: greedy on sum_i max(0, max_{j picked} cos(i, j)).
+def facility_location(
+    vectors: Vectors, state: ConstraintState, budget: int, initial: Int64s, bar: Any
+) -> tuple[Int64s, Floats]:
+    """Pick greedily for facility location; return the rows and their marginal gains.
 
-    `vectors` as `rounded` makes them. Returns the rows and how much each added. A pair (i, j) matters only while j is
-    nearer to i than every row picked is, and soon few pairs do. The first rows are picked by looking at all of them;
-    then those that still matter are kept, and the rest is coverage, with rows for features and "max" for a curve.
-    Example, cosines being 1 within rows {0, 1} and 0 else: row 0 adds 2, row 2 adds 1, and row 1 nothing.
+    `vectors` are quantized. A pair (i, j) matters only while j is nearer to i than every picked row is, and after some
+    picks few pairs do. Until then a gain is computed from the similarities to all rows. Then the pairs that matter are
+    stored, and the rest is a coverage search with rows as features and the curve "max". Example: rows 0 and 1 have a
+    cosine of 1, and all other pairs one of 0. Row 0 gains 2, row 2 gains 1, row 1 gains nothing.
     """
-    nearest = np.zeros(len(vectors), np.float32)  # each row's similarity to the nearest row picked, if above zero
+    nearest = np.zeros(len(vectors), np.float32)  # similarity of each row to its nearest picked row, at least 0
+    sample = sample_rows(len(vectors))
 
-    def gains(rows: Int64s) -> Floats:
-        return np.concatenate([_excess(block, nearest) for block in _similarities(vectors, rows)] or [np.empty(0)])
+    def compute_gains(rows: Int64s) -> Floats:
+        return np.concatenate([excess(block, nearest) for block in similarity_blocks(vectors, rows)] or [np.empty(0)])
 
-    def take(row: int) -> None:
+    def add(row: int) -> None:
         np.maximum(nearest, vectors @ vectors[row], out=nearest)
 
-    sample = _sample(len(vectors))
+    def pairs_fit() -> bool:
+        # Called before each pick, so it only estimates. The answer changes time and memory, and no pick.
+        return estimate_pairs(vectors, nearest, sample) <= MAX_PAIRS
 
-    def few() -> bool:
-        # asked for at each pick, so that a sample must do; which pairs are kept changes time and memory only
-        return _pairs_left(vectors, nearest, sample) <= PAIRS
-
-    indices, gained = _lazy_greedy(gains, take, limits, budget, first, bar, until=few)
-    if len(indices) < budget and few():
-        sparse, more = _by_pairs(vectors, nearest, limits, budget - len(indices))
-        bar.update(len(sparse))
-        indices, gained = np.concatenate([indices, sparse]), np.concatenate([gained, more])
-    return indices, gained / length_of(vectors) ** 2
+    indices, gains = _lazy_greedy(compute_gains, add, state, budget, initial, bar, stop=pairs_fit)
+    if len(indices) < budget and pairs_fit():
+        more_indices, more_gains = _greedy_by_pairs(vectors, nearest, state, budget - len(indices))
+        bar.update(len(more_indices))
+        indices, gains = np.concatenate([indices, more_indices]), np.concatenate([gains, more_gains])
+    return indices, gains / quantized_length(vectors) ** 2
 
 
-def kcenter(vectors: Vectors, limits: Limits, budget: int, first: Int64s, bar: Any) -> tuple[Int64s, Floats]:
-    """Pick again and again the row farthest from those picked, the first in order to begin with (Gonzalez 1985).
+def _greedy_by_pairs(vectors: Vectors, nearest: Vectors, state: ConstraintState, budget: int) -> tuple[Int64s, Floats]:
+    """Continue `facility_location` on the pairs that still matter."""
+    ones, nothing = np.ones(len(vectors)), np.empty(0, np.int64)
+    objective = mass_objective(ones, "max")
+    search = new_search(pairs_above(vectors, nearest), objective, ones.astype(np.int64), state, budget)
+    indices, gains, _ = greedy_cover(search, nothing, nothing, restart=False, last=nothing)
+    return indices, gains
 
-    `vectors` as `rounded` makes them. The distance is the chord, Euclid's between vectors of length 1: in it the row
-    farthest from its nearest pick is at most twice as far as with the best picks there are. Returns the rows, and of
-    each half its squared distance, which is 1 - cos, from the nearest row picked before it; 2, the largest there is,
-    where none was. Zeros have no direction: they are near to one another only.
+
+def kcenter(vectors: Vectors, state: ConstraintState, budget: int, initial: Int64s, bar: Any) -> tuple[Int64s, Floats]:
+    """Pick the row farthest from the picked rows, again and again (Gonzalez 1985); the first row in order begins.
+
+    `vectors` are quantized. The distance is Euclid's between vectors of length 1. In it, no row is more than twice as
+    far from its nearest pick as with an optimal selection. Returns the rows, and half of each row's squared distance
+    from its nearest earlier pick, which is 1 - cos; 2, the largest possible, for the first row. A vector of zeros has
+    no direction, so it is no center: when it is picked, only the distances of other vectors of zeros change.
     """
     squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
-    nearest = np.full(len(vectors), 4 * length_of(vectors) ** 2)
-    seen = np.zeros(len(vectors), np.int64)  # how many of `centers` each row has been compared with
+    distances = np.full(len(vectors), 4 * quantized_length(vectors) ** 2)  # squared, to the nearest center
+    compared = np.zeros(len(vectors), np.int64)  # number of `centers` that each row was compared with
     centers: list[int] = []
 
-    def gains(rows: Int64s) -> Floats:
-        news = np.array(centers[seen[rows].min(initial=len(centers)) :], np.int64)
-        for part in _slices(len(rows), BLOCK // max(len(news), vectors.shape[1])):
+    def compute_distances(rows: Int64s) -> Floats:
+        new = np.array(centers[compared[rows].min(initial=len(centers)) :], np.int64)
+        for part in slices(len(rows), BLOCK_SIZE // max(len(new), vectors.shape[1])):
             block = rows[part]
-            products = vectors[block] @ vectors[news].T
-            distances = squares[block][:, None] + squares[news] - 2 * products.astype(np.float64)
-            nearest[block] = np.minimum(nearest[block], distances.min(axis=1, initial=np.inf))
-        seen[rows] = len(centers)
-        return nearest[rows]
+            products = vectors[block] @ vectors[new].T
+            to_new = squares[block][:, None] + squares[new] - 2 * products.astype(np.float64)
+            distances[block] = np.minimum(distances[block], to_new.min(axis=1, initial=np.inf))
+        compared[rows] = len(centers)
+        return distances[rows]
 
-    def take(row: int) -> None:
+    def add(row: int) -> None:
         if squares[row] > 0:
             centers.append(row)
         else:
-            nearest[squares == 0] = 0
+            distances[squares == 0] = 0
 
-    indices, gained = _lazy_greedy(gains, take, limits, budget, first, bar)
-    return indices, gained / (2 * length_of(vectors) ** 2)
+    indices, gains = _lazy_greedy(compute_distances, add, state, budget, initial, bar)
+    return indices, gains / (2 * quantized_length(vectors) ** 2)
 
 
-def leave_near_out(
-    vectors: Vectors, limits: Limits, budget: int, near: list[int], order: Int64s, max_similarity: float
+def similarity_filter(
+    vectors: Vectors, state: ConstraintState, budget: int, near: list[int], order: Int64s, max_similarity: float
 ) -> list[int]:
-    """Go through `order` and pick each row whose cosine with `near` and every pick is at most `max_similarity`."""
-    # at 1 nothing may be refused, though by rounding a row's similarity to itself may be a little more
-    limit = max_similarity * length_of(vectors) ** 2 if max_similarity < 1 else np.inf
+    """Pick the rows of `order` whose cosines with `near` and with every earlier pick are at most `max_similarity`.
+
+    `vectors` are quantized.
+    """
+    # A `max_similarity` of 1 allows every row, but after rounding a row's similarity to itself may exceed 1.
+    limit = max_similarity * quantized_length(vectors) ** 2 if max_similarity < 1 else np.inf
     picks: list[int] = []
-    for start in range(0, len(order), 256):
-        block = order[start : start + 256]
-        far = (vectors[block] @ vectors[near + picks].T).max(axis=1, initial=-np.inf) <= limit
-        within = vectors[block] @ vectors[block].T
-        taken: list[int] = []  # places in the block
-        for place in np.flatnonzero(far).tolist():
-            row = int(order[start + place])
-            if len(picks) < budget and fits(limits, row) and (within[place, taken] <= limit).all():
-                taken.append(place)
+    for part in slices(len(order), FILTER_ROWS):
+        block = order[part]
+        allowed = (vectors[block] @ vectors[near + picks].T).max(axis=1, initial=-np.inf) <= limit
+        within_block = vectors[block] @ vectors[block].T
+        picked: list[int] = []  # positions in the block
+        for position in np.flatnonzero(allowed).tolist():
+            row = int(block[position])
+            if len(picks) < budget and fits(state, row) and (within_block[position, picked] <= limit).all():
+                commit(state, row)
                 picks.append(row)
-                pay(limits, row)
+                picked.append(position)
         if len(picks) == budget:
             break
     return picks
 
 
 def _lazy_greedy(
-    gains: Callable[[Int64s], Floats],
-    take: Callable[[int], None],
-    limits: Limits,
+    compute_gains: ComputeGains,
+    add: Callable[[int], None],
+    state: ConstraintState,
     budget: int,
-    first: Int64s,
+    initial: Int64s,
     bar: Any,
-    until: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Int64s, Floats]:
-    """Pick `first`, and then rows in the order of `_best`. Ends early, before a pick, where `until` says so."""
+    """Pick `initial`, then greedily, until the budget is used or `stop()` before a pick; return rows and gains.
+
+    `add(row)` must make `compute_gains` count the row as picked.
+    """
     picks: list[int] = []
-    gained: list[float] = []
+    gains: list[float] = []
 
     def pick(row: int, gain: float) -> None:
-        pay(limits, row)
-        take(row)
+        commit(state, row)
+        add(row)
         picks.append(row)
-        gained.append(gain)
+        gains.append(gain)
         bar.update()
 
-    for row in first.tolist():
-        pick(row, float(gains(np.array([row]))[0]))
-    best = _best(gains, limits)
-    while len(picks) < budget and not until() and (found := next(best, None)):
-        pick(*found)
-    return np.array(picks, np.int64), np.array(gained)
+    for row in initial.tolist():
+        pick(row, float(compute_gains(np.array([row]))[0]))
+    candidates = _best_rows(compute_gains, state)
+    while len(picks) < budget and not stop() and (candidate := next(candidates, None)):
+        pick(*candidate)
+    return np.array(picks, np.int64), np.array(gains)
 
 
-def _best(gains: Callable[[Int64s], Floats], limits: Limits) -> Iterator[tuple[int, float]]:
-    """Yield the row of the largest gain times scale, and its gain, while above zero; of equals the first.
+def _best_rows(compute_gains: ComputeGains, state: ConstraintState) -> Iterator[tuple[int, float]]:
+    """Yield the row with the largest positive score, and its gain, by lazy evaluation (CELF).
 
-    Each row yielded must be taken before the next is asked for. Gains only fall as rows are taken, so an old score is
-    a bound: rows are looked at again from the top, a batch at a time, until the best is one whose score is new.
+    The caller must pick each row before it asks for the next one. Gains only shrink, so a stale score is an upper
+    bound. The largest stale scores are computed anew, a batch at a time, until the largest score is not stale.
     """
-    order = limits.order
-    known, new, size = gains(order), np.ones(len(order), np.bool_), BATCH
-    scores = known * limits.scale[order]  # by place in `order`: of equal ones argmax takes the first
-    # No score is below the true one, `new` ones are the true ones, and those of rows out of the race are -inf.
+    order = state.order
+    gains = compute_gains(order)  # by position in `order`, so that argmax returns the first of equal scores
+    scores = gains * state.scale[order]  # -inf for rows that are picked or do not fit
+    stale = np.zeros(len(order), np.bool_)
+    batch_size = FIRST_BATCH
     while len(scores):
         best = int(scores.argmax())
         if scores[best] <= 0:
             break
-        if not fits(limits, order[best]):
+        if not fits(state, order[best]):
             scores[best] = -np.inf
-        elif new[best]:
-            yield int(order[best]), float(known[best])
+        elif not stale[best]:
+            yield int(order[best]), float(gains[best])
             scores[best] = -np.inf
-            new[:], size = False, BATCH
+            stale[:], batch_size = True, FIRST_BATCH
         else:
-            batch, size = _top(scores, new, size), 2 * size  # twice as many at once: it may take all rows
-            known[batch] = gains(order[batch])
-            scores[batch], new[batch] = known[batch] * limits.scale[order[batch]], True
+            batch = _largest_stale(scores, stale, batch_size)
+            gains[batch] = compute_gains(order[batch])
+            scores[batch], stale[batch] = gains[batch] * state.scale[order[batch]], False
+            batch_size *= 2  # few batches suffice even if all rows must be computed
 
 
-def _top(scores: Floats, new: NDArray[np.bool_], size: int) -> Int64s:
-    """Return the places of the `size` largest scores among the old ones above zero, or of all such if fewer."""
-    old = np.flatnonzero(~new & (scores > 0))
-    return old if len(old) <= size else old[np.argpartition(scores[old], -size)[-size:]]
-
-
-def _slices(n: int, size: int) -> Iterator[slice]:
-    """Cut n rows into slices of `size`, or of 1 if that is less."""
-    for start in range(0, n, max(1, size)):
-        yield slice(start, start + max(1, size))
-
-
-def _sample(n: int) -> Int64s:
-    """Draw SAMPLE of n rows, or all if fewer, always the same: at random, since pools may have a period."""
-    return np.sort(np.random.default_rng(0).choice(n, min(n, SAMPLE), replace=False))
-
-
-def _similarities(vectors: Vectors, rows: Int64s) -> Iterator[Vectors]:
-    """Yield the dot products of `rows` with all rows, a block of rows at a time."""
-    for part in _slices(len(rows), BLOCK // max(1, len(vectors))):
-        yield vectors[rows[part]] @ vectors.T
-
-
-def _pairs_left(vectors: Vectors, nearest: Vectors, sample: Int64s) -> float:
-    """Estimate, by the rows of `sample`, how many pairs `_pairs` would return."""
-    found = sum(np.count_nonzero(block > nearest) for block in _similarities(vectors, sample))
-    return found * len(vectors) / max(1, len(sample))
-
-
-def _by_pairs(vectors: Vectors, nearest: Vectors, limits: Limits, budget: int) -> tuple[Int64s, Floats]:
-    """Go on with `facility_location` on the pairs that still matter."""
-    goal = coverage.massed(np.ones(len(vectors)), "max")
-    contest = coverage.race(_pairs(vectors, nearest), goal, np.ones(len(vectors), np.int64), limits, budget)
-    nothing = np.empty(0, np.int64)
-    indices, gained, _ = coverage.greedy_cover(contest, nothing, nothing, restart=False, last=nothing)
-    return indices, gained
-
-
-def _pairs(vectors: Vectors, nearest: Vectors) -> coverage.Csr:
-    """Return by how much each row is nearer to which rows than `nearest`."""
-    counts, ids, amounts = [0], list[NDArray[Any]](), list[NDArray[Any]]()
-    # The lists hold the pairs of all rows before the block, in order.
-    for block in _similarities(vectors, np.arange(len(vectors))):
-        found = _nearer(block, nearest)
-        counts += found[0].tolist()
-        ids.append(found[1])
-        amounts.append(found[2])
-    offsets = np.cumsum(counts)
-    return coverage.Csr(offsets[:-1], offsets[1:], _joined(ids, np.uint32), _joined(amounts, np.float32))
-
-
-def _joined(parts: list[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    """Concatenate `parts`, and empty the list on the way: nothing is held twice."""
-    end = sum(map(len, parts))
-    whole = np.empty(end, dtype)  # memory not yet written to costs nothing
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
-
-
-@compiled
-def _nearer(similarities: Vectors, nearest: Vectors) -> tuple[Int64s, NDArray[np.uint32], Vectors]:
-    """Return how many similarities of each row exceed `nearest`, which, and by how much."""
-    counts = np.zeros(len(similarities), np.int64)
-    for i in range(len(similarities)):
-        for j in range(len(nearest)):
-            counts[i] += similarities[i, j] > nearest[j]
-    ids, amounts = np.empty(counts.sum(), np.uint32), np.empty(counts.sum(), np.float32)
-    n = 0  # the pairs before (i, j): never more than were counted
-    for i in range(len(similarities)):
-        for j in range(len(nearest)):
-            if similarities[i, j] > nearest[j]:
-                ids[n], amounts[n] = j, similarities[i, j] - nearest[j]
-                n += 1
-    return counts, ids, amounts
-
-
-@compiled
-def _excess(similarities: Vectors, nearest: Vectors) -> Floats:
-    """Add up, for each row of `similarities`, by how much it exceeds `nearest`."""
-    found = np.zeros(len(similarities))
-    # found[i] is a sum of whole numbers below 2^53: exact, in whatever order it is summed.
-    for i in range(len(similarities)):
-        for j in range(len(nearest)):
-            found[i] += max(similarities[i, j] - nearest[j], np.float32(0))
-    return found
+def _largest_stale(scores: Floats, stale: NDArray[np.bool_], size: int) -> Int64s:
+    """Return the positions of the `size` largest positive scores that are stale, or of all if there are fewer."""
+    positions = np.flatnonzero(stale & (scores > 0))
+    return positions if len(positions) <= size else positions[np.argpartition(scores[positions], -size)[-size:]]

@@ -1,5 +1,5 @@
-"""Make a sparse autoencoder, and measure one.
+"""Training and evaluation of sparse autoencoders.
 
-In: a Dataset or hidden states. Out: a trained `SparseAutoencoder`; `Quality` and `L0Check` of any.
-May import: `encoding`, `sae` and the package's private files.
+Input: a Dataset or hidden states. Output: a trained `SparseAutoencoder`, and the `Quality` and `L0Check` of any.
+May import: `encoding`, `sae` and the private files of the package.
 """

@@ -1,4 +1,4 @@
-"""Stream: the hidden states of a dataset's documents, in a seeded order, in shuffled batches."""
+"""ActivationStream: the hidden states of a dataset's documents, in a seeded order, in shuffled batches."""
 
 from __future__ import annotations
 
@@ -16,112 +16,120 @@ from ..encoding.language_model import LanguageModel, Window
 from ..encoding.pretrained import ChatTemplate
 from ..encoding.text import Rendering
 
-DOCUMENTS = 512  # tokenised and sorted by length together, unless they are more than a chunk
-EMPTY_ROUNDS = 20
+MAX_DOCUMENTS = 512  # to tokenise and sort by length together
+MAX_EMPTY_EPOCHS = 20
+POSITION = ("epoch", "document", "window", "chunk")  # attributes of the stream that a checkpoint keeps
 
 
-class Stream:
-    """Read one process's share of the documents, in another order every time round.
+class ActivationStream:
+    """Read one process's share of the documents, in a new order each epoch.
 
-    All that a later batch depends on is `state()`: the time round, the next document and its next window, the chunk,
-    and the states that were computed and not yet handed out, never much more than a chunk.
+    All later batches depend on `state_dict()` alone: the epoch, the next document and its next window, the number of
+    the next chunk, and the hidden states that were computed and not yet returned, about one chunk at most.
+
+    Args:
+        max_length: Maximum number of tokens per document.
+        batch_size: Number of windows per forward pass.
+        read_tokens: Number of tokens to compute at a time; the last window may exceed it.
+        process: Number of this process, out of `processes`.
     """
 
     def __init__(
         self,
-        ds: Dataset,
+        dataset: Dataset,
         rendering: Rendering,
         model: LanguageModel,
         template: ChatTemplate | None,
         *,
         max_length: int | None,
         batch_size: int,
-        most: int,
+        read_tokens: int,
         seed: int,
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self.ds, self.rendering, self.model, self.template = ds, rendering, model, template
+        self.dataset, self.rendering, self.model, self.template = dataset, rendering, model, template
         self.max_length, self.batch_size, self.seed = max_length, batch_size, seed
-        self.most, self.process, self.processes = most, process, processes
+        self.read_tokens, self.process, self.processes = read_tokens, process, processes
         self.epoch = self.document = self.window = self.chunk = 0
-        self.carry: list[Tensor] = []
-        self._seen = self._empty = 0  # tokens of this time round, times round without any: is there text at all?
+        self.pending: list[Tensor] = []
+        self._epoch_tokens = self._empty_epochs = 0
 
-    def batches(self, tokens: int, batch: int) -> Iterator[Tensor]:
-        """Gather a chunk of `tokens` tokens and yield it in batches [batch, d_in], shuffled as a whole."""
-        while sum(map(len, self.carry)) < tokens:
+    def batches(self, tokens: int, batch_tokens: int) -> Iterator[Tensor]:
+        """Collect a chunk of `tokens` tokens, shuffle it, and yield it in batches [batch_tokens, d_in]."""
+        while sum(map(len, self.pending)) < tokens:
             self._read()
-        gathered = torch.cat(self.carry)
-        chunk, rest = gathered[:tokens], gathered[tokens:].clone()
-        self.carry = [rest] if len(rest) else []
+        states = torch.cat(self.pending)
+        chunk, rest = states[:tokens], states[tokens:].clone()
+        self.pending = [rest] if len(rest) else []
         seed = (self.seed, self.process, self.chunk)
         self.chunk += 1
-        return cut(chunk, batch, seed)
+        return shuffled_batches(chunk, batch_tokens, seed)
 
     @torch.no_grad()
     def _read(self) -> None:
-        """Run the model over the next documents, as far as they have `most` tokens; a book may be read in parts."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ds))[
-            self.process :: self.processes
-        ]
-        windows, documents = self._windows(order[self.document : self.document + DOCUMENTS])
-        sizes = np.cumsum([sum(each.is_text) for each in windows])
-        taken = int(np.searchsorted(sizes, self.most)) + 1
-        for _, states in self.model.states(windows[:taken], self.batch_size):
-            self.carry.append(states)
-            self._seen += len(states)
-        if taken < len(windows):
-            row = windows[taken].row
-            done = sum(each.row == row for each in windows[:taken]) + (self.window if row == 0 else 0)
-            self.document, self.window = self.document + row, done
+        """Run the model over about `read_tokens` tokens of the next documents; a long document is read in parts."""
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
+        order = order[self.process :: self.processes]
+        windows, documents = self._tokenize(order[self.document : self.document + MAX_DOCUMENTS])
+        ends = np.cumsum([sum(window.is_text) for window in windows])
+        count = int(np.searchsorted(ends, self.read_tokens)) + 1
+        for _, states in self.model.states(windows[:count], self.batch_size):
+            self.pending.append(states)
+            self._epoch_tokens += len(states)
+        if count < len(windows):
+            row = windows[count].row  # of the next document, counted from self.document
+            done = sum(window.row == row for window in windows[:count])
+            self.window = done + (self.window if row == 0 else 0)
+            self.document += row
             return
         self.document, self.window = self.document + documents, 0
         if self.document >= len(order):
-            self._end_round()
+            self._end_epoch()
 
-    def _windows(self, rows: NDArray[np.int64]) -> tuple[list[Window], int]:
-        """Tokenise documents until they have `most` tokens: at most twice as many each time, for they may be books."""
+    def _tokenize(self, rows: NDArray[np.int64]) -> tuple[list[Window], int]:
+        """Return windows of about `read_tokens` tokens, and the number of their documents.
+
+        Documents may be books, so tokenise one, then one more, then two, four, ...
+        """
         windows: list[Window] = []
-        documents = size = 0
-        while size < self.most and documents < len(rows):
+        documents = tokens = 0
+        while tokens < self.read_tokens and documents < len(rows):
             some = rows[documents : documents + max(1, documents)]
-            texts = self.rendering(self.ds[some], self.template)
-            found = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
+            texts = self.rendering(self.dataset[some], self.template)
+            new = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
             if not documents:
-                found = found[self.window :]
-            windows += [replace(each, row=each.row + documents) for each in found]
-            size += sum(sum(each.is_text) for each in found)
+                new = new[self.window :]
+            windows += [replace(window, row=window.row + documents) for window in new]
+            tokens += sum(sum(window.is_text) for window in new)
             documents += len(some)
         return windows, documents
 
-    def _end_round(self) -> None:
-        # With several processes one may have drawn blank rows alone, this time round.
-        self._empty = 0 if self._seen else self._empty + 1
-        if self._empty == EMPTY_ROUNDS:
-            raise ValueError("no row of the dataset has any text: there is nothing to train on")
-        self.epoch, self.document, self._seen = self.epoch + 1, 0, 0
+    def _end_epoch(self) -> None:
+        # Of several processes, one may draw only blank rows in an epoch: give up after many such epochs.
+        self._empty_epochs = 0 if self._epoch_tokens else self._empty_epochs + 1
+        if self._empty_epochs == MAX_EMPTY_EPOCHS:
+            raise ValueError("`dataset`: no row has any text to train on; pass rows with text, or another `text`")
+        self.epoch, self.document, self._epoch_tokens = self.epoch + 1, 0, 0
 
-    def state(self) -> dict[str, Any]:
-        """Return where the stream is."""
-        carry = [states.cpu() for states in self.carry]
-        place = {"epoch": self.epoch, "document": self.document, "window": self.window, "chunk": self.chunk}
-        return place | {"carry": carry}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of the stream, and the hidden states not yet returned."""
+        position = {name: getattr(self, name) for name in POSITION}
+        return position | {"pending": [states.cpu() for states in self.pending]}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
-        self.epoch, self.document, self.window, self.chunk = (
-            state[name] for name in ("epoch", "document", "window", "chunk")
-        )
-        self.carry = [states.to(self.model.device) for states in state["carry"]]
-        self._seen = 1
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        for name in POSITION:
+            setattr(self, name, state[name])
+        self.pending = [states.to(self.model.device) for states in state["pending"]]
+        self._epoch_tokens = 1  # a checkpoint shows that the dataset has text
 
 
-def cut(chunk: Tensor, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
-    """Yield [tokens, d_in] in batches [batch, d_in] drawn at random, the last, short one left out.
+def shuffled_batches(states: Tensor, batch_tokens: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield hidden states [tokens, d_in] in random batches [batch_tokens, d_in], without the last, shorter one.
 
-    Neighbouring tokens of a text are alike; a batch should not be.
+    Neighbouring tokens of a text are similar; the tokens of a batch should not be.
     """
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(chunk))).to(chunk.device)
-    for start in range(0, len(chunk) - batch + 1, batch):
-        yield chunk[order[start : start + batch]]
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(states))).to(states.device)
+    for start in range(0, len(states) - batch_tokens + 1, batch_tokens):
+        yield states[order[start : start + batch_tokens]]

@@ -1,131 +1,230 @@
-"""SaeTrainingConfig: everything that decides what is trained, and the named ones that are good to start from."""
+"""Hyperparameters of SAE training, and presets to start from."""
 
 from __future__ import annotations
 
 import math
-import numbers
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from numbers import Integral
+from typing import Any
+
+from .._validation import check_choice, check_int, check_number, is_number
 
 OBJECTIVES = ("topk", "batchtopk", "matryoshka", "jumprelu")
 PRECISIONS = ("float32", "bfloat16")
-
-
-def is_number(value: object) -> bool:
-    """Say whether a value is a finite number."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+# field -> smallest value
+INTEGERS = {
+    "d_sae": 1,
+    "k": 1,
+    "training_tokens": 1,
+    "train_batch_size_tokens": 1,
+    "dead_feature_threshold": 1,
+    "buffer_tokens": 1,
+    "seed": 0,
+}
+# field -> interval of its values
+NUMBERS = {
+    "learning_rate": "(0, inf)",
+    "max_grad_norm": "(0, inf)",
+    "auxk_alpha": "[0, inf)",
+    "max_norm_ratio": "[1, inf)",
+    "jumprelu_bandwidth": "(0, inf)",
+    "l0_coefficient": "[0, inf)",
+}
+OPTIONAL = ("learning_rate", "max_norm_ratio")
 
 
 @dataclass(frozen=True)
 class SaeTrainingConfig:
-    """Say how an SAE is trained; the same config, data and versions give the same SAE on a CPU."""
+    """Hold the hyperparameters of SAE training.
+
+    The same config, dataset and library versions give the same SAE, bit for bit, on a CPU. `TRAINING_PRESETS` holds
+    configs to start from; `dataclasses.replace` changes one.
+
+    Raises:
+        ValueError: If a value is not allowed, or two values contradict each other.
+
+    Example:
+
+    ```python
+    config = SaeTrainingConfig("topk", d_sae=32_768, k=64, training_tokens=100_000_000)
+    ```
+    """
 
     objective: str = "batchtopk"
-    """topk, batchtopk, matryoshka or jumprelu: what fires, and what is minimised (see objectives.py)."""
+    """Activation function and loss: `"topk"`, `"batchtopk"`, `"matryoshka"` or `"jumprelu"`.
+
+    TopK is that of Gao et al. 2024 (arXiv 2406.04093), BatchTopK of arXiv 2412.06410, Matryoshka BatchTopK of
+    arXiv 2503.17547, JumpReLU of arXiv 2407.14435.
+    """
     d_sae: int = 8192
     """Number of latents."""
     k: int = 32
-    """Latents per token: of every token for topk, on average for the others."""
-    tokens: int = 4_000_000
-    """Tokens to train on; a dataset that has fewer is read again."""
-    batch: int = 1024
-    """Tokens per step, over all processes."""
-    lr: float | None = None
-    """Adam's step at its highest; None: 7e-4 / sqrt(d_sae / 2^14).
+    """Active latents per token: of every token for `"topk"`, on average for the other objectives."""
+    training_tokens: int = 4_000_000
+    """Number of tokens to train on, over all processes. A smaller dataset is read several times."""
+    train_batch_size_tokens: int = 1024
+    """Number of tokens per optimizer step, over all processes."""
+    learning_rate: float | None = None
+    """Adam's highest learning rate. None means 7e-4 / sqrt(d_sae / 2^14).
 
-    It scales with the width as in Gao et al. 2024 and was found on 4 million tokens; trainings of billions want less.
+    The scaling with the width is that of Gao et al. 2024. We tuned the factor 7e-4 on 4 million tokens; a training on
+    billions of tokens needs a lower one.
     """
-    warmup: float = 0.05
-    """Share of the steps over which the step size, and jumprelu's penalty, rise from zero."""
-    decay: float = 0.2
-    """Share of the steps over which the step size falls to zero at the end."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    dead_after: int = 20_000
-    """Tokens without firing after which a latent counts as dead and is revived (AuxK)."""
-    aux: float = 1 / 4
-    """Weight of what the dead latents leave of the residual (AuxK); Gao et al. 2024 have 1/32."""
-    buffer: int = 2**18
-    """Tokens shuffled together, and between two checkpoints."""
+    warmup_steps: int | float = 0.05
+    """Steps in which the learning rate, and the L0 penalty of `"jumprelu"`, rise linearly from zero.
+
+    An integer is a number of steps; a float below 1 is a share of all steps, as in `transformers.TrainingArguments`.
+    """
+    decay_steps: int | float = 0.2
+    """Last steps, in which the learning rate falls linearly to zero; an integer or a share, as for `warmup_steps`."""
+    max_grad_norm: float = 1.0
+    """Norm to which the gradient of all parameters together is clipped."""
+    dead_feature_threshold: int = 20_000
+    """Number of tokens without firing after which a latent counts as dead, as in sparsify's config."""
+    auxk_alpha: float = 1 / 4
+    """Weight of the AuxK loss, in which dead latents reconstruct the residual. Gao et al. 2024 use 1/32."""
+    buffer_tokens: int = 2**18
+    """Number of tokens that are shuffled together, over all processes. Checkpoints are this many tokens apart."""
     max_norm_ratio: float | None = None
-    """Leave out tokens of a norm above this many times their batch's median, such as attention sinks; None: none."""
-    groups: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-    """For matryoshka: shares of the latents, each of which must reconstruct by itself."""
-    bandwidth: float = 1.0
-    """For jumprelu: width of the window around a threshold in which it feels a gradient, inputs of norm sqrt(d_in)."""
-    sparsity: float = 1.0
-    """For jumprelu: weight of (L0 / k - 1)^2 beside the squared error per token and dimension."""
+    """Leave out tokens, such as attention sinks, with a norm above this many times the median norm of their batch.
+
+    The trained SAE leaves out such tokens by the median of their window. None means that no token is left out.
+    """
+    group_fractions: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+    """For `"matryoshka"`: increasing shares of the latents, the last one 1.
+
+    The first latents, up to each share, must reconstruct the input without the rest (arXiv 2503.17547).
+    """
+    jumprelu_bandwidth: float = 1.0
+    """For `"jumprelu"`: width of the interval around a threshold in which activations give the threshold a gradient.
+
+    The unit is that of the scaled input, whose mean norm is sqrt(d_in).
+    """
+    l0_coefficient: float = 1.0
+    """For `"jumprelu"`: weight of the penalty (L0 / k - 1)^2 beside the mean squared error per token and dimension."""
     precision: str = "float32"
-    """Type of the one dense product of a step, float32 or bfloat16; everything else is float32."""
+    """Dtype of the dense encoder product, `"float32"` or `"bfloat16"`. All other operations are in float32."""
     seed: int = 0
-    """Decides the first weights, the order of the documents and the shuffling."""
+    """Seed of the initial weights, of the order of the documents and of the shuffling."""
 
     def __post_init__(self) -> None:
-        for name, known in (("objective", OBJECTIVES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown `{name}={getattr(self, name)!r}`; known: {', '.join(known)}")
-        for name in ("d_sae", "k", "tokens", "batch", "dead_after", "buffer", "seed"):
-            value = getattr(self, name)
-            least = 0 if name == "seed" else 1
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-                raise ValueError(f"`{name}={value!r}`: pass a whole number from {least} on")
-            object.__setattr__(self, name, int(value))  # numpy's are no JSON
-        for name in ("lr", "clip", "aux", "max_norm_ratio", "bandwidth", "sparsity"):
-            value = getattr(self, name)
-            if value is None and name in ("lr", "max_norm_ratio"):
-                continue
-            if not is_number(value) or value < 0 or (value == 0 and name not in ("aux", "sparsity")):
-                raise ValueError(f"`{name}={value!r}`: pass a finite number above 0")
-        if self.max_norm_ratio is not None and self.max_norm_ratio < 1:
-            raise ValueError(f"`max_norm_ratio={self.max_norm_ratio!r}`: pass a number from 1 on, or None")
-        self._check_together()
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_choice("precision", self.precision, PRECISIONS)
+        for name, least in INTEGERS.items():
+            check_int(name, getattr(self, name), least)
+        for name, interval in NUMBERS.items():
+            check_number(name, getattr(self, name), interval, optional=name in OPTIONAL)
+        for name in ("warmup_steps", "decay_steps"):
+            _check_steps(name, getattr(self, name))
+        for name in (*INTEGERS, *NUMBERS, "warmup_steps", "decay_steps"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        if isinstance(self.group_fractions, list):
+            object.__setattr__(self, "group_fractions", tuple(self.group_fractions))
+        self._check_combinations()
 
-    def _check_together(self) -> None:
+    def _check_combinations(self) -> None:
         if self.k > self.d_sae:
-            raise ValueError(f"`k={self.k}` latents per token of `d_sae={self.d_sae}`: pass 1 to {self.d_sae}")
-        if self.batch > min(self.tokens, self.buffer):
+            raise ValueError(f"`k={self.k}` exceeds `d_sae={self.d_sae}`; pass a `k` from 1 to {self.d_sae}")
+        if self.train_batch_size_tokens > min(self.training_tokens, self.buffer_tokens):
             raise ValueError(
-                f"`batch={self.batch}` is more than `tokens={self.tokens}` or `buffer={self.buffer}`: "
-                "a step takes one batch, the buffer holds one or more"
+                f"`train_batch_size_tokens={self.train_batch_size_tokens}` exceeds "
+                f"`training_tokens={self.training_tokens}` or `buffer_tokens={self.buffer_tokens}`; "
+                "both must hold at least one batch"
             )
-        shares = is_number(self.warmup) and is_number(self.decay)
-        if not (shares and self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
-            raise ValueError(f"`warmup={self.warmup}` and `decay={self.decay}` are shares: from 0, together at most 1")
-        if isinstance(self.groups, list):
-            object.__setattr__(self, "groups", tuple(self.groups))
-        if self.objective != "matryoshka":
-            return
-        plain = isinstance(self.groups, tuple) and all(map(is_number, self.groups))
-        ends = [0, *self.group_ends] if plain else [0]
-        if ends[-1] != self.d_sae or any(a >= b for a, b in pairwise(ends)):
-            raise ValueError(f"`groups={self.groups}`: pass rising shares of the {self.d_sae} latents, the last one 1")
+        scheduled = self._number_of_steps(self.warmup_steps) + self._number_of_steps(self.decay_steps)
+        if scheduled > self.steps + 1e-6:  # shares such as 0.7 and 0.3 may exceed all steps by rounding
+            raise ValueError(
+                f"`warmup_steps={self.warmup_steps}` and `decay_steps={self.decay_steps}` together exceed the "
+                f"{self.steps} steps of the training; pass smaller ones, or more `training_tokens`"
+            )
+        if self.objective == "matryoshka":
+            self._check_groups()
 
-    @property
-    def group_ends(self) -> list[int]:
-        """Number of latents in each of `groups`."""
-        return [round(share * self.d_sae) for share in self.groups]
+    def _check_groups(self) -> None:
+        fractions = self.group_fractions
+        numbers = isinstance(fractions, tuple) and all(map(is_number, fractions))
+        widths = [0, *self.group_widths] if numbers else [0]
+        if widths[-1] != self.d_sae or any(a >= b for a, b in pairwise(widths)):
+            raise ValueError(
+                f"`group_fractions={fractions!r}` must be increasing shares of the `d_sae={self.d_sae}` latents, "
+                "the last one 1, such as (0.25, 0.5, 1.0)"
+            )
 
     @property
     def steps(self) -> int:
-        """Number of steps."""
-        return self.tokens // self.batch
+        """Number of optimizer steps."""
+        return self.training_tokens // self.train_batch_size_tokens
 
     @property
-    def peak_lr(self) -> float:
-        """The step size between warm-up and decay."""
-        return self.lr or 7e-4 / math.sqrt(self.d_sae / 2**14)
+    def peak_learning_rate(self) -> float:
+        """Learning rate between warm-up and decay: `learning_rate`, or the default for this width."""
+        return self.learning_rate or 7e-4 / math.sqrt(self.d_sae / 2**14)
 
-    def risen(self, step: int) -> float:
-        """Share of the warm-up that is behind at `step`, counted from 0."""
-        return min(1.0, (step + 1) / max(1.0, self.warmup * self.steps))
+    @property
+    def group_widths(self) -> list[int]:
+        """Number of latents up to each share in `group_fractions`."""
+        return [round(share * self.d_sae) for share in self.group_fractions]
 
-    def lr_at(self, step: int) -> float:
-        """Step size at `step`, counted from 0."""
-        left = min(1.0, (self.steps - step) / max(1.0, self.decay * self.steps))
-        return self.peak_lr * min(self.risen(step), left)
+    def warmup_at(self, step: int) -> float:
+        """Return how much of the warm-up is done at a step.
+
+        Args:
+            step (`int`):
+                Number of the step, counted from 0.
+
+        Returns:
+            `float`: A factor above 0 and at most 1.
+        """
+        return min(1.0, (step + 1) / max(1.0, self._number_of_steps(self.warmup_steps)))
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate at a step.
+
+        Args:
+            step (`int`):
+                Number of the step, counted from 0.
+
+        Returns:
+            `float`: The learning rate of Adam.
+        """
+        decay = min(1.0, (self.steps - step) / max(1.0, self._number_of_steps(self.decay_steps)))
+        return self.peak_learning_rate * min(self.warmup_at(step), decay)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values.
+
+        Returns:
+            `dict`: One entry per field.
+        """
+        values = asdict(self)
+        return values | {"group_fractions": list(values["group_fractions"])}
+
+    def _number_of_steps(self, value: int | float) -> float:
+        return value if isinstance(value, int) else value * self.steps
 
 
-PRESETS = {
+def _check_steps(name: str, value: Any) -> None:
+    """Check that `value` is a non-negative integer or a share below 1.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not is_number(value) or value < 0 or (value >= 1 and not isinstance(value, Integral)):
+        raise ValueError(
+            f"`{name}={value!r}` must be a non-negative integer, the number of steps, or a float in [0, 1), "
+            "a share of all steps"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as `int` or `float`: JSON does not know the types of NumPy."""
+    if value is None or isinstance(value, int | float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+TRAINING_PRESETS = {
     "batchtopk": SaeTrainingConfig(),
     "matryoshka": SaeTrainingConfig("matryoshka"),
     "topk": SaeTrainingConfig("topk"),
@@ -135,11 +234,11 @@ PRESETS = {
         "topk",
         d_sae=131_072,
         k=128,
-        tokens=10**10,
-        batch=4096,
-        lr=7e-5,
-        warmup=0.0004,
-        dead_after=10**7,
-        aux=1 / 32,
+        training_tokens=10**10,
+        train_batch_size_tokens=4096,
+        learning_rate=7e-5,
+        warmup_steps=0.0004,
+        dead_feature_threshold=10**7,
+        auxk_alpha=1 / 32,
     ),
 }

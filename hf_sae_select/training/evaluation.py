@@ -1,4 +1,4 @@
-"""How well an SAE does on text it has not seen, and whether it does what its makers say."""
+"""Evaluation: how well an SAE reconstructs new text, and whether its L0 is the one that its publisher reports."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..encoding.language_model import LanguageModel, Window
+from ..encoding.language_model import LanguageModel
 from ..sae.model import SparseAutoencoder
-from .predictor import Predictor
+from .cross_entropy import CausalLanguageModel, cross_entropy_recovered
 
-DENSE = 0.1  # a latent that fires on more than this share of the tokens says little about any of them
-FACTOR = 2.0  # an L0 further off than this is not explained by another text
+DENSE_FREQUENCY = 0.1  # a latent that fires on a larger share of the tokens says little about any of them
+L0_FACTOR = 2.0  # another text does not explain a larger difference in L0
 
 SAMPLE = """The harbour was built twice. The first pier, of oak and rubble, stood until the storm of 1824; what we
 walk on today is granite, carried here by barges from a quarry that has since become a swimming pool. Ask anyone in the
@@ -29,49 +29,83 @@ rents and energy. Proteins fold because water prefers its own company. def area(
 
 @dataclass(frozen=True)
 class Quality:
-    """Say how well an SAE does on text it has not seen."""
+    """Hold the metrics of an SAE on text that it was not trained on."""
 
     explained_variance: float
-    """1 - sum |x - x'|^2 / sum |x - mean|^2."""
+    """1 - sum |x - x'|^2 / sum |x - mean(x)|^2, over the hidden states x and their reconstructions x'."""
     l0: float
-    """Mean number of features per token."""
+    """Mean number of active latents per token."""
     dead: float
     """Share of latents that fired on no token."""
     dense: float
-    """Share of latents that fired on more than a tenth of the tokens."""
+    """Share of latents that fired on more than 10 % of the tokens."""
     tokens: int
+    """Number of tokens measured."""
     cross_entropy_recovered: float | None = None
-    """Of the loss that zeros in place of the vectors cost the language model, the share that x' does not cost."""
+    """(zeros - reconstructed) / (zeros - original): the language model's losses with zeros, reconstructions or its own
+    hidden states at the hook. None if it was not measured."""
 
     def facts(self) -> dict[str, float]:
-        """Return the figures under the names that an SAE's card looks for in `SaeConfig.training`."""
-        found = {**asdict(self), "tokens_held_out": self.tokens}
-        return {name: value for name, value in found.items() if name != "tokens" and value is not None}
+        """Return the metrics under the names that the card of an SAE looks up in `SaeConfig.training`.
+
+        Returns:
+            `dict[str, float]`: The metrics, without those that were not measured.
+
+        Example:
+
+        ```python
+        sae.config = replace(sae.config, training=sae.config.training | quality.facts())
+        sae.push_to_hub("me/my-sae")  # its card shows the metrics
+        ```
+        """
+        metrics = {**asdict(self), "tokens_held_out": self.tokens}
+        return {name: value for name, value in metrics.items() if name != "tokens" and value is not None}
 
 
 @dataclass(frozen=True)
 class L0Check:
-    """Set the L0 that was measured beside the one that an SAE's makers state."""
+    """Compare the measured L0 of an SAE with the one that its publisher reports."""
 
-    measured: float
-    stated: float | None
-    """None where nothing is stated."""
+    l0: float
+    """Mean number of active latents per token, as measured."""
+    reference_l0: float | None
+    """The reported L0, or k for TopK. None if neither is known."""
     tokens: int
+    """Number of tokens measured."""
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two are within a factor of 2, or None where nothing is stated; a wrong hook is further off."""
-        return None if self.stated is None else self.stated / FACTOR <= self.measured <= self.stated * FACTOR
+        """Whether the two are within a factor of 2; None without a reference. A wrong hook differs by more."""
+        if self.reference_l0 is None:
+            return None
+        return self.reference_l0 / L0_FACTOR <= self.l0 <= self.reference_l0 * L0_FACTOR
 
 
 @torch.no_grad()
-def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
-    """Measure an SAE on batches [tokens, d_in] of hidden states from texts that it was not trained on.
+def evaluate_sae_on_activations(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
+    """Measure an SAE on hidden states of texts that it was not trained on.
+
+    Args:
+        sae (`SparseAutoencoder`):
+            SAE to measure.
+        batches (`Iterable[Tensor]`):
+            Hidden states [tokens, d_in].
+
+    Returns:
+        `Quality`: The metrics, without the cross-entropy.
 
     Raises:
-        ValueError: there is no token, or the SAE is a transcoder, which does not rebuild what it reads.
+        ValueError: If there are no tokens, if the hidden states do not vary, or if `sae` cannot reconstruct its input:
+            it is a transcoder, or was loaded without its decoder.
+
+    Example:
+
+    ```python
+    quality = evaluate_sae_on_activations(sae, states.split(1024))
+    quality.explained_variance
+    ```
     """
-    _check_rebuilds(sae)
+    _check_reconstructs(sae)
     tokens, error = 0, 0.0
     total = square = torch.zeros(sae.config.d_in, dtype=torch.float64)
     fired = torch.zeros(sae.config.d_sae, dtype=torch.long)
@@ -84,61 +118,80 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
         square = square + (x.double() ** 2).sum(dim=0).cpu()
         tokens += len(x)
     if not tokens:
-        raise ValueError("`batches` holds no token: there is nothing to measure on")
+        raise ValueError("`batches` has no tokens to measure on")
     variance = (square - total**2 / tokens).sum().item()
-    if not 1e-12 * square.sum().item() < variance < math.inf:  # what rounding leaves of nothing
-        raise ValueError(f"the variance of `batches` is {variance}: there is nothing to explain; pass more text")
+    if not 1e-12 * square.sum().item() < variance < math.inf:  # rounding makes the variance of a constant about 1e-16
+        raise ValueError(f"`batches` has a variance of {variance}; pass finite hidden states of more text")
     return Quality(
         explained_variance=1 - error / variance,
         l0=fired.sum().item() / tokens,
         dead=(fired == 0).double().mean().item(),
-        dense=(fired > DENSE * tokens).double().mean().item(),
+        dense=(fired > DENSE_FREQUENCY * tokens).double().mean().item(),
         tokens=tokens,
     )
 
 
-def evaluate_on_text(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entropy: bool = False) -> Quality:
-    """Load the language model that an SAE reads and measure the SAE on texts that it was not trained on.
+def evaluate_sae(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entropy: bool = False) -> Quality:
+    """Measure an SAE on texts that it was not trained on, with the language model that it reads.
 
     Args:
-        cross_entropy: also measure what the SAE's reconstructions cost the model, which must be a decoder.
+        sae (`SparseAutoencoder`):
+            SAE to measure. `sae.config` names the language model.
+        texts (`Sequence[str]`):
+            Texts to measure on.
+        cross_entropy (`bool`, *optional*, defaults to `False`):
+            Whether to also measure the loss of the language model with reconstructions in place of its hidden states.
+            The model must be a decoder.
+
+    Returns:
+        `Quality`: The metrics.
 
     Raises:
-        ValueError: no text, or a transcoder.
-        OSError: the model cannot be had.
+        TypeError: If `texts` is not a list of strings.
+        ValueError: If there is no text, the SAE cannot reconstruct its input, or the model has no cross-entropy.
+        OSError: If the language model cannot be loaded.
+
+    Example:
+
+    ```python
+    quality = evaluate_sae(sae, ["The harbour was built twice."], cross_entropy=True)
+    quality.cross_entropy_recovered
+    ```
     """
-    _check_rebuilds(sae)
+    _check_reconstructs(sae)
     _check_texts(texts)
-    model = (Predictor if cross_entropy else LanguageModel).of(sae.config, device=sae.W_enc.device)
+    model = (CausalLanguageModel if cross_entropy else LanguageModel).of(sae.config, device=sae.W_enc.device)
     windows = model.windows(list(texts))
-    quality = evaluate(sae, (states for _, states in model.states(windows)))
-    if isinstance(model, Predictor):
+    quality = evaluate_sae_on_activations(sae, (states for _, states in model.states(windows)))
+    if isinstance(model, CausalLanguageModel):
         quality = replace(quality, cross_entropy_recovered=cross_entropy_recovered(sae, model, windows))
     return quality
 
 
-def cross_entropy_recovered(sae: SparseAutoencoder, model: Predictor, windows: Sequence[Window]) -> float:
-    """Return (zeros - rebuilt) / (zeros - clean), the model's losses with its vectors at the hook changed or not.
-
-    1 is no harm done, 0 as bad as zeros.
-    """
-    clean = model.cross_entropy(windows)
-    rebuilt = model.cross_entropy(windows, lambda x: sae(x.to(sae.W_enc.dtype)))
-    zeros = model.cross_entropy(windows, torch.zeros_like)
-    if zeros == clean:
-        raise ValueError("the model's loss is the same with zeros at the hook: there is nothing to recover")
-    return (zeros - rebuilt) / (zeros - clean)
-
-
 @torch.no_grad()
 def check_l0(sae: SparseAutoencoder, texts: Sequence[str] = (SAMPLE,)) -> L0Check:
-    """Measure the L0 of an SAE on a short text, by default one in here, beside what its makers state.
+    """Measure the L0 of an SAE on a short text, to see whether the SAE reads the right vectors.
+
+    Args:
+        sae (`SparseAutoencoder`):
+            SAE to check. `sae.config` names the language model.
+        texts (`Sequence[str]`, *optional*):
+            Texts to measure on. By default, a short one of 125 words.
+
+    Returns:
+        `L0Check`: The measured L0, the reported one, and whether they agree.
 
     Raises:
-        OSError: the language model cannot be had.
+        TypeError: If `texts` is not a list of strings.
+        ValueError: If `texts` has no token that the SAE reads.
+        OSError: If the language model cannot be loaded.
 
-    Example: of vectors with 16 features each, ``L0Check(measured=16.0, stated=20.0, tokens=6)`` agrees, stated=71.0
-    does not.
+    Example:
+
+    ```python
+    check = check_l0(sae)
+    check.l0, check.reference_l0, check.agrees  # 16.0, 20.0, True
+    ```
     """
     _check_texts(texts)
     model = LanguageModel.of(sae.config, device=sae.W_enc.device)
@@ -147,20 +200,32 @@ def check_l0(sae: SparseAutoencoder, texts: Sequence[str] = (SAMPLE,)) -> L0Chec
         fired += int((sae.encode(states.to(sae.W_enc.dtype)) != 0).sum())
         tokens += len(states)
     if not tokens:
-        raise ValueError("`texts` holds no token that is read: there is nothing to measure on")
+        raise ValueError("`texts` has no token that the SAE reads; pass other texts")
     return L0Check(fired / tokens, sae.config.l0 or sae.config.k, tokens)
 
 
-def _check_rebuilds(sae: SparseAutoencoder) -> None:
+def calibrate_feature_threshold(row_maxima: Tensor, features_per_row: float) -> float:
+    """Return the threshold that leaves `features_per_row` features per row on average, for `SaeConfig`.
+
+    Args:
+        row_maxima: Largest activation of each latent over the tokens of a row, [rows, d_sae], from
+            `SparseAutoencoder.encode_max`.
+        features_per_row: Mean number of features per row. If the rows have fewer, the threshold is 0.
+    """
+    values = row_maxima[row_maxima > 0]
+    count = round(features_per_row * len(row_maxima))
+    return values.kthvalue(len(values) - count).values.item() if len(values) > count else 0.0
+
+
+def _check_reconstructs(sae: SparseAutoencoder) -> None:
+    """Check that an SAE reconstructs its own input."""
     if sae.config.d_out is not None:
-        raise ValueError(
-            "this SAE is a transcoder: it puts out other vectors than it reads, and cannot be measured so"
-        )
-    sae.decoder()  # must be there
+        raise ValueError("`sae` is a transcoder, which does not reconstruct its input; pass an SAE")
+    sae.decoder()  # raises ValueError if the decoder was not loaded
 
 
 def _check_texts(texts: Any) -> None:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise TypeError("`texts` must be a list of strings")
     if not any(text.strip() for text in texts):
-        raise ValueError("`texts` holds no text: there is nothing to measure on")
+        raise ValueError("`texts` has no text to measure on; pass at least one text that is not blank")

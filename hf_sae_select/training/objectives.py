@@ -1,18 +1,19 @@
-"""What fires, and the gradients of having fired: TopK, BatchTopK, Matryoshka BatchTopK and JumpReLU.
+"""Training objectives: which latents fire, and the gradients. TopK, BatchTopK, Matryoshka BatchTopK and JumpReLU.
 
-All four minimise sum |x - x'|^2 / tokens with z = act((x - b_dec) @ W_enc + b_enc), x' = z @ W_dec + b_dec, and differ
-in which latents fire:
+All objectives minimise sum |x - x'|^2 / tokens, with z = act((x - b_dec) @ W_enc + b_enc) and x' = z @ W_dec + b_dec.
+They differ in the latents that fire:
 
-    topk        the k largest of each token (Gao et al. 2024, arXiv 2406.04093)
-    batchtopk   the k * tokens largest of the batch, so that a hard token may use more than an easy one; at inference
-                the running mean of each batch's smallest stands in for the batch (arXiv 2412.06410)
-    matryoshka  as batchtopk, but the first latents, group by group, must also reconstruct without the rest: the mean
-                of the groups' errors is minimised (arXiv 2503.17547)
-    jumprelu    those above a threshold that each latent learns (arXiv 2407.14435), through a window of width
-                `bandwidth` around it, and under a penalty (L0 / k - 1)^2
+    topk        The k largest of each token (Gao et al. 2024, arXiv 2406.04093).
+    batchtopk   The k * tokens largest of the batch (arXiv 2412.06410). Hard tokens may use more latents than easy
+                ones. At inference, a threshold replaces the batch: the running mean of the smallest activation of
+                each batch.
+    matryoshka  As batchtopk, but prefixes of the latents must also reconstruct the input: the loss is the mean of the
+                squared errors of all prefixes (arXiv 2503.17547). Group g is what prefix g adds to prefix g - 1.
+    jumprelu    Those above a learned threshold per latent (arXiv 2407.14435). Thresholds get their gradient from the
+                activations in an interval of width `jumprelu_bandwidth`, and from the penalty (L0 / k - 1)^2.
 
-Dead latents are given the residual to explain (AuxK, Gao et al. 2024), and so come back. Gradients reach only what
-fired, k of d_sae latents a token, so all but the product that finds what fires is sums over those.
+Dead latents learn from the AuxK loss: they reconstruct the residual (Gao et al. 2024). Only k of d_sae latents fire
+per token, so the pre-activations are the one dense product of a step; all gradients are sums over what fired.
 """
 
 from __future__ import annotations
@@ -27,224 +28,275 @@ from .config import SaeTrainingConfig
 
 
 class Parameters(NamedTuple):
-    """Hold what is trained, as parameters, gradients or running means alike."""
+    """Hold the weights of an SAE, or their gradients."""
 
-    encT: Tensor
-    """[d_sae, d_in]: rows are what the sparse gradient touches."""
-    dec: Tensor
+    W_encT: Tensor
+    """[d_sae, d_in]: transposed, because gradients touch whole rows."""
+    W_dec: Tensor
     """[d_sae, d_in], rows of norm 1."""
     b_enc: Tensor
+    """[d_sae]."""
     b_dec: Tensor
+    """[d_in]."""
 
 
-class Fired(NamedTuple):
-    """Hold what fires, as places in `pre` [tokens, d_sae] laid flat, rising."""
+class Activations(NamedTuple):
+    """Hold the sparse activations of a batch, in ascending order of `position`."""
 
-    place: Tensor
+    position: Tensor
+    """Positions in the flattened `pre` [tokens, d_sae]."""
     pre: Tensor
+    """Pre-activations at these positions."""
     z: Tensor
-    """Zero for those that only nearly fire."""
+    """Activations; zero for JumpReLU's positions near but below a threshold, which give the threshold a gradient."""
 
 
 class TopK:
-    """Keep each token's k largest."""
+    """Activate the k largest latents of each token."""
 
     activation = "topk"
 
     def __init__(self, config: SaeTrainingConfig, d_in: int, device: torch.device) -> None:
-        self.k, self.aux = config.k, config.aux
-        ends = config.group_ends if config.objective == "matryoshka" else [config.d_sae]
-        self.group_count = len(ends)
-        self.group = torch.bucketize(torch.arange(config.d_sae), torch.tensor(ends), right=True).to(device)
+        self.k, self.auxk_alpha = config.k, config.auxk_alpha
+        widths = config.group_widths if config.objective == "matryoshka" else [config.d_sae]
+        self.groups = len(widths)
+        self.group_of_latent = torch.bucketize(torch.arange(config.d_sae), torch.tensor(widths), right=True).to(device)
 
-    def begin(self, pre: Tensor) -> None:
-        """Set what depends on the data, from the first batch."""
+    def initialize(self, pre: Tensor) -> None:
+        """Set the state that depends on the data, from the pre-activations [tokens, d_sae] of the first batch."""
 
-    def fire(self, pre: Tensor) -> Fired:
-        """Say what fires on a batch."""
+    def activate(self, pre: Tensor) -> Activations:
+        """Return the latents that fire, from pre-activations [tokens, d_sae]."""
         strongest = pre.topk(self.k, dim=1, sorted=False)
-        place = strongest.indices + torch.arange(len(pre), device=pre.device)[:, None] * pre.shape[1]
-        place, order = place[strongest.values > 0].sort()
-        z = strongest.values[strongest.values > 0][order].float()
-        return Fired(place, z, z)
+        position = strongest.indices + torch.arange(len(pre), device=pre.device)[:, None] * pre.shape[1]
+        positive = strongest.values > 0
+        position, order = position[positive].sort()
+        z = strongest.values[positive][order].float()
+        return Activations(position, z, z)
 
-    def learned(self) -> list[Tensor]:
-        """Return what is trained beside the weights."""
+    def parameters(self) -> list[Tensor]:
+        """Return the parameters that the objective has beside the weights."""
         return []
 
-    def gradients(self, fired: Fired, dz: Tensor, tokens: int, risen: float) -> list[Tensor]:
-        """Return the gradients of `learned`."""
+    def gradients(self, activations: Activations, dz: Tensor, tokens: int, warmup: float) -> list[Tensor]:
+        """Return the gradients of `parameters`."""
         return []
 
     def state(self) -> list[Tensor]:
-        """Return what goes on from step to step."""
-        return self.learned()
+        """Return the tensors that a checkpoint must keep."""
+        return self.parameters()
 
     def threshold(self) -> Tensor | None:
-        """Return what fires at inference, for all latents or for each."""
+        """Return the threshold at inference: one for all latents, one per latent, or None for TopK."""
         return None
 
 
 class BatchTopK(TopK):
-    """Keep the batch's k * tokens largest."""
+    """Activate the k * tokens largest latents of the batch."""
 
     activation = "jumprelu"
 
     def __init__(self, config: SaeTrainingConfig, d_in: int, device: torch.device) -> None:
         super().__init__(config, d_in, device)
-        self.running = torch.zeros((), device=device)
-        self.guess = 0.0
+        self.running_threshold = torch.zeros((), device=device)
+        self.lower_bound = 0.0
 
-    def fire(self, pre: Tensor) -> Fired:
-        place, z = largest(pre, self.k * len(pre), self.guess)
+    def activate(self, pre: Tensor) -> Activations:
+        position, z = batch_topk(pre, self.k * len(pre), self.lower_bound)
         smallest = z.min() if len(z) else z.new_zeros(())
-        self.running.copy_(torch.where(self.running > 0, 0.9 * self.running + 0.1 * smallest, smallest))
-        self.guess = 0.8 * smallest.item()
-        return Fired(place, z, z)
+        running = self.running_threshold
+        running.copy_(torch.where(running > 0, 0.9 * running + 0.1 * smallest, smallest))
+        self.lower_bound = 0.8 * smallest.item()
+        return Activations(position, z, z)
 
     def state(self) -> list[Tensor]:
-        return [self.running]
+        return [self.running_threshold]
 
     def threshold(self) -> Tensor | None:
-        return self.running
+        return self.running_threshold
 
 
 class JumpReLU(TopK):
-    """Keep what is above its latent's threshold."""
+    """Activate the latents above their thresholds."""
 
     activation = "jumprelu"
 
     def __init__(self, config: SaeTrainingConfig, d_in: int, device: torch.device) -> None:
         super().__init__(config, d_in, device)
         self.log_threshold = torch.zeros(config.d_sae, device=device)
-        self.bandwidth, self.sparsity = config.bandwidth, config.sparsity * d_in
+        self.bandwidth, self.l0_coefficient = config.jumprelu_bandwidth, config.l0_coefficient * d_in
 
-    def begin(self, pre: Tensor) -> None:
-        """Begin where L0 is k."""
-        _, z = largest(pre, self.k * len(pre), 0.0)
+    def initialize(self, pre: Tensor) -> None:
+        """Set all thresholds to the value at which the first batch has an L0 of k."""
+        _, z = batch_topk(pre, self.k * len(pre))
         self.log_threshold.fill_(z.min().log() if len(z) else 0.0)
 
-    def fire(self, pre: Tensor) -> Fired:
+    def activate(self, pre: Tensor) -> Activations:
         threshold = self.log_threshold.exp()
-        near = (threshold - self.bandwidth / 2).relu().to(pre.dtype)
-        place = (pre > near).view(-1).nonzero().squeeze(1)
-        values = pre.view(-1)[place].float()
-        return Fired(place, values, torch.where(values > threshold[place % len(threshold)], values, 0.0))
+        lower_edge = (threshold - self.bandwidth / 2).relu().to(pre.dtype)
+        position = (pre > lower_edge).view(-1).nonzero().squeeze(1)
+        values = pre.view(-1)[position].float()
+        return Activations(position, values, torch.where(values > threshold[position % len(threshold)], values, 0.0))
 
-    def learned(self) -> list[Tensor]:
+    def parameters(self) -> list[Tensor]:
         return [self.log_threshold]
 
-    def gradients(self, fired: Fired, dz: Tensor, tokens: int, risen: float) -> list[Tensor]:
-        latent = fired.place % len(self.log_threshold)
+    def gradients(self, activations: Activations, dz: Tensor, tokens: int, warmup: float) -> list[Tensor]:
+        latent = activations.position % len(self.log_threshold)
         threshold = self.log_threshold.exp()[latent]
-        near = (fired.pre - threshold).abs() < self.bandwidth / 2
-        l0 = (fired.z > 0).sum() / tokens
-        per_firing = self.sparsity * risen * 2 * (l0 / self.k - 1) / self.k / tokens
-        # A threshold that rises by d moves d / bandwidth of those near it from firing, at its height, to silence.
-        found = -(dz * threshold + per_firing) / self.bandwidth * threshold
-        return [torch.zeros_like(self.log_threshold).index_add_(0, latent[near], found[near])]
+        near = (activations.pre - threshold).abs() < self.bandwidth / 2
+        l0 = (activations.z > 0).sum() / tokens
+        penalty = (
+            self.l0_coefficient * warmup * 2 * (l0 / self.k - 1) / self.k / tokens
+        )  # d loss / d (one more firing)
+        # If a threshold rises by d, the share d / bandwidth of the activations near it drops from `threshold` to 0.
+        # The last factor is d threshold / d log_threshold.
+        gradient = -(dz * threshold + penalty) / self.bandwidth * threshold
+        return [torch.zeros_like(self.log_threshold).index_add_(0, latent[near], gradient[near])]
 
     def threshold(self) -> Tensor | None:
         return self.log_threshold.exp()
 
 
-RULES = {"topk": TopK, "batchtopk": BatchTopK, "matryoshka": BatchTopK, "jumprelu": JumpReLU}
+OBJECTIVE_CLASSES = {"topk": TopK, "batchtopk": BatchTopK, "matryoshka": BatchTopK, "jumprelu": JumpReLU}
 
 
-def largest(pre: Tensor, wanted: int, guess: float) -> tuple[Tensor, Tensor]:
-    """Return (places, values) of the `wanted` largest positive entries of `pre`, and of those equal to the smallest.
+def batch_topk(pre: Tensor, count: int, lower_bound: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Return (flat positions, values) of the `count` largest positive entries of `pre`; ties with the last are kept.
 
-    Of 8 million entries 32 thousand are wanted: those above `guess` are ranked if they are enough, else all positive
-    ones. The result is the same.
+    `lower_bound` only saves time: of 8 million entries, 32 thousand are selected, so entries above a guess of the
+    smallest are enough to rank. If the guess is too high, all positive entries are ranked.
     """
     flat = pre.view(-1)
-    found = (flat > guess).nonzero().squeeze(1)
-    if len(found) < wanted:
-        found = (flat > 0).nonzero().squeeze(1)
-    z = flat[found].float()
-    if len(z) > wanted:
-        cut = z.kthvalue(len(z) - wanted + 1).values
-        found, z = found[z >= cut], z[z >= cut]
-    return found, z
+    position = (flat > lower_bound).nonzero().squeeze(1)
+    if len(position) < count:
+        position = (flat > 0).nonzero().squeeze(1)
+    z = flat[position].float()
+    if len(z) > count:
+        smallest = z.kthvalue(len(z) - count + 1).values
+        position, z = position[z >= smallest], z[z >= smallest]
+    return position, z
 
 
-class _Part(NamedTuple):
-    """Hold one error to explain: which bag, that is, which sum, each activation adds to, and the sums' gradients."""
+class StepGradients(NamedTuple):
+    """Hold the gradients of a batch, and what they were computed from."""
+
+    gradients: list[Tensor]
+    """Of the weights, in the order of `Parameters`, then of the objective's own parameters."""
+    error: Tensor
+    """x' - x, [tokens, d_in]."""
+    latents: Tensor
+    """Latent of each activation, with repetitions."""
+
+
+class _Reconstruction(NamedTuple):
+    """Hold one reconstruction loss over N activations, and its gradients.
+
+    A *bag* is a pair of a token and a group; bag b = token * groups + group. `sums[b]` is the sum over the activations
+    of that bag of z * W_dec[latent].
+    """
 
     latent: Tensor
+    """[N]."""
     bag: Tensor
+    """[N]."""
     token: Tensor
+    """[N]."""
     z: Tensor
+    """[N]."""
     dz: Tensor
-    d_sums: Tensor
-    """[tokens, groups, d_in]."""
+    """[N]: d loss / d z."""
+    dsums: Tensor
+    """[tokens, groups, d_in]: d loss / d sums."""
     error: Tensor
-    """[tokens, d_in], of all groups together."""
+    """[tokens, d_in]: reconstruction by all groups, less the target."""
 
 
-def gradients(
-    weights: Parameters, objective: TopK, x: Tensor, pre: Tensor, dead: Tensor, risen: float
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Return the gradients of `weights` and of what the objective learns, the error [tokens, d_in], and what fired.
+def compute_gradients(
+    weights: Parameters, objective: TopK, x: Tensor, pre: Tensor, dead: Tensor, warmup: float
+) -> StepGradients:
+    """Compute the gradients of the loss on a batch x [tokens, d_in].
 
     Args:
-        x: a batch [tokens, d_in]; `pre` is (x - b_dec) @ encT.T + b_enc.
-        dead: ids of the latents to revive.
-        risen: how much of jumprelu's penalty counts.
+        pre: (x - b_dec) @ W_encT.T + b_enc, [tokens, d_sae].
+        dead: Ids of the dead latents, which learn from the AuxK loss.
+        warmup: Factor of JumpReLU's penalty.
     """
     tokens, d_sae = pre.shape
     centred = x - weights.b_dec
-    fired = objective.fire(pre)
-    token, latent = fired.place // d_sae, fired.place % d_sae
-    main = _explain(weights.dec, centred, token, latent, fired.z, objective.group[latent], objective.group_count)
-    learned = objective.gradients(fired, main.dz, tokens, risen)
-    parts = [main._replace(dz=torch.where(main.z > 0, main.dz, 0.0))]
+    activations = objective.activate(pre)
+    token, latent = activations.position // d_sae, activations.position % d_sae
+    group = objective.group_of_latent[latent]
+    main = _reconstruct(weights.W_dec, centred, token, latent, activations.z, group, objective.groups)
+    own_gradients = objective.gradients(activations, main.dz, tokens, warmup)
+    losses = [main._replace(dz=torch.where(main.z > 0, main.dz, 0.0))]  # the derivative of act
     if len(dead):
-        parts.append(_revive(weights.dec, -main.error, pre, dead, objective.aux))
-    found = _sum_up(weights, centred, parts)
-    return [*found, *learned], main.error, latent[fired.z > 0]
+        losses.append(_auxk(weights.W_dec, -main.error, pre, dead, objective.auxk_alpha))
+    gradients = _weight_gradients(weights, centred, losses)
+    return StepGradients([*gradients, *own_gradients], main.error, latent[activations.z > 0])
 
 
-def _explain(
-    dec: Tensor, target: Tensor, token: Tensor, latent: Tensor, z: Tensor, group: Tensor, groups: int
-) -> _Part:
-    """Differentiate the mean over groups of |target - z @ dec|^2 / tokens, where each group includes those before."""
+def _reconstruct(
+    W_dec: Tensor, target: Tensor, token: Tensor, latent: Tensor, z: Tensor, group: Tensor, groups: int
+) -> _Reconstruction:
+    """Differentiate the mean over prefixes of groups of |target - z @ W_dec|^2 / tokens."""
     bag = token * groups + group
-    begins = torch.searchsorted(bag, torch.arange(len(target) * groups, device=z.device))
-    with torch.enable_grad():  # embedding_bag's backward computes d loss / d z without a gather
+    offsets = torch.searchsorted(bag, torch.arange(len(target) * groups, device=z.device))
+    with torch.enable_grad():  # embedding_bag's backward computes d loss / d z without gathering rows of W_dec
         z = z.detach().requires_grad_()
-        sums = _weighted_sums(dec, latent, begins, z).view(len(target), groups, -1)
+        sums = _weighted_sums(W_dec, latent, offsets, z).view(len(target), groups, -1)
         error = sums.cumsum(dim=1) - target[:, None]
-        dz, d_sums = torch.autograd.grad((error**2).sum() / (len(target) * groups), (z, sums))
-    return _Part(latent, bag, token, z.detach(), dz, d_sums, error[:, -1].detach())
+        dz, dsums = torch.autograd.grad((error**2).sum() / (len(target) * groups), (z, sums))
+    return _Reconstruction(latent, bag, token, z.detach(), dz, dsums, error[:, -1].detach())
 
 
-def _revive(dec: Tensor, residual: Tensor, pre: Tensor, dead: Tensor, aux: float) -> _Part:
-    """Let the dead latents alone, d_in / 2 of them a token, explain what was left over."""
+def _auxk(W_dec: Tensor, residual: Tensor, pre: Tensor, dead: Tensor, auxk_alpha: float) -> _Reconstruction:
+    """Differentiate the AuxK loss: the d_in / 2 strongest dead latents of each token reconstruct the residual."""
     strongest = pre[:, dead].float().topk(min(len(dead), residual.shape[1] // 2), dim=1)
     token, column = (strongest.values > 0).nonzero(as_tuple=True)
     latent, z = dead[strongest.indices[token, column]], strongest.values[token, column]
-    part = _explain(dec, residual, token, latent, z, torch.zeros_like(token), 1)
-    return part._replace(dz=part.dz * aux, d_sums=part.d_sums * aux)
+    loss = _reconstruct(W_dec, residual, token, latent, z, torch.zeros_like(token), 1)
+    return loss._replace(dz=loss.dz * auxk_alpha, dsums=loss.dsums * auxk_alpha)
 
 
-def _sum_up(weights: Parameters, centred: Tensor, parts: list[_Part]) -> Parameters:
-    """Carry the gradients of the activations and of the sums on to the weights."""
-    token, latent, z, dz = (torch.cat([getattr(p, name) for p in parts]) for name in ("token", "latent", "z", "dz"))
-    tables = [part.d_sums.flatten(0, 1) for part in parts]
-    bag = torch.cat([part.bag + offset for part, offset in zip(parts, (0, len(tables[0])), strict=False)])
-    by_latent = latent.argsort(stable=True)
-    begins = torch.searchsorted(latent[by_latent], torch.arange(len(weights.dec), device=z.device))
-    d_encT = _weighted_sums(centred, token[by_latent], begins, dz[by_latent])
-    d_dec = _weighted_sums(torch.cat(tables), bag[by_latent], begins, z[by_latent])
+def _weight_gradients(weights: Parameters, centred: Tensor, losses: list[_Reconstruction]) -> Parameters:
+    """Return the gradients of the weights, from those of the activations and of the sums.
+
+    For activation i, of latent l(i), token t(i) and bag b(i):
+
+        sums[b]  = sum over i in bag b of z[i] * W_dec[l(i)]
+        pre[i]   = centred[t(i)] . W_encT[l(i)] + b_enc[l(i)],    centred = x - b_dec
+
+    The chain rule gives, for latent j, sums over its activations, i with l(i) = j:
+
+        dW_dec[j]  = sum of z[i]  * dsums[b(i)]
+        dW_encT[j] = sum of dz[i] * centred[t(i)]
+        db_enc[j]  = sum of dz[i]
+
+    The first two are weighted sums of rows of a table, one per latent. `F.embedding_bag` computes just that, with one
+    of its bags per latent, once the activations are sorted by latent. It needs no dense [tokens, d_sae] matrix.
+    """
+    token, latent, z, dz = (
+        torch.cat([getattr(loss, name) for loss in losses]) for name in ("token", "latent", "z", "dz")
+    )
+    dsums = [loss.dsums.flatten(0, 1) for loss in losses]
+    bag = torch.cat([loss.bag + start for loss, start in zip(losses, (0, len(dsums[0])), strict=False)])
+    order = latent.argsort(stable=True)
+    offsets = torch.searchsorted(latent[order], torch.arange(len(weights.W_dec), device=z.device))
+    dW_encT = _weighted_sums(centred, token[order], offsets, dz[order])
+    dW_dec = _weighted_sums(torch.cat(dsums), bag[order], offsets, z[order])
     db_enc = torch.zeros_like(weights.b_enc).index_add_(0, latent, dz)
-    # The first group's sums are in every group's reconstruction, and so is b_dec; it is also taken off the input.
-    db_dec = parts[0].d_sums[:, 0].sum(dim=0) - db_enc @ weights.encT
-    # The part of the gradient along a decoder row would only change its norm, which is fixed at 1.
-    d_dec -= (d_dec * weights.dec).sum(dim=1, keepdim=True) * weights.dec
-    return Parameters(d_encT, d_dec, db_enc, db_dec)
+    # b_dec occurs twice. Added to every reconstruction, it has the gradient of the first group's sums, which are part
+    # of every prefix; AuxK's target is a constant. Subtracted from the encoder's input, it has that of -pre.
+    db_dec = losses[0].dsums[:, 0].sum(dim=0) - db_enc @ weights.W_encT
+    # Remove the component along each decoder row: it would only change the row's norm, which stays 1.
+    dW_dec -= (dW_dec * weights.W_dec).sum(dim=1, keepdim=True) * weights.W_dec
+    return Parameters(dW_encT, dW_dec, db_enc, db_dec)
 
 
-def _weighted_sums(table: Tensor, index: Tensor, begins: Tensor, weights: Tensor) -> Tensor:
-    """Return for each bag the weighted sum of rows of `table`: a sparse matrix product, without sparse tensors."""
-    return F.embedding_bag(index, table, begins, mode="sum", per_sample_weights=weights)
+def _weighted_sums(table: Tensor, index: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Return, per bag, the weighted sum of rows of `table`; bag b holds the entries from offsets[b] to offsets[b + 1].
+
+    This is the product of a sparse matrix with `table`, without sparse tensors.
+    """
+    return F.embedding_bag(index, table, offsets, mode="sum", per_sample_weights=weights)

@@ -1,12 +1,10 @@
-"""Dataset or activations -> SparseAutoencoder."""
+"""Train an SAE on a dataset or on hidden states."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,21 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
 
-from .._datasets import check_dataset
+from .._datasets import check_dataset, fingerprint_of
+from .._validation import check_int
 from ..encoding.distributed import processes
-from ..encoding.language_model import LanguageModel, check_reading
+from ..encoding.language_model import LanguageModel
 from ..encoding.pretrained import ChatTemplate, look_up
-from ..encoding.text import TextSource, find_text
+from ..encoding.text import Rendering, TextSource, find_text
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
-from .activation_stream import Stream
-from .config import PRESETS, SaeTrainingConfig
-from .objectives import RULES
+from .activation_stream import ActivationStream
+from .checkpoint import Checkpoint
+from .config import TRAINING_PRESETS, SaeTrainingConfig
+from .objectives import OBJECTIVE_CLASSES
 from .trainer import Trainer
 
-LOG_EVERY = 50  # steps
-CHECKPOINT = "checkpoint.pt"
+LOGGING_STEPS = 50
 
 
 def train_sae(
@@ -44,86 +43,98 @@ def train_sae(
     side: str = "output",
     text: TextSource | None = None,
     model_revision: str | None = None,
-    window: int | None = None,
+    context_size: int | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
-    checkpoints: str | Path | None = None,
-    tracker: str | GeneralTracker | None = None,
+    output_dir: str | Path | None = None,
+    report_to: str | GeneralTracker | None = None,
 ) -> SparseAutoencoder:
-    """Train an SAE on what a language model makes of the rows of a dataset, and return it in the model's own units.
+    """Train an SAE on the hidden states that a language model computes from the rows of a dataset.
 
-    Under `torchrun` or `accelerate launch` every process reads a share of the rows, and all return the same SAE.
+    Under `torchrun` or `accelerate launch`, each process reads its share of the rows, and all return the same SAE.
 
     Args:
-        model: Hub id or folder of the language model.
-        hook, side: the place in it that is read, as in `SaeConfig`.
-        config: a SaeTrainingConfig or the name of one of PRESETS; change one with `dataclasses.replace`.
-        text: a column, a list of columns, or a callable from a row to its text; by default the common schemas.
-        window: most tokens of a window, special ones counted; by default as many as the model reads.
-        max_length: read only the first `max_length` tokens of each row; by default all, window by window.
-        batch_size: windows per forward pass.
-        checkpoints: folder for a checkpoint every `config.buffer` tokens; a call that finds one there goes on from it,
-            to the same SAE as without the interruption.
-        tracker: name or instance of an Accelerate tracker (trackio, wandb, ...), which is given the loss, explained
-            variance, L0 and share of dead latents.
+        dataset (`Dataset`):
+            Rows to train on.
+        model (`str` or `Path`):
+            Hub id or folder of the language model.
+        hook (`str`):
+            Module of the model whose vectors are read: a path such as `"layers.12"`, or a TransformerLens name such as
+            `"blocks.12.hook_resid_post"`.
+        config (`str` or `SaeTrainingConfig`, *optional*, defaults to `"batchtopk"`):
+            Hyperparameters, or the name of one of `TRAINING_PRESETS`.
+        side (`str`, *optional*, defaults to `"output"`):
+            Side of the module that is read, `"output"` or `"input"`.
+        text (`str`, `Sequence[str]` or `Callable`, *optional*):
+            Column with the text, several columns, or a function from a row to its text. By default, the columns are
+            recognised by common names.
+        model_revision (`str`, *optional*):
+            Branch, tag or commit of the language model.
+        context_size (`int`, *optional*):
+            Maximum number of tokens per window, with special tokens. By default, the most that the model reads.
+        max_length (`int`, *optional*):
+            Maximum number of tokens to read per row, without special tokens. By default, all are read, in windows.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Number of windows per forward pass of the language model.
+        output_dir (`str` or `Path`, *optional*):
+            Folder for a checkpoint, written every `config.buffer_tokens` tokens. If the folder holds a checkpoint of
+            this training, the training resumes from it, and gives the same SAE as without the interruption.
+        report_to (`str` or `GeneralTracker`, *optional*):
+            Name or instance of an Accelerate tracker, such as `"trackio"` or `"wandb"`. It logs the loss, the
+            explained variance, the L0 and the share of dead latents every 50 steps.
+
+    Returns:
+        `SparseAutoencoder`: The trained SAE, in the units of the model's hidden states.
 
     Raises:
-        TypeError, ValueError: bad input, or a checkpoint of another training; before any model is loaded.
-        OSError: the model cannot be had, or a checkpoint is damaged.
+        TypeError: If `dataset` or `text` has a wrong type.
+        ValueError: If an argument is not allowed, or the checkpoint belongs to another training.
+        OSError: If the model cannot be loaded, `output_dir` is not writable, or the checkpoint is damaged.
 
-    Example: ``train_sae(ds, model="sentence-transformers/all-MiniLM-L6-v2", hook="encoder.layer.4",
-    config=SaeTrainingConfig(d_sae=1024, tokens=200_000))`` reads vectors of width 384 into 1,024 latents, 32 a token.
+    Example:
+
+    ```python
+    # MiniLM's vectors have width 384; the SAE has 1,024 latents, 32 of which fire per token.
+    config = SaeTrainingConfig(d_sae=1024, training_tokens=200_000)
+    sae = train_sae(dataset, model="sentence-transformers/all-MiniLM-L6-v2", hook="encoder.layer.4", config=config)
+    ```
     """
-    config, model = _named(config), str(model)
+    config = _resolve_config(config)
     check_dataset("dataset", dataset, "train on")
-    check_reading(max_length, batch_size)
-    reads = {"model": model, "hook": hook, "side": side, "context_size": window}
-    sae_config = _sae_config(config, reads)  # what cannot be said of the SAE shows now, not when it is trained
-    accelerator = _accelerator(tracker, checkpoints)
-    share = _share(config, accelerator.num_processes)
-    if len(dataset) < accelerator.num_processes:
-        raise ValueError(f"the dataset has {len(dataset)} rows for {accelerator.num_processes} processes; start fewer")
+    check_int("max_length", max_length, optional=True)
+    check_int("batch_size", batch_size)
+    source = {"model": str(model), "hook": hook, "side": side, "context_size": context_size}
+    sae_config = _sae_config(config, source)  # checks `source` before the model is loaded
+    accelerator = _accelerator(report_to, output_dir)
+    _check_processes(accelerator.num_processes, config, len(dataset))
     rendering = find_text(dataset, text)
-    _, version = look_up(model, model_revision)
-    identity = reads | {
-        "config": asdict(config),
-        "model_version": version,
-        "max_length": max_length,
-        "batch_size": batch_size,
-        "text": rendering.record(),
-        "dataset": dataset._fingerprint,
-        "processes": accelerator.num_processes,
-    }
-    saved = None if checkpoints is None else _opened(Path(checkpoints), _json(identity))
-    dtype = "auto" if accelerator.device.type == "cuda" else "float32"
-    lm = LanguageModel.of(sae_config, revision=version, device=accelerator.device, dtype=dtype)
+    _, version = look_up(str(model), model_revision)
+    reading = {"max_length": max_length, "batch_size": batch_size}
+    checkpoint = state = None
+    if output_dir is not None:
+        identity = {
+            **source,
+            **reading,
+            "config": config.to_dict(),
+            "model_version": version,
+            "text": rendering.record(),
+            "dataset": fingerprint_of(dataset),
+            "processes": accelerator.num_processes,
+        }
+        checkpoint = Checkpoint(output_dir, identity)
+        state = checkpoint.load()
+    lm = _language_model(sae_config, version, accelerator)
     trainer = Trainer(config, lm.width, accelerator)
-    stream = Stream(
-        dataset.with_format(None),
-        rendering,
-        lm,
-        ChatTemplate.of(model, version) if rendering.chat else None,
-        max_length=max_length,
-        batch_size=batch_size,
-        most=max(1, config.buffer // 2),
-        seed=config.seed,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
-    if saved is not None:
-        trainer.load(saved["trainer"])
-        stream.load(saved["streams"][accelerator.process_index])
-    with _watched(trainer) as bar:
-        while left := config.steps - trainer.taken:
-            chunk = min(left, config.buffer // config.batch) * share
-            _run(trainer, stream.batches(chunk, share), bar)
-            trainer.agree()
-            if checkpoints is not None:
-                _save(Path(checkpoints), identity, trainer, stream)
-    return trainer.finish(replace(sae_config, model_revision=None if Path(model).is_dir() else version))
+    template = ChatTemplate.of(str(model), version) if rendering.chat else None
+    stream = _stream(dataset, rendering, lm, trainer, template, **reading)
+    if state is not None:
+        trainer.load_state_dict(state["trainer"])
+        stream.load_state_dict(state["streams"][accelerator.process_index])
+    _train(trainer, stream, checkpoint)
+    return trainer.build_sae(replace(sae_config, model_revision=None if Path(model).is_dir() else version))
 
 
-def fit(
+def train_sae_on_activations(
     batches: Iterable[Tensor],
     config: str | SaeTrainingConfig = "batchtopk",
     *,
@@ -131,76 +142,82 @@ def fit(
     hook: str,
     side: str = "output",
     model_revision: str | None = None,
-    window: int | None = None,
+    context_size: int | None = None,
 ) -> SparseAutoencoder:
-    """Train an SAE on hidden states in hand and return it in their units.
+    """Train an SAE on hidden states that you computed yourself.
 
     Args:
-        batches: [tokens, d_in] each, well shuffled; the first one sets the input scale and the biases.
-        config: a SaeTrainingConfig or the name of one of PRESETS; as many batches are read as it has steps.
-        model, hook, side, model_revision, window: where the hidden states are from, for the SAE to say.
+        batches (`Iterable[Tensor]`):
+            Hidden states [tokens, d_in], well shuffled, one tensor per step. The first one sets the input scale and
+            the biases. Only as many are read as `config` has steps.
+        config (`str` or `SaeTrainingConfig`, *optional*, defaults to `"batchtopk"`):
+            Hyperparameters, or the name of one of `TRAINING_PRESETS`.
+        model (`str`):
+            Hub id or folder of the language model that computed the hidden states. This and the following arguments
+            are not used in training; the config of the SAE records them.
+        hook (`str`):
+            Module of the model that the hidden states come from.
+        side (`str`, *optional*, defaults to `"output"`):
+            Side of that module, `"output"` or `"input"`.
+        model_revision (`str`, *optional*):
+            Commit of the language model.
+        context_size (`int`, *optional*):
+            Number of tokens per window, with special tokens.
+
+    Returns:
+        `SparseAutoencoder`: The trained SAE, in the units of the hidden states.
 
     Raises:
-        ValueError: no such preset, or the batches end before the steps do.
+        ValueError: If an argument is not allowed, or `batches` ends too early.
 
-    Example: from sums of two of 48 directions in 32 dimensions, ``SaeTrainingConfig(d_sae=64, k=2, tokens=512 * 800,
-    batch=512, lr=1e-2)`` finds the directions: over 95 % of them are the direction of some latent.
+    Example:
+
+    ```python
+    states = torch.randn(100_000, 384)
+    config = SaeTrainingConfig(d_sae=1024, training_tokens=len(states))
+    sae = train_sae_on_activations(states.split(config.train_batch_size_tokens), config, model="gpt2", hook="h.6")
+    ```
     """
-    config = _named(config)
-    reads = {"model": model, "hook": hook, "side": side, "model_revision": model_revision, "context_size": window}
-    sae_config = _sae_config(config, reads)
+    config = _resolve_config(config)
+    source = {
+        "model": model,
+        "hook": hook,
+        "side": side,
+        "model_revision": model_revision,
+        "context_size": context_size,
+    }
+    sae_config = _sae_config(config, source)
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
-        raise ValueError(f"`batches` is empty; {config.steps} are needed")
+        raise ValueError(f"`batches` is empty; `config` needs {config.steps} batches")
     if not isinstance(first, Tensor) or first.dim() != 2:
         raise ValueError(f"`batches` must be tensors [tokens, d_in]; the first one is {type(first).__name__}")
-    trainer = Trainer(config, first.shape[1], _accelerator(None, None))
-    with _watched(trainer) as bar:
-        _run(trainer, chain([first], batches), bar)
-    if trainer.taken < config.steps:
+    trainer = Trainer(config, first.shape[1], _accelerator())
+    with _progress(trainer) as bar:
+        _take_steps(trainer, chain([first], batches), bar)
+    if trainer.step_count < config.steps:
         raise ValueError(
-            f"`batches` ended after {trainer.taken} of {config.steps} steps; pass more, or fewer `tokens` in `config`"
+            f"`batches` ended after {trainer.step_count} of {config.steps} steps; pass more batches, or reduce "
+            "`training_tokens` in `config`"
         )
-    return trainer.finish(sae_config)
+    return trainer.build_sae(sae_config)
 
 
-def calibrate(sae: SparseAutoencoder, row_maxima: Tensor, features_per_row: float) -> SparseAutoencoder:
-    """Set `feature_threshold` so that the rows [rows, d_sae] of maxima keep `features_per_row` features on average."""
-    values = row_maxima[row_maxima > 0]
-    wanted = round(features_per_row * len(row_maxima))
-    threshold = values.kthvalue(len(values) - wanted).values.item() if len(values) > wanted else 0.0
-    sae.config = replace(sae.config, feature_threshold=threshold)
-    return sae
-
-
-def _named(config: str | SaeTrainingConfig) -> SaeTrainingConfig:
+def _resolve_config(config: str | SaeTrainingConfig) -> SaeTrainingConfig:
+    """Return the config, or the preset of that name."""
     if isinstance(config, SaeTrainingConfig):
         return config
-    if not isinstance(config, str) or config not in PRESETS:
-        raise ValueError(f"unknown `config={config!r}`; pass a SaeTrainingConfig or one of: {', '.join(PRESETS)}")
-    return PRESETS[config]
+    if not isinstance(config, str) or config not in TRAINING_PRESETS:
+        presets = ", ".join(TRAINING_PRESETS)
+        raise ValueError(f"unknown `config={config!r}`; pass a SaeTrainingConfig or one of: {presets}")
+    return TRAINING_PRESETS[config]
 
 
-def _accelerator(tracker: str | GeneralTracker | None, folder: str | Path | None) -> Accelerator:
-    processes()  # begins their group, which the Accelerator then joins
-    cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, log_with=tracker, project_dir=None if folder is None else str(folder))
-    if tracker is not None and not accelerator.log_with:
-        raise ValueError(f"`tracker={tracker!r}` is not installed; install it, or leave `tracker` out")
-    return accelerator
-
-
-def _share(config: SaeTrainingConfig, processes: int) -> int:
-    """Return the tokens of a batch that fall to one process."""
-    if config.batch % processes:
-        raise ValueError(f"`batch={config.batch}` tokens cannot be shared equally by {processes} processes")
-    return config.batch // processes
-
-
-def _sae_config(config: SaeTrainingConfig, reads: dict[str, Any]) -> SaeConfig:
-    """Say what the SAE will be; its d_in and the tokens it saw are known when it is finished."""
-    activation = RULES[config.objective].activation
+def _sae_config(config: SaeTrainingConfig, source: dict[str, Any]) -> SaeConfig:
+    """Return the config of the SAE; `Trainer.build_sae` sets `d_in` and the number of tokens."""
+    activation = OBJECTIVE_CLASSES[config.objective].activation
+    facts = {"learning_rate": config.peak_learning_rate, "torch": torch.__version__}
     return SaeConfig(
         d_in=1,
         d_sae=config.d_sae,
@@ -208,82 +225,100 @@ def _sae_config(config: SaeTrainingConfig, reads: dict[str, Any]) -> SaeConfig:
         k=config.k if activation == "topk" else None,
         l0=float(config.k),
         max_norm_ratio=config.max_norm_ratio,
-        training=_json(asdict(config) | {"lr": config.peak_lr, "torch": torch.__version__}),
-        **reads,
+        training=config.to_dict() | facts,
+        **source,
     )
 
 
+def _accelerator(report_to: str | GeneralTracker | None = None, output_dir: str | Path | None = None) -> Accelerator:
+    processes()  # starts the process group that the Accelerator joins
+    cpu = not torch.accelerator.is_available()
+    project_dir = None if output_dir is None else str(output_dir)
+    accelerator = Accelerator(cpu=cpu, log_with=report_to, project_dir=project_dir)
+    if report_to is not None and not accelerator.log_with:
+        raise ValueError(f"`report_to={report_to!r}` is not installed; install it, or leave `report_to` out")
+    return accelerator
+
+
+def _check_processes(processes: int, config: SaeTrainingConfig, rows: int) -> None:
+    """Check that every process gets rows, and an equal share of each batch."""
+    if config.train_batch_size_tokens % processes:
+        raise ValueError(
+            f"`train_batch_size_tokens={config.train_batch_size_tokens}` is not divisible by the number of processes, "
+            f"{processes}"
+        )
+    if rows < processes:
+        raise ValueError(f"`dataset` has {rows} rows for {processes} processes; start fewer processes")
+
+
+def _language_model(sae_config: SaeConfig, version: str | None, accelerator: Accelerator) -> LanguageModel:
+    dtype = "auto" if accelerator.device.type == "cuda" else "float32"
+    return LanguageModel.of(sae_config, revision=version, device=accelerator.device, dtype=dtype)
+
+
+def _stream(
+    dataset: Dataset,
+    rendering: Rendering,
+    lm: LanguageModel,
+    trainer: Trainer,
+    template: ChatTemplate | None,
+    **reading: Any,
+) -> ActivationStream:
+    """Return the stream of this process."""
+    config, accelerator = trainer.config, trainer.accelerator
+    return ActivationStream(
+        dataset.with_format(None),
+        rendering,
+        lm,
+        template,
+        read_tokens=max(1, config.buffer_tokens // 2),
+        seed=config.seed,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+        **reading,
+    )
+
+
+def _train(trainer: Trainer, stream: ActivationStream, checkpoint: Checkpoint | None) -> None:
+    """Take the remaining steps, buffer by buffer, with a checkpoint after each."""
+    config, accelerator = trainer.config, trainer.accelerator
+    batch_tokens = config.train_batch_size_tokens // accelerator.num_processes
+    with _progress(trainer) as bar:
+        while remaining := config.steps - trainer.step_count:
+            steps = min(remaining, config.buffer_tokens // config.train_batch_size_tokens)
+            _take_steps(trainer, stream.batches(steps * batch_tokens, batch_tokens), bar)
+            trainer.average_objective_state()
+            if checkpoint is not None:
+                state = {"trainer": trainer.state_dict(), "streams": gather_object([stream.state_dict()])}
+                if accelerator.is_main_process:
+                    checkpoint.save(state)
+
+
+def _take_steps(trainer: Trainer, batches: Iterable[Tensor], bar: tqdm) -> None:
+    """Take a step on each batch, until the batches or the steps of the training end."""
+    steps = trainer.config.steps
+    for batch in islice(batches, steps - trainer.step_count):
+        statistics = trainer.step(batch)
+        bar.update()
+        if trainer.step_count % LOGGING_STEPS == 0 or trainer.step_count == steps:
+            means = trainer.average(statistics)
+            bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()})
+            trainer.accelerator.log(means, step=trainer.step_count)
+
+
 @contextmanager
-def _watched(trainer: Trainer) -> Iterator[tqdm]:
-    """Show a bar, and open and close the trackers."""
+def _progress(trainer: Trainer) -> Iterator[tqdm]:
+    """Show a progress bar on the main process, and start and finish the trackers."""
     accelerator, config = trainer.accelerator, trainer.config
-    plain = {
-        name: value if isinstance(value, int | float | str) else str(value) for name, value in asdict(config).items()
-    }
-    accelerator.init_trackers("hf-sae-select", config=plain)
+    values = config.to_dict()  # trackers log numbers and strings
+    values = {name: value if isinstance(value, int | float | str) else str(value) for name, value in values.items()}
+    accelerator.init_trackers("hf-sae-select", config=values)
     hidden = not accelerator.is_main_process
     try:
-        with tqdm(total=config.steps, initial=trainer.taken, desc="Training", unit=" steps", disable=hidden) as bar:
+        with tqdm(
+            total=config.steps, initial=trainer.step_count, desc="Training", unit=" steps", disable=hidden
+        ) as bar:
             yield bar
     finally:
-        for tracker in accelerator.trackers:  # `end_training` would also end the group of processes
+        for tracker in accelerator.trackers:  # `end_training` would also destroy the process group
             tracker.finish()
-
-
-def _run(trainer: Trainer, batches: Iterable[Tensor], bar: tqdm) -> None:
-    """Take a step on each batch, as far as there are steps left."""
-    for batch in islice(batches, trainer.config.steps - trainer.taken):
-        trainer.step(batch)
-        bar.update()
-        if trainer.taken % LOG_EVERY == 0 or trainer.taken == trainer.config.steps:
-            figures = trainer.figures()
-            bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
-            trainer.accelerator.log(figures, step=trainer.taken)
-
-
-def _save(folder: Path, identity: dict[str, Any], trainer: Trainer, stream: Stream) -> None:
-    """Write all that the rest depends on, as a whole or not at all."""
-    saved = {"identity": _json(identity), "trainer": trainer.state(), "streams": gather_object([stream.state()])}
-    if trainer.accelerator.is_main_process:
-        unfinished = folder / f"{CHECKPOINT}.unfinished"
-        torch.save(saved, unfinished)
-        os.replace(unfinished, folder / CHECKPOINT)
-
-
-def _opened(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Make sure that a folder can hold checkpoints, and return the one in it, if it is of this very training."""
-    file = folder / CHECKPOINT
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{CHECKPOINT}.unfinished").touch()
-        (folder / f"{CHECKPOINT}.unfinished").unlink(missing_ok=True)  # other processes try the same
-    except OSError as error:
-        raise OSError(f"`checkpoints={str(folder)!r}` is no folder that can be written to: {error}") from error
-    if not file.exists():
-        return None
-    try:
-        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        found, _, _ = dict(saved["identity"]), saved["trainer"], saved["streams"]
-    except Exception as error:  # torch.load raises what it likes
-        raise OSError(f"the checkpoint {file} is damaged; delete it to begin anew") from error
-    for name in identity:
-        if found.get(name) != identity[name]:
-            raise ValueError(
-                f"`checkpoints={str(folder)!r}` holds another training, of another `{name}`: "
-                f"{_difference(found.get(name), identity[name])}; pass another folder, or delete it to begin anew"
-            )
-    return saved
-
-
-def _difference(was: Any, now: Any) -> str:
-    """Say what differs between two values, name by name where they are mappings."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        changed = [name for name in now if was.get(name) != now[name]]
-        return ", ".join(f"{name} was {was.get(name)!r}, is {now[name]!r}" for name in changed)
-    return f"it was {was!r}, is {now!r}"
-
-
-def _json(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what JSON makes of a value, so that it compares equal after having been kept."""
-    plain: dict[str, Any] = json.loads(json.dumps(value))
-    return plain

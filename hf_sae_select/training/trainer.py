@@ -1,10 +1,10 @@
-"""Trainer: weights, Adam and counts, one step on one batch of hidden states at a time."""
+"""Trainer: the weights, Adam and the counts of one SAE, advanced one step per batch of hidden states."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -14,150 +14,196 @@ from torch.nn import functional as F
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
 from .config import SaeTrainingConfig
-from .objectives import RULES, Parameters, gradients
+from .objectives import OBJECTIVE_CLASSES, Parameters, StepGradients, compute_gradients
 
-THRESHOLD_PACE = 10  # a threshold has to keep up with all of its latent's weights
+THRESHOLD_LEARNING_RATE = 10  # times that of the weights: a threshold must follow all weights of its latent
+
+
+class StepStatistics(NamedTuple):
+    """Describe one step on the batch of this process, as tensors without dimensions."""
+
+    loss: Tensor
+    """Mean squared error per token, in the scaled units."""
+    explained_variance: Tensor
+    l0: Tensor
+    dead: Tensor
+    """Share of dead latents."""
 
 
 class Trainer:
-    """Hold weights in scaled units: inputs divided so that their mean norm is sqrt(d_in), decoder rows of norm 1.
+    """Hold the training state in scaled units: inputs of mean norm sqrt(d_in), decoder rows of norm 1.
 
-    Several processes each take a step on a batch of their own; gradients and counts are shared, so all hold the same
-    weights.
+    Each process takes its steps on its own batches. Gradients and counts are reduced over the processes, so all hold
+    the same weights.
     """
 
     def __init__(self, config: SaeTrainingConfig, d_in: int, accelerator: Accelerator) -> None:
         self.config, self.accelerator, self.device = config, accelerator, accelerator.device
         directions = torch.randn(config.d_sae, d_in, generator=torch.Generator().manual_seed(config.seed))
-        dec = F.normalize(directions, dim=1).to(self.device)
-        self.weights = Parameters(
-            dec.clone(), dec, torch.zeros(config.d_sae, device=self.device), torch.zeros(d_in, device=self.device)
-        )
-        self.objective = RULES[config.objective](config, d_in, self.device)
-        self.trained = [*self.weights, *self.objective.learned()]
-        groups = [{"params": self.weights, "pace": 1.0}, {"params": self.objective.learned(), "pace": THRESHOLD_PACE}]
-        self.optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=0.0, fused=True)
-        self.idle = torch.zeros(config.d_sae, dtype=torch.long, device=self.device)  # tokens since it last fired
+        W_dec = F.normalize(directions, dim=1).to(self.device)
+        b_enc, b_dec = (torch.zeros(width, device=self.device) for width in (config.d_sae, d_in))
+        self.weights = Parameters(W_dec.clone(), W_dec, b_enc, b_dec)
+        self.objective = OBJECTIVE_CLASSES[config.objective](config, d_in, self.device)
+        self.parameters = [*self.weights, *self.objective.parameters()]
+        groups = [{"params": self.weights, "factor": 1.0}]
+        if self.objective.parameters():
+            groups.append({"params": self.objective.parameters(), "factor": THRESHOLD_LEARNING_RATE})
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, fused=True)
+        self.tokens_since_firing = torch.zeros(config.d_sae, dtype=torch.long, device=self.device)
         self.scale = 0.0
-        self.taken = self.tokens = 0
+        self.step_count = self.token_count = 0
         self._buffer = torch.empty(0, config.d_sae, dtype=getattr(torch, config.precision), device=self.device)
 
     @torch.no_grad()
-    def step(self, batch: Tensor) -> None:
-        """Take one step of Adam on a batch [tokens, d_in]; the first one sets the input scale and the biases."""
+    def step(self, batch: Tensor) -> StepStatistics:
+        """Take one step of Adam on a batch [tokens, d_in]. The first batch sets the input scale and the biases.
+
+        Raises:
+            ValueError: If the batch has another shape, or its gradient is not finite.
+        """
         self._check(batch)
         x = self._without_outliers(batch.to(self.device, torch.float32))
-        if not self.taken:
-            self._begin(x)
+        if not self.step_count:
+            self._initialize(x)
         x = x * self.scale
-        dead = (self.idle > self.config.dead_after).nonzero().squeeze(1)
-        risen = self.config.risen(self.taken)
-        found, error, latent = gradients(self.weights, self.objective, x, self._pre(x), dead, risen)
-        for tensor, gradient in zip(self.trained, self.accelerator.reduce(found, "mean"), strict=True):
-            tensor.grad = gradient
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.clip)
-        if not norm.isfinite():
-            raise ValueError(
-                f"the gradient of step {self.taken + 1} is not finite: its hidden states hold NaN, infinity or very "
-                "large numbers; leave such tokens out (`max_norm_ratio`) or mend where they come from"
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr_at(self.taken) * group["pace"]
-        self.optimizer.step()
-        self.weights.dec.div_(self.weights.dec.norm(dim=1, keepdim=True))
-        fired = torch.zeros(self.config.d_sae, device=self.device).index_fill_(0, latent, 1.0)
-        self.idle += len(batch) * self.accelerator.num_processes
-        self.idle[self.accelerator.reduce(fired, "sum") > 0] = 0
-        self.taken += 1
-        self.tokens += len(batch) * self.accelerator.num_processes
-        self._last = x, error, len(latent)
+        dead = (self.tokens_since_firing > self.config.dead_feature_threshold).nonzero().squeeze(1)
+        warmup = self.config.warmup_at(self.step_count)
+        result = compute_gradients(self.weights, self.objective, x, self._pre_activations(x), dead, warmup)
+        self._update(result.gradients)
+        self._count(len(batch), result.latents)
+        return self._statistics(x, result)
 
     def _check(self, batch: Any) -> None:
-        d_in = self.weights.dec.shape[1]
+        d_in = self.weights.W_dec.shape[1]
         if not isinstance(batch, Tensor) or batch.dim() != 2 or not len(batch) or batch.shape[1] != d_in:
             shape = list(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
-            raise ValueError(f"`batches` must be tensors [tokens, {d_in}] of one token or more; one is {shape}")
+            raise ValueError(f"`batches` must be tensors [tokens, {d_in}] with at least one token; one is {shape}")
 
     def _without_outliers(self, x: Tensor) -> Tensor:
         if self.config.max_norm_ratio is None:
             return x
         norms = x.norm(dim=1)
-        kept = x[norms <= self.config.max_norm_ratio * norms.nanmedian()]
-        if not len(kept):
-            raise ValueError(f"no hidden state of step {self.taken + 1} is a number")
-        return kept
+        ordinary = x[norms <= self.config.max_norm_ratio * norms.nanmedian()]
+        if not len(ordinary):
+            raise ValueError(f"`batches`: step {self.step_count + 1} has no finite hidden state")
+        return ordinary
 
-    def _begin(self, x: Tensor) -> None:
+    def _initialize(self, x: Tensor) -> None:
+        """Set the input scale, the biases, the scale of the encoder and the thresholds from the first batch."""
         d_in = x.shape[1]
         norm, mean = self.accelerator.reduce([x.norm(dim=1).mean(), x.mean(dim=0)], "mean")
         if not 0 < norm.item() < math.inf:
             raise ValueError(
-                f"the hidden states of the first batch have a mean norm of {norm.item()}; their scale is taken from it"
+                f"the hidden states of the first batch have a mean norm of {norm.item()}; the input scale needs a "
+                "positive, finite one"
             )
         self.scale = math.sqrt(d_in) / norm.item()
         self.weights.b_dec.copy_(mean * self.scale)
-        self._shrink(x * self.scale)
-        self.objective.begin(self._pre(x * self.scale))
-        self.agree()
+        self._scale_encoder(x * self.scale)
+        self.objective.initialize(self._pre_activations(x * self.scale))
+        self.average_objective_state()
 
-    def _shrink(self, x: Tensor) -> None:
-        """Scale the encoder so that what fires at first adds up to the input: k random directions overshoot it."""
-        strongest = self._pre(x).float().topk(self.config.k, dim=1)
+    def _scale_encoder(self, x: Tensor) -> None:
+        """Scale the encoder by least squares, so that the first reconstructions have the size of the input.
+
+        The sum of k random directions would exceed it.
+        """
+        strongest = self._pre_activations(x).float().topk(self.config.k, dim=1)
         z = torch.zeros(len(x), self.config.d_sae, device=x.device)
-        rebuilt = z.scatter_(1, strongest.indices, strongest.values.relu()) @ self.weights.dec
-        both = torch.stack([(rebuilt * (x - self.weights.b_dec)).sum(), rebuilt.square().sum()])
-        overlap, square = self.accelerator.reduce(both, "sum").tolist()
-        self.weights.encT.mul_(overlap / square if overlap > 0 else 1.0)
+        reconstruction = z.scatter_(1, strongest.indices, strongest.values.relu()) @ self.weights.W_dec
+        products = (reconstruction * (x - self.weights.b_dec)).sum(), reconstruction.square().sum()
+        overlap, square = self.accelerator.reduce(torch.stack(products), "sum").tolist()
+        self.weights.W_encT.mul_(overlap / square if overlap > 0 else 1.0)
 
-    def _pre(self, x: Tensor) -> Tensor:
+    def _pre_activations(self, x: Tensor) -> Tensor:
         """Return the pre-activations [tokens, d_sae], the one dense product of a step."""
-        if len(self._buffer) < len(x):  # kept: fresh pages cost as much as the product
+        if len(self._buffer) < len(x):  # reused, because allocating fresh memory takes as long as the product
             self._buffer = self._buffer.new_empty(len(x), self.config.d_sae)
-        encT, _, b_enc, b_dec = self.weights
-        b_enc, centred, encT = (each.to(self._buffer.dtype) for each in (b_enc, x - b_dec, encT))
-        return torch.addmm(b_enc, centred, encT.T, out=self._buffer[: len(x)])
+        dtype = self._buffer.dtype
+        W_encT, b_enc = self.weights.W_encT.to(dtype), self.weights.b_enc.to(dtype)
+        return torch.addmm(b_enc, (x - self.weights.b_dec).to(dtype), W_encT.T, out=self._buffer[: len(x)])
 
-    def figures(self) -> dict[str, float]:
-        """Say how the last step went, over all processes."""
-        x, error, fired = self._last
+    def _update(self, gradients: list[Tensor]) -> None:
+        """Average the gradients over the processes, clip them, and take a step of Adam."""
+        for tensor, gradient in zip(self.parameters, self.accelerator.reduce(gradients, "mean"), strict=True):
+            tensor.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        if not norm.isfinite():
+            raise ValueError(
+                f"the gradient of step {self.step_count + 1} is not finite: its hidden states hold NaN, infinity or "
+                "very large numbers; leave such tokens out (`max_norm_ratio`), or fix the hidden states"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate_at(self.step_count) * group["factor"]
+        self.optimizer.step()
+        self.weights.W_dec.div_(self.weights.W_dec.norm(dim=1, keepdim=True))
+
+    def _count(self, tokens: int, latents: Tensor) -> None:
+        """Count the step, its tokens, and for each latent the tokens since it fired, over all processes."""
+        tokens = tokens * self.accelerator.num_processes
+        fired = torch.zeros(self.config.d_sae, device=self.device).index_fill_(0, latents, 1.0)
+        self.tokens_since_firing += tokens
+        self.tokens_since_firing[self.accelerator.reduce(fired, "sum") > 0] = 0
+        self.step_count += 1
+        self.token_count += tokens
+
+    def _statistics(self, x: Tensor, result: StepGradients) -> StepStatistics:
+        squared_error = (result.error**2).sum()
         variance = ((x - x.mean(dim=0)) ** 2).sum()
-        squared = (error**2).sum()
-        found = torch.stack([squared / len(x), 1 - squared / variance, squared.new_tensor(fired / len(x))])
-        loss, explained, l0 = self.accelerator.reduce(found, "mean").tolist()
-        dead = (self.idle > self.config.dead_after).float().mean().item()
-        return {"loss": loss, "explained_variance": explained, "l0": l0, "dead": dead}
+        return StepStatistics(
+            loss=squared_error / len(x),
+            explained_variance=1 - squared_error / variance,
+            l0=x.new_full((), len(result.latents) / len(x)),
+            dead=(self.tokens_since_firing > self.config.dead_feature_threshold).float().mean(),
+        )
 
-    def state(self) -> dict[str, Any]:
-        """Return all that the next steps depend on."""
-        tensors = [*self.weights, *self.objective.state(), self.idle]
-        adam = self.optimizer.state_dict()
-        return {"tensors": tensors, "adam": adam, "scale": self.scale, "taken": self.taken, "tokens": self.tokens}
+    def average(self, statistics: StepStatistics) -> dict[str, float]:
+        """Return the means of the statistics over all processes. All processes must call this together."""
+        means = self.accelerator.reduce(torch.stack(list(statistics)), "mean").tolist()
+        return dict(zip(statistics._fields, means, strict=True))
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
-        for tensor, saved in zip([*self.weights, *self.objective.state(), self.idle], state["tensors"], strict=True):
-            tensor.copy_(saved)
-        self.optimizer.load_state_dict(state["adam"])
-        self.scale, self.taken, self.tokens = state["scale"], state["taken"], state["tokens"]
+    def average_objective_state(self) -> None:
+        """Replace the state of the objective by its mean over all processes.
 
-    def agree(self) -> None:
-        """Let all processes go on from the mean of what each has kept count of."""
-        # A running mean is linear: averaged now, it is what averaging every batch would have made it.
-        mine = self.objective.state()
-        for tensor, mean in zip(mine, self.accelerator.reduce(mine, "mean"), strict=True):
+        BatchTopK's running mean is linear in the batches, so averaging it now equals averaging after every step.
+        """
+        state = self.objective.state()
+        for tensor, mean in zip(state, self.accelerator.reduce(state, "mean"), strict=True):
             tensor.copy_(mean)
 
-    @torch.no_grad()
-    def finish(self, config: SaeConfig) -> SparseAutoencoder:
-        """Fold the input scale and the pre-encoder bias into the weights of an SAE.
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next steps depend on."""
+        return {
+            "tensors": self._state_tensors(),
+            "optimizer": self.optimizer.state_dict(),
+            "scale": self.scale,
+            "step_count": self.step_count,
+            "token_count": self.token_count,
+        }
 
-        `config` says all of it but its width and the tokens that it saw.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        for tensor, saved in zip(self._state_tensors(), state["tensors"], strict=True):
+            tensor.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scale, self.step_count, self.token_count = (
+            state[name] for name in ("scale", "step_count", "token_count")
+        )
+
+    def _state_tensors(self) -> list[Tensor]:
+        return [*self.weights, *self.objective.state(), self.tokens_since_firing]
+
+    @torch.no_grad()
+    def build_sae(self, config: SaeConfig) -> SparseAutoencoder:
+        """Return the SAE in the units of the hidden states: fold the input scale and the pre-encoder bias into it.
+
+        `d_in` and the number of tokens in `config` are filled in here.
         """
-        self.agree()
-        encT, dec, b_enc, b_dec = (each.cpu() for each in self.weights)
-        tensors = {"W_enc": (encT.T * self.scale).contiguous(), "b_enc": b_enc - encT @ b_dec}
-        tensors |= {"W_dec": dec / self.scale, "b_dec": b_dec / self.scale}
+        self.average_objective_state()
+        W_encT, W_dec, b_enc, b_dec = (weight.cpu() for weight in self.weights)
+        tensors = {"W_enc": (W_encT.T * self.scale).contiguous(), "b_enc": b_enc - W_encT @ b_dec}
+        tensors |= {"W_dec": W_dec / self.scale, "b_dec": b_dec / self.scale}
         if (threshold := self.objective.threshold()) is not None:
             tensors["threshold"] = threshold.cpu().expand(config.d_sae).clone()
-        config = replace(config, d_in=len(b_dec), training=config.training | {"tokens": self.tokens})
+        config = replace(config, d_in=len(b_dec), training=config.training | {"training_tokens": self.token_count})
         return SparseAutoencoder.of(config, tensors)

@@ -1,4 +1,4 @@
-"""Greedy selection as one would write it down: every row's gain, every time. What the engine must equal."""
+"""Naive greedy and a naive scan, which compute every gain at every step. The kernels must equal them."""
 
 import math
 
@@ -6,80 +6,97 @@ import numpy as np
 
 
 def naive_greedy(
-    gain, order, budget, *, restart=True, scale=None, fits=lambda picks, i: True, first=(), begun=(), last=()
+    gain,
+    order,
+    budget,
+    *,
+    restart=True,
+    scale=None,
+    fits=lambda picks, i: True,
+    initial=(),
+    initial_rounds=(),
+    last=(),
 ):
-    """Pick again and again the fitting row of the largest gain(round's picks, row) * scale, the first of equals."""
-    picks, gains, starts, current, before = [], [], [], [], []
-    for n, i in enumerate(first):
-        current = current if n not in begun else []
-        starts += [n] if n in begun else []
+    """Pick the fitting row with the largest gain(picks of the round, row) * scale, again and again."""
+    picks, gains, round_starts, current, previous = [], [], [], [], []
+    for n, i in enumerate(initial):
+        current = current if n not in initial_rounds else []
+        round_starts += [n] if n in initial_rounds else []
         gains.append(gain(current, i))
         picks, current = [*picks, i], [*current, i]
     while len(picks) < budget:
-        left = [i for i in order if i not in picks and fits(picks, i)]
-        score = {i: gain(current, i) * (1 if scale is None else scale[i]) for i in left}
-        best = max(score, key=score.get, default=None)  # of equal scores the first
-        if best is None or score[best] <= 0:
-            if starts and starts[-1] == len(picks):  # a new round adds nothing either
-                starts.pop()
-                current = before
+        remaining = [i for i in order if i not in picks and fits(picks, i)]
+        scores = {i: gain(current, i) * (1 if scale is None else scale[i]) for i in remaining}
+        best = max(scores, key=scores.get, default=None)  # of equal scores the first
+        if best is None or scores[best] <= 0:
+            if round_starts and round_starts[-1] == len(picks):  # a new round adds nothing either
+                round_starts.pop()
+                current = previous
                 break
-            if starts and not restart:
+            if round_starts and not restart:
                 break
-            starts.append(len(picks))
-            before, current = current, []
+            round_starts.append(len(picks))
+            previous, current = current, []
             continue
-        starts = starts or [0]
+        round_starts = round_starts or [0]
         gains.append(gain(current, best))
         picks, current = [*picks, best], [*current, best]
     for i in last:
         if len(picks) < budget and i not in picks and fits(picks, i):
             gains.append(gain(current, i))
             picks, current = [*picks, i], [*current, i]
-    return picks, gains, starts or [0][: len(picks)]
+    return picks, gains, round_starts or [0][: len(picks)]
 
 
-def counted(rows, weight, steps):
-    """The gain where the rows with a feature are counted; in units, so that sums are exact."""
-    unit = 1 if set(weight) | set(steps) <= {0, 1} else float((np.array(weight) * steps[0]).sum()) / 2**52 or 1
+def count_gain(rows, weight, increments):
+    """Return the gain function of a count objective; values are whole numbers of a unit, so that sums are exact."""
+    is_whole = set(weight) | set(increments) <= {0, 1}
+    unit = 1 if is_whole else float((np.array(weight) * increments[0]).sum()) / 2**52 or 1
 
     def gain(current, i):
-        counts = [sum(j in rows[k] for k in current) for j in rows[i]]
-        worth = [weight[j] / unit * steps[min(c, len(steps) - 1)] for j, c in zip(rows[i], counts, strict=True)]
-        return sum(map(round, worth)) * unit
+        total = 0
+        for j in rows[i]:
+            count = sum(j in rows[k] for k in current)
+            total += round(weight[j] / unit * increments[min(count, len(increments) - 1)])
+        return total * unit
 
     return gain
 
 
-def massed(rows, weight, curve):
-    """The gain where amounts are added up; `rows` map features to amounts."""
+def mass_gain(rows, weight, curve):
+    """Return the gain function of a mass objective; `rows` map features to amounts."""
 
     def gain(current, i):
         total = 0.0
         for j, amount in sorted(rows[i].items()):
-            had = 0.0
+            mass = 0.0
             for k in current:
-                had += rows[k].get(j, 0.0)
+                mass += rows[k].get(j, 0.0)
             if curve == "log":
-                total += weight[j] * math.log1p(amount / (1 + had))
+                total += weight[j] * math.log1p(amount / (1 + mass))
             else:
-                total += weight[j] * (amount / (math.sqrt(had + amount) + math.sqrt(had)))
+                total += weight[j] * (amount / (math.sqrt(mass + amount) + math.sqrt(mass)))
         return total
 
     return gain
 
 
 def naive_scan(rows, order, budget, max_overlap, restart, nearest=False):
-    left, picks, gains, starts = [i for i in order if rows[i]], [], [], []
-    while left and len(picks) < budget and (restart or not picks):
+    """Pick the rows of `order` that overlap at most a share `max_overlap` with the picks, or with the nearest pick."""
+    remaining, picks, gains, round_starts = [i for i in order if rows[i]], [], [], []
+    while remaining and len(picks) < budget and (restart or not picks):
         current = []
-        starts.append(len(picks))
-        for i in list(left):
-            union = set().union(*(rows[k] for k in current))
-            most = max((len(rows[i] & rows[k]) for k in current), default=0) if nearest else len(rows[i] & union)
-            if (nearest or rows[i] - union) and most / len(rows[i]) <= max_overlap and len(picks) < budget:
+        round_starts.append(len(picks))
+        for i in list(remaining):
+            covered = set().union(*(rows[k] for k in current))
+            if nearest:
+                overlap = max((len(rows[i] & rows[k]) for k in current), default=0)
+            else:
+                overlap = len(rows[i] & covered)
+            adds = nearest or rows[i] - covered
+            if adds and overlap / len(rows[i]) <= max_overlap and len(picks) < budget:
                 picks.append(i)
-                gains.append(len(rows[i] - union))
+                gains.append(len(rows[i] - covered))
                 current.append(i)
-                left.remove(i)
-    return picks, gains, starts
+                remaining.remove(i)
+    return picks, gains, round_starts

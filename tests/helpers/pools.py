@@ -26,11 +26,11 @@ def features_of(rows, *, tokens=None, d_sae=16, dtype=np.uint16):
 
 
 def with_all(features):
-    """Add what some methods need beside the codes: means, and for a vector of each row which features it has."""
+    """Add what some methods need beside the codes: for a vector of each row, which features it has."""
     vectors = np.zeros((len(features), features.d_sae), np.float32)
     for i in range(len(features)):
         vectors[i, features.row(i)] = 1
-    return replace(features, means=features.acts / np.float32(2), vectors=vectors)
+    return replace(features, vectors=vectors)
 
 
 def coded(rows, *, record=RECORD):

@@ -6,6 +6,7 @@ import pytest
 from helpers.pools import RECORD, coded, features_of
 
 from hf_sae_select import Selection, select, select_indices
+from hf_sae_select.selection.attachment import pool_of
 
 CODED = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 
@@ -24,10 +25,9 @@ def test_select_returns_the_rows_in_pick_order_with_the_columns_they_had_and_a_r
     assert receipt.parameters == {
         "budget": 3,
         "seed": None,
-        "idf": False,
-        "exhausted": "restart",
-        "threshold": 0.5,
-        "top": None,
+        "options": {"idf": False, "exhausted": "restart"},
+        "constraints": {},
+        "cuts": {"threshold": 0.5, "top": None, "max_share": None, "embedding": None},
         "encoding": RECORD,
     }
     assert json.loads(json.dumps(receipt.parameters)) == receipt.parameters
@@ -37,7 +37,7 @@ def test_the_threshold_is_the_records_unless_another_is_given():
     ds = coded(CODED)
     assert select(ds, 4, "greedy").sae_selection.gains.sum() == 3 + 1 + 1
     lower = select(ds, 4, "greedy", threshold=0.1, seed=None).sae_selection
-    assert lower.parameters["threshold"] == 0.1
+    assert lower.parameters["cuts"]["threshold"] == 0.1
     assert lower.gains.tolist() == [3, 1, 2, 0]  # row 0 has both of its features
     assert select(ds, 4, "greedy", threshold=0.8, seed=None)["text"] == ["row 1", "row 0", "row 2", "row 3"]
 
@@ -46,7 +46,7 @@ def test_top_keeps_long_rows_from_winning_by_length():
     selection = select(coded(CODED), 2, "greedy", top=1, seed=None).sae_selection
     assert selection.gains.tolist() == [1, 1]  # each row has one feature now: 0, 2, 0
     assert selection.indices.tolist() == [0, 1]
-    assert selection.parameters["top"] == 1
+    assert selection.parameters["cuts"]["top"] == 1
 
 
 def test_the_callers_dataset_is_left_alone_even_if_all_of_it_is_selected():
@@ -66,7 +66,7 @@ def test_rows_of_a_filtered_dataset_are_counted_in_the_filtered_dataset():
 
 def test_an_encoded_dataset_is_not_encoded_by_another_sae_unasked():
     with pytest.raises(
-        ValueError, match=r"encoded already; to encode it anew by `text` or `max_length`, pass `sae` too"
+        ValueError, match=r"encoded already; to encode it again by `text` or `max_length`, pass `sae` too"
     ):
         select(coded(CODED), 2, max_length=3)
 
@@ -100,15 +100,15 @@ def test_stop_may_return_a_dataset_without_rows():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"threshold": -1}, "`threshold=-1` must be a number >= 0, or None"),
+        ({"threshold": -1}, "`threshold=-1` must be a finite number in [0, inf), or None"),
         ({"threshold": float("inf")}, "`threshold=inf` must be"),
         ({"threshold": float("nan")}, "`threshold=nan` must be"),
         ({"threshold": "1"}, "`threshold='1'` must be"),
         ({"threshold": True}, "`threshold=True` must be"),
-        ({"top": 0}, "`top=0` must be a whole number >= 1, or None"),
+        ({"top": 0}, "`top=0` must be a positive integer, or None"),
         ({"top": 1.5}, "`top=1.5` must be"),
         ({"top": True}, "`top=True` must be"),
-        ({"max_share": 1}, "`max_share=1` must be between 0 and 1, or None"),
+        ({"max_share": 1}, "`max_share=1` must be a finite number in (0, 1), or None"),
         ({"max_share": "0.5"}, "`max_share='0.5'` must be"),
     ],
 )
@@ -123,11 +123,14 @@ def test_what_cannot_cut_features_is_refused(arguments, message):
     [
         (
             lambda ds: datasets.DatasetDict({"test": ds}),
-            r"`ds` is a DatasetDict; pick a split: ds\[.test.\]",
+            r"`dataset` is a DatasetDict; pick a split: dataset\[.test.\]",
         ),
-        (lambda ds: ds.to_iterable_dataset(), r"`ds` is an IterableDataset.*Dataset\.from_list"),
-        (lambda ds: datasets.IterableDatasetDict({"train": ds.to_iterable_dataset()}), r"pick a split: ds\['train'\]"),
-        (lambda ds: ds["text"][:], "`ds` is a list.*datasets.Dataset"),
+        (lambda ds: ds.to_iterable_dataset(), r"`dataset` is an IterableDataset.*Dataset\.from_list"),
+        (
+            lambda ds: datasets.IterableDatasetDict({"train": ds.to_iterable_dataset()}),
+            r"pick a split: dataset\['train'\]",
+        ),
+        (lambda ds: ds["text"][:], "`dataset` is a list.*datasets.Dataset"),
     ],
 )
 def test_what_is_no_dataset_is_refused_with_what_to_do(make, message):
@@ -164,10 +167,10 @@ def test_constraints_name_columns_of_the_dataset():
     ds = coded(CODED).add_column("kind", ["a", "b", "b", "b"]).add_column("good", [1.0, 5.0, 1.0, 1.0])
     subset = select(ds, 2, "greedy", quota="kind", quality="good", must_include=[3], seed=None)
     assert subset["text"] == ["row 3", "row 0"]
-    assert subset.sae_selection.parameters["quota"] == "kind"
+    assert subset.sae_selection.parameters["constraints"]["quota"] == "kind"
     fixed = select(ds, 2, "greedy", quota={"kind": {"b": 1}}, quality="good", seed=None).sae_selection
     assert fixed.indices.tolist() == [1, 0]
-    assert fixed.parameters["quota"] == {"kind": [["b", 1]]}
+    assert fixed.parameters["constraints"]["quota"] == {"kind": [["b", 1]]}
     assert json.loads(json.dumps(fixed.parameters)) == fixed.parameters
 
 
@@ -175,14 +178,14 @@ def test_a_budget_in_tokens_or_in_a_column():
     ds = coded(CODED).add_column("chars", [10, 20, 30, 40])  # 3, 3, 4 and 1 tokens
     receipt = select(ds, "7 tokens", "greedy", seed=None).sae_selection
     assert receipt.indices.tolist() == [2, 1]  # 3 features for 4 tokens, then 1 for 3
-    assert (receipt.parameters["budget"], receipt.parameters["cost"]) == (7.0, "tokens")
+    assert (receipt.parameters["budget"], receipt.parameters["constraints"]["cost"]) == (7.0, "tokens")
     assert select(ds, "30 chars", "greedy", seed=None)["text"] == ["row 0", "row 1"]
 
 
 def test_features_that_many_rows_have_can_be_ignored():
     receipt = select(coded(CODED), 2, "greedy", max_share=0.49, seed=None).sae_selection  # 0 and 2 are in half
     assert receipt.indices.tolist() == [1, 2]
-    assert receipt.parameters["max_share"] == 0.49
+    assert receipt.parameters["cuts"]["max_share"] == 0.49
 
 
 def test_a_subset_can_be_extended_by_its_receipt_or_by_itself():
@@ -190,7 +193,7 @@ def test_a_subset_can_be_extended_by_its_receipt_or_by_itself():
     earlier = select(ds, 1, seed=None)
     for extend in (earlier, earlier.sae_selection):
         assert select(ds, 3, extend=extend, seed=None)["text"] == select(ds, 3, seed=None)["text"]
-    with pytest.raises(TypeError, match="`extend` is a Dataset without `sae_selection`; pass a subset that has it"):
+    with pytest.raises(TypeError, match="`extend` is a Dataset without `sae_selection`"):
         select(ds, 3, extend=ds)
 
 
@@ -198,7 +201,7 @@ def test_an_embedding_column_needs_no_sae():
     ds = datasets.Dataset.from_dict({"v": [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], "text": ["a", "b", "c"]})
     subset = select(ds, 2, "kcenter", embedding="v", center=False, seed=None)
     assert subset["text"] == ["a", "c"]
-    assert subset.sae_selection.parameters["embedding"] == "v"
+    assert subset.sae_selection.parameters["cuts"]["embedding"] == "v"
     assert subset.sae_selection.covered.tolist() == [0, 0]
 
 
@@ -223,7 +226,7 @@ def test_without_codes_nobody_knows_how_many_tokens_rows_have():
 
 def test_a_subset_that_was_filtered_since_is_not_extended():
     ds = coded(CODED)
-    with pytest.raises(ValueError, match="`extend` has 1 rows, its `sae_selection` 2: rows were filtered out"):
+    with pytest.raises(ValueError, match=r"`extend` was changed: .* describes 2 rows, but this dataset has 1"):
         select(ds, 3, extend=select(ds, 2, seed=None).filter(lambda row: row["text"] == "row 2"))
 
 
@@ -245,15 +248,14 @@ def test_an_embedding_column_goes_with_codes():
     "arguments, message",
     [
         (
-            {"method": "weighted", "mass": "mean"},
-            "no column `sae_means`, which this method needs: encode with `keep='means'`",
-        ),
-        (
             {"method": "kcenter"},
             "`sae_state`, which this method needs: encode with `keep='state'`, or pass `embedding=",
         ),
         ({"method": "kcenter", "embedding": "w"}, "no column `w` to read vectors from; there is: "),
-        ({"method": "greedy", "embedding": "text"}, "`embedding` is for the methods that compare vectors: facility_"),
+        (
+            {"method": "greedy", "embedding": "text"},
+            "`embedding='text'` is for the methods that compare vectors",
+        ),
     ],
 )
 def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
@@ -265,7 +267,6 @@ def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
 @pytest.mark.parametrize(
     "method, options, kept",
     [
-        ("weighted", {"mass": "mean"}, ["sae_means"]),
         ("kcenter", {}, ["sae_state"]),
         ("greedy", {}, []),
         ("match", {}, []),
@@ -274,11 +275,11 @@ def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
 def test_what_a_method_needs_is_kept_when_select_encodes(method, options, kept, sae):
     ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", ""]})
     subset = select(ds, 3, method, sae=sae, **options)
-    assert subset.sae_pool.codes.column_names == ["sae_ids", "sae_acts", "sae_tokens", *kept]
-    again = select(ds.sae_encode(sae, keep=["means", "state"]), 3, method, **options)
+    assert pool_of(subset).codes.column_names == ["sae_ids", "sae_acts", "sae_tokens", *kept]
+    again = select(ds.sae_encode(sae, keep="state"), 3, method, **options)
     assert subset["text"] == again["text"] and "" not in subset["text"][:]
     assert subset.column_names == ["text"]
-    assert subset.sae_selection.parameters["threshold"] == (0.0 if method == "match" else 0.5)
+    assert subset.sae_selection.parameters["cuts"]["threshold"] == (0.0 if method == "match" else 0.5)
 
 
 # The default
@@ -290,7 +291,14 @@ def test_by_default_a_subset_has_each_kind_of_row_in_its_proportion():
     assert subset["text"] == ["row 0", "row 4", "row 1"]
     receipt = subset.sae_selection
     assert receipt.method == select_indices(features_of([{0}]), 1).method == "match"
-    assert receipt.parameters == {"budget": 3, "seed": None, "threshold": 0.0, "top": 256, "encoding": RECORD}
+    assert receipt.parameters == {
+        "budget": 3,
+        "seed": None,
+        "options": {},
+        "constraints": {},
+        "cuts": {"threshold": 0.0, "top": 256, "max_share": None, "embedding": None},
+        "encoding": RECORD,
+    }
     assert json.loads(json.dumps(receipt.parameters)) == receipt.parameters
 
 
@@ -306,5 +314,5 @@ def test_weak_features_count_for_match_and_the_256_strongest_of_a_row():
 def test_another_top_than_the_method_s_may_be_given():
     ds = coded(CODED)
     for method, top, expected in (("match", 3, 3), ("match", None, 256), ("greedy", None, None), ("greedy", 3, 3)):
-        assert select(ds, 2, method, top=top).sae_selection.parameters["top"] == expected
+        assert select(ds, 2, method, top=top).sae_selection.parameters["cuts"]["top"] == expected
     assert select(ds, 2, top=1, seed=None).sae_selection.covered.tolist() == [1, 2]  # of 0, 2 and 0

@@ -93,9 +93,9 @@ def test_a_baseline_may_be_named(methods):
 @pytest.mark.parametrize(
     "methods, says",
     [
-        ([lambda f, b, r: greedy(f, b, r), lambda f, b, r: instag(f, b, r)], "'<lambda>' twice; give it a label"),
-        (["greedy", partial(greedy, idf=True)], "'greedy' twice; give it a label"),
-        ({"random": {"method": "greedy"}}, "called 'random', which is a line of every table; give it a label"),
+        ([lambda f, b, r: greedy(f, b, r), lambda f, b, r: instag(f, b, r)], "'<lambda>' twice; choose another label"),
+        (["greedy", partial(greedy, idf=True)], "'greedy' twice; choose another label"),
+        ({"random": {"method": "greedy"}}, "called 'random', which is a line of every table; choose another label"),
         ([partial(longest)], "called 'longest', which is a line of every table"),
         ({"(all rows)": {"method": "greedy"}}, r"called '\(all rows\)', which is a line of every table"),
     ],
@@ -108,8 +108,8 @@ def test_lines_that_would_hide_each_other_are_refused(methods, says):
 @pytest.mark.parametrize(
     "methods, says",
     [
-        ([5], "has 5; it must hold names and rules"),
-        ([("greedy", {"idf": True})], r"has \('greedy', .*; it must hold names and rules"),
+        ([5], "has 5; it must hold names and functions"),
+        ([("greedy", {"idf": True})], r"has \('greedy', .*; it must hold names and functions"),
         ({"a": "greedy"}, "has 'greedy' for 'a'; it must be {'method': ...}"),
         ({"a": {"idf": True}}, "has {'idf': True} for 'a'; it must be {'method': ...}"),
     ],
@@ -124,7 +124,7 @@ def test_what_no_line_can_be_made_of_is_refused():
         compare(coded(ROWS), 2, "greedy")
     with pytest.raises(ValueError, match=r"unknown `method='gready'`"):
         compare(coded(ROWS), 2, ["gready"])
-    with pytest.raises(TypeError, match="`ds` is a list"):
+    with pytest.raises(TypeError, match="`dataset` is a list"):
         compare([1], 2)
     with pytest.raises(TypeError, match="`method='match'` is for `select`; pass `methods`, a list of them"):
         compare(coded(ROWS), 2, method="match")
@@ -132,17 +132,13 @@ def test_what_no_line_can_be_made_of_is_refused():
 
 @pytest.mark.parametrize("how", [{"text": "text"}, {"max_length": 5}])
 def test_an_encoded_dataset_is_not_read_again_without_an_sae(how):
-    with pytest.raises(ValueError, match="encoded already; to encode it anew by `text` or `max_length`, pass `sae`"):
+    with pytest.raises(ValueError, match="encoded already; to encode it again by `text` or `max_length`, pass `sae`"):
         compare(coded(ROWS), 2, **how)
 
 
 @pytest.mark.parametrize(
     "call, says",
     [
-        (
-            {"method": "weighted", "mass": "mean"},
-            "no column `sae_means`, which 'b' needs: encode with `keep='means'`$",
-        ),
         (
             {"method": "kcenter"},
             "no column `sae_state`, which 'b' needs: encode with `keep='state'`, or pass `embedding=",
@@ -163,10 +159,8 @@ def test_an_unencoded_dataset_is_encoded_once_with_what_the_methods_need(sae, mo
     loads, load = [], LanguageModel.from_pretrained
     monkeypatch.setattr(LanguageModel, "from_pretrained", lambda *a, **k: loads.append(1) or load(*a, **k))
     ds = Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", "a bird flew"]})
-    by_means = {"method": "weighted", "mass": "mean"}
-    methods = {"by means": by_means} | {name: {"method": name} for name in ("match", "kcenter", "greedy")}
-    table = compare(ds, 2, methods, sae=sae)
-    assert table["rows"].tolist() == [2, 2, 2, 2, 2, 2, 4]
+    table = compare(ds, 2, ["match", "kcenter", "greedy"], sae=sae)
+    assert table["rows"].tolist() == [2, 2, 2, 2, 2, 4]
     assert len(loads) == 1
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select import METHODS, Constraints, Selection, select, select_indices
-from hf_sae_select.selection.constraints import balanced, parse_budget
+from hf_sae_select.selection.budget import Budget
+from hf_sae_select.selection.constraints import balanced
 
 SIX = [{0, 1, 2}, {0, 1}, {3}, {4, 5}, {6}, set()]
 COLUMNS = {"kind": ["a", "a", "b", "b", "b", None], "good": [1, 2, 0, 1, 1, 1], "price": [3, 1, 1, 2, 1.5, 1]}
@@ -42,7 +43,7 @@ def test_a_budget_in_what_rows_cost_is_not_overspent(method):
     found = pick(6, method, seed=0, cost="price")
     spent = sum(COLUMNS["price"][i] for i in found.indices)
     assert 4.5 < spent <= 6  # no row left out fits
-    assert found.parameters["cost"] == "price" and found.parameters["budget"] == 6.0
+    assert found.parameters["constraints"]["cost"] == "price" and found.parameters["budget"] == 6.0
     assert picks("6 price", method, seed=0) == found.indices.tolist()
 
 
@@ -125,16 +126,14 @@ def test_a_column_as_quota_is_a_balanced_one():
 def test_extend_grows_an_earlier_selection():
     earlier = pick(2)
     assert picks(4, extend=earlier) == picks(4)
-    assert pick(4, extend=earlier).parameters["extend"] == 2
+    assert pick(4, extend=earlier).parameters["constraints"]["extend"] == 2
     assert picks(4, "longest", extend=earlier)[:2] == earlier.indices.tolist()
     assert picks(4, extend=earlier, must_include=[5, 0]) == [0, 3, 5, 2]
 
 
 def test_an_earlier_selection_of_other_rows_is_refused():
     other = select_indices(features_of([{0}, {1, 2}, {3}]), 2, "greedy", seed=None)
-    with pytest.raises(
-        ValueError, match=r"of other rows than these: its pick 1, row 2, added 2 there and adds 1 here"
-    ):
+    with pytest.raises(ValueError, match=r"from other rows: its pick 1, row 2, added 2 then and adds 1 now"):
         pick(3, extend=Selection(np.array([2, 1]), other.gains, other.round_starts, "greedy", other.parameters))
 
 
@@ -150,28 +149,28 @@ def test_an_earlier_selection_of_other_rows_is_refused():
         ({"exclude": "12"}, "`exclude='12'` must be a list of row indices"),
         ({"exclude": [1], "must_include": [1]}, "row 1 is in `exclude` and in `must_include` or `extend`"),
         ({"exclude": [0, 1, 2, 3, 4]}, "`budget=2` but the dataset has 1 rows; pass 1 to 1"),
-        ({"quota": {"sort": {"a": 1}}}, "no column 'sort' (from `quota`); there is: kind, good, price"),
+        ({"quota": {"sort": {"a": 1}}}, "no column 'sort' (from `quota`); choose one of: kind, good, price"),
         ({"quota": {"kind": {"c": 1}}}, "`quota` has 'c', which is not in column `kind`; it has: 'a', 'b', None"),
-        ({"quota": {"kind": {"a": -1}}}, "`quota` gives 'a' -1; it must be a whole number of rows from 0 on"),
+        ({"quota": {"kind": {"a": -1}}}, "`quota` gives 'a' -1; it must be a non-negative integer"),
         ({"quota": {"kind": {"a": 1, "b": 0, None: 0}}}, "`quota` allows 1 rows, but `budget=2`; raise a quota"),
         ({"quota": {"kind": {"a": 0}}, "must_include": [0]}, "have more rows of 'a' than `quota` allows"),
         ({"quota": {"kind": 3}}, "`quota={'kind': 3}` must be {'column': {value: rows}}, of one column, or 'column'"),
         ({"quota": 3}, "`quota=3` must be"),
         ({"quality": "great"}, "no column 'great' (from `quality`)"),
-        ({"quality": "kind"}, "column `kind` (from `quality`) is 'a' in row 0; it must be a number from 0 on"),
+        ({"quality": "kind"}, "column `kind` (from `quality`) is 'a' in row 0; it must be a non-negative number"),
         ({"method": "longest", "quality": "good"}, "`quality` makes no sense with `method='longest'`; leave it out"),
-        ({"method": "random", "per_token": 1}, "`per_token` makes no sense with `method='random'`"),
+        ({"method": "random", "seed": 0, "per_token": 1}, "`per_token` makes no sense with `method='random'`"),
         ({"cost": "nothing"}, "no column 'nothing' (from `cost`)"),
         ({"cost": "good"}, "column `good` (from `cost`) is 0 in row 2; a cost must be above 0"),
         ({"cost": "price", "budget": 100}, "`budget=100` but all rows together have 9.5 price; pass at most that"),
         ({"cost": "price", "budget": -1}, "`budget=-1` must be an amount of price above 0"),
         ({"cost": "price", "must_include": [0]}, "`must_include` and `extend` cost 3 price, but `budget=2`; raise it"),
-        ({"cost": "price", "quota": "kind"}, "`quota='kind'` shares out a budget in rows; with `cost`, give a number"),
+        ({"cost": "price", "quota": "kind"}, "`quota='kind'` shares out a budget in rows; with `cost`, pass a number"),
         ({"cost": "price", "budget": "3 tokens"}, "`budget='3 tokens'` counts tokens, but `cost='price'`"),
-        ({"budget": "many tokens"}, "`budget='many tokens'` is no amount; write it as '200k tokens'"),
-        ({"budget": "10%"}, "`budget='10%'` is no amount"),
-        ({"per_token": -1}, "`per_token=-1` must be a number from 0 on"),
-        ({"per_token": "1"}, "`per_token='1'` must be a number"),
+        ({"budget": "many tokens"}, "`budget='many tokens'` must be an amount such as '200k tokens'"),
+        ({"budget": "10%"}, "`budget='10%'` must be an amount"),
+        ({"per_token": -1}, "`per_token=-1` must be a finite number in [0, inf)"),
+        ({"per_token": "1"}, "`per_token='1'` must be a finite number"),
         ({"method": lambda features, budget, rng: None, "exclude": [1]}, "`exclude` needs a method that obeys it"),
     ],
 )
@@ -185,7 +184,7 @@ def test_what_cannot_be_obeyed_is_refused_in_choose_and_before_encoding_in_selec
 
 
 def test_what_names_a_column_needs_columns():
-    with pytest.raises(ValueError, match=r"no column 'good' \(from `quality`\); there is: no columns: pass `columns="):
+    with pytest.raises(ValueError, match=r"no column 'good' \(from `quality`\); .*: no columns: pass `columns="):
         pick(2, columns=None, quality="good")
 
 
@@ -200,12 +199,13 @@ def test_what_names_a_column_needs_columns():
     ],
 )
 def test_a_budget_in_words(text, amount, unit):
-    assert parse_budget(text, None) == (amount, unit)
+    assert Budget.parse(text, None) == Budget(amount, unit, is_fraction=False)
 
 
 def test_a_budget_that_is_no_text_is_left_as_it_is():
-    assert parse_budget(0.1, None) == (0.1, None)
-    assert parse_budget(5, "chars") == (5, "chars")
+    assert Budget.parse(0.1, None) == Budget(0.1, None, is_fraction=True)
+    assert Budget.parse(5, "chars") == Budget(5, "chars", is_fraction=False)
+    assert Budget.parse(0.5, "chars") == Budget(0.5, "chars", is_fraction=True)
 
 
 def test_a_rule_of_ones_own_may_obey_constraints():
@@ -341,7 +341,7 @@ def test_a_rule_whose_option_is_missing_says_which():
 
 
 def test_a_budget_in_words_is_exact():
-    assert parse_budget("1.005M rows", None) == (1_005_000, None)
+    assert Budget.parse("1.005M rows", None) == Budget(1_005_000, None, is_fraction=False)
     for text in ("1,5 tokens", "0.5 rows", "9" * 400 + " rows", "-3 tokens", "0 tokens"):
-        with pytest.raises(ValueError, match=r"is no (amount|whole number of rows)"):
-            parse_budget(text, None)
+        with pytest.raises(ValueError, match=r"must be (an amount|a whole number of rows)"):
+            Budget.parse(text, None)

@@ -1,9 +1,11 @@
+"""The coverage search against naive greedy and a naive scan, and on rows small enough to check by hand."""
+
 import itertools
 import math
 
 import numpy as np
 import pytest
-from helpers.naive import counted, naive_greedy, naive_scan
+from helpers.naive import count_gain, naive_greedy, naive_scan
 from helpers.pools import features_of, pools, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,34 +18,34 @@ NOTHING = np.empty(0, np.int64)
 FIVE = [{0, 1}, {1, 2, 3, 4}, {5}, {0, 1, 5}, set()]
 
 
-def race(rows, order, budget, *, goal=None, **pool):
+def search(rows, order, budget, **pool):
     features = features_of(rows, **pool)
     csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, np.empty(0, np.float32))
-    goal = coverage.counted(np.ones(features.d_sae), [1, 0]) if goal is None else goal
-    limits = Constraints.none(len(rows)).limits(np.array(order, np.int64))
-    return coverage.race(csr, goal, features.frequency.copy(), limits, budget)
+    objective = coverage.count_objective(np.ones(features.d_sae), [1, 0])
+    state = Constraints.none(len(rows)).limits(np.array(order, np.int64))
+    return coverage.new_search(csr, objective, features.frequency.copy(), state, budget)
 
 
 def cover(rows, order, budget, restart, **pool):
-    picks = coverage.greedy_cover(race(rows, order, budget, **pool), NOTHING, NOTHING, restart, NOTHING)
+    picks = coverage.greedy_cover(search(rows, order, budget, **pool), NOTHING, NOTHING, restart, NOTHING)
     assert all(part.dtype == np.int64 for part in picks)
     return tuple(part.tolist() for part in picks)
 
 
 def scan(rows, order, budget, max_overlap, restart, nearest=False, **pool):
-    contest, order = race(rows, range(len(rows)), budget, **pool), np.array(order, np.int64)
-    picks = coverage.scan(contest, NOTHING, NOTHING, restart, NOTHING, order, float(max_overlap), nearest)
+    new, order = search(rows, range(len(rows)), budget, **pool), np.array(order, np.int64)
+    picks = coverage.scan(new, NOTHING, NOTHING, restart, NOTHING, order, float(max_overlap), nearest)
     assert all(part.dtype == np.int64 for part in picks)
     return tuple(part.tolist() for part in picks)
 
 
 def naive_cover(rows, order, budget, restart):
     d_sae = 1 + max(set().union(*rows), default=0)
-    return naive_greedy(counted(rows, [1] * d_sae, [1, 0]), order, budget, restart=restart)
+    return naive_greedy(count_gain(rows, [1] * d_sae, [1, 0]), order, budget, restart=restart)
 
 
-def test_greedy_picks_the_row_with_the_most_uncovered_features_and_begins_again_when_none_adds_any():
-    # row 1 covers 1 2 3 4; row 3 adds 0 and 5; now nothing adds anything: a new round, row 0 before row 2
+def test_greedy_picks_the_row_with_the_most_uncovered_features_and_restarts_when_no_row_adds_any():
+    # row 1 covers 1 2 3 4; row 3 adds 0 and 5; then no row adds anything: in a new round, row 0 precedes row 2
     assert cover(FIVE, range(5), 5, True) == ([1, 3, 0, 2], [4, 2, 2, 1], [0, 2])
 
 
@@ -56,24 +58,24 @@ def test_greedy_stops_at_the_budget():
     assert cover(FIVE, range(5), 0, True) == ([], [], [])
 
 
-def test_greedy_breaks_ties_by_the_given_order():
+def test_greedy_breaks_ties_by_order():
     rows = [{0}, {1}, {2}]
     assert cover(rows, [2, 0, 1], 3, True) == ([2, 0, 1], [1, 1, 1], [0])
 
 
-def test_scan_picks_every_row_that_adds_a_feature_where_any_overlap_is_allowed():
+def test_scan_picks_every_row_that_adds_a_feature_when_any_overlap_is_allowed():
     # row 0 first; row 1 adds 2 3 4, row 2 adds 5, row 3 nothing: it waits for the next round
     assert scan(FIVE, range(5), 5, 1.0, True) == ([0, 1, 2, 3], [2, 3, 1, 3], [0, 3])
 
 
-def test_scan_refuses_a_row_with_too_large_a_share_covered():
+def test_scan_rejects_a_row_of_which_too_large_a_share_is_covered():
     # row 1 has 1 of 4 covered, row 3 has 3 of 3
     assert scan(FIVE, range(5), 5, 0.25, False) == ([0, 1, 2], [2, 3, 1], [0])
     assert scan(FIVE, range(5), 5, 0.24, False) == ([0, 2], [2, 1], [0])
     assert scan(FIVE, range(5), 5, 0.24, True) == ([0, 2, 1, 3], [2, 1, 4, 3], [0, 2, 3])
 
 
-def test_scan_by_the_nearest_row_lets_pass_what_only_the_union_covers():
+def test_scan_by_the_nearest_pick_accepts_a_row_that_only_the_union_of_picks_covers():
     rows = [{0, 1}, {2, 3}, {0, 2}]  # half of row 2 is in row 0 and half in row 1
     assert scan(rows, range(3), 3, 0.5, False, nearest=True) == ([0, 1, 2], [2, 2, 0], [0])
     assert scan(rows, range(3), 3, 0.5, False) == ([0, 1], [2, 2], [0])
@@ -149,12 +151,12 @@ def test_scan_equals_the_naive_scan_pick_by_pick(restart, nearest, rows, random,
     assert scan(rows, order, budget, overlap, restart, nearest) == expected
 
 
-@pytest.mark.parametrize("patience", [0.0, 0.5, 10.0])
-def test_whenever_bounds_are_made_exact_and_rows_copied_the_picks_are_the_same(patience, monkeypatch):
+@pytest.mark.parametrize("share", [0.0, 0.5, 10.0])
+def test_the_picks_do_not_depend_on_when_upper_bounds_are_refreshed_and_rows_compacted(share, monkeypatch):
     rng = np.random.default_rng(0)
     rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
     order = rng.permutation(300).tolist()
-    monkeypatch.setattr(coverage, "PATIENCE", patience)
+    monkeypatch.setattr(coverage, "REFRESH_SHARE", share)
     monkeypatch.setattr(counting, "SMALL", 10)  # several threads
     monkeypatch.setattr(counting, "cores", lambda: 3)
     assert cover(rows, order, 200, True, d_sae=300) == naive_cover(rows, order, 200, True)

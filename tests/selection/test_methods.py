@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hf_sae_select import METHODS, Selection, select, select_indices
 from hf_sae_select.features.metrics import coverage
-from hf_sae_select.selection.api import rows_of
+from hf_sae_select.selection.budget import Budget
 from hf_sae_select.selection.methods import longest
 
 FIVE = [{0, 1}, {1, 2, 3, 4}, {5}, {0, 1, 5}, set()]
@@ -38,7 +38,6 @@ EVERY_OPTION = [
     ("concave", {}),
     ("concave", {"by": "mass", "curve": "log"}),
     ("match", {}),
-    ("weighted", {"mass": "mean"}),
     ("facility_location", {}),
     ("facility_location", {"center": False}),
     ("kcenter", {}),
@@ -151,11 +150,6 @@ def test_match_weighs_a_long_row_as_a_short_one_of_the_same_mix():
         assert selection.gains == pytest.approx([math.sqrt(2), 1, 2 - math.sqrt(2)])
 
 
-def test_weighted_by_mean_needs_means():
-    with pytest.raises(ValueError, match=r"no mean activations in these features; encode with .*keep='means'"):
-        select_indices(features_of(FIVE), 2, "weighted", mass="mean")
-
-
 def test_facility_location_stands_for_the_many_and_kcenter_goes_for_the_far():
     rows = [{0, 1}, {0, 1}, {0, 1}, {0, 2}, {5}]
     assert picks(rows, 2, "facility_location", center=False)[0] == [0, 4]
@@ -264,10 +258,10 @@ def test_the_receipt_names_every_parameter_also_those_left_at_their_default():
     assert selection.parameters == {
         "budget": 2,
         "seed": 3,
-        "max_overlap": 0.5,
-        "against": "union",
-        "order": "richest",
-        "exhausted": "restart",
+        "options": {"max_overlap": 0.5, "against": "union", "order": "richest", "exhausted": "restart"},
+        "constraints": {},
+        "cuts": {},
+        "encoding": {},
     }
     assert json.loads(json.dumps(selection.parameters)) == selection.parameters
     assert len(selection) == 2
@@ -280,9 +274,9 @@ def test_a_rule_of_ones_own_is_a_method():
 
     selection = select_indices(features_of(FIVE), 2, last, skip=1)
     assert selection.indices.tolist() == [3, 2]
-    assert (selection.method, selection.parameters) == ("last", {"budget": 2, "seed": 0, "skip": 1})
-    stopping = functools.partial(METHODS["greedy"].rule, exhausted="stop")
-    assert select_indices(features_of(FIVE), 2, stopping, exclude=[3]).parameters["exhausted"] == "stop"
+    assert (selection.method, selection.parameters["options"]) == ("last", {"skip": 1})
+    stopping = functools.partial(METHODS["greedy"].function, exhausted="stop")
+    assert select_indices(features_of(FIVE), 2, stopping, exclude=[3]).parameters["options"]["exhausted"] == "stop"
 
 
 @pytest.mark.parametrize(
@@ -290,26 +284,26 @@ def test_a_rule_of_ones_own_is_a_method():
     [
         ({"method": "gready"}, "unknown `method='gready'`; choose one of: concave, facility_location, greedy"),
         ({"method": None}, "unknown `method=None`"),
-        ({"idf": True}, "unknown option `idf` for `method='match'`; it takes: none"),
+        ({"idf": True}, "unknown option `idf` for `method='match'`; it takes: no option"),
         ({"method": "greedy", "foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, idf"),
-        ({"method": "longest", "idf": True}, "unknown option `idf` for `method='longest'`; it takes: none"),
+        ({"method": "longest", "idf": True}, "unknown option `idf` for `method='longest'`; it takes: no option"),
         ({"method": "greedy", "idf": "yes"}, "`idf='yes'` must be True or False"),
-        ({"method": "weighted", "mass": "sum"}, "unknown `mass='sum'`; choose one of: max, mean"),
+        ({"method": "weighted", "mass": "max"}, "unknown option `mass` for `method='weighted'`"),
         ({"method": "concave", "curve": "cube"}, "unknown `curve='cube'`; choose one of: sqrt, log"),
         ({"method": "concave", "by": "row"}, "unknown `by='row'`; choose one of: count, mass"),
         ({"method": "simscale", "against": "all"}, "unknown `against='all'`; choose one of: union, nearest"),
-        ({"method": "repr_filter", "max_similarity": 2}, "`max_similarity=2` must be a number from -1 to 1"),
+        ({"method": "repr_filter", "max_similarity": 2}, "`max_similarity=2` must be a finite number in [-1, 1]"),
         ({"method": "kcenter", "center": 1}, "`center=1` must be True or False"),
         ({"method": "greedy", "exhausted": "panic"}, "unknown `exhausted='panic'`; choose one of: restart, stop"),
         ({"method": "simscale", "exhausted": None}, "unknown `exhausted=None`"),
         ({"method": "simscale", "order": "poorest"}, "`order='poorest'`; choose one of: richest, shuffled, given"),
-        ({"method": "simscale", "max_overlap": 1.1}, "`max_overlap=1.1` must be a number from 0 to 1"),
+        ({"method": "simscale", "max_overlap": 1.1}, "`max_overlap=1.1` must be a finite number in [0, 1]"),
         ({"method": "simscale", "max_overlap": float("nan")}, "`max_overlap=nan` must be"),
         ({"method": "simscale", "max_overlap": True}, "`max_overlap=True` must be"),
         ({"method": "simscale", "max_overlap": "0.8"}, "`max_overlap='0.8'` must be"),
-        ({"method": "simscale", "order": "shuffled", "seed": None}, "`order='shuffled'` needs a seed; pass `seed=0`"),
-        ({"method": "random", "seed": None}, "`method='random'` needs a seed; pass `seed=0`"),
-        ({"seed": -1}, "`seed=-1` must be an integer >= 0, or None"),
+        ({"method": "simscale", "order": "shuffled", "seed": None}, "`seed=None`, but `method='simscale'`"),
+        ({"method": "random", "seed": None}, "`seed=None`, but `method='random'`"),
+        ({"seed": -1}, "`seed=-1` must be a non-negative integer, or None"),
         ({"seed": True}, "`seed=True` must be"),
         ({"seed": 1.5}, "`seed=1.5` must be"),
         ({"budget": 0}, "`budget=0` but the dataset has 5 rows; pass 1 to 5"),
@@ -332,8 +326,8 @@ def test_what_a_method_cannot_do_is_refused_in_choose_and_before_encoding_in_sel
     [(1, 1), (3201, 3201), (np.int32(7), 7), (0.1, 320), (0.00001, 1), (0.99999, 3201), (np.float32(0.5), 1600)],
 )
 def test_a_budget_is_a_number_of_rows_or_a_fraction(budget, rows):
-    assert rows_of(budget, 3201) == rows
-    assert type(rows_of(budget, 3201)) is int
+    allowed = Budget.parse(budget, None).rows(3201)
+    assert allowed == rows and type(allowed) is int
 
 
 @pytest.mark.parametrize(
@@ -342,18 +336,18 @@ def test_a_budget_is_a_number_of_rows_or_a_fraction(budget, rows):
         (5000, ValueError, "`budget=5000` but the dataset has 3,201 rows; pass 1 to 3201, or a fraction such as 0.1"),
         (0, ValueError, "`budget=0` but"),
         (-1, ValueError, "`budget=-1` but"),
-        (0.0, ValueError, "`budget=0.0` is no fraction; pass one strictly between 0 and 1, or a whole number"),
-        (1.0, ValueError, "`budget=1.0` is no fraction"),
-        (3000.0, ValueError, "`budget=3000.0` is no fraction"),
-        (float("nan"), ValueError, "`budget=nan` is no fraction"),
+        (0.0, ValueError, "`budget=0.0` must be a fraction between 0 and 1"),
+        (1.0, ValueError, "`budget=1.0` must be"),
+        (3000.0, ValueError, "`budget=3000.0` must be"),
+        (float("nan"), ValueError, "`budget=nan` must be"),
         (True, TypeError, "`budget=True` must be a number of rows, a fraction such as 0.1, or '200k tokens'"),
-        ("10%", TypeError, "`budget='10%'` must be"),
+        ("10%", ValueError, "`budget='10%'` must be"),
         (None, TypeError, "`budget=None` must be"),
     ],
 )
 def test_what_is_no_budget_is_refused(budget, error, message):
     with pytest.raises(error) as raised:
-        rows_of(budget, 3201)
+        Budget.parse(budget, None).rows(3201)
     assert message in str(raised.value)
 
 

@@ -1,0 +1,23 @@
+"""The layout of a published subset: names of its files, how `load_dataset` reads them, and what its names may be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
+ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE = "data", "selection.parquet", "pool.parquet", "coverage.png"
+FILES = frozenset({ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE, RECORD_FILE, CARD_FILE})
+
+DIGEST = "row_sha256"  # a column of both side tables
+PLACEHOLDER = "OWNER/NAME"  # stands in the card for the repo, whose name is not known before it is pushed
+# Metadata of the card: what `load_dataset` reads by default, and what by the name "selection".
+CONFIGS: list[dict[str, Any]] = [
+    {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}], "default": True},
+    {"config_name": "selection", "data_files": [{"split": "train", "path": "selection.parquet"}]},
+]
+LICENCE_FIELDS = ("license", "license_name", "license_link")
+
+COMMIT = re.compile("[0-9a-f]{40}")
+REPO_ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
+SHA256 = re.compile("[0-9a-f]{64}")

@@ -1,0 +1,94 @@
+"""What `select` attaches to the Dataset that it returns: the result, and the pool that the rows were selected from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..features.columns import code_columns, is_encoded, without_codes
+from .result import Selection
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
+
+ATTRIBUTE = "_sae_attachment"  # of a Dataset; `filter` and `with_format` copy it, `map` and `select` drop it
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Hold the rows that a selection was made from. Both datasets share their tables with the source and the cache."""
+
+    source: Dataset
+    """The dataset, with its code columns where it was encoded."""
+    encoded: Dataset | None = None
+    """The code columns, where `select` made them."""
+
+    @property
+    def rows(self) -> Dataset:
+        """The dataset without code columns."""
+        return without_codes(self.source)
+
+    @property
+    def codes(self) -> Dataset | None:
+        """The code columns alone; None where rows were compared by a column of vectors and never encoded."""
+        encoded = self.encoded
+        if encoded is None and is_encoded(self.source):
+            encoded = self.source
+        return None if encoded is None else encoded.select_columns(code_columns(encoded))
+
+
+@dataclass(frozen=True, eq=False)
+class _Attachment:
+    selection: Selection
+    pool: Pool | None
+
+
+def attach(subset: Dataset, selection: Selection, pool: Pool | None = None) -> None:
+    """Attach to a subset the selection that picked its rows, and the pool."""
+    setattr(subset, ATTRIBUTE, _Attachment(selection, pool))
+
+
+def selection_of(subset: Dataset) -> Selection:
+    """Return the selection that picked the rows of `subset`: the attribute `sae_selection`.
+
+    Raises:
+        AttributeError: No selection is attached.
+        ValueError: The rows were filtered since, so that the selection describes other rows.
+    """
+    attachment = getattr(subset, ATTRIBUTE, None)
+    if attachment is None:
+        raise AttributeError(
+            "this dataset has no `sae_selection`: `sae_select` attaches it, and `map`, `select`, `shuffle`, saving "
+            "and loading drop it; keep it apart with `subset.sae_selection.save(path)`"
+        )
+    selection: Selection = attachment.selection
+    if len(selection) != len(subset):
+        raise ValueError(
+            f"`sae_selection` describes {len(selection):,} rows, but this dataset has {len(subset):,}: rows were "
+            "filtered out after they were selected; filter first, then select"
+        )
+    return selection
+
+
+def pool_of(subset: Dataset) -> Pool | None:
+    """Return the pool that the rows of `subset` were selected from; None if it is not attached."""
+    attachment = getattr(subset, ATTRIBUTE, None)
+    return None if attachment is None else attachment.pool
+
+
+def selection_to_extend(extend: Any) -> Selection | None:
+    """Return the selection that the argument `extend` is, or that is attached to it.
+
+    Raises:
+        TypeError, ValueError: `extend` is neither a Selection nor a subset with one that describes its rows.
+    """
+    if extend is None or isinstance(extend, Selection):
+        return extend
+    try:
+        return selection_of(extend)
+    except AttributeError as error:
+        raise TypeError(
+            f"`extend` is a {type(extend).__name__} without `sae_selection`; pass a subset or a Selection"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"`extend` was changed: {error}") from error

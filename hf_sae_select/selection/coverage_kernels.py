@@ -1,0 +1,369 @@
+"""Compiled loops of the coverage search. `coverage.py` says what they maximise, and calls them.
+
+A feature is covered when its marginal value is 0: one more row that has it gains nothing by it in this round.
+
+All loops are in one file, because numba caches machine code per file: it does not notice a change in another file.
+A loop takes its arrays out of their tuples first. Otherwise numba counts references whenever a field is used, and
+threads that count the same references wait for each other.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from math import log1p, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.kernels import Floats, Int64s, compiled
+
+CURVES = ("sqrt", "log", "max")
+SQRT, LOG, MAX = 0, 1, 2  # positions in CURVES
+PICKED, UNCOVERED, LIVE_IDS = 0, 1, 2  # positions in `Search.counters`
+NEVER = -1  # `Candidate.computed_at` of a gain that was not computed yet
+
+
+class ConstraintState(NamedTuple):
+    """Constraints of one selection among n rows, and what remains of them; changed by `commit`."""
+
+    order: Int64s  # [n]: all rows; of equal rows the first in `order` is picked
+    available: NDArray[np.bool_]  # [n]: neither picked nor excluded
+    group: Int64s  # [n]
+    remaining_per_group: Int64s  # [groups]: number of rows that may still be picked
+    cost: Floats  # [n]
+    remaining_budget: Floats  # [1], in the unit of `cost`
+    scale: Floats  # [n]: the score of a row is its gain times its scale
+
+
+class Csr(NamedTuple):
+    """Sparse rows: row i has the features `ids[starts[i]:ends[i]]`, with `amounts` in a mass objective."""
+
+    starts: Int64s
+    ends: Int64s
+    ids: NDArray[np.unsignedinteger[Any]]
+    amounts: NDArray[np.float32]  # empty in a count objective
+
+
+class Objective(NamedTuple):
+    """The objective f at the rows of the current round. Arrays over the features: [d_sae]."""
+
+    marginal_value: NDArray[Any]  # whole number of units that one more row gains by the feature; 1 in a mass objective
+    initial_value: NDArray[Any]  # `marginal_value` when a round begins
+    count_or_mass: Floats  # number of rows that have the feature, or their total (curve "max": largest) amount of it
+    sqrt_mass: Floats  # square root of the mass; empty in a count objective
+    weight: Floats  # in units
+    increments: Floats  # [counts]: curve(c + 1) - curve(c) of a count objective; the last one holds for larger c too
+    curve: int  # of a mass objective: a position in CURVES
+    unit: float
+
+
+class Search(NamedTuple):
+    """The state of one selection."""
+
+    csr: Csr
+    objective: Objective
+    holders: Int64s  # [d_sae]: number of remaining rows that have the feature
+    constraints: ConstraintState
+    indices: Int64s  # [budget]: the rows picked
+    gains: Floats  # [budget], in units
+    counters: Int64s
+    """[3]: PICKED rows; UNCOVERED features that a remaining row has; LIVE_IDS, the ids of these in remaining rows."""
+
+
+class Ranking(NamedTuple):
+    """Rows with a positive score, sorted by upper bounds of their scores, the largest first."""
+
+    places: Int64s  # positions in `ConstraintState.order`
+    upper_bounds: Floats
+
+
+class Candidate(NamedTuple):
+    """A row in the heap of `lazy_greedy`. The smallest has the largest score, and of equal scores the first place."""
+
+    negative_score: float
+    place: int  # position in `ConstraintState.order`
+    computed_at: int  # number of rows picked when `gain` was computed
+    gain: float
+
+
+@compiled
+def fits(state: ConstraintState, i: int) -> bool:
+    """Tell whether row i may be picked. A row that does not fit never fits again: what remains only shrinks."""
+    return bool(
+        state.available[i]
+        and state.remaining_per_group[state.group[i]] > 0
+        and state.cost[i] <= state.remaining_budget[0]
+    )
+
+
+@compiled
+def commit(state: ConstraintState, i: int) -> None:
+    """Take row i, and what it costs, from what remains."""
+    state.available[i] = False
+    state.remaining_per_group[state.group[i]] -= 1
+    state.remaining_budget[0] -= state.cost[i]
+
+
+@compiled
+def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
+    """Pick the rows of `order` that fit, one after another, at most `budget`."""
+    picks, n = np.empty(budget, np.int64), 0
+    for i in order:
+        if n == budget:
+            break
+        if fits(state, i):
+            picks[n] = i
+            n += 1
+            commit(state, i)
+    return picks[:n]
+
+
+@compiled
+def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> bool:
+    """Pick greedily by lazy evaluation (CELF); return whether the round is over.
+
+    Returns False when it has read `max_reads` ids and picked a row: then it pays to refresh all upper bounds.
+
+        repeat
+            pop the row with the largest upper bound, of equal ones the first in `order`
+            if its gain is stale:               # never computed, or computed before the last pick
+                compute its gain
+                if the score is below the bound:
+                    push the row again, with the score as its upper bound
+                    continue
+            pick the row
+
+    Gains only shrink, so a stale score is an upper bound. The score of the picked row equals its bound, which no bound
+    of another row exceeds: exact greedy picks the same row. `ranking` is sorted, so only its next row is in the heap.
+    """
+    starts, ends, ids, amounts = csr
+    objective, counters, budget = search.objective, search.counters, len(search.indices)
+    value, mass, sqrt_mass = objective.marginal_value, objective.count_or_mass, objective.sqrt_mass
+    weight, curve, is_mass = objective.weight, objective.curve, len(amounts) > 0
+    state, order, scale = search.constraints, search.constraints.order, search.constraints.scale
+    places, upper_bounds = ranking
+    heap = [Candidate(-upper_bounds[n], places[n], NEVER, 0.0) for n in range(min(1, len(places)))]
+    next_ranked, ids_read, picked_before = 1, 0, counters[PICKED]
+    while len(heap) > 0 and counters[PICKED] < budget and counters[UNCOVERED] > 0:
+        if ids_read >= max_reads and counters[PICKED] > picked_before:
+            return False
+        candidate = heappop(heap)
+        if candidate.computed_at == NEVER and next_ranked < len(places):
+            heappush(heap, Candidate(-upper_bounds[next_ranked], places[next_ranked], NEVER, 0.0))
+            next_ranked += 1
+        i, gain = order[candidate.place], candidate.gain
+        if not fits(state, i):
+            continue
+        if candidate.computed_at < counters[PICKED]:
+            start, end = starts[i], ends[i]
+            if is_mass:
+                gain = _mass_gain(ids[start:end], amounts[start:end], mass, sqrt_mass, weight, curve)
+            else:
+                gain = _count_gain(ids[start:end], value)
+            ids_read += end - start
+            score = gain * scale[i]
+            if score < -candidate.negative_score:
+                if score > 0:
+                    heappush(heap, Candidate(-score, candidate.place, counters[PICKED], gain))
+                continue
+        _pick(search, i, gain)
+    return True
+
+
+@compiled
+def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float) -> None:
+    """Pick the rows of `order` that add something and have at most a share `max_overlap` of their total covered."""
+    starts, ends, ids, _ = search.csr
+    value, state, counters = search.objective.marginal_value, search.constraints, search.counters
+    # One pass is the whole round: coverage only grows, so a row that was refused stays refused.
+    for i in order:
+        if counters[PICKED] == len(search.indices) or counters[UNCOVERED] == 0:
+            break
+        if fits(state, i):
+            gain = _count_gain(ids[starts[i] : ends[i]], value)
+            if gain > 0 and (totals[i] - gain) / totals[i] <= max_overlap:
+                _pick(search, i, gain)
+
+
+@compiled
+def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: float, round_start: int) -> None:
+    """Pick the rows of `order` that share at most `max_overlap` of their total with every pick of the round."""
+    csr, initial_value = search.csr, search.objective.initial_value
+    value_in_row = np.zeros_like(initial_value)  # [d_sae]: initial values of the features of row i, 0 elsewhere
+    for i in order:
+        if search.counters[PICKED] == len(search.indices):
+            break
+        if totals[i] > 0 and fits(search.constraints, i):
+            row = csr.ids[csr.starts[i] : csr.ends[i]]
+            for feature in row:
+                value_in_row[feature] = initial_value[feature]
+            largest = 0  # value that the row shares with the pick nearest to it
+            for pick in search.indices[round_start : search.counters[PICKED]]:
+                shared = 0
+                for feature in csr.ids[csr.starts[pick] : csr.ends[pick]]:
+                    shared += value_in_row[feature]
+                largest = max(largest, shared)
+                if largest / totals[i] > max_overlap:
+                    break
+            for feature in row:
+                value_in_row[feature] = 0
+            if largest / totals[i] <= max_overlap:
+                _pick(search, i, _count_gain(row, search.objective.marginal_value))
+
+
+@compiled
+def take_initial(search: Search, rows: Int64s, round_starts: Int64s) -> None:
+    """Pick `rows`, whatever they add; rounds begin at the positions `round_starts`."""
+    for n, i in enumerate(rows):
+        if n in round_starts:
+            begin_round(search)
+        _pick(search, i, _gain(search.csr, search.objective, i))
+
+
+@compiled
+def fill(search: Search, order: Int64s) -> None:
+    """Pick the rows of `order` that fit, whatever they add, until the budget is used."""
+    for i in order:
+        if search.counters[PICKED] == len(search.indices):
+            break
+        if fits(search.constraints, i):
+            _pick(search, i, _gain(search.csr, search.objective, i))
+
+
+@compiled
+def begin_round(search: Search) -> None:
+    """Reset coverage for a new round."""
+    objective, counters = search.objective, search.counters
+    objective.count_or_mass[:] = 0
+    objective.sqrt_mass[:] = 0
+    objective.marginal_value[:] = objective.initial_value
+    counters[UNCOVERED] = counters[LIVE_IDS] = 0
+    for feature, holders in enumerate(search.holders):
+        if objective.initial_value[feature] > 0 and holders > 0:
+            counters[UNCOVERED] += 1
+            counters[LIVE_IDS] += holders
+
+
+@compiled
+def restore_round(search: Search, rows: Int64s) -> None:
+    """Restore the coverage by `rows`, the picks of a round, after a new round that added nothing."""
+    for i in rows:
+        _cover(search.csr, search.objective, i)
+
+
+@compiled
+def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDArray[np.bool_], gains: Floats) -> None:
+    """Compute the gains of the fitting rows from `low` to `high`."""
+    starts, ends, ids, amounts = csr
+    value, mass, sqrt_mass = objective.marginal_value, objective.count_or_mass, objective.sqrt_mass
+    weight, curve, is_mass = objective.weight, objective.curve, len(amounts) > 0
+    for i in range(low, high):
+        start, end = starts[i], ends[i]
+        if fitting[i] and is_mass:
+            gains[i] = _mass_gain(ids[start:end], amounts[start:end], mass, sqrt_mass, weight, curve)
+        elif fitting[i]:
+            gains[i] = _count_gain(ids[start:end], value)
+
+
+@compiled
+def compact_rows(
+    low: int, high: int, source: Csr, value: NDArray[Any], fitting: NDArray[np.bool_], target: Csr, gains: Floats
+) -> None:
+    """Copy the uncovered ids of the fitting rows from `low` to `high`, and compute their gains.
+
+    `target` may be `source` itself: no id is written beyond the one that is read.
+    """
+    starts, ends, ids, kept_ids = source.starts, source.ends, source.ids, target.ids
+    kept = starts[low]
+    for i in range(low, high):
+        start, end, total = starts[i], ends[i], 0
+        target.starts[i] = kept
+        if fitting[i]:
+            for p in range(start, end):
+                feature = ids[p]
+                kept_ids[kept] = feature  # overwritten by the next id unless uncovered: no branch to mispredict
+                kept += value[feature] > 0
+                total += value[feature]
+        target.ends[i], gains[i] = kept, total
+
+
+@compiled
+def _gain(csr: Csr, objective: Objective, i: int) -> float:
+    """Return the marginal gain of row i, in units."""
+    ids, amounts = csr.ids[csr.starts[i] : csr.ends[i]], csr.amounts[csr.starts[i] : csr.ends[i]]
+    if len(csr.amounts) > 0:
+        mass, sqrt_mass = objective.count_or_mass, objective.sqrt_mass
+        return _mass_gain(ids, amounts, mass, sqrt_mass, objective.weight, objective.curve)
+    return _count_gain(ids, objective.marginal_value)
+
+
+@compiled
+def _count_gain(ids: NDArray[Any], marginal_value: NDArray[Any]) -> float:
+    """Return the marginal gain of a row under a count objective."""
+    total = 0
+    for feature in ids:
+        total += marginal_value[feature]
+    return float(total)
+
+
+@compiled
+def _mass_gain(
+    ids: NDArray[Any], amounts: NDArray[np.float32], mass: Floats, sqrt_mass: Floats, weight: Floats, curve: int
+) -> float:
+    """Return the marginal gain of a row under a mass objective.
+
+    Every operation is monotone in the mass after rounding too. So gains never grow, and stale ones are upper bounds.
+    """
+    gain = 0.0
+    for feature, amount in zip(ids, amounts):  # noqa: B905 -- numba knows no `strict`
+        if curve == MAX:
+            gain += weight[feature] * max(0.0, amount - mass[feature])
+        elif curve == LOG:  # log(1 + mass + amount) - log(1 + mass)
+            gain += weight[feature] * log1p(amount / (1 + mass[feature]))
+        elif amount > 0:  # sqrt(mass + amount) - sqrt(mass)
+            gain += weight[feature] * (amount / (sqrt(mass[feature] + amount) + sqrt_mass[feature]))
+    return gain
+
+
+@compiled
+def _pick(search: Search, i: int, gain: float) -> None:
+    """Pick row i.
+
+    UNCOVERED and LIVE_IDS are exact while all remaining rows fit. Otherwise they are too large: a round may end
+    later, with the same picks.
+    """
+    starts, ends, ids, _ = search.csr
+    holders, value, counters = search.holders, search.objective.marginal_value, search.counters
+    search.indices[counters[PICKED]], search.gains[counters[PICKED]] = i, gain
+    counters[PICKED] += 1
+    commit(search.constraints, i)
+    for feature in ids[starts[i] : ends[i]]:
+        holders[feature] -= 1
+        counters[LIVE_IDS] -= value[feature] > 0
+        counters[UNCOVERED] -= value[feature] > 0 and holders[feature] == 0
+    for feature in _cover(search.csr, search.objective, i):
+        counters[LIVE_IDS] -= holders[feature]
+        counters[UNCOVERED] -= holders[feature] > 0
+
+
+@compiled
+def _cover(csr: Csr, objective: Objective, i: int) -> list[int]:
+    """Add row i to the counts or masses; return the features that are covered from now on."""
+    starts, ends, ids, amounts = csr
+    count_or_mass, sqrt_mass = objective.count_or_mass, objective.sqrt_mass
+    value, weight, increments = objective.marginal_value, objective.weight, objective.increments
+    covered = [0 for _ in range(0)]
+    for p in range(starts[i], ends[i]):
+        feature = ids[p]
+        if len(amounts) > 0:
+            amount, mass = float(amounts[p]), count_or_mass[feature]
+            count_or_mass[feature] = max(mass, amount) if objective.curve == MAX else mass + amount
+            sqrt_mass[feature] = sqrt(count_or_mass[feature])
+            continue
+        count_or_mass[feature] += 1
+        new_value = round(weight[feature] * increments[min(int(count_or_mass[feature]), len(increments) - 1)])
+        if new_value == 0 and value[feature] > 0:
+            covered.append(feature)
+        value[feature] = new_value
+    return covered

@@ -1,0 +1,94 @@
+"""What a method returned: checked against the constraints, measured, and compared with what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..features.kernels import new_features
+from ..features.matrix import FeatureMatrix
+from ..features.metrics import coverage
+from .budget import TOLERANCE
+from .constraints import Constraints
+from .result import Selection
+
+
+def check_result(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
+    """Check what a method returned, which may be the user's own.
+
+    Raises:
+        TypeError: If it is not a Selection.
+        ValueError: If its rows, gains or rounds are not valid, or it breaks a constraint.
+    """
+    if not isinstance(selection, Selection):
+        raise TypeError(f"`method={name!r}` returned a {type(selection).__name__}; it must return a Selection")
+    picks, gains = np.asarray(selection.indices), np.asarray(selection.gains)
+    rows = np.unique(picks)
+    in_range = len(rows) == 0 or (rows.dtype.kind in "iu" and rows[0] >= 0 and rows[-1] < n)
+    if not in_range or len(rows) < len(picks) or len(rows) > budget or len(gains) != len(picks):
+        raise ValueError(
+            f"`method={name!r}` must return at most {budget} different rows from 0 to {n - 1}, and a gain for each"
+        )
+    picks = picks.astype(np.int64)
+    _check_obeyed(name, picks, constraints)
+    starts = np.asarray(selection.round_starts, np.int64) if len(selection.round_starts) else np.arange(len(picks))[:1]
+    if len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= max(len(picks), 1)):
+        raise ValueError(f"`method={name!r}` returned `round_starts={starts}`: they must rise from 0, below the picks")
+    if gains.dtype.kind not in "biuf" or np.isnan(gains).any():
+        raise ValueError(f"`method={name!r}` returned `gains` that are not numbers")
+    gains = gains.astype(np.float64 if gains.dtype.kind == "f" else np.int64)
+    return replace(selection, indices=picks, gains=gains, round_starts=starts)
+
+
+def _check_obeyed(name: str, picks: np.ndarray[Any, np.dtype[np.int64]], constraints: Constraints) -> None:
+    used = np.bincount(constraints.group[picks], minlength=len(constraints.max_per_group))
+    broken = np.isin(picks, constraints.excluded).any() or (used > constraints.max_per_group).any()
+    broken |= bool(constraints.cost[picks].sum() > constraints.max_cost * TOLERANCE)
+    if broken or not np.array_equal(picks[: len(constraints.initial)], constraints.initial):
+        raise ValueError(f"`method={name!r}` returned rows that its `constraints` do not allow")
+
+
+def measured(selection: Selection, features: FeatureMatrix, constraints: Constraints) -> Selection:
+    """Add to a selection how many features its rows cover, whatever its method optimised."""
+    new = new_features(features.offsets, features.ids, features.d_sae, selection.indices)
+    pool = constraints.pool if len(constraints.excluded) else None
+    return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
+
+
+def shortfall(selection: Selection, rows: int, constraints: Constraints, features: FeatureMatrix) -> str:
+    """Say in words that budget remains though rows remain; return "" if it does not."""
+    if not constraints.has_costs:
+        return f"no row left to pick after {len(selection)} of {rows}" if len(selection) < rows else ""
+    left = np.setdiff1d(constraints.pool[features.counts[constraints.pool] > 0], selection.indices)
+    unspent = constraints.max_cost - constraints.cost[selection.indices].sum()
+    if not len(left) or constraints.cost[left].min() > unspent:
+        return ""
+    return f"no row left to pick after {len(selection)}, with {unspent:g} of {constraints.max_cost:g} unspent"
+
+
+def check_extended(earlier: Selection | None, selection: Selection) -> None:
+    """Check that an extended selection is of the same rows: the same method must give its picks the same gains.
+
+    Raises:
+        ValueError: If a pick has another gain.
+    """
+    if earlier is None or earlier.method != selection.method or _measure(earlier) != _measure(selection):
+        return  # another method or measure may give other gains
+    gains = selection.gains[: len(earlier)]
+    differ = np.flatnonzero(~np.isclose(gains, earlier.gains, rtol=1e-6) & (earlier.gains > 0))
+    if len(differ):
+        pick = differ[0]
+        raise ValueError(
+            f"`extend` was selected from other rows: its pick {pick + 1}, row {earlier.indices[pick]}, added "
+            f"{earlier.gains[pick]:g} then and adds {selection.gains[pick]:g} now"
+        )
+
+
+def _measure(selection: Selection) -> dict[str, Any]:
+    """Return the parameters that decide what a given sequence of picks gains."""
+    parameters = {name: value for name, value in selection.parameters.items() if name != "budget"}
+    free = ("extend", "must_include")
+    constraints = {name: value for name, value in parameters.get("constraints", {}).items() if name not in free}
+    return parameters | {"constraints": constraints}

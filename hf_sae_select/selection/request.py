@@ -1,0 +1,248 @@
+"""SelectionRequest: what a selection is asked for, parsed and checked once, before any slow work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._validation import check_int, check_number
+from ..features.matrix import FeatureMatrix
+from .budget import Budget
+from .constraints import ConstraintArguments, Constraints, plain, token_costs
+from .methods import METHODS, Method, MethodFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from .result import Selection
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Say what a method sees of each row's features."""
+
+    threshold: float | None = None
+    """Only activations above it count; None for the method's or the SAE's own."""
+    top: int | None = None
+    """Only this many of a row's strongest features count; None for the method's own."""
+    max_share: float | None = None
+    """Features that more than this share of the rows have do not count; None for no limit."""
+    embedding: str | None = None
+    """The column of vectors that are compared; None for the mean hidden state."""
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If one is not allowed; the message names it.
+        """
+        check_number("threshold", self.threshold, "[0, inf)", optional=True)
+        check_int("top", self.top, optional=True)
+        check_number("max_share", self.max_share, "(0, 1)", optional=True)
+
+    def resolve(self, method: Method, calibrated: float) -> Cuts:
+        """Fill in the method's own values, or else `calibrated`, the SAE's threshold."""
+        own = calibrated if method.threshold is None else method.threshold
+        threshold = float(own if self.threshold is None else self.threshold)
+        top = method.top if self.top is None else int(self.top)
+        max_share = None if self.max_share is None else float(self.max_share)
+        return replace(self, threshold=threshold, top=top, max_share=max_share)
+
+    def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
+        """Cut features by resolved values; rows that are `excluded` do not count for `max_share`."""
+        features = features.above(self.threshold or 0.0)
+        features = features if self.max_share is None else features.rare(self.max_share, excluded)
+        return features if self.top is None else features.top(self.top)
+
+    def record(self) -> dict[str, Any]:
+        """Return the values as JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionRequest:
+    """Hold everything that a selection is asked for. It is checked but for what depends on the rows' tokens."""
+
+    name: str
+    """The method's name in the result."""
+    method: Method
+    options: dict[str, Any]
+    """All options of the method, those not passed at their defaults."""
+    budget: Budget
+    seed: int | None
+    arguments: ConstraintArguments
+    """The constraints as they were passed."""
+    constraints: Constraints
+    """The constraints, but for costs in tokens and gains per token, which `bind` adds."""
+    cuts: Cuts
+    vectors: FeatureMatrix | None
+    """The rows' vectors, where `cuts.embedding` names their column."""
+
+    @classmethod
+    def parse(
+        cls,
+        n: int,
+        columns: Any,
+        budget: Any,
+        method: str | MethodFunction,
+        options: Mapping[str, Any],
+        *,
+        seed: Any = 0,
+        cuts: Cuts | None = None,
+        **constraints: Any,
+    ) -> SelectionRequest:
+        """Parse the arguments of a selection among `n` rows.
+
+        Args:
+            columns: what `quota`, `quality`, `cost` and `embedding` name: a Dataset, or a dict of lists.
+            **constraints: the fields of `ConstraintArguments`.
+
+        Raises:
+            TypeError, ValueError: If an argument is not allowed; the message names it.
+        """
+        name, resolved = _resolve_method(method)
+        complete = _complete_options(name, resolved, options)
+        _check_seed(name, seed, resolved.needs_seed(complete))
+        cuts = Cuts() if cuts is None else cuts
+        cuts.check()
+        arguments = ConstraintArguments(**constraints)
+        parsed = Budget.parse(budget, arguments.cost)
+        arguments = replace(arguments, cost=parsed.unit)
+        bound = arguments.parse(n, columns, parsed)
+        _check_obeys(name, resolved, arguments)
+        vectors = None if cuts.embedding is None else _vectors(resolved, columns, cuts.embedding)
+        seed = None if seed is None else int(seed)
+        return cls(name, resolved, complete, parsed, seed, arguments, bound, cuts, vectors)
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Tell whether the constraints depend on the rows' tokens."""
+        return self.budget.unit == "tokens" or bool(self.arguments.per_token)
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """What encoding has to keep beside the codes for the method."""
+        return ("state",) if self.method.needs_vectors and self.cuts.embedding is None else ()
+
+    @property
+    def rng(self) -> np.random.Generator | None:
+        """A new generator from the seed; None for dataset order."""
+        return None if self.seed is None else np.random.default_rng(self.seed)
+
+    def bind(self, tokens: NDArray[Any]) -> tuple[int, Constraints]:
+        """Return the most rows that may be picked, and the constraints, once the rows' tokens are known.
+
+        Raises:
+            ValueError: If the budget is in tokens, and more than all rows have or less than the initial rows have.
+        """
+        constraints = self.constraints.per_token(tokens, self.arguments.per_token)
+        if self.budget.unit == "tokens":
+            constraints = constraints.with_costs(token_costs(tokens), self.budget)
+        rows = len(tokens) if constraints.has_costs else self.budget.rows(len(constraints.pool))
+        return rows, constraints
+
+    def run(self, features: FeatureMatrix, rows: int, constraints: Constraints) -> Any:
+        """Call the method's function."""
+        obeyed = {"constraints": constraints} if self.method.is_constrained else {}
+        return self.method.function(features, rows, self.rng, **obeyed, **self.options)
+
+    def record(self, amount: float, cuts: Mapping[str, Any], encoding: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `Selection.parameters`; `amount` is the budget in rows or in costs."""
+        return {
+            "budget": amount,
+            "seed": self.seed,
+            "options": self.options,
+            "constraints": self.arguments.record(),
+            "cuts": dict(cuts),
+            "encoding": dict(encoding),
+        }
+
+
+def arguments_of(selection: Selection) -> dict[str, Any]:
+    """Return the arguments of `SelectionRequest.parse` that repeat a selection, but for `method`.
+
+    The rows that an earlier selection brought (`extend`) are taken from the selection itself.
+
+    Raises:
+        ValueError: `extend` is not a number of picks.
+    """
+    parameters = selection.parameters
+    constraints = dict(parameters["constraints"])
+    if isinstance(constraints.get("quota"), Mapping):  # recorded as pairs, since the keys of a JSON object are strings
+        constraints["quota"] = {name: dict(pairs) for name, pairs in constraints["quota"].items()}
+    if "extend" in constraints:
+        n = constraints["extend"]
+        check_int("extend", n)
+        if n > len(selection):
+            raise ValueError(f"`extend={n!r}` is more than the {len(selection)} picks")
+        starts = selection.round_starts[selection.round_starts < n]
+        constraints["extend"] = type(selection)(selection.indices[:n], selection.gains[:n], starts)
+    budget, cost = parameters["budget"], constraints.pop("cost", None)
+    if cost is not None:  # as text, since a number below 1 would be a fraction
+        budget = Budget(budget, cost, is_fraction=False)
+    return {
+        "budget": budget,
+        "options": parameters["options"],
+        "seed": parameters["seed"],
+        "cuts": Cuts(**parameters["cuts"]),
+        **constraints,
+    }
+
+
+def _resolve_method(method: Any) -> tuple[str, Method]:
+    """Look a method up by its name or its function; a function of the user's is a method too."""
+    if callable(method):
+        name = getattr(method, "__name__", type(method).__name__)
+        for known, candidate in METHODS.items():
+            if candidate.function is method:
+                return known, candidate
+        return f"own_{name}" if name in METHODS else name, Method(method)  # not to be taken for ours
+    if isinstance(method, str) and method in METHODS:
+        return method, METHODS[method]
+    raise ValueError(f"unknown `method={method!r}`; choose one of: {', '.join(sorted(METHODS))}")
+
+
+def _complete_options(name: str, method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of a method, checked."""
+    known = method.options
+    for option in options.keys() - known.keys():
+        raise TypeError(
+            f"unknown option `{option}` for `method={name!r}`; it takes: {', '.join(sorted(known)) or 'no option'}"
+        )
+    complete = known | {option: plain(value) for option, value in options.items()}
+    for option, value in complete.items():
+        if value is inspect.Parameter.empty:
+            raise TypeError(f"`method={name!r}` needs its option `{option}`; pass it by name")
+        if option in method.checks:
+            method.checks[option](option, value)
+    return complete
+
+
+def _check_seed(name: str, seed: Any, is_needed: bool) -> None:
+    check_int("seed", seed, 0, optional=True)
+    if seed is None and is_needed:
+        raise ValueError(f"`seed=None`, but `method={name!r}` draws at random with these options; pass `seed=0`")
+
+
+def _check_obeys(name: str, method: Method, arguments: ConstraintArguments) -> None:
+    """Check that the method can obey the constraints that were passed."""
+    passed = arguments.record()
+    if refused := sorted(passed.keys() & method.refuses):
+        raise ValueError(f"`{refused[0]}` makes no sense with `method={name!r}`; leave it out")
+    if passed and not method.is_constrained:
+        raise TypeError(
+            f"`{next(iter(passed))}` needs a method that obeys it; give yours a keyword argument `constraints`"
+        )
+
+
+def _vectors(method: Method, columns: Any, embedding: str) -> FeatureMatrix:
+    """Read the column of vectors."""
+    if not method.needs_vectors:
+        compare = ", ".join(name for name, candidate in METHODS.items() if candidate.needs_vectors)
+        raise ValueError(f"`embedding={embedding!r}` is for the methods that compare vectors: {compare}; leave it out")
+    return FeatureMatrix.of_vectors(columns, embedding)

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from datasets import Dataset
+from helpers.tiny import WORDS
+from helpers.training import TINY, location
+
+from hf_sae_select import train_sae
+from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.encoding.text import find_text
+from hf_sae_select.training.activation_stream import ActivationStream, shuffled_batches
+from hf_sae_select.training.trainer import Trainer
+
+
+def test_shuffled_batches_hold_every_token_once_but_for_the_last_shorter_batch():
+    batches = list(shuffled_batches(torch.arange(70.0)[:, None], 8, (0,)))
+    assert [len(batch) for batch in batches] == [8] * 8
+    tokens = torch.cat(batches).flatten().tolist()
+    assert len(set(tokens)) == 64 and tokens != sorted(tokens)
+
+
+def test_a_book_is_read_in_parts(bert):
+    book = Dataset.from_dict({"text": [" ".join(WORDS * 40), "a dog ran", "the cat sat"]})
+    config = replace(TINY, training_tokens=2048, buffer_tokens=64)
+    lm = LanguageModel.from_pretrained(str(bert), "encoder.layer.1")
+    rendering = find_text(book, None)
+    stream = ActivationStream(book, rendering, lm, None, max_length=None, batch_size=4, read_tokens=32, seed=0)
+    pending, total = 0, 0
+    for _ in range(60):
+        total += sum(map(len, stream.batches(64, 32)))
+        pending = max(pending, sum(map(len, stream.pending)))
+    assert pending < 64 + 32  # at most a chunk and a window
+    assert stream.epoch >= 3 and total == 60 * 64
+    assert train_sae(book, **location(bert), config=config).W_enc.isfinite().all()
+
+
+def test_a_training_on_books_resumes_in_the_middle_of_one(bert, tmp_path, monkeypatch):
+    book = Dataset.from_dict({"text": [" ".join(WORDS * 20), "", "a dog ran", " ".join(WORDS[::-1] * 9)]})
+    config = replace(TINY, training_tokens=640, buffer_tokens=64)
+    whole, steps, step = train_sae(book, **location(bert), config=config), [], Trainer.step
+
+    def interrupted(trainer, batch):
+        steps.append(trainer.step_count)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(book, **location(bert), config=config, output_dir=tmp_path)
+    resumed = train_sae(book, **location(bert), config=config, output_dir=tmp_path)
+    assert resumed.digest() == whole.digest()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_dataset_without_text_is_an_error_and_no_endless_loop(bert):
+    blank = Dataset.from_dict({"text": ["", " "]})
+    with pytest.raises(ValueError, match="`dataset`: no row has any text"):
+        train_sae(blank, **location(bert), config=TINY)
