@@ -123,10 +123,9 @@ def functions_of(owner):
 EXPORTS = {name: getattr(hf_sae_select, name) for name in sorted(hf_sae_select.__all__)}
 CLASSES = {name: value for name, value in EXPORTS.items() if inspect.isclass(value)}
 CONSTANTS = [name for name, value in EXPORTS.items() if not callable(value)]
-METHODS_ON_DATASET = [name for name in sorted(vars(Dataset)) if name.startswith("sae_")]
+METHODS_ON_DATASET = [name for name in public(Dataset) if name.startswith("sae_") and name != "sae_selection"]
 
 FUNCTIONS = {name: value for name, value in EXPORTS.items() if inspect.isfunction(value)}
-FUNCTIONS |= {f"Dataset.{name}": vars(Dataset)[name] for name in METHODS_ON_DATASET}
 for owner in (*CLASSES.values(), metrics):
     FUNCTIONS |= functions_of(owner)
 PROPERTIES = {
@@ -134,7 +133,7 @@ PROPERTIES = {
     for owner, class_ in CLASSES.items()
     for name, member in public(class_).items()
     if isinstance(member, (property, cached_property))
-}
+} | {"Dataset.sae_selection": vars(Dataset)["sae_selection"].fget}
 FIELDS = [
     f"{owner}.{field.name}"
     for owner, class_ in CLASSES.items()
@@ -192,9 +191,9 @@ def test_a_constant_has_a_string_under_it(name):
 @pytest.mark.parametrize("name", hf_sae_select.METHODS)
 def test_the_options_of_a_method_are_documented(name):
     method = hf_sae_select.METHODS[name]
-    assert list(summary_problems(method.rule.__doc__)) == []
-    arguments = sections(method.rule.__doc__)[1] or []
-    parameters = inspect.signature(method.rule).parameters
+    assert list(summary_problems(method.function.__doc__)) == []
+    arguments = sections(method.function.__doc__)[1] or []
+    parameters = inspect.signature(method.function).parameters
     wanted = [parameter for option, parameter in parameters.items() if option in method.options]
     arguments = [argument for argument in arguments if argument.name not in set(parameters) - set(method.options)]
     assert list(arguments_problems(arguments, wanted)) == []
@@ -206,11 +205,14 @@ def test_a_method_on_dataset_has_the_signature_of_its_function(name):
     function = inspect.signature(getattr(hf_sae_select, name.removeprefix("sae_")))
     assert list(method.parameters.values())[1:] == list(function.parameters.values())[1:]
     assert method.return_annotation == function.return_annotation
+    # the arguments are documented once, with the function
+    docstring = vars(Dataset)[name].__doc__
+    assert list(summary_problems(docstring)) == [] and f"`hf_sae_select.{name.removeprefix('sae_')}`" in docstring
 
 
 def test_what_is_public_is_looked_at():
     """A change of the package must not leave the tests above without cases."""
-    assert {"select", "Dataset.sae_select", "SparseAutoencoder.encode"} <= set(FUNCTIONS)
+    assert {"select", "SparseAutoencoder.encode"} <= set(FUNCTIONS) and "sae_select" in METHODS_ON_DATASET
     assert "SaeConfig.d_in" in FIELDS and "Selection.rounds" in PROPERTIES and "METHODS" in CONSTANTS
     assert f"{metrics.__name__}.coverage" in FUNCTIONS and "SparseAutoencoder.parameters" not in FUNCTIONS
 
