@@ -192,9 +192,9 @@ def test_a_constant_has_a_string_under_it(name):
 @pytest.mark.parametrize("name", hf_sae_select.METHODS)
 def test_the_options_of_a_method_are_documented(name):
     method = hf_sae_select.METHODS[name]
-    assert list(summary_problems(method.rule.__doc__)) == []
-    arguments = sections(method.rule.__doc__)[1] or []
-    parameters = inspect.signature(method.rule).parameters
+    assert list(summary_problems(method.function.__doc__)) == []
+    arguments = sections(method.function.__doc__)[1] or []
+    parameters = inspect.signature(method.function).parameters
     wanted = [parameter for option, parameter in parameters.items() if option in method.options]
     arguments = [argument for argument in arguments if argument.name not in set(parameters) - set(method.options)]
     assert list(arguments_problems(arguments, wanted)) == []
