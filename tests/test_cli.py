@@ -115,6 +115,7 @@ finally:
     ("arguments", "imported"),
     [(["--help"], "[]"), (["verify", "--help"], "[]"), (["verify", "FOLDER", "--level", "select"], "['numba']")],
 )
+@pytest.mark.slow
 def test_no_torch_is_imported_where_no_model_is_run(folder, arguments, imported):
     arguments = [each.replace("FOLDER", str(folder)) for each in arguments]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=120)

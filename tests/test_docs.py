@@ -185,13 +185,13 @@ def test_names_that_are_not_exported_are_seen():
 from hf_sae_select import encode, wrong
 from hf_sae_select.features.metrics import coverage
 from hf_sae_select import (
-    fit,
+    verify,
     choose,
 )
 import hf_sae_select  # sets sae_select
 hf_sae_select._hub.Repo, hf_sae_select.nothing.at_all, hf_sae_select.select.nothing
 """
     names = names_in(text)
-    assert {"select", "SaeConfig.d_in", "encode", "features.metrics.coverage", "fit"} <= names
+    assert {"select", "SaeConfig.d_in", "encode", "features.metrics.coverage", "verify"} <= names
     wrong = ["_hub.Repo", "choose", "nothing.at_all", "select.nothing", "wrong"]
     assert sorted(name for name in names if not is_exported(name)) == wrong

@@ -123,7 +123,8 @@ def functions_of(owner):
 EXPORTS = {name: getattr(hf_sae_select, name) for name in sorted(hf_sae_select.__all__)}
 CLASSES = {name: value for name, value in EXPORTS.items() if inspect.isclass(value)}
 CONSTANTS = [name for name, value in EXPORTS.items() if not callable(value)]
-METHODS_ON_DATASET = [name for name in public(Dataset) if name.startswith("sae_") and name != "sae_selection"]
+ON_DATASET = {name: value for name, value in sorted(vars(Dataset).items()) if name.startswith("sae_")}
+METHODS_ON_DATASET = [name for name, value in ON_DATASET.items() if inspect.isfunction(value)]
 
 FUNCTIONS = {name: value for name, value in EXPORTS.items() if inspect.isfunction(value)}
 for owner in (*CLASSES.values(), metrics):
@@ -133,7 +134,8 @@ PROPERTIES = {
     for owner, class_ in CLASSES.items()
     for name, member in public(class_).items()
     if isinstance(member, (property, cached_property))
-} | {"Dataset.sae_selection": vars(Dataset)["sae_selection"].fget}
+}
+PROPERTIES |= {f"Dataset.{name}": value.fget for name, value in ON_DATASET.items() if isinstance(value, property)}
 FIELDS = [
     f"{owner}.{field.name}"
     for owner, class_ in CLASSES.items()
@@ -201,7 +203,7 @@ def test_the_options_of_a_method_are_documented(name):
 
 @pytest.mark.parametrize("name", METHODS_ON_DATASET)
 def test_a_method_on_dataset_has_the_signature_of_its_function(name):
-    method = inspect.signature(vars(Dataset)[name])
+    method = inspect.signature(ON_DATASET[name])
     function = inspect.signature(getattr(hf_sae_select, name.removeprefix("sae_")))
     assert list(method.parameters.values())[1:] == list(function.parameters.values())[1:]
     assert method.return_annotation == function.return_annotation

@@ -397,6 +397,7 @@ print(f"{PartialState().num_processes} {len(read)} {coded['sae_ids'][:]} {kept}\
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_agree_with_one(sae, tmp_path):
     sae.save_pretrained(tmp_path / "sae")
     script = tmp_path / "script.py"
