@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types
-from ..sae.model import SparseAutoencoder, segment_sums
+from ..sae.model import SparseAutoencoder
+from ..sae.segments import segment_sums
 from .arguments import EncodingArguments
 from .hooks import reads_residual
 from .language_model import READING_DEFAULTS, LanguageModel

@@ -25,20 +25,6 @@ class FeatureMatrix:
 
     Row i has the features `ids[offsets[i]:offsets[i + 1]]`, with the activations `acts[offsets[i]:offsets[i + 1]]`.
 
-    Args:
-        offsets (`np.ndarray` of int64):
-            Where each row begins in `ids` and `acts`, and where the last one ends: [n + 1].
-        ids (`np.ndarray` of uint16 or uint32):
-            Feature ids, ascending within a row: [nnz].
-        acts (`np.ndarray` of float32):
-            Activations, all above zero: [nnz].
-        d_sae (`int`):
-            Number of features of the SAE; every id is below it.
-        tokens (`np.ndarray` of int32):
-            Number of tokens read of each row, 0 for a blank row: [n].
-        vectors (`np.ndarray` of float32, *optional*):
-            An embedding of each row, for the methods that compare vectors: [n, d].
-
     Example:
 
     ```python
@@ -54,11 +40,17 @@ class FeatureMatrix:
     """
 
     offsets: NDArray[np.int64]
+    """Where each row begins in `ids` and `acts`, and where the last one ends: int64 [n + 1]."""
     ids: NDArray[np.unsignedinteger[Any]]
+    """Feature ids, ascending within a row: uint16 or uint32 [nnz]."""
     acts: NDArray[np.float32]
+    """Activations, all above zero: float32 [nnz]."""
     d_sae: int
+    """Number of features of the SAE; every id is below it."""
     tokens: NDArray[np.int32]
+    """Number of tokens read of each row, 0 for a blank row: int32 [n]."""
     vectors: NDArray[np.float32] | None = None
+    """An embedding of each row, for the methods that compare vectors: float32 [n, d]; None without embeddings."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -70,7 +62,7 @@ class FeatureMatrix:
 
     @cached_property
     def frequency(self) -> NDArray[np.int64]:
-        """Number of rows that have each feature: int64 [d_sae]. Counted once, when first used."""
+        """Number of rows that have each feature, counted when first used: int64 [d_sae]."""
         from .kernels import frequency  # needs numba
 
         return frequency(self.offsets, self.ids, self.d_sae)
@@ -88,7 +80,7 @@ class FeatureMatrix:
         return self.ids[self.offsets[i] : self.offsets[i + 1]]
 
     def above(self, threshold: float) -> FeatureMatrix:
-        """Keep the activations strictly above a threshold. Nothing is encoded again.
+        """Keep the activations strictly above a threshold.
 
         Args:
             threshold (`float`):
@@ -181,7 +173,9 @@ class FeatureMatrix:
     def from_dataset(
         cls, dataset: datasets.Dataset, vectors: str | None = None, *, threshold: float | None = None
     ) -> FeatureMatrix:
-        """View the code columns of an encoded dataset. One Arrow chunk is not copied, several are copied once.
+        """View the code columns of an encoded dataset.
+
+        One Arrow chunk is not copied; several are copied once.
 
         Args:
             dataset (`datasets.Dataset`):

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
 from .._datasets import fingerprint_of, set_fingerprint
-from .._hub import Token, explained
+from .._hub import Token, hub_errors
 from ..features.columns import without_codes
 from .provenance import Record
 from .source import Source, origins
@@ -130,7 +130,7 @@ def _check_commit(name: str, revision: str, kind: str, token: Token) -> bool:
     """Refuse a repo that does not have the recorded commit; return False where the Hub cannot be asked."""
     _check_no_folder(name)
     try:
-        with explained(name, revision):
+        with hub_errors(name, revision):
             HfApi(token=token).repo_info(name, repo_type=kind, revision=revision)
             return True
     except FileNotFoundError as error:

@@ -43,7 +43,7 @@ from hf_sae_select.features.columns import encoding_record
         (
             {"sae": "no/such/folder"},
             FileNotFoundError,
-            "'no/such/folder' is neither a folder here nor the id of a Hub repo",
+            "'no/such/folder' is neither a local folder nor a valid Hub repo id",
         ),
     ],
 )

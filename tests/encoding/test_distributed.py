@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 from zlib import crc32
 import datasets, torch
@@ -25,6 +27,7 @@ print(f"{PartialState().num_processes} {len(read)} {coded['sae_ids'][:]} {kept}\
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_agree_with_one(sae, tmp_path):
     sae.save_pretrained(tmp_path / "sae")
     script = tmp_path / "script.py"

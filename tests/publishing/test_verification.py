@@ -336,7 +336,7 @@ def test_without_stored_features_they_are_asked_for(tmp_path):
         ({"level": "encode", "source": {"train": 1}}, TypeError, "`source` is a dict; pass a datasets.Dataset"),
         ({"features": Dataset.from_dict({"text": ["a"]})}, ValueError, "`features` is not encoded; pass what"),
         ({"features": Dataset.from_dict({"text": []})}, ValueError, "the dataset is empty"),
-        ({"revision": "main"}, ValueError, "`revision='main'` is for Hub repos"),
+        ({"revision": "main"}, ValueError, "`revision='main'` applies to Hub repos"),
     ],
 )
 def test_bad_arguments_are_refused(folder, given, error, message):
@@ -351,7 +351,7 @@ def test_what_is_no_published_subset_is_said(hub, tmp_path):
     hub.push("alice/other", {"README.md": ""}, kind="dataset")
     with pytest.raises(FileNotFoundError, match=r"^alice/other holds no provenance.json"):
         verify("alice/other")
-    with pytest.raises(FileNotFoundError, match=r"'alice/none' is neither a folder here nor a Hub repo"):
+    with pytest.raises(FileNotFoundError, match=r"'alice/none' is neither a local folder nor a Hub repo"):
         verify("alice/none")
 
 

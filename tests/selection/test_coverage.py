@@ -22,7 +22,7 @@ def search(rows, order, budget, **pool):
     features = features_of(rows, **pool)
     csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, np.empty(0, np.float32))
     objective = coverage.count_objective(np.ones(features.d_sae), [1, 0])
-    state = Constraints.none(len(rows)).limits(np.array(order, np.int64))
+    state = Constraints.none(len(rows)).state(np.array(order, np.int64))
     return coverage.new_search(csr, objective, features.frequency.copy(), state, budget)
 
 
