@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
-    from .encoding.encoder import encode
+    from .encoding.pipeline import encode
     from .features import metrics
     from .features.matrix import FeatureMatrix
     from .publishing.pushing import publish, push
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
-    "encode": "encoding.encoder",
+    "encode": "encoding.pipeline",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
     "SaeConfig": "sae.config",

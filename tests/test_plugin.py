@@ -14,7 +14,7 @@ ROWS = [{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}]
 DOORS = {
     "sae_select": "selection.api.select",
     "sae_compare": "selection.comparison.compare",
-    "sae_encode": "encoding.encoder.encode",
+    "sae_encode": "encoding.pipeline.encode",
     "sae_publish": "publishing.pushing.publish",
 }
 
@@ -41,7 +41,7 @@ def test_a_row_of_text_goes_in_and_the_diverse_rows_come_out(sae):
 
 
 def test_a_bad_budget_is_refused_before_a_model_loads(monkeypatch):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     with pytest.raises(ValueError, match=r"`budget=3` but the dataset has 2 rows"):
         Dataset.from_dict({"text": ["a", "b"]}).sae_select(3)
 

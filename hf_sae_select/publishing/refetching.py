@@ -11,6 +11,7 @@ from datasets.fingerprint import update_fingerprint
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
+from .._datasets import fingerprint_of, set_fingerprint
 from .._hub import Token, hub_errors
 from ..features.columns import without_codes
 from .provenance import Record
@@ -19,6 +20,10 @@ from .source import Source, origins
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
     from ..sae.model import SparseAutoencoder
+
+
+# The arguments of `from_pretrained` that a record, which may be anybody's, is trusted with.
+MODEL_KWARGS = ("attn_implementation", "experts_implementation", "quantization_config")
 
 
 class NotAsRecorded(ValueError):
@@ -56,7 +61,7 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
     """
     import torch
 
-    from ..encoding.language_model import READING
+    from ..encoding.language_model import READING_DEFAULTS
     from ..sae.loading import load_sae
 
     _check_no_folder(told["model"])
@@ -66,7 +71,7 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
         _check_commit(where["repo"], where["revision"], "model", token)
         how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
         how |= {"format": where.get("format", "auto"), "config": where.get("config")}
-    as_it_was: dict[str, Any] = {name: told.get(name, usual) for name, usual in READING.items()}
+    as_it_was: dict[str, Any] = {name: told.get(name, usual) for name, usual in READING_DEFAULTS.items()}
     as_it_was |= {"model": told["model"], "model_revision": told["model_revision"], "hook": told["hook"]}
     as_it_was |= {"context_size": told["window"], "feature_threshold": told["threshold"]}
     try:
@@ -80,22 +85,45 @@ def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
 def encode_again(
     record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep: list[str]
 ) -> Dataset:
-    """Return the rows of the source encoded, with `keep` beside the codes.
+    """Encode the rows of the source as the record says, with `keep` beside the codes.
 
     Raises:
         NotAsRecorded: they cannot be encoded as the record says.
     """
-    from ..encoding.encoder import encode  # needs torch
+    from ..encoding.pipeline import encode  # needs torch
 
     told = record["encoding"]
     rows = rows.with_format(None)
-    # Apart in the cache from what was encoded before, which is to be checked; cut off, verifying goes on all the same.
-    rows._fingerprint = update_fingerprint(rows._fingerprint, "hf_sae_select.verify", {"record": record["sha256"]})
+    # A separate cache key, so that verification never reads the cache that it verifies, and can still be resumed.
+    key = {"record": record["sha256"]}
+    set_fingerprint(rows, update_fingerprint(fingerprint_of(rows), "hf_sae_select.verify", key))
     text = told["text"]["columns"] if text is None else text
     try:
-        return encode(rows, sae, text=text, max_length=told["max_length"], batch_size=batch_size, keep=keep)
+        return encode(
+            rows,
+            sae,
+            text=text,
+            max_length=told["max_length"],
+            batch_size=batch_size,
+            keep=keep,
+            dtype=None if told["dtype"][0] == "auto" else told["dtype"][0],
+            model_kwargs=_model_kwargs(told),
+        )
     except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
+
+
+def _model_kwargs(encoding: dict[str, Any]) -> dict[str, Any]:
+    """Return the recorded arguments of `from_pretrained`, after a check that none can make it run foreign code."""
+    model_kwargs: dict[str, Any] = encoding.get("model_kwargs", {})
+    for name, value in model_kwargs.items():
+        # "owner/name" as an implementation downloads a kernel from that repo and runs it.
+        if name not in MODEL_KWARGS or (name.endswith("_implementation") and "/" in str(value)):
+            raise NotAsRecorded(
+                f"the model was loaded with `{name}={value!r}`, which verification does not pass on to transformers; "
+                f"it passes on: {', '.join(MODEL_KWARGS)}, without kernels from the Hub"
+            )
+    return model_kwargs
 
 
 def _check_commit(name: str, revision: str, kind: str, token: Token) -> bool:

@@ -18,6 +18,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.repocard_data import CardData
 
 from .._cards import parsed
+from .._datasets import has_row_mapping
 from .._hub import Repo, Token
 from ..features.columns import without_codes
 from .hashing import row_digests
@@ -165,7 +166,7 @@ def _name(folder: str, commit: str) -> str:
 
 def _is_whole(ds: Dataset, folder: Path, split: str) -> bool:
     """Tell whether `ds` is the split as `load_dataset` reads it from `folder`: the same columns and rows, in order."""
-    if ds._indices is not None:
+    if has_row_mapping(ds):
         return False
     try:
         info = datasets.DatasetInfo.from_directory(str(folder))

@@ -18,7 +18,7 @@ from datasets import Dataset
 from .._datasets import check_dataset
 from .._hub import Token, sha256_of
 from .._optional import extra
-from ..features.columns import encoding_record, is_encoded, without_codes
+from ..features.columns import encoding_record, is_code_column, is_encoded, without_codes
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
@@ -203,8 +203,8 @@ def _check_unchanged(rows: Dataset, selection: Selection, pool: Pool | None) -> 
     if len(rows) != len(selection):
         raise ValueError(f"`subset` has {len(rows):,} rows, but {len(selection):,} were picked; {remedy}")
     source = rows if pool is None else pool.rows
-    for name, type in source.features.to_dict().items():
-        if "sae_sha256" in str(type):  # the record in it names the model, which may be in a folder
+    for name, feature in source.features.items():
+        if is_code_column(feature):  # its encoding record names the model, which may be in a folder
             raise ValueError(f"column `{name}` holds codes of an SAE under another name: remove it, and select again")
     for name in dict.fromkeys([*rows.column_names, *source.column_names]):
         if rows.features.get(name) != source.features.get(name):

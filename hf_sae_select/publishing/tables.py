@@ -24,7 +24,7 @@ from datasets.table import InMemoryTable
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
-from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record
+from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
 from ..selection.methods import METHODS
@@ -115,8 +115,7 @@ def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -
     keep = needs(selection) if codes is not None else []
     types = {DIGEST: Value("binary")} | {name: rows.features[name] for name in columns}
     if codes is not None:
-        width = getattr(codes.features.get(STATE), "length", -1)
-        types |= column_types(public(selection.parameters["encoding"]), keep, width)
+        types |= column_types(public(selection.parameters["encoding"]), state_width(codes) if keep else None)
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):

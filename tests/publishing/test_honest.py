@@ -4,14 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Features, Value, load_dataset
 from helpers.forge import ALICE, POOL, RECORD, TEXTS, publish_source, said
 from helpers.pools import coded
 from hub import go_offline
 from huggingface_hub import constants
 
 from hf_sae_select import Selection, SparseAutoencoder, load_sae, publish, stage, verify
-from hf_sae_select.encoding.encoder import _Encoder
+from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.publishing.provenance import read
 from hf_sae_select.publishing.source import Source, find_source
 
@@ -39,8 +39,13 @@ def test_what_was_said_of_an_sae_on_loading_may_name_a_model_in_a_folder(whole, 
     assert verify(folder, "encode", sae=sae)
 
 
-def test_codes_under_another_name_are_no_column_to_publish(sae, tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_codes_under_another_name_are_no_column_to_publish(sae, tmp_path, nested):
     ds = Dataset.from_dict({"text": TEXTS}).sae_encode(sae).rename_column("sae_ids", "kept").remove_columns("sae_acts")
+    if nested:
+        types = Features({"text": Value("string"), "kept": {"codes": ds.features["kept"]}})
+        rows = [{"text": row["text"], "kept": {"codes": row["kept"]}} for row in ds]
+        ds = Dataset.from_list(rows, features=types)
     with pytest.raises(ValueError, match="column `kept` holds codes of an SAE under another name: remove it"):
         stage(ds.sae_select(3, sae=sae), tmp_path / "f", **MIT)
 
@@ -64,19 +69,17 @@ def test_vectors_that_encoding_kept_may_be_named_as_the_embedding(sae, tmp_path)
     assert found, str(found)
 
 
-def strongest_means(features, budget, rng):
-    """Pick the rows by their means, where the codes have any; gains in the type of activations."""
-    amounts = features.acts if features.means is None else features.means
-    sums = np.array([amounts[i:j].sum() for i, j in zip(features.offsets, features.offsets[1:], strict=False)])
+def strongest(features, budget, rng):
+    """Pick the rows with the largest sum of activations; gains in the type of activations."""
+    sums = np.array([features.acts[i:j].sum() for i, j in zip(features.offsets, features.offsets[1:], strict=False)])
     rows = np.argsort(-sums, kind="stable")[:budget]
     return Selection(rows, sums[rows].astype(np.float32), np.array([0]))
 
 
-@pytest.mark.parametrize("keep", [[], ["means"]])
-def test_a_rule_of_ones_own_is_given_again_what_it_was_given(sae, tmp_path, keep):
+def test_a_rule_of_ones_own_is_given_again_what_it_was_given(sae, tmp_path):
     ds = Dataset.from_dict({"text": TEXTS})
-    folder = stage(ds.sae_encode(sae, keep=keep).sae_select(4, strongest_means), tmp_path / "f", **MIT)
-    found = verify(folder, "encode", source=ds, sae=sae, method=strongest_means)
+    folder = stage(ds.sae_encode(sae).sae_select(4, strongest), tmp_path / "f", **MIT)
+    found = verify(folder, "encode", source=ds, sae=sae, method=strongest)
     assert found, str(found)
 
 
@@ -102,8 +105,8 @@ def test_a_function_is_known_again_by_what_it_writes(sae, tmp_path):
 
 
 def test_what_a_model_was_held_in_on_another_device_is_no_difference(whole, monkeypatch):
-    here = _Encoder.record
-    monkeypatch.setattr(_Encoder, "record", lambda self: here(self) | {"dtype": ["auto", "float32"]})
+    here = Encoder.record
+    monkeypatch.setattr(Encoder, "record", lambda self: here(self) | {"dtype": ["auto", "float32"]})
     found = verify(whole, "encode")
     assert found, str(found)
 

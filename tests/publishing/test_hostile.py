@@ -64,7 +64,7 @@ DEEP = "[" * 100_000
         ({"row_sha256": pa.array([b"x" * 31] * 6)}, "its column `row_sha256` holds no SHA-256"),
         ({"row_sha256": pa.array([None] * 6, pa.binary())}, "its column `row_sha256` holds no SHA-256"),
         ({"row_sha256": pa.array(["ab" * 16] * 6)}, "its column `row_sha256` holds no SHA-256"),
-        ({"told": "[1]"}, "the type of `sae_ids` carries no record"),
+        ({"told": "[1]"}, "the type of `sae_ids` carries no encoding record"),
         ({"told": "no JSON"}, "Expecting value"),
         ({"told": DEEP}, "recursion"),
         ({"told": "{}"}, "its codes are of None features, recorded are 16"),

@@ -33,7 +33,7 @@ from helpers.forge import (
 from helpers.pools import coded
 
 from hf_sae_select import Selection, encode, push, stage, verify
-from hf_sae_select.encoding import encoder as encoding
+from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.publishing import checks
 
 
@@ -64,13 +64,13 @@ def test_from_the_source_again_on_the_hub_and_in_a_folder(hub, whole):
 
 
 def test_encoding_again_reads_no_codes_that_were_cached(whole, monkeypatch):
-    read, call = [], encoding._Encoder.__call__
+    read, call = [], Encoder.__call__
 
     def spy(self, batch):
         read.extend(batch["text"])
         return call(self, batch)
 
-    monkeypatch.setattr(encoding._Encoder, "__call__", spy)
+    monkeypatch.setattr(Encoder, "__call__", spy)
     encode(load_dataset("alice/rows", split="train"), "alice/sae")
     assert read == []  # they were there
     assert verify(whole, "encode")

@@ -35,7 +35,13 @@ def test_it_is_what_its_bar_asks_for():
 def test_its_card_states_its_facts():
     config = load_sae().config
     card = (DEFAULT_SAE / "README.md").read_text(encoding="utf-8")
-    for fact in (config.model, config.model_revision, config.hook, PACKAGED[config.model][3], "python examples/train"):
+    for fact in (
+        config.model,
+        config.model_revision,
+        config.hook,
+        PACKAGED[config.model].sha256,
+        "python examples/train",
+    ):
         assert fact in card
     facts = config.training
     for figure in (
