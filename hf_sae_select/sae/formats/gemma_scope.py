@@ -22,7 +22,7 @@ SKIP = StoredTensor("affine_skip_connection", transpose=True)
 def read_1(published: Published) -> Layout:
     """Read a Gemma Scope 1 SAE. Names contain all that its weights do not."""
     size, kind = _model_and_kind(published)
-    tensors = {ours: StoredTensor(ours) for ours in NAMES.values()}
+    tensors = {name: StoredTensor(name) for name in NAMES.values()}
     tensors |= {NAMES[name.lower()]: StoredTensor(name) for name in published.shapes if name.lower() in NAMES}
     d_in, d_sae = published.matrix_shape(tensors["W_enc"])
     embedding = kind == "res" and "embedding" in published.path
@@ -76,7 +76,9 @@ def read_2(published: Published) -> Layout:
     hook = published.override_or("hook", lambda: str(cfg.get("hf_hook_point_in") or _hook(published)))
     hook, side = split_side(hook)
     skip = SKIP.name in published.shapes
-    tensors = {ours: StoredTensor(name) for name, ours in NAMES.items()} | ({"W_skip": SKIP} if skip else {})
+    tensors = {name: StoredTensor(published_name) for published_name, name in NAMES.items()} | (
+        {"W_skip": SKIP} if skip else {}
+    )
     d_in, d_sae = published.matrix_shape(tensors["W_enc"])
     config = published.sae_config(
         d_in=d_in,
