@@ -9,8 +9,7 @@ from helpers.pools import coded
 
 from hf_sae_select import stage
 from hf_sae_select.cli import main
-from hf_sae_select.publishing import checks
-from hf_sae_select.publishing import provenance as record
+from hf_sae_select.publishing import checks, provenance
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
 RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
@@ -53,9 +52,9 @@ def test_1_if_something_differs(folder, capsys):
     ("arguments", "message"),
     [
         (["FOLDER", "--level", "all"], "unknown `level='all'`; choose one of: digests, select, encode"),
-        (["FOLDER", "--level", "encode"], "the level `encode` needs `source`: the rows chosen from"),
+        (["FOLDER", "--level", "encode"], "`level='encode'` requires `source`: the dataset that the rows were selected from"),
         (["FOLDER", "--revision", "main"], "`revision='main'` is for Hub repos"),
-        (["FOLDER/data"], "holds no provenance.json: it was not published by `sae_publish`"),
+        (["FOLDER/data"], "has no provenance.json: it was not published by `sae_publish`"),
         (["no/such/thing"], "'no/such/thing' is neither a folder here nor the id of a Hub repo (owner/name)"),
         (["alice/none"], "is not in the cache and the Hub is out of reach"),
     ],
@@ -63,7 +62,7 @@ def test_1_if_something_differs(folder, capsys):
 def test_2_if_that_cannot_be_told(folder, capsys, arguments, message):
     code, printed, errors = run(capsys, "verify", *[each.replace("FOLDER", str(folder)) for each in arguments])
     assert (code, printed) == (2, "")
-    assert errors.startswith("cannot be verified: ") and message in errors
+    assert errors.startswith("cannot verify: ") and message in errors
 
 
 def test_2_if_verifying_breaks_off(folder, capsys, monkeypatch):
@@ -71,14 +70,14 @@ def test_2_if_verifying_breaks_off(folder, capsys, monkeypatch):
         raise RecursionError("too deep")
 
     monkeypatch.setattr(checks, "of_card", broken)
-    assert run(capsys, "verify", folder) == (2, "", "cannot be verified: RecursionError: too deep\n")
+    assert run(capsys, "verify", folder) == (2, "", "cannot verify: RecursionError: too deep\n")
 
 
 def test_2_without_the_extra(folder, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "jsonschema"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jsonschema", None)
-    record._validator.cache_clear()
+    provenance._validator.cache_clear()
     code, _, errors = run(capsys, "verify", folder)
     assert code == 2 and 'pip install "hf-sae-select[publish]"' in errors
 

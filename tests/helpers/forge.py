@@ -26,13 +26,13 @@ ENCODE = [*SELECT, "source", "sae", "encoding", "features", "picks", "counts", "
 ROWS_FILE = "data/train-00000.parquet"
 
 
-def choose_and_stage(folder, budget=3, method="greedy", *, features=True, rows=POOL, **options):
-    return stage(
-        coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options),
-        folder,
-        license="mit",
-        features=features,
-    )
+CONSTRAINTS = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
+CUTS = ("threshold", "top", "max_share", "embedding")
+
+
+def choose_and_stage(folder, budget=3, method="greedy", *, include_features=True, rows=POOL, **options):
+    subset = coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options)
+    return stage(subset, folder, license="mit", include_features=include_features)
 
 
 def publish_source(hub, folder, texts):
@@ -108,10 +108,17 @@ def nothing(columns):
     pass
 
 
+def put_parameter(parameters, name, value):
+    """Set a parameter in the part that holds it; a name that none knows is an option of the method."""
+    known = {"budget": None, "seed": None} | dict.fromkeys(CONSTRAINTS, "constraints") | dict.fromkeys(CUTS, "cuts")
+    part = known.get(name, "options")
+    (parameters if part is None else parameters[part])[name] = value
+
+
 def set_parameter(folder, name, value):
     """Change a parameter wherever it is written."""
-    rewrite(folder / "selection.parquet", nothing, lambda told: told["parameters"].update({name: value}))
-    reseal(folder, lambda record: record["selection"]["parameters"].update({name: value}))
+    rewrite(folder / "selection.parquet", nothing, lambda told: put_parameter(told["parameters"], name, value))
+    reseal(folder, lambda record: put_parameter(record["selection"]["parameters"], name, value))
 
 
 def set_encoding(folder, change):

@@ -13,6 +13,7 @@ from helpers.forge import (
     edit,
     nothing,
     put,
+    put_parameter,
     reseal,
     rewrite,
     said,
@@ -30,7 +31,7 @@ from hf_sae_select.publishing.hashing import digest_of
     [
         ("gain", 9, "picks", "pick 0, row 2: `gains` is 9, again 3"),
         ("covered", 9, "picks", "pick 0, row 2: `covered` is 9, again 3"),
-        ("features", 9, "counts", "pick 0 has 3 features, stated are 9"),
+        ("features", 9, "counts", "pick 0 has 3 features, recorded are 9"),
     ],
 )
 def test_a_table_of_picks_that_was_edited_consistently_is_named_too(folder, column, value, check, message):
@@ -55,27 +56,27 @@ def test_another_order_made_consistent_is_not_what_the_method_picks(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told", "message"),
+    ("part", "name", "value", "told", "message"),
     [
-        ("budget", 2, "3", "3 rows were picked, these parameters pick 2"),
-        ("seed", 3, "None", "pick 1 is row 1, these parameters pick row 5"),
-        ("threshold", 0.8, "0.5", "pick 0 is row 2, these parameters pick row 1"),
-        ("top", 1, "None", "pick 0 is row 2, these parameters pick row 0"),
-        ("idf", True, "False", "pick 0, row 2: `gains`"),
-        ("exhausted", "never", "'restart'", "these parameters do not select: unknown `exhausted='never'`"),
-        ("max_share", 0.2, "None", "pick 0"),
-        ("exclude", [2], "None", "pick 0 is row 2, these parameters pick row 1"),
-        ("must_include", [5], "None", "pick 0 is row 2, these parameters pick row 5"),
-        ("quality", "n", "None", "these parameters do not select"),
-        ("per_token", "1", "None", "these parameters do not select"),
+        ("parameter ", "budget", 2, "3", "3 rows were picked, these parameters pick 2"),
+        ("parameter ", "seed", 3, "None", "pick 1 is row 1, these parameters pick row 5"),
+        ("cuts.", "threshold", 0.8, "0.5", "pick 0 is row 2, these parameters pick row 1"),
+        ("cuts.", "top", 1, "None", "pick 0 is row 2, these parameters pick row 0"),
+        ("options.", "idf", True, "False", "pick 0, row 2: `gains`"),
+        ("options.", "exhausted", "never", "'restart'", "these parameters do not select: unknown `exhausted='never'`"),
+        ("cuts.", "max_share", 0.2, "None", "pick 0"),
+        ("constraints.", "exclude", [2], "None", "pick 0 is row 2, these parameters pick row 1"),
+        ("constraints.", "must_include", [5], "None", "pick 0 is row 2, these parameters pick row 5"),
+        ("constraints.", "quality", "n", "None", "these parameters do not select"),
+        ("constraints.", "per_token", "1", "None", "these parameters do not select"),
     ],
 )
-def test_a_parameter_is_named_and_edited_everywhere_shows_in_the_picks(folder, name, value, told, message):
+def test_a_parameter_is_named_and_edited_everywhere_shows_in_the_picks(folder, part, name, value, told, message):
     shutil.copytree(folder, folder.with_name("naive"))
-    edit(folder.with_name("naive"), lambda record: record["selection"]["parameters"].update({name: value}))
+    edit(folder.with_name("naive"), lambda record: put_parameter(record["selection"]["parameters"], name, value))
     naive = said(folder.with_name("naive"))
     assert naive["digests: record"].startswith("provenance.json was edited after it was written")
-    expected = f"parameter `{name}` is {value!r} in provenance.json, {told} in the table of picks"
+    expected = f"{part}`{name}` is {value!r} in provenance.json, {told} in the table of picks"
     assert naive["digests: parameters"] == expected
     set_parameter(folder, name, value)
     assert verify(folder)
@@ -115,7 +116,7 @@ def test_features_in_store_that_were_edited_show_in_the_picks_or_when_encoded_ag
     assert said(whole, "select")["select: picks"] == "`pool_coverage` is 25, again 26"
     told = said(whole, "encode")["encode: features"]
     assert told.startswith(
-        f"row 0 of the source has {len(ids[0])} features in store and {len(ids[0]) - 1} when encoded"
+        f"row 0 of the source has {len(ids[0])} published features and {len(ids[0]) - 1} when encoded"
     )
     assert f"the first that only one has is #{missing} (" in told
 
@@ -157,7 +158,7 @@ def test_a_size_of_a_file_that_was_edited_is_named(folder):
 def test_fewer_rows_in_store_than_there_were_are_named(whole):
     rewrite(whole / "pool.parquet", lambda columns: [values.pop() for values in columns.values()])
     reseal(whole)
-    assert said(whole, "encode")["select: source"] == "there are 11 rows to pick from, recorded are 12"
+    assert said(whole, "encode")["select: source"] == "the source has 11 rows, recorded are 12"
 
 
 def test_another_sae_at_the_recorded_place_is_named(hub, whole, sae):
@@ -181,10 +182,10 @@ def test_another_sae_at_the_recorded_place_is_named(hub, whole, sae):
     ("name", "value", "message"),
     [
         ("revision", "0" * 40, "alice/sae has no revision '0000"),
-        ("path", "none.safetensors", "it cannot be loaded as recorded: no SAE at 'none.safetensors' in alice/sae"),
-        ("path", "../../secret", "it cannot be loaded as recorded: no SAE at '../../secret' in alice/sae"),
-        ("format", "nonsense", "it cannot be loaded as recorded: unknown `format='nonsense'`"),
-        ("config", {"more": 1}, "it cannot be loaded as recorded: unknown `config` key 'more'"),
+        ("path", "none.safetensors", "the SAE cannot be loaded as recorded: no SAE at 'none.safetensors' in alice/sae"),
+        ("path", "../../secret", "the SAE cannot be loaded as recorded: no SAE at '../../secret' in alice/sae"),
+        ("format", "nonsense", "the SAE cannot be loaded as recorded: unknown `format='nonsense'`"),
+        ("config", {"more": 1}, "the SAE cannot be loaded as recorded: unknown `config` key 'more'"),
         ("sha256", "0" * 64, f"recorded is {'0' * 64}"),
     ],
 )
@@ -217,8 +218,8 @@ def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
         ("text", {"columns": ["text"], "chat": True}, "encoding", "`text` is recorded as {"),
         ("dtype", ["float32", "bfloat16"], "sae", "alice/sae has an encoder of SHA-256"),
         ("dtype", ["float32", "auto"], "", "auto"),
-        ("version", 99, "encoding", "`version` is recorded as 99, found is 1"),
-        ("more", 1, "encoding", "`more` is recorded as 1, found is None"),
+        ("version", 99, "encoding", "`version` is recorded as 99, now it is 1"),
+        ("more", 1, "encoding", "`more` is recorded as 1, now it is None"),
     ],
 )
 def test_how_rows_were_encoded_edited_everywhere_is_named(whole, name, value, check, message):
@@ -247,7 +248,7 @@ def test_a_chat_template_that_was_edited_is_named(folder):
     assert verify(folder, "select")
     for each in (template + " ", ""):
         reseal(folder, lambda record, each=each: record["encoding"].update(chat_template=each))
-        expected = "encoding.`chat_template` does not have the SHA-256 that is recorded beside it"
+        expected = "encoding.`chat_template` does not have the recorded `chat_template_sha256`"
         assert said(folder) == {"digests: parameters": expected}
 
 
@@ -256,4 +257,4 @@ def test_a_threshold_lower_than_the_features_in_store_were_cut_by_is_named(whole
     stage(ds.sae_select(4, sae="alice/sae", threshold=3.0), whole)
     assert verify(whole, "encode")
     set_parameter(whole, "threshold", 0.5)
-    assert " features in store and " in said(whole, "encode")["encode: features"]
+    assert " published features and " in said(whole, "encode")["encode: features"]

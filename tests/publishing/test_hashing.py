@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from hf_sae_select.publishing import hashing as digests
+from hf_sae_select.publishing import hashing
 from hf_sae_select.publishing.hashing import digest_of, digests_of, row_digests
 
 
@@ -95,7 +95,7 @@ def test_the_order_and_number_of_rows_is_the_dataset_s_own(monkeypatch):
     ds = Dataset.from_dict({"n": list(range(10))})
     plain = found(ds)
     assert plain == [sha256(f'{{"n":{n}}}') for n in range(10)]
-    monkeypatch.setattr(digests, "BATCH_ROWS", 3)  # in batches that do not divide
+    monkeypatch.setattr(hashing, "BATCH_ROWS", 3)  # in batches that do not divide
     assert found(ds) == plain
     assert found(ds.select([7, 2, 2])) == [plain[7], plain[2], plain[2]]
     assert found(ds.select(range(4, 6))) == plain[4:6]

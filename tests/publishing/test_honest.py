@@ -41,7 +41,7 @@ def test_what_was_said_of_an_sae_on_loading_may_name_a_model_in_a_folder(whole, 
 
 def test_codes_under_another_name_are_no_column_to_publish(sae, tmp_path):
     ds = Dataset.from_dict({"text": TEXTS}).sae_encode(sae).rename_column("sae_ids", "kept").remove_columns("sae_acts")
-    with pytest.raises(ValueError, match="column `kept` holds codes of an SAE under another name: remove it"):
+    with pytest.raises(ValueError, match="column `kept` holds renamed SAE codes: remove it"):
         stage(ds.sae_select(3, sae=sae), tmp_path / "f", **MIT)
 
 
@@ -64,30 +64,28 @@ def test_vectors_that_encoding_kept_may_be_named_as_the_embedding(sae, tmp_path)
     assert found, str(found)
 
 
-def strongest_means(features, budget, rng):
-    """Pick the rows by their means, where the codes have any; gains in the type of activations."""
-    amounts = features.acts if features.means is None else features.means
-    sums = np.array([amounts[i:j].sum() for i, j in zip(features.offsets, features.offsets[1:], strict=False)])
+def strongest(features, budget, rng):
+    """Pick the rows with the largest sum of activations; gains in the type of activations."""
+    sums = np.array([features.acts[i:j].sum() for i, j in zip(features.offsets, features.offsets[1:], strict=False)])
     rows = np.argsort(-sums, kind="stable")[:budget]
     return Selection(rows, sums[rows].astype(np.float32), np.array([0]))
 
 
-@pytest.mark.parametrize("keep", [[], ["means"]])
-def test_a_rule_of_ones_own_is_given_again_what_it_was_given(sae, tmp_path, keep):
+def test_a_rule_of_ones_own_is_given_again_what_it_was_given(sae, tmp_path):
     ds = Dataset.from_dict({"text": TEXTS})
-    folder = stage(ds.sae_encode(sae, keep=keep).sae_select(4, strongest_means), tmp_path / "f", **MIT)
-    found = verify(folder, "encode", source=ds, sae=sae, method=strongest_means)
+    folder = stage(ds.sae_encode(sae).sae_select(4, strongest), tmp_path / "f", **MIT)
+    found = verify(folder, "encode", source=ds, sae=sae, method=strongest)
     assert found, str(found)
 
 
 @pytest.mark.parametrize(
     ("gains", "starts", "message"),
     [
-        ([1.0, np.nan], [0], "returned gains that are no numbers"),
-        (["a", "b"], [0], "returned gains that are no numbers"),
-        ([1.0, 1.0], [1], "returned the round starts"),
-        ([1.0, 1.0], [0, 0], "returned the round starts"),
-        ([1.0, 1.0], [0, 2], "returned the round starts"),
+        ([1.0, np.nan], [0], "returned `gains` that are not numbers"),
+        (["a", "b"], [0], "returned `gains` that are not numbers"),
+        ([1.0, 1.0], [1], "returned `round_starts="),
+        ([1.0, 1.0], [0, 0], "returned `round_starts="),
+        ([1.0, 1.0], [0, 2], "returned `round_starts="),
     ],
 )
 def test_what_a_rule_of_ones_own_cannot_say_is_refused_when_it_selects(gains, starts, message):
@@ -122,7 +120,7 @@ def test_a_name_alone_adds_to_what_the_cache_tells(hub, tmp_path):
     assert find_source(ds, "alice/rows") == Source("alice/rows", "default", "train", revision, True)
     assert find_source(ds.select([2, 1]), "alice/rows").as_published is False
     with pytest.raises(
-        ValueError, match="`source='alice/other'`, but the cache has the rows as those of `alice___rows`"
+        ValueError, match="`source='alice/other'`, but in the cache the rows are those of `alice___rows`"
     ):
         find_source(ds, "alice/other")
 
@@ -139,7 +137,8 @@ def test_a_note_says_how_to_go_on_in_private(hub, tmp_path):
     hub.fail("POST", "/repos/create", 429, times=10)
     with pytest.raises(OSError) as error:
         publish(coded(POOL, record=RECORD).sae_select(2), "alice/secret", private=True, **MIT, **ALICE)
-    assert "'alice/secret', private=True) goes on from there" in error.value.__notes__[0]
+    assert "to continue: hf_sae_select.push(" in error.value.__notes__[0]
+    assert "'alice/secret', private=True)" in error.value.__notes__[0]
 
 
 def test_a_branch_that_is_not_there_leaves_no_repo(hub):

@@ -19,13 +19,13 @@ from jsonschema import Draft202012Validator
 
 from hf_sae_select import METHODS, stage, verify
 from hf_sae_select.publishing.hashing import digest_of
-from hf_sae_select.publishing.provenance import SCHEMA_FILE, invalid, is_edited, read, sealed
+from hf_sae_select.publishing.provenance import RECORD_VERSION, SCHEMA_FILES, is_edited, problem_of, read, sealed
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
 RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
 RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
 POOL = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 5: 0.5}, {6: 0.7}]
-SCHEMA = json.loads(SCHEMA_FILE.read_text())
+SCHEMA = json.loads(SCHEMA_FILES[RECORD_VERSION].read_text())
 ALICE = {"token": "hf_alice"}
 SAE = {"repo": "alice/sae", "path": "sae.safetensors", "sha256": "ab" * 32, "format": "native"}
 
@@ -56,7 +56,7 @@ def required(schema, path=()):
 
 
 REQUIRED = sorted(required(SCHEMA))
-OBVIOUS = {"budget", "seed", "threshold", "top", "columns", "chat", "pool", "subset", "random", "longest"}
+OBVIOUS = {"columns", "chat", "pool", "subset", "random", "longest"}
 
 
 def at(record, path):
@@ -76,8 +76,8 @@ def test_the_schema_is_one_and_describes_every_field():
 
 def test_a_staged_record_keeps_to_it(record):
     Draft202012Validator(SCHEMA).validate(record)
-    assert invalid(record) is None and not is_edited(record)
-    assert record["version"] == 1
+    assert problem_of(record) is None and not is_edited(record)
+    assert record["version"] == 2
 
 
 def test_most_fields_are_required():
@@ -88,7 +88,7 @@ def test_most_fields_are_required():
 def test_a_field_that_is_missing_is_named(record, path):
     del at(record, path[:-1])[path[-1]]
     place = f" at {'.'.join(path[:-1])}" if path[1:] else ""
-    assert invalid(record) == f"provenance.json{place}: {path[-1]!r} is a required property"
+    assert problem_of(record) == f"provenance.json{place}: {path[-1]!r} is a required property"
 
 
 @pytest.mark.parametrize("path", [(), ("source",), ("selection",), ("coverage",), ("coverage", "pool")])
@@ -96,7 +96,7 @@ def test_a_field_that_is_unknown_is_named(record, path):
     at(record, path)["host"] = "x"
     place = f" at {'.'.join(path)}" if path else ""
     expected = f"provenance.json{place}: Additional properties are not allowed ('host' was unexpected)"
-    assert invalid(record) == expected
+    assert problem_of(record) == expected
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,21 @@ def test_a_field_that_is_unknown_is_named(record, path):
         (("encoding", "text", "columns"), [], "at encoding.text.columns: [] "),
         (("license", "stated_by"), "me", "at license.stated_by: 'me' is not one of ['source', 'publisher']"),
         (("license", "license"), 3, "at license.license: 3 is not valid under any of the given schemas"),
-        (("selection", "parameters", "top"), 1.5, "at selection.parameters.top: 1.5 is not of type 'integer', 'null'"),
-        (("coverage",), None, ": `encoding` and `coverage` go together"),
-        (("encoding",), None, ": `encoding` and `coverage` go together"),
-        (("version",), 0, "at version: 1 was expected"),
-        (("version",), "1", "at version: 1 was expected"),
+        (("selection", "parameters", "cuts", "top"), 1.5, "at selection.parameters.cuts.top: 1.5 is not of type 'integer', 'null'"),
+        (("encoding",), None, ": `coverage` needs `encoding`"),
+        (("version",), 0, "at version: 2 was expected"),
+        (("version",), "2", "at version: 2 was expected"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
     at(record, path[:-1])[path[-1]] = value
-    assert invalid(record).startswith(f"provenance.json{message if message[0] == ':' else ' ' + message}")
+    assert problem_of(record).startswith(f"provenance.json{message if message[0] == ':' else ' ' + message}")
 
 
 def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
-    record["version"], record["unheard of"] = 2, True
-    expected = "provenance.json has version 2, this library reads 1: install a newer one"
-    assert invalid(record) == expected
+    record["version"], record["unheard of"] = 3, True
+    expected = "provenance.json has version 3, but this library reads up to 2: upgrade hf-sae-select"
+    assert problem_of(record) == expected
     (tmp_path / "staged" / "provenance.json").write_text(json.dumps(record))
     assert verify(tmp_path / "staged").difference == f"record: {expected}"
 
@@ -159,7 +158,7 @@ def test_a_name_that_is_there_twice_is_refused(record, tmp_path, name):
     place = text.index(f'"{name}": ')
     file.write_text(f'{text[:place]}"{name}": 1, {text[place:]}')
     assert json.loads(file.read_text()) == record  # Python's own way: the last one counts
-    expected = "provenance.json is no JSON: a name is there twice in one object"
+    expected = "provenance.json is not valid JSON: an object has the same name twice"
     assert verify(tmp_path / "staged").difference == f"record: {expected}"
 
 
@@ -182,7 +181,7 @@ def test_an_edited_record_shows(record):
     backwards = dict(reversed(record.items()))
     assert not is_edited(backwards)  # the order of keys says nothing
     assert is_edited(record | {"versions": {}})
-    with pytest.raises(AssertionError, match="does not keep to its own schema"):
+    with pytest.raises(AssertionError, match="violates its own schema"):
         sealed({"source": {}})
 
 
@@ -262,9 +261,13 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
 
     told, rows = record["selection"], subset.sae_selection.indices.tolist()
     assert (told["method"], told["builtin"], told["rows"]) == ("concave", True, 3)
-    wanted = {"budget": 3, "seed": 5, "threshold": 0.5, "top": 6, "exclude": [7]}
-    assert wanted.items() <= told["parameters"].items()
-    assert METHODS["concave"].options.keys() <= told["parameters"].keys()
+    assert told["parameters"] == {
+        "budget": 3,
+        "seed": 5,
+        "options": METHODS["concave"].options,
+        "constraints": {"exclude": [7]},
+        "cuts": {"threshold": 0.5, "top": 6, "max_share": None, "embedding": None},
+    }
     assert told["indices_sha256"] == hashlib.sha256(np.array(rows, "<i8").tobytes()).hexdigest()
     assert told["rows_sha256"] == hashlib.sha256(b"".join(digests[row].digest() for row in rows)).hexdigest()
     assert sorted(record["coverage"]) == ["longest", "pool", "random", "subset"]

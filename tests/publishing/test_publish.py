@@ -25,7 +25,7 @@ from PIL import Image as Picture
 from hf_sae_select import _hub as ours
 from hf_sae_select import publish, push, stage, verify
 from hf_sae_select.publishing import pushing as publishing
-from hf_sae_select.publishing import staging
+from hf_sae_select.publishing import tables
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
 RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
@@ -212,12 +212,12 @@ def test_a_branch(hub):
 
 
 def test_a_second_subset_takes_the_place_of_the_first_in_one_commit(hub, monkeypatch):
-    monkeypatch.setattr(staging, "SHARD_BYTES", 1)
+    monkeypatch.setattr(tables, "SHARD_BYTES", 1)
     monkeypatch.setattr("hf_sae_select.publishing.hashing.BATCH_ROWS", 1)
     publish(picked(4), ID, **MIT)
     assert sum(name.startswith("data/") for name in files_of(hub)) == 4
     hub.push(ID, {"notes.md": "mine", "more/a.csv": "a\n1\n"}, kind="dataset")
-    publish(picked(2), ID, features=False, **MIT)
+    publish(picked(2), ID, include_features=False, **MIT)
     expected = {*FILES, "data/train-00001.parquet", "notes.md", "more/a.csv"} - {"pool.parquet"}
     assert set(files_of(hub)) == expected
     assert len(hub.commits(ID, "dataset")) == 4
@@ -269,7 +269,7 @@ OTHERS += ["dataset_infos.json", ".huggingface.yaml", "deep/README.md", "selecti
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_repo_with_other_data_is_refused_and_not_touched(hub, name):
     before = hub.push(ID, {name: b"a\n1\n"}, kind="dataset")
-    with pytest.raises(ValueError, match=f"alice/three holds other data, such as {name}; publish the subset to a rep"):
+    with pytest.raises(ValueError, match=f"alice/three holds other data, such as {name}; publish the subset in anoth"):
         publish(picked(), ID, **MIT)
     assert head(hub).oid == before and uploads(hub) == []
 
@@ -279,18 +279,18 @@ def test_a_record_that_is_none_of_ours_and_rows_beside_ours_are_not_touched(hub)
     publish(picked(), "alice/other", **MIT)
     beside = hub.push("alice/other", {"data/theirs.parquet": b"x"}, kind="dataset")
     for id, name, commit in ((ID, "provenance.json", before), ("alice/other", "data/theirs.parquet", beside)):
-        with pytest.raises(ValueError, match=f"holds other data, such as {name}; publish the subset to a repo of its"):
+        with pytest.raises(ValueError, match=f"holds other data, such as {name}; publish the subset in another repo"):
             publish(picked(2), id, **MIT)
         assert head(hub, id).oid == commit
 
 
 def test_what_is_no_staged_folder_or_no_id_is_refused_before_anything_is_sent(hub, tmp_path, staged):
-    with pytest.raises(ValueError, match=r"holds no staged subset; make one with `stage`"):
+    with pytest.raises(ValueError, match=r"is not a staged subset; write one with `stage`"):
         push(tmp_path / "none", ID, **ALICE)
     for id in ("a/b/c", "alice/", "", None, "alice/a b", "alice/a--b", "alice/x.git", "alice/" + "x" * 100):
-        with pytest.raises(ValueError, match=r"is no id of a Hub repo; pass owner/name"):
+        with pytest.raises(ValueError, match=r"is not a valid id of a Hub repo; pass owner/name"):
             push(staged, id, **ALICE)
-        with pytest.raises(ValueError, match=r"is no id of a Hub repo; pass owner/name"):
+        with pytest.raises(ValueError, match=r"is not a valid id of a Hub repo; pass owner/name"):
             publish(picked(), id, **MIT)
     assert hub.requests == []
 
@@ -356,7 +356,7 @@ def test_every_fault_leaves_the_repo_as_it_was_and_push_goes_on(hub, cache, meth
     assert message in str(caught.value)
     assert head(hub).oid == before and list(files_of(hub)) == ["notes.md"]
     folder = cache / "hf_sae_select" / "staged" / "alice--three"
-    assert f"staged, and kept: hf_sae_select.push({str(folder)!r}, 'alice/three')" in caught.value.__notes__[0]
+    assert f"the staged folder is kept; to continue: hf_sae_select.push({str(folder)!r}, 'alice/three')" in caught.value.__notes__[0]
     assert "hf_alice" not in str(caught.value) + caught.value.__notes__[0]
     hub.faults.clear()
     push(folder, ID, **ALICE)
@@ -425,13 +425,13 @@ def test_without_a_network_it_says_so_and_keeps_the_folder(hub, monkeypatch, cac
     go_offline(monkeypatch)
     with pytest.raises(OSError, match=r"the Hub is out of reach; check the network, HF_HUB_OFFLINE") as caught:
         publish(picked(), ID, **MIT)
-    assert "staged, and kept: hf_sae_select.push(" in caught.value.__notes__[0]
+    assert "the staged folder is kept; to continue: hf_sae_select.push(" in caught.value.__notes__[0]
     assert (cache / "hf_sae_select" / "staged" / "alice--three" / "README.md").is_file()
     assert hub.requests == []
 
 
 def test_what_was_changed_after_it_was_picked_is_refused_before_anything_is_sent(hub, cache):
-    with pytest.raises(TypeError, match=r"`subset` has no receipt: .* so do those before you select"):
+    with pytest.raises(TypeError, match=r"`subset` has no `sae_selection`: .* so do those before you select"):
         publish(picked().shuffle(seed=0), ID, **MIT)
     with pytest.raises(ValueError, match=r"column `words` was added, removed or changed after the rows were picked"):
         publish(picked().rename_column("text", "words"), ID, **MIT)

@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, constants
 
 from hf_sae_select import stage
 from hf_sae_select.publishing.source import Source, find_source, origins
+from hf_sae_select.selection.attachment import pool_of
 
 ID = "alice/OpenOrca"  # datasets keeps it as alice___open_orca
 CARD = "---\nlicense: mit\nlanguage: en\n---\n# Hi\n"
@@ -121,8 +122,8 @@ def test_numbers_that_are_none_are_equal(hub, tmp_path):
 
 def test_encoded_rows_are_as_published(ds, commit, sae):
     expected = Source(ID, "default", "train", commit, as_published=True)
-    assert find_source(ds.sae_select(2, sae=sae, text="prompt").sae_pool.rows) == expected
-    assert find_source(ds.sae_encode(sae, text="prompt").sae_select(2).sae_pool.rows) == expected
+    assert find_source(pool_of(ds.sae_select(2, sae=sae, text="prompt")).rows) == expected
+    assert find_source(pool_of(ds.sae_encode(sae, text="prompt").sae_select(2)).rows) == expected
 
 
 def test_rows_of_data_files_that_the_caller_named_are_not_as_published(commit):
@@ -174,7 +175,7 @@ def test_rows_of_two_published_datasets_have_no_source_and_two_origins(hub, ds, 
 
 def test_where_the_cache_does_not_tell_the_name_it_is_asked_for(hub, ds, commit):
     shutil.rmtree(constants.HF_HUB_CACHE)
-    with pytest.raises(ValueError, match=r"which Hub dataset `alice___open_orca` is; say so: `source='owner/name'`"):
+    with pytest.raises(ValueError, match=r"which Hub dataset `alice___open_orca` is; pass its id: `source='owner/name'`"):
         find_source(ds)
     stated = find_source(ds, {"dataset": ID, "revision": commit})
     assert stated == Source(ID, None, "train", commit, as_published=True)
@@ -218,7 +219,7 @@ def test_a_source_of_another_form_is_refused(given):
 
 @pytest.mark.parametrize("given", ["/data/mine", "a/b/c", {"dataset": ID, "split": 3}, {"dataset": ("a", "b")}])
 def test_a_source_that_is_not_on_the_hub_is_refused(given):
-    with pytest.raises(ValueError, match=r"names no dataset on the Hub \(owner/name\); leave it out for files here"):
+    with pytest.raises(ValueError, match=r"does not name a dataset on the Hub \(owner/name\); omit it"):
         find_source(Dataset.from_dict({"a": ["a"]}), given)
 
 
@@ -249,7 +250,7 @@ def test_the_card_is_that_of_the_commit_and_comes_out_of_the_cache(hub, ds, monk
 def test_a_dataset_without_a_card_is_staged_without_a_network(hub, tmp_path, sae, monkeypatch):
     hub.push("alice/bare", {"train.jsonl": lines(3)}, kind="dataset")
     subset = load_dataset("alice/bare", split="train").sae_select(2, sae=sae, text="prompt")
-    assert find_source(subset.sae_pool.rows).card().to_dict() == {}
+    assert find_source(pool_of(subset).rows).card().to_dict() == {}
     go_offline(monkeypatch)
     folder = stage(subset, tmp_path / "f", license="mit")
     assert json.loads((folder / "provenance.json").read_text())["source"]["dataset"] == "alice/bare"

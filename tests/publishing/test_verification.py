@@ -80,11 +80,11 @@ def test_encoding_again_reads_no_codes_that_were_cached(whole, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("text", 1, "row 1."), "row 1 was changed: it is not row 1 of the source any more"),
-        (put("text", 0, None), "row 0 was changed: it is not row 2 of the source any more"),
+        (put("text", 1, "row 1."), "row 1 was changed: it is no longer row 1 of the source"),
+        (put("text", 0, None), "row 0 was changed: it is no longer row 2 of the source"),
         (swap(0, 2), "the rows are in another order: row 0 is not the one that was picked there"),
-        (lambda columns: columns["text"].pop(), "there are 2 rows, picked were 3"),
-        (lambda columns: columns["text"].append("row 0"), "there are 4 rows, picked were 3"),
+        (lambda columns: columns["text"].pop(), "there are 2 rows, but 3 were picked"),
+        (lambda columns: columns["text"].append("row 0"), "there are 4 rows, but 3 were picked"),
     ],
 )
 def test_rows_that_were_changed_are_named(folder, change, message):
@@ -102,7 +102,7 @@ def test_a_column_more_or_of_another_type_is_named(folder):
     file = folder / ROWS_FILE
     texts = pq.read_table(file)["text"].to_pylist()
     Dataset.from_dict({"text": texts, "more": [1, 2, 3]}).to_parquet(file)
-    expected = f"the rows cannot be read: {ROWS_FILE}: column `{{}}` has another type than recorded, or is not in both"
+    expected = f"the rows cannot be read: {ROWS_FILE}: column `{{}}` is missing, new, or has another type than recorded"
     assert said(folder)["digests: rows"] == expected.format("more")
     Dataset.from_dict({"text": [text.encode() for text in texts]}).to_parquet(file)
     assert said(folder)["digests: rows"] == expected.format("text")
@@ -112,7 +112,7 @@ def test_a_column_more_or_of_another_type_is_named(folder):
 
 def test_files_that_are_missing_more_or_damaged_are_named(folder):
     shutil.copy(folder / ROWS_FILE, folder / "data" / "train-00001.parquet")
-    expected = "data/train-00001.parquet is not in the record, but `load_dataset` goes by it"
+    expected = "data/train-00001.parquet is not in the record, but `load_dataset` reads it"
     assert said(folder) == {"digests: files": expected}
     (folder / "data" / "train-00001.parquet").unlink()
     (folder / "coverage.png").write_bytes(b"other")
@@ -128,7 +128,7 @@ def test_no_damaged_or_missing_file_is_an_error_of_ours(folder, file, content):
     place.unlink() if content is None else place.write_bytes(content)
     if file == "provenance.json" and content is None:
         with pytest.raises(
-            FileNotFoundError, match=r"holds no provenance.json: it was not published by `sae_publish`"
+            FileNotFoundError, match=r"has no provenance.json: it was not published by `sae_publish`"
         ):
             verify(folder)
         return
@@ -141,7 +141,7 @@ def test_no_damaged_or_missing_file_is_an_error_of_ours(folder, file, content):
 @pytest.mark.parametrize("file", [".huggingface.yaml", "dataset_infos.json"])
 def test_a_file_that_load_dataset_goes_by_is_named(folder, file):
     (folder / file).write_text("{}")
-    expected = {"digests: files": f"{file} is not in the record, but `load_dataset` goes by it"}
+    expected = {"digests: files": f"{file} is not in the record, but `load_dataset` reads it"}
     assert said(folder) == expected
     reseal(folder, lambda record: record["files"].update({file: record["files"]["pool.parquet"]}))
     assert f"provenance.json at files: '{file}' does not match" in said(folder)["digests: record"]
@@ -160,7 +160,7 @@ OTHER = [{"split": "train", "path": "other/*.parquet"}]
         (lambda card: card["configs"].pop(1), "has the config `selection` as [], written was"),
         (lambda card: card.update(configs={"default": 1}), "has the config `default` as [], written was"),
         (lambda card: card.pop("configs"), "has the config `default` as [], written was"),
-        (lambda card: card.update(dataset_info={"features": []}), "README.md has `dataset_info`, by which"),
+        (lambda card: card.update(dataset_info={"features": []}), "README.md has `dataset_info`, which `load_dataset`"),
         (lambda card: card.update(license="apache-2.0"), "has `license` as 'apache-2.0', the record as 'mit'"),
         (lambda card: card.pop("license"), "has `license` as None, the record as 'mit'"),
         (lambda card: card.update(license_link="https://x"), "has `license_link` as 'https://x', the record as None"),
@@ -188,17 +188,17 @@ def test_the_text_of_the_card_is_yours(folder):
 @pytest.mark.parametrize(
     ("change", "check", "message"),
     [
-        (put("row", 1, 0), "indices", "the row numbers in the table of picks, or their order, are not those that"),
-        (put("row_sha256", 1, "ab" * 32), "rows", "the digests of rows in the table of picks, or their order, are"),
+        (put("row", 1, 0), "indices", "the row numbers in the table of picks, or their order, are not the recorded ones"),
+        (put("row_sha256", 1, "ab" * 32), "rows", "the digests of rows in the table of picks, or their order, are not the recorded ones"),
         (put("gain", 0, 9), "files", "selection.parquet was changed"),
         (put("covered", 0, 9), "files", "selection.parquet was changed"),
         (put("features", 0, 9), "files", "selection.parquet was changed"),
-        (put("row_sha256", 1, "no digits"), "picks", "'no digits' is no SHA-256"),
+        (put("row_sha256", 1, "no digits"), "picks", "'no digits' is not a SHA-256"),
         (put("row_sha256", 1, "AB" * 32), "picks", "'ABAB"),
-        (put("row_sha256", 1, None), "picks", "its column `row_sha256` is string, or holds nulls"),
-        (put("row", 1, None), "picks", "its column `row` is int64, or holds nulls"),
-        (put("pick", 0, 9), "picks", "its column `pick` does not count from 0 on"),
-        (swap(0, 1), "picks", "its column `pick` does not count from 0 on"),
+        (put("row_sha256", 1, None), "picks", "its column `row_sha256` holds string or nulls"),
+        (put("row", 1, None), "picks", "its column `row` holds int64 or nulls"),
+        (put("pick", 0, 9), "picks", "its column `pick` does not count up from 0"),
+        (swap(0, 1), "picks", "its column `pick` does not count up from 0"),
     ],
 )
 def test_a_table_of_picks_that_was_edited_is_named(folder, change, check, message):
@@ -218,7 +218,7 @@ def test_a_source_that_changed_is_named(hub, whole, tmp_path):
             f"pick 1 is not row {picked[1]} of the source: that row has other content",
         ),
         (TEXTS[::-1], f"pick 0 is not row {picked[0]} of the source: that row has other content"),
-        (TEXTS[:-1], "there are 11 rows, recorded are 12"),
+        (TEXTS[:-1], "the source has 11 rows, recorded are 12"),
     ]
     for rows, message in cases:
         other = publish_source(hub, tmp_path, rows)
@@ -228,7 +228,7 @@ def test_a_source_that_changed_is_named(hub, whole, tmp_path):
         assert verify(tmp_path / "copy", "select")
         differ = said(tmp_path / "copy", "encode")
         assert next(iter(differ)) == "encode: source"
-        assert differ["encode: source"] in (message, message.replace("rows,", "rows to pick from,"))
+        assert differ["encode: source"] == message
         shutil.rmtree(tmp_path / "copy")
 
 
@@ -238,7 +238,7 @@ def test_a_source_that_changed_is_named(hub, whole, tmp_path):
         ("revision", "0" * 40, "alice/rows has no revision '0000"),
         ("config", "other", "alice/rows cannot be loaded as recorded: "),
         ("split", "test", "alice/rows cannot be loaded as recorded: "),
-        ("split", "train[:5]", "there are 5 rows to pick from, recorded are 12"),
+        ("split", "train[:5]", "the source has 5 rows, recorded are 12"),
         ("sha256", "0" * 64, "a row that was not picked has other content than recorded"),
     ],
 )
@@ -265,7 +265,7 @@ def test_a_folder_here_is_not_read_in_place_of_a_repo(whole, tmp_path, monkeypat
     (tmp_path / "here" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     assert verify(whole, "select")
-    with pytest.raises(ValueError, match=f"^a folder `{name}` lies here, and would be read in place of the repo"):
+    with pytest.raises(ValueError, match=f"^the folder `{name}` has the name of a repo in the record, and would be read instead"):
         verify(whole, "encode")
 
 
@@ -274,7 +274,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(folder, file):
     (folder / file).rename(folder.parent / "outside")
     (folder / file).symlink_to(folder.parent / "outside")
     if file == "provenance.json":
-        with pytest.raises(FileNotFoundError, match="holds no provenance"):
+        with pytest.raises(FileNotFoundError, match="has no provenance.json"):
             verify(folder)
         return
     assert f"no `{file}` in " in str(verify(folder)) or f"{file} is missing" in str(verify(folder))
@@ -294,10 +294,10 @@ def test_names_of_labels_that_were_swapped_show_when_encoded_again(hub, whole, t
     told = pq.read_table(whole / ROWS_FILE).schema.metadata[b"huggingface"].decode()
     tell(whole / ROWS_FILE, told.replace('["bad", "good"]', '["good", "bad"]'))
     reseal(whole)
-    assert "column `label` has another type than recorded" in said(whole)["digests: rows"]
+    assert "column `label` is missing, new, or has another type than recorded" in said(whole)["digests: rows"]
     reseal(whole, lambda record: record["source"]["columns"]["label"].update(names=["good", "bad"]))
     assert verify(whole, "select")
-    expected = "column `label` has another type than recorded, or is not in both"
+    expected = "column `label` is missing, new, or has another type than recorded"
     assert said(whole, "encode") == {"encode: source": expected}
 
 
@@ -306,24 +306,24 @@ def test_rows_of_an_earlier_selection_are_said_to_be_taken_as_given(tmp_path, fi
     ds = coded(POOL, record=RECORD)
     grown = ds.sae_select(rows, extend=ds.sae_select(first, "longest"))
     found = verify(stage(grown, tmp_path / "f", license="mit"), "select")
-    name = f"picks (the first {first} of {rows}, of an earlier selection, taken as given)"
+    name = f"picks (the first {first} of {rows} are taken from an earlier selection)"
     assert found and found.checks[8].name == name
     assert f"ok  select: {name}\n" in str(found)
 
 
 def test_without_stored_features_they_are_asked_for(tmp_path):
-    folder = choose_and_stage(tmp_path / "f", features=False)
+    folder = choose_and_stage(tmp_path / "f", include_features=False)
     assert verify(folder)
-    with pytest.raises(ValueError, match=r"^the level `select` needs `features`: the source as `sae_encode` returns"):
+    with pytest.raises(ValueError, match=r"^`level='select'` requires `features`: the source, encoded by `sae_encode`"):
         verify(folder, "select")
     assert verify(folder, "select", features=coded(POOL, record=RECORD))
     more = coded([*POOL, {7: 0.9}], record=RECORD)
-    assert said(folder, "select", features=more)["select: source"] == "there are 7 rows to pick from, recorded are 6"
+    assert said(folder, "select", features=more)["select: source"] == "the source has 7 rows, recorded are 6"
     other = coded([POOL[0], {2: 0.9, 5: 0.9, 6: 0.9, 7: 0.9}, *POOL[2:]], record=RECORD)
     assert said(folder, "select", features=other)["select: picks"] == "pick 0 is row 2, these parameters pick row 1"
     hook = coded(POOL, record=RECORD | {"hook": "layers.4"})
     differ = said(folder, "select", features=hook)
-    assert differ == {"select: encoding": "`hook` is recorded as 'layers.3', found is 'layers.4'"}
+    assert differ == {"select: encoding": "`hook` is recorded as 'layers.3', now it is 'layers.4'"}
     moved = said(folder, "select", features=coded(POOL, record=RECORD).select([0, 2, 1, 3, 4, 5]))
     assert moved["select: source"] == "pick 0 is not row 2 of the source: that row has other content"
 
@@ -332,8 +332,8 @@ def test_without_stored_features_they_are_asked_for(tmp_path):
     ("given", "error", "message"),
     [
         ({"level": "all"}, ValueError, "unknown `level='all'`; choose one of: digests, select, encode"),
-        ({"level": "select", "features": [1]}, TypeError, "`features` is a list; pass a datasets.Dataset"),
-        ({"level": "encode", "source": {"train": 1}}, TypeError, "`source` is a dict; pass a datasets.Dataset"),
+        ({"level": "select", "features": [1]}, TypeError, "`features` is a list; it must be a datasets.Dataset"),
+        ({"level": "encode", "source": {"train": 1}}, TypeError, "`source` is a dict; it must be a datasets.Dataset"),
         ({"features": Dataset.from_dict({"text": ["a"]})}, ValueError, "`features` is not encoded; pass what"),
         ({"features": Dataset.from_dict({"text": []})}, ValueError, "the dataset is empty"),
         ({"revision": "main"}, ValueError, "`revision='main'` is for Hub repos"),
@@ -346,10 +346,10 @@ def test_bad_arguments_are_refused(folder, given, error, message):
 
 
 def test_what_is_no_published_subset_is_said(hub, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no provenance.json: it was not published by `sae_publish`"):
+    with pytest.raises(FileNotFoundError, match=r"has no provenance.json: it was not published by `sae_publish`"):
         verify(tmp_path)
     hub.push("alice/other", {"README.md": ""}, kind="dataset")
-    with pytest.raises(FileNotFoundError, match=r"^alice/other holds no provenance.json"):
+    with pytest.raises(FileNotFoundError, match=r"^alice/other has no provenance.json"):
         verify("alice/other")
     with pytest.raises(FileNotFoundError, match=r"'alice/none' is neither a folder here nor a Hub repo"):
         verify("alice/none")
@@ -359,20 +359,20 @@ def test_rows_from_memory_are_asked_for_to_encode_again(tmp_path, sae):
     ds = Dataset.from_dict({"text": TEXTS})
     folder = stage(ds.sae_select(4, sae=sae), tmp_path / "f", license="mit")
     assert verify(folder, "select")
-    with pytest.raises(ValueError, match=r"^the level `encode` needs `source`: the rows chosen from"):
+    with pytest.raises(ValueError, match=r"^`level='encode'` requires `source`: the dataset that the rows were selected from"):
         verify(folder, "encode")
     with pytest.raises(
-        ValueError, match=r"^the level `encode` needs `sae`: the SAE on its model, which others cannot"
+        ValueError, match=r"^`level='encode'` requires `sae`: the SAE with its language model"
     ):
         verify(folder, "encode", source=ds)
     assert verify(folder, "encode", source=ds, sae=sae)
     assert verify(folder, "encode", source=ds.sae_encode(sae), sae=sae)
     differ = said(folder, "encode", source=ds.select(range(11, -1, -1)), sae=sae)
-    assert list(differ) == ["encode: source, as it was given"]
-    assert "that row has other content" in differ["encode: source, as it was given"]
+    assert list(differ) == ["encode: source (as passed)"]
+    assert "that row has other content" in differ["encode: source (as passed)"]
     sae.b_enc.add_(1)
     differ = said(folder, "encode", source=ds, sae=sae)
-    assert differ["encode: sae"].startswith(f"the SAE given has an encoder of SHA-256 {sae.digest()}, recorded is ")
+    assert differ["encode: sae"].startswith(f"the SAE that was passed has an encoder of SHA-256 {sae.digest()}, recorded is ")
 
 
 @pytest.mark.parametrize("options", [{}, {"top": 3}, {"top": 3, "max_share": 0.5}])
@@ -390,7 +390,7 @@ def test_another_top_than_features_in_store_were_cut_by_is_named(hub, sae, bert,
     folder = stage_whole(hub, sae, bert, tmp_path, "match", top=3)
     set_parameter(folder, "top", top)
     assert verify(folder)
-    assert " features in store and " in said(folder, "encode")["encode: features"]
+    assert " published features and " in said(folder, "encode")["encode: features"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("top", 0), ("top", -1), ("threshold", 10**400)])
@@ -415,7 +415,7 @@ def words(row):
 def test_a_function_that_wrote_the_text_is_asked_for(tmp_path, sae):
     ds = Dataset.from_dict({"text": TEXTS})
     folder = stage(ds.sae_select(4, "greedy", sae=sae, text=words), tmp_path / "f", license="mit")
-    with pytest.raises(ValueError, match=r"^the level `encode` needs `text`: the function that wrote the rows out"):
+    with pytest.raises(ValueError, match=r"^`level='encode'` requires `text`: the function that wrote the text of a row"):
         verify(folder, "encode", source=ds, sae=sae)
     assert verify(folder, "encode", source=ds, sae=sae, text=words)
     differ = said(folder, "encode", source=ds, sae=sae, text=lambda row: "the cat")
@@ -433,14 +433,14 @@ def test_a_rule_of_ones_own_is_asked_for_with_what_numbers_do_not_say_bound(tmp_
     ds = coded(POOL, record=RECORD).add_column("good", [1, 2, 3, 4, 5, 6])
     folder = stage(ds.sae_select(3, method=last_ones, **options), tmp_path / "f", license="mit")
     assert verify(folder)
-    with pytest.raises(ValueError, match=r"^the level `select` needs `method`: the rule, which is none of ours"):
+    with pytest.raises(ValueError, match=r"^`level='select'` requires `method`: the function of the author's own method"):
         verify(folder, "select")
     rule = partial(last_ones, order=options.get("order", "down"))
     found = verify(folder, "select", method=rule)
     assert found, str(found)
     other = partial(last_ones, order="down" if "order" in options else "up")
     told = said(folder, "select", method=other)["select: picks"]
-    assert told.endswith("`order` of the rule is not as recorded; bind it: functools.partial(rule, order=...)")
+    assert told.endswith("`order` of the method is not as recorded; bind it: partial(method, order=...)")
 
     def skips(features, budget, rng, *, constraints, step=1, order=rule.keywords["order"], skip=()):
         return last_ones(features, budget, rng, constraints=constraints, step=step, order=order, skip=[3, 0, *skip])
@@ -453,11 +453,11 @@ def test_rows_compared_by_vectors_alone_are_verified_from_these(tmp_path, featur
     vectors = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, 0.2]]
     ds = Dataset.from_dict({"text": ["a", "b", "c", "d"], "vector": vectors})
     subset = ds.sae_select(2, method="kcenter", embedding="vector")
-    folder = stage(subset, tmp_path / "f", license="mit", features=features)
+    folder = stage(subset, tmp_path / "f", license="mit", include_features=features)
     given = {} if features else {"features": ds}
     found = verify(folder, "select", **given)
     assert found and [each.name for each in found.checks] == [*DIGESTS, "source", "picks"]
-    with pytest.raises(ValueError, match=r"the level `encode` is for rows that were encoded; these were compared by"):
+    with pytest.raises(ValueError, match=r"`level='encode'` is for rows that an SAE encoded"):
         verify(folder, "encode", source=ds, **given)
     if features:
         rewrite(folder / "pool.parquet", put("vector", 0, [0.0, -1.0]))
@@ -466,7 +466,7 @@ def test_rows_compared_by_vectors_alone_are_verified_from_these(tmp_path, featur
 
 
 @pytest.mark.parametrize(
-    "off, close, says", [(1e-3, checks.NEAR, None), (1e-3, checks.CLOSE, "gains"), (0.1, checks.NEAR, "gains")]
+    "off, close, says", [(1e-3, checks.DEVICE_TOLERANCE, None), (1e-3, checks.SUM_TOLERANCE, "gains"), (0.1, checks.DEVICE_TOLERANCE, "gains")]
 )
 def test_gains_that_are_sums_of_activations_may_differ_a_little_where_rows_are_encoded_again(off, close, says):
     gains = np.array([200.0, 100.0])
@@ -474,4 +474,4 @@ def test_gains_that_are_sums_of_activations_may_differ_a_little_where_rows_are_e
     found = checks.of_picks(receipt, replace(receipt, gains=gains * (1 + off)), close)
     assert found is None if says is None else f"`{says}` is 200.0" in found
     counts = replace(receipt, gains=gains.astype(np.int64))  # a count is right or wrong
-    assert "`gains` is 200, again 201" in checks.of_picks(counts, replace(counts, gains=counts.gains + 1), checks.NEAR)
+    assert "`gains` is 200, again 201" in checks.of_picks(counts, replace(counts, gains=counts.gains + 1), checks.DEVICE_TOLERANCE)
