@@ -52,7 +52,10 @@ def test_1_if_something_differs(folder, capsys):
     ("arguments", "message"),
     [
         (["FOLDER", "--level", "all"], "unknown `level='all'`; choose one of: digests, select, encode"),
-        (["FOLDER", "--level", "encode"], "`level='encode'` requires `source`: the dataset that the rows were selected from"),
+        (
+            ["FOLDER", "--level", "encode"],
+            "`level='encode'` requires `source`: the dataset that the rows were selected from",
+        ),
         (["FOLDER", "--revision", "main"], "`revision='main'` is for Hub repos"),
         (["FOLDER/data"], "has no provenance.json: it was not published by `sae_publish`"),
         (["no/such/thing"], "'no/such/thing' is neither a folder here nor the id of a Hub repo (owner/name)"),

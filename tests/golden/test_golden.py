@@ -133,7 +133,9 @@ def flattened(parameters):
         for option, value in parameters["options"].items()
     }
     others = {name: parameters[name] for name in ("budget", "seed", "encoding")}
-    cuts = {cut: value for cut, value in parameters["cuts"].items() if value is not None or cut in ("threshold", "top")}
+    cuts = {
+        cut: value for cut, value in parameters["cuts"].items() if value is not None or cut in ("threshold", "top")
+    }
     return options | parameters["constraints"] | cuts | others
 
 

@@ -279,9 +279,9 @@ def test_the_card_says_what_was_picked_from_what_and_how(tmp_path):
     ):
         assert fact in text
     titles = [line for line in text.splitlines() if line.startswith("## ")]
-    assert titles == [f"## {name}" for name in ("What it covers", "Known limits", "Use it", "Verify it", "Licence")] + [
-        "## Citation"
-    ]
+    assert titles == [
+        f"## {name}" for name in ("What it covers", "Known limits", "Use it", "Verify it", "Licence")
+    ] + ["## Citation"]
 
 
 def test_a_published_source_is_named_with_its_commit(hub, tmp_path, sae):
@@ -321,7 +321,11 @@ SNIPPETS = {  # what is staged -> the lines that check it to the levels `select`
     "codes": ({}, "", ", source=source, sae=sae"),
     "no pool": ({"include_features": False}, ", features=features", ", source=source, sae=sae"),
     "own rule": ({"method": True}, ", method=method", ", method=method, source=source, sae=sae"),
-    "both": ({"method": True, "include_features": False}, ", method=method, features=features", ", method=method, source="),
+    "both": (
+        {"method": True, "include_features": False},
+        ", method=method, features=features",
+        ", method=method, source=",
+    ),
 }
 
 

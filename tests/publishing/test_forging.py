@@ -182,7 +182,11 @@ def test_another_sae_at_the_recorded_place_is_named(hub, whole, sae):
     ("name", "value", "message"),
     [
         ("revision", "0" * 40, "alice/sae has no revision '0000"),
-        ("path", "none.safetensors", "the SAE cannot be loaded as recorded: no SAE at 'none.safetensors' in alice/sae"),
+        (
+            "path",
+            "none.safetensors",
+            "the SAE cannot be loaded as recorded: no SAE at 'none.safetensors' in alice/sae",
+        ),
         ("path", "../../secret", "the SAE cannot be loaded as recorded: no SAE at '../../secret' in alice/sae"),
         ("format", "nonsense", "the SAE cannot be loaded as recorded: unknown `format='nonsense'`"),
         ("config", {"more": 1}, "the SAE cannot be loaded as recorded: unknown `config` key 'more'"),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,16 @@ from jsonschema import Draft202012Validator
 
 from hf_sae_select import METHODS, stage, verify
 from hf_sae_select.publishing.hashing import digest_of
-from hf_sae_select.publishing.provenance import RECORD_VERSION, SCHEMA_FILES, is_edited, problem_of, read, sealed
+from hf_sae_select.publishing.provenance import (
+    RECORD_VERSION,
+    SCHEMA_FILES,
+    is_edited,
+    nested,
+    problem_of,
+    read,
+    sealed,
+    upgraded,
+)
 
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
 RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
@@ -125,7 +135,11 @@ def test_a_field_that_is_unknown_is_named(record, path):
         (("encoding", "text", "columns"), [], "at encoding.text.columns: [] "),
         (("license", "stated_by"), "me", "at license.stated_by: 'me' is not one of ['source', 'publisher']"),
         (("license", "license"), 3, "at license.license: 3 is not valid under any of the given schemas"),
-        (("selection", "parameters", "cuts", "top"), 1.5, "at selection.parameters.cuts.top: 1.5 is not of type 'integer', 'null'"),
+        (
+            ("selection", "parameters", "cuts", "top"),
+            1.5,
+            "at selection.parameters.cuts.top: 1.5 is not of type 'integer', 'null'",
+        ),
         (("encoding",), None, ": `coverage` needs `encoding`"),
         (("version",), 0, "at version: 2 was expected"),
         (("version",), "2", "at version: 2 was expected"),
@@ -287,6 +301,7 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
 PLANTED = """
 import json, os, sys
 from dataclasses import replace
+from pathlib import Path
 import datasets, numpy as np, torch
 from hf_sae_select import Selection, SparseAutoencoder, stage
 torch.set_num_threads(1)
@@ -424,3 +439,60 @@ def test_a_selection_that_grew_is_staged_and_selected_again(tmp_path, method):
     assert found, str(found)
     other = ds.sae_select(5, "longest", extend=first)
     assert verify(stage(other, tmp_path / "f", license="mit"), "select")
+
+
+# ---- version 1
+
+PUBLISHED = Path(__file__).parent.parent / "golden" / "published_0.1.0"
+HIDDEN = "6bc723e92f32bd9584c1f651440f455414a6cbc00486f74d41a339b41291d4a9"
+CUTS = {"max_share": None, "embedding": None}
+UPGRADED = {
+    "constrained": {
+        "budget": 12,
+        "seed": 0,
+        "options": {"idf": False, "exhausted": "restart"},
+        "constraints": {
+            "must_include": [30, 3],
+            "exclude": [0, 39],
+            "quota": {"lang": [["en", 5], ["de", 4]]},
+            "quality": "score",
+        },
+        "cuts": {"threshold": 6.697704315185547, "top": None, **CUTS},
+    },
+    "match_tokens": {
+        "budget": 150.0,
+        "seed": 7,
+        "options": {},
+        "constraints": {"cost": "tokens"},
+        "cuts": {"threshold": 0.0, "top": 256, **CUTS},
+    },
+    "own_rule": {
+        "budget": 10,
+        "seed": 0,
+        "options": {"order": {"sha256": HIDDEN}, "least": 2.5},
+        "constraints": {},
+        "cuts": {"threshold": 7.0, "top": None, **CUTS},
+    },
+}
+
+
+@pytest.mark.parametrize("name", UPGRADED)
+def test_a_record_of_version_1_is_upgraded(name):
+    record = read(PUBLISHED / name / "provenance.json")
+    assert record["version"] == 1 and not is_edited(record)
+    now = upgraded(record)
+    assert now["selection"]["parameters"] == UPGRADED[name]
+    assert now | {"version": 1, "selection": record["selection"]} == record  # nothing else changes
+    assert problem_of(now) is None and upgraded(now) is now
+
+
+def test_a_record_of_version_1_with_the_parameters_of_version_2_is_refused():
+    record = read(PUBLISHED / "constrained" / "provenance.json")
+    record["selection"]["parameters"] = UPGRADED["constrained"]
+    assert problem_of(record) == "provenance.json at selection.parameters: 'threshold' is a required property"
+
+
+def test_the_only_way_of_weighted_is_no_option_any_more():
+    flat = {"budget": 3, "seed": 0, "threshold": 0.5, "top": None, "weights": "idf", "mass": "max"}
+    assert nested(flat, "weighted")["options"] == {"weights": "idf"}
+    assert nested(flat | {"mass": "mean"}, "weighted")["options"] == {"weights": "idf", "mass": "mean"}

@@ -356,7 +356,10 @@ def test_every_fault_leaves_the_repo_as_it_was_and_push_goes_on(hub, cache, meth
     assert message in str(caught.value)
     assert head(hub).oid == before and list(files_of(hub)) == ["notes.md"]
     folder = cache / "hf_sae_select" / "staged" / "alice--three"
-    assert f"the staged folder is kept; to continue: hf_sae_select.push({str(folder)!r}, 'alice/three')" in caught.value.__notes__[0]
+    assert (
+        f"the staged folder is kept; to continue: hf_sae_select.push({str(folder)!r}, 'alice/three')"
+        in caught.value.__notes__[0]
+    )
     assert "hf_alice" not in str(caught.value) + caught.value.__notes__[0]
     hub.faults.clear()
     push(folder, ID, **ALICE)

@@ -175,7 +175,9 @@ def test_rows_of_two_published_datasets_have_no_source_and_two_origins(hub, ds, 
 
 def test_where_the_cache_does_not_tell_the_name_it_is_asked_for(hub, ds, commit):
     shutil.rmtree(constants.HF_HUB_CACHE)
-    with pytest.raises(ValueError, match=r"which Hub dataset `alice___open_orca` is; pass its id: `source='owner/name'`"):
+    with pytest.raises(
+        ValueError, match=r"which Hub dataset `alice___open_orca` is; pass its id: `source='owner/name'`"
+    ):
         find_source(ds)
     stated = find_source(ds, {"dataset": ID, "revision": commit})
     assert stated == Source(ID, None, "train", commit, as_published=True)

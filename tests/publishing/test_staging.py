@@ -226,7 +226,11 @@ def test_a_subset_without_rows_is_refused(tmp_path):
         ({"license": "mit", "metadata": {"license": "mit"}}, ValueError, "`metadata` has `license`, which follows"),
         ({"license": "mit", "metadata": {"x": object()}}, TypeError, "YAML cannot: Object of type object"),
         ({"license": "mit", "source": 3}, TypeError, "`source=3`: pass the id of a Hub dataset"),
-        ({"license": "mit", "source": "/my/rows"}, ValueError, "`source='/my/rows'` does not name a dataset on the Hub"),
+        (
+            {"license": "mit", "source": "/my/rows"},
+            ValueError,
+            "`source='/my/rows'` does not name a dataset on the Hub",
+        ),
     ],
 )
 def test_what_cannot_be_said_of_a_subset_is_refused_before_a_folder_is_made(tmp_path, arguments, error, message):
@@ -336,7 +340,9 @@ def test_a_rule_of_ones_own_with_options_that_json_has_no_word_for(tmp_path):
     told = json.loads((folder / "provenance.json").read_text())["selection"]
     options = told["parameters"]["options"]
     assert (told["method"], told["builtin"], options["weight"]) == ("mine", False, 2)
-    assert all(list(options[name]) == ["sha256"] and len(options[name]["sha256"]) == 64 for name in ("place", "places"))
+    assert all(
+        list(options[name]) == ["sha256"] and len(options[name]["sha256"]) == 64 for name in ("place", "places")
+    )
     assert all(str(tmp_path).encode() not in data for data in contents(folder).values())
 
 
@@ -365,7 +371,11 @@ def test_columns_that_are_named_like_ours_are_kept_apart(tmp_path, options):
 
 
 QUOTAS = {
-    "row_sha256": (list("abab"), ValueError, "the rows were selected by a column `row_sha256`.*rename it, and select again"),
+    "row_sha256": (
+        list("abab"),
+        ValueError,
+        "the rows were selected by a column `row_sha256`.*rename it, and select again",
+    ),
     "day": ([date(2024, 2, n) for n in (1, 2, 1, 2)], TypeError, "`subset` was selected with a parameter that JSON c"),
 }
 
