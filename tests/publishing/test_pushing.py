@@ -1,260 +1,441 @@
-"""Our SAEs to the Hub and back, by the real client against a Hub on localhost."""
+"""Subsets to the Hub and back, by the real clients against a Hub on localhost, and every fault on the way."""
 
-import hashlib
-import json
-from dataclasses import replace
+import os
+from datetime import date, time, timedelta
+from decimal import Decimal
 
 import pytest
-import torch
 import yaml
-from huggingface_hub import HfApi, ModelCard, ModelHubMixin
+from datasets import (
+    Array2D,
+    ClassLabel,
+    Dataset,
+    Features,
+    Image,
+    List,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+)
+from helpers.pools import coded
+from hub import go_offline
+from huggingface_hub import HfApi
+from PIL import Image as Picture
 
-from hf_sae_select import SparseAutoencoder, load_sae
-from hf_sae_select._hub import Repo
-from hf_sae_select.sae.card import sae_card
+from hf_sae_select import _hub as ours
+from hf_sae_select import publish, push, stage, verify
+from hf_sae_select.publishing import pushing as publishing
+from hf_sae_select.publishing import tables
 
+RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
+RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
+RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
 ALICE = {"token": "hf_alice"}
-FILES = ["README.md", "cfg.json", "config.json", "sae_weights.safetensors"]
+MIT = {"license": "mit", **ALICE}
+ID, FILES = "alice/three", ["README.md", "coverage.png", "data/train-00000.parquet", "pool.parquet"]
+FILES += ["provenance.json", "selection.parquet"]
+LFS = ["data/train-00000.parquet", "pool.parquet", "selection.parquet"]
+
+
+def picked(budget=3, **columns):
+    """Of five rows, those with one feature each but the last, which has two and is picked first."""
+    ds = coded([{0: 0.9}, {1: 0.9}, {2: 0.9}, {3: 0.9}, {14: 0.9, 15: 0.9}], record=RECORD)
+    for name, (values, type) in columns.items():
+        more = Dataset.from_dict({name: values}, Features({name: type}))
+        ds = concatenate_datasets([ds, more], axis=1)
+    return ds.sae_select(budget, "greedy", seed=None)
 
 
 @pytest.fixture
-def shared(sae):
-    """The SAE of conftest on a model that others can have too."""
-    facts = {"objective": "batchtopk", "k": 8, "tokens": 4096, "batch": 512, "lr": 0.001, "seed": 0}
-    facts |= {"l0": 7.9, "explained_variance": 0.9, "datasets": ["tatsu-lab/alpaca"], "dead": 0.25}
-    sae.config = replace(sae.config, model="org/model", model_revision="a" * 40, training=facts)
-    return sae
+def staged(tmp_path):
+    return stage(picked(), tmp_path / "staged", license="mit")
 
 
-def test_pushed_and_pulled_it_is_the_same(hub, shared):
-    assert isinstance(shared, ModelHubMixin)
-    commit = shared.push_to_hub("alice/sae", **ALICE)
-    again = SparseAutoencoder.from_pretrained("alice/sae")
-    assert replace(again.config, source={}) == shared.config
-    assert again.config.source == {
-        "repo": "alice/sae",
-        "revision": commit.oid,
-        "path": "sae_weights.safetensors",
-        "format": "native",
-        "sha256": hashlib.sha256(hub.files("alice/sae")["sae_weights.safetensors"]).hexdigest(),
-    }
-    for name, parameter in shared.named_parameters():
-        assert torch.equal(again.get_parameter(name), parameter)
+def head(hub, id=ID, rev="main"):
+    return hub.commits(id, "dataset", rev)[0]
 
 
-def test_a_push_is_one_commit_with_the_files_that_it_should_have(hub, shared):
-    shared.push_to_hub("alice/sae", commit_message="Our SAE", **ALICE)
-    assert sorted(hub.files("alice/sae")) == FILES
-    commits = hub.commits("alice/sae")
-    assert [commit.title for commit in commits] == ["Our SAE", "initial commit"]
+def files_of(hub, id=ID, rev="main"):
+    return hub.files(id, "dataset", rev)
 
 
-def test_load_sae_loads_it_too(hub, shared):
-    shared.push_to_hub("alice/sae", subfolder="layer 1/big", **ALICE)
-    again = load_sae("alice/sae")
-    assert again.config.source["format"] == "native" and again.digest() == shared.digest()
-
-
-def test_several_saes_in_one_repo(hub, shared):
-    shared.push_to_hub("alice/saes", subfolder="one", **ALICE)
-    with torch.no_grad():
-        shared.b_enc.add_(1)
-    shared.push_to_hub("alice/saes", subfolder="two", **ALICE)
-    assert SparseAutoencoder.from_pretrained("alice/saes", subfolder="two").digest() == shared.digest()
-    assert SparseAutoencoder.from_pretrained("alice/saes", subfolder="one").digest() != shared.digest()
-    readme = hub.files("alice/saes")["README.md"].decode()
-    assert readme.count("# A sparse autoencoder on org/model: `one`") == 1
-    assert readme.count("# A sparse autoencoder on org/model: `two`") == 1
-
-
-def test_private_revision_and_pull_request(hub, shared):
-    shared.push_to_hub("alice/sae", private=True, **ALICE)
-    assert hub.repos["model", "alice/sae"].private
-    HfApi(**ALICE).create_branch("alice/sae", branch="next")
-    shared.b_enc.add_(1)
-    shared.push_to_hub("alice/sae", revision="next", **ALICE)
-    main, following = (SparseAutoencoder.from_pretrained("alice/sae", revision=r, **ALICE) for r in ("main", "next"))
-    assert main.digest() != following.digest() == shared.digest()
-    pull = shared.push_to_hub("alice/sae", create_pr=True, **ALICE)
-    assert pull.pr_num == 1 and len(hub.commits("alice/sae")) == 2
-    with pytest.raises(FileNotFoundError, match=r"neither a folder here nor a Hub repo that can be seen; if"):
-        SparseAutoencoder.from_pretrained("alice/sae", token=False)
-
-
-def test_a_pinned_revision_stays(hub, shared):
-    first = shared.push_to_hub("alice/sae", **ALICE).oid
-    digest = shared.digest()
-    shared.b_enc.add_(1)
-    shared.push_to_hub("alice/sae", **ALICE)
-    assert SparseAutoencoder.from_pretrained("alice/sae", revision=first).digest() == digest
+def card_of(hub, id=ID):
+    return files_of(hub, id)["README.md"].decode()
 
 
 def metadata(text):
     return yaml.safe_load(text.split("---")[1])
 
 
-def test_the_card_says_what_a_person_would_want(hub, shared):
-    shared.push_to_hub("alice/sae", license="mit", **ALICE)
-    text = hub.files("alice/sae")["README.md"].decode()
-    assert metadata(text) == {
-        "license": "mit",
-        "library_name": "hf-sae-select",
-        "base_model": "org/model",
-        "datasets": ["tatsu-lab/alpaca"],
-        "tags": ["sparse-autoencoder", "sae-select", "saelens", "model_hub_mixin"],
+def uploads(hub):
+    return [request.path for request in hub.requests if request.method == "PUT" and request.path.startswith("/lfs/")]
+
+
+def test_published_it_is_one_commit_that_loads_and_verifies(hub, cache):
+    subset = picked()
+    commit = publish(subset, ID, commit_message="Three rows", **MIT)
+    assert sorted(files_of(hub)) == FILES
+    titles = [(each.title, each.author) for each in hub.commits(ID, "dataset")]
+    assert titles == [("Three rows", "alice"), ("initial commit", "alice")]
+    assert commit.oid == head(hub).oid
+    assert load_dataset(ID, split="train")["text"][:] == subset["text"][:] == ["row 4", "row 0", "row 1"]
+    assert load_dataset(ID, "selection", split="train")["row"][:] == [4, 0, 1]
+    assert verify(ID, "select")
+    assert not list(cache.rglob("alice--three")) and not list(cache.rglob("*.unfinished"))
+
+
+def test_the_method_is_a_door_to_the_function(hub):
+    subset = picked()
+    subset.sae_publish(ID, **MIT)
+    publish(subset, "alice/other", **MIT)
+    there, other = files_of(hub), files_of(hub, "alice/other")
+    assert there["README.md"].replace(b"alice/three", b"alice/other") == other["README.md"]
+    assert b"alice/three" in there["README.md"]
+    assert {name: there[name] for name in FILES[1:]} == {name: other[name] for name in FILES[1:]}
+
+
+def test_rows_of_all_types_come_back_as_they_were(hub):
+    chat = [[{"role": "user", "content": f"Hi {i}"}, {"role": "assistant", "content": None}] for i in range(5)]
+    nested = [{"a": [i, None], "b": {"c": "é", "d": None if i else 1.5}} for i in range(5)]
+    columns = {
+        "label": ([1, 0, 1, 0, 1], ClassLabel(names=["no", "yes"])),
+        "messages": (chat, List({"role": Value("string"), "content": Value("string")})),
+        "nested": (nested, {"a": List(Value("int32")), "b": {"c": Value("string"), "d": Value("float64")}}),
+        "large": ([2**63 - 1, -(2**63), 2**53 + 1, 0, None], Value("int64")),
+        "empty": (["", None, "\n", "😀\u2028", '"'], Value("string")),
+        "raw": ([b"\x00\xff", None, b"", b"a", b"b"], Value("binary")),
+        "when": ([0, 1, 2, 3, None], Value("timestamp[ms]")),
     }
-    for fact in (
-        "[org/model](https://huggingface.co/org/model) at `aaaa",
-        "output of `encoder.layer.1`",
-        "16 → 32",
-        "jumprelu (batchtopk, k = 8)",
-        "| L0 on held-out text | 7.9 |",
-        "| explained variance on held-out text | 0.900 |",
-        "| latents dead on held-out text | 25.00 % |",
-        "4,096 tokens, batches of 512 tokens, Adam at 0.001, seed 0",
-        'load_sae("alice/sae")',
-        'SAE.from_pretrained("alice/sae", ".")',
-        "## Limits",
-        "arXiv:2502.14050",
-    ):
-        assert fact in text
-    assert "None" not in text and "\n\n\n" not in text
-    ModelCard(text).validate()  # by the Hub's own rules, as far as the local one has them
+    subset = picked(5, **columns)
+    publish(subset, ID, **MIT)
+    again = load_dataset(ID, split="train")
+    assert again.features == subset.remove_columns(["sae_ids", "sae_acts", "sae_tokens"]).features
+    assert set(again.column_names) == {"text", *columns}
+    for name in again.column_names:
+        assert again[name][:] == subset[name][:]
+    assert again.features["label"].names == ["no", "yes"]
+    assert verify(ID, "select")
 
 
-def test_the_text_of_a_readme_that_is_there_is_kept(hub, shared):
-    mine = "---\nlicense: apache-2.0\ntags:\n- mine\n---\n# My work\n\nRead this.\n"
-    hub.push("alice/sae", {"README.md": mine.encode()})
-    shared.push_to_hub("alice/sae", license="mit", **ALICE)
-    text = hub.files("alice/sae")["README.md"].decode()
-    assert text.index("# My work\n\nRead this.") < text.index("# A sparse autoencoder on org/model")
-    assert metadata(text)["license"] == "apache-2.0"  # what is there wins
-    assert metadata(text)["tags"] == ["mine", "sparse-autoencoder", "sae-select", "saelens", "model_hub_mixin"]
-    hub.push("alice/sae", {"README.md": (text + "\nAnd this.\n").encode()})
-    shared.config = replace(shared.config, training=shared.config.training | {"l0": 8.25})
-    shared.push_to_hub("alice/sae", **ALICE)
-    again = hub.files("alice/sae")["README.md"].decode()
-    assert again == (text + "\nAnd this.\n").replace("| 7.9 |", "| 8.2 |")  # our section is renewed, and nothing else
+MATRICES = [[[i, 2], [3, 4]] for i in range(5)]
+TYPES = {  # of five rows; of some types Parquet has no word for, and they come back as a near one
+    "timestamp[s]": ([0, 1, 2, None, 1709210096], "timestamp[ms]"),
+    "timestamp[us, tz=UTC]": [0, 1, 2, None, 1709210096],
+    "date64": ([date(2024, 2, n + 1) for n in range(5)], "date32"),
+    "time32[s]": ([time(1, 2, n) for n in range(5)], "time32[ms]"),
+    "time64[ns]": [time(1, 2, 3, n) for n in range(5)],
+    "duration[ms]": [timedelta(seconds=n) for n in range(5)],
+    "decimal128(10, 2)": [Decimal("1.25") * n for n in range(5)],
+    "large_string": ["a", None, "ü", "", "x"],
+    "large_binary": [b"a", None, b"", b"\xff", b"x"],
+    "float16": [0.5, -0.0, 1.5, 2.0, None],
+    "null": [None] * 5,
+}
 
 
-def test_a_section_that_does_not_end_is_not_renewed(hub, shared):
-    shared.push_to_hub("alice/sae", **ALICE)
-    text = hub.files("alice/sae")["README.md"].decode()
-    cut = text.replace("<!-- end of hf-sae-select: . -->", "# Mine")
-    hub.push("alice/sae", {"README.md": cut.encode()})
-    with pytest.raises(ValueError, match=r"the comment that ends our section is gone .* put it back: <!-- end of"):
-        shared.push_to_hub("alice/sae", **ALICE)
-    assert hub.files("alice/sae")["README.md"].decode() == cut
+@pytest.mark.parametrize("type", [*TYPES, Array2D((2, 2), "int32"), Array2D((None, 2), "int32")], ids=str)
+def test_columns_of_rare_types_come_back_and_verify(hub, type):
+    values, near = MATRICES, type
+    if isinstance(type, str):
+        values, near = TYPES[type] if isinstance(TYPES[type], tuple) else (TYPES[type], type)
+        type, near = Value(type), Value(near)
+    subset = picked(5, v=(values, type))
+    publish(subset, ID, **MIT)
+    again = load_dataset(ID, split="train")
+    assert again.features["v"] == near and again["v"][:] == subset["v"][:]
+    assert verify(ID, "select")
 
 
-def test_one_subfolder_has_one_section_however_it_is_written(hub, shared):
-    for subfolder in ("a/b", "a/b/", "/a//b", "./a/b"):
-        shared.push_to_hub("alice/sae", subfolder=subfolder, **ALICE)
-    text = hub.files("alice/sae")["README.md"].decode()
-    assert text.count("# A sparse autoencoder") == 1 and 'subfolder="a/b"' in text
-    assert sorted(hub.files("alice/sae")) == sorted(["README.md", *(f"a/b/{name}" for name in FILES[1:])])
+def test_images_by_reference_come_back_as_the_same_pictures(hub, tmp_path):
+    paths = []
+    for i in range(5):
+        Picture.new("RGB", (4, 3), (i * 40, 10, 200)).save(tmp_path / f"secret-{i}.png")
+        paths.append(str(tmp_path / f"secret-{i}.png"))
+    publish(picked(image=(paths, Image())), ID, **MIT)
+    pictures = {i: (tmp_path / f"secret-{i}.png").read_bytes() for i in range(5)}
+    assert all(str(tmp_path).encode() not in data for data in files_of(hub).values())
+    for path in paths:
+        os.remove(path)
+    again = load_dataset(ID, split="train")
+    assert again.features["image"] == Image()
+    assert [image.getpixel((0, 0)) for image in again["image"]] == [(160, 10, 200), (0, 10, 200), (40, 10, 200)]
+    raw = again.cast_column("image", Image(decode=False))["image"][:]
+    assert [row["bytes"] for row in raw] == [pictures[4], pictures[0], pictures[1]]
+    assert verify(ID)
 
 
-@pytest.mark.parametrize("subfolder", ['a"b', "a-->b", "a\nb"])
-def test_a_subfolder_that_would_break_the_card_is_refused(hub, shared, subfolder):
-    with pytest.raises(ValueError, match="has signs that a card cannot name"):
-        shared.push_to_hub("alice/sae", subfolder=subfolder, **ALICE)
-    assert not hub.requests
+def test_a_pinned_revision_stays(hub):
+    first = publish(picked(2), ID, **MIT).oid
+    publish(picked(4), ID, **MIT)
+    assert load_dataset(ID, split="train", revision=first)["text"][:] == ["row 4", "row 0"]
+    assert len(load_dataset(ID, split="train")) == 4
+    assert verify(ID, revision=first) and verify(ID)
 
 
-def test_what_yaml_would_take_for_something_else_stays_text(hub, shared):
-    facts = {"language": "no", "datasets": "org/data", "tokens": "4B", "batch": 10, "l0": "70"}
-    shared.config = replace(shared.config, training=facts)
-    for _ in range(2):
-        shared.push_to_hub("alice/sae", license="mit", **ALICE)
-    text = hub.files("alice/sae")["README.md"].decode()
-    assert (metadata(text)["license"], metadata(text)["language"]) == ("mit", "no")
-    assert metadata(text)["datasets"] == ["org/data"] and "None" not in text
-    assert metadata(sae_card(shared.config, license="no"))["license"] == "no"
+def test_a_private_repo_is_not_seen_by_others(hub):
+    publish(picked(), ID, private=True, **MIT)
+    assert hub.repos["dataset", ID].private
+    assert len(load_dataset(ID, split="train", token="hf_alice")) == 3
+    assert verify(ID, token="hf_alice")
+    with pytest.raises(FileNotFoundError, match="'alice/three' is neither a folder here nor a Hub repo that can be"):
+        verify(ID, token="hf_bob")
+    assert all(b"hf_alice" not in data for data in files_of(hub).values())
+    publish(picked(2), ID, private=True, **MIT)  # as it is
+    assert hub.repos["dataset", ID].private and len(hub.commits(ID, "dataset")) == 3
 
 
-def test_a_readme_without_metadata_gets_ours(hub, shared):
-    hub.push("alice/sae", {"README.md": b"# Bare\n"})
-    shared.push_to_hub("alice/sae", **ALICE)
-    text = hub.files("alice/sae")["README.md"].decode()
-    assert metadata(text)["base_model"] == "org/model" and "# Bare" in text
+def test_a_public_repo_is_not_written_to_where_a_private_one_is_asked_for(hub, staged):
+    before = hub.push(ID, {"notes.md": "mine"}, kind="dataset")
+    with pytest.raises(ValueError, match=r"`private=True`, but alice/three is there and public; make it private fir"):
+        push(staged, ID, private=True, **ALICE)
+    assert head(hub).oid == before and uploads(hub) == [] and not hub.repos["dataset", ID].private
 
 
-def test_a_readme_with_broken_metadata_is_not_touched(hub, shared):
-    hub.push("alice/sae", {"README.md": b"---\nlicense: [\n---\n"})
-    with pytest.raises(ValueError, match=r"the metadata at the top of the repo's README.md cannot be read"):
-        shared.push_to_hub("alice/sae", **ALICE)
-    assert sorted(hub.files("alice/sae")) == ["README.md"]
+def test_a_pull_request_by_somebody_else(hub):
+    publish(picked(2), ID, **MIT)
+    before = head(hub).oid
+    pull = publish(picked(3), ID, create_pr=True, license="mit", token="hf_bob")
+    assert pull.pr_num == 1 and head(hub).oid == before
+    assert head(hub, rev="refs/pr/1").author == "bob"
+    assert len(load_dataset(ID, split="train", revision="refs/pr/1")) == 3
 
 
-def test_a_model_that_only_we_have_is_not_pushed(hub, sae):
-    with pytest.raises(ValueError, match=r"is a path on this machine, which users of the repo lack"):
-        sae.push_to_hub("alice/sae", **ALICE)
-    assert not hub.requests
+def test_a_branch(hub):
+    publish(picked(2), ID, **MIT)
+    before = head(hub).oid
+    HfApi(**ALICE).create_branch(ID, branch="next", repo_type="dataset")
+    publish(picked(3), ID, revision="next", **MIT)
+    assert head(hub).oid == before and head(hub, rev="next").parent == before
+    assert len(load_dataset(ID, split="train", revision="next")) == 3
+    with pytest.raises(FileNotFoundError, match="alice/three has no branch 'none': create it first, or"):
+        publish(picked(3), ID, revision="none", **MIT)
 
 
-def test_a_subfolder_that_leads_out_is_refused_before_a_repo_is_made(hub, shared):
-    with pytest.raises(ValueError, match="leads out of the repo"):
-        shared.push_to_hub("alice/sae", subfolder="../elsewhere", **ALICE)
-    assert not hub.requests
+def test_a_second_subset_takes_the_place_of_the_first_in_one_commit(hub, monkeypatch):
+    monkeypatch.setattr(tables, "SHARD_BYTES", 1)
+    monkeypatch.setattr("hf_sae_select.publishing.hashing.BATCH_ROWS", 1)
+    publish(picked(4), ID, **MIT)
+    assert sum(name.startswith("data/") for name in files_of(hub)) == 4
+    hub.push(ID, {"notes.md": "mine", "more/a.csv": "a\n1\n"}, kind="dataset")
+    publish(picked(2), ID, include_features=False, **MIT)
+    expected = {*FILES, "data/train-00001.parquet", "notes.md", "more/a.csv"} - {"pool.parquet"}
+    assert set(files_of(hub)) == expected
+    assert len(hub.commits(ID, "dataset")) == 4
+    assert load_dataset(ID, split="train")["text"][:] == ["row 4", "row 0"]
+    assert verify(ID)
 
 
-def test_a_token_is_not_shown(hub, shared):
-    shared.push_to_hub("alice/sae", private=True, **ALICE)
-    assert "hf_alice" not in repr(Repo.at("alice/sae", token="hf_alice"))
+def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
+    publish(picked(4), ID, **MIT)
+    theirs = {"config_name": "more", "data_files": "more/*.parquet"}
+    text = card_of(hub)
+    data = metadata(text) | {"pretty_name": "Mine", "license": "odbl", "dataset_info": {"config_name": "default"}}
+    data |= {"tags": ["mine", *data["tags"]], "configs": [theirs, *data["configs"]], "viewer": False}
+    body = text.split("---\n", 2)[2]
+    edited = f"---\n{yaml.safe_dump(data)}---\n# My words\n\n{body}\n## After\n\nmore --- words\n"
+    rows = files_of(hub)["data/train-00000.parquet"]
+    hub.push(ID, {"README.md": edited, "more/a.parquet": rows}, kind="dataset")
+    publish(picked(2), ID, metadata={"language": "en"}, **MIT)
+    again = card_of(hub)
+    assert "# My words\n\n<!-- hf-sae-select: subset" in again
+    assert again.endswith("<!-- end of hf-sae-select: subset -->\n\n## After\n\nmore --- words\n")
+    assert again.count("# 2 rows of a dataset") == 1 and "# 4 rows" not in again
+    now = metadata(again)
+    assert (now["pretty_name"], now["viewer"], now["language"], now["license"]) == ("Mine", False, "en", "mit")
+    assert now["tags"] == ["mine", "sae-select", "data-selection", "sparse-autoencoder", "diversity"]
+    assert [each["config_name"] for each in now["configs"]] == ["more", "default", "selection"]
+    assert "dataset_info" not in now and now["size_categories"] == ["n<1K"]
+    assert len(load_dataset(ID, "more", split="train")) == 4
+    assert len(load_dataset(ID, split="train")) == 2
+    assert verify(ID)
 
 
-def test_no_token_and_no_path_of_this_machine_is_in_what_is_pushed(hub, shared, tmp_path):
-    shared.push_to_hub("alice/sae", **ALICE)
-    again = load_sae("alice/sae", **ALICE)
-    again.push_to_hub("alice/copy", **ALICE)
-    for content in hub.files("alice/copy").values():
-        assert b"hf_alice" not in content and str(tmp_path).encode() not in content
-    assert json.loads(hub.files("alice/copy")["config.json"])["source"]["repo"] == "alice/sae"
+def test_a_repo_with_words_alone_is_written_to_and_the_words_are_kept(hub):
+    readme = "---\nlanguage: de\nlicense: cc0-1.0\n---\n# Mine\n\nRead this.\n"
+    words = [".gitignore", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "LICENSE.txt", "NOTICE", "licence.md"]
+    hub.push(ID, dict.fromkeys(words, "mine") | {"README.md": readme}, kind="dataset")
+    publish(picked(), ID, **MIT)
+    text = card_of(hub)
+    assert "---\n# Mine\n\nRead this.\n\n<!-- hf-sae-select: subset, written anew at each push -->\n" in text
+    assert (metadata(text)["language"], metadata(text)["license"]) == ("de", "mit")
+    assert sorted(files_of(hub)) == sorted([*FILES, *words]) and verify(ID)
+
+
+OTHERS = ["train.csv", "data/train-00000-of-00001.parquet", "deep/er/rows.jsonl"]
+OTHERS += ["TRAIN.CSV", "train.jsonl.gz", "rows.json.zst", "shards/0.tar", "notes.txt", "load.py", "coverage.png"]
+OTHERS += ["dataset_infos.json", ".huggingface.yaml", "deep/README.md", "selection.parquet"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_repo_with_other_data_is_refused_and_not_touched(hub, name):
+    before = hub.push(ID, {name: b"a\n1\n"}, kind="dataset")
+    with pytest.raises(ValueError, match=f"alice/three holds other data, such as {name}; publish the subset in anoth"):
+        publish(picked(), ID, **MIT)
+    assert head(hub).oid == before and uploads(hub) == []
+
+
+def test_a_record_that_is_none_of_ours_and_rows_beside_ours_are_not_touched(hub):
+    before = hub.push(ID, {"provenance.json": '{"by": "me"}', "train.csv": "a\n1\n"}, kind="dataset")
+    publish(picked(), "alice/other", **MIT)
+    beside = hub.push("alice/other", {"data/theirs.parquet": b"x"}, kind="dataset")
+    for id, name, commit in ((ID, "provenance.json", before), ("alice/other", "data/theirs.parquet", beside)):
+        with pytest.raises(ValueError, match=f"holds other data, such as {name}; publish the subset in another repo"):
+            publish(picked(2), id, **MIT)
+        assert head(hub, id).oid == commit
+
+
+def test_what_is_no_staged_folder_or_no_id_is_refused_before_anything_is_sent(hub, tmp_path, staged):
+    with pytest.raises(ValueError, match=r"is not a staged subset; write one with `stage`"):
+        push(tmp_path / "none", ID, **ALICE)
+    for id in ("a/b/c", "alice/", "", None, "alice/a b", "alice/a--b", "alice/x.git", "alice/" + "x" * 100):
+        with pytest.raises(ValueError, match=r"is not a valid id of a Hub repo; pass owner/name"):
+            push(staged, id, **ALICE)
+        with pytest.raises(ValueError, match=r"is not a valid id of a Hub repo; pass owner/name"):
+            publish(picked(), id, **MIT)
+    assert hub.requests == []
+
+
+def test_a_staged_card_that_was_edited_is_pushed_as_edited_and_files_beside_it_are_not(hub, staged):
+    text = (staged / "README.md").read_text().replace("## Known limits\n", "## Known limits\n\n- Mine.\n")
+    (staged / "README.md").write_text(text)
+    (staged / "notes.md").write_text("mine")
+    push(staged, ID, **ALICE)
+    assert card_of(hub) == text.replace("OWNER/NAME", ID) and "OWNER/NAME" in text
+    assert sorted(files_of(hub)) == FILES
+
+
+WRONG = [
+    ({"license": "my-own"}, r"license.+ must be one of"),
+    ({"metadata": {"language": "X"}}, r"language.+X.+ is not"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
+def test_metadata_that_the_hub_does_not_accept_leave_no_repo(hub, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        publish(picked(), ID, **MIT | wrong)
+    assert hub.repos == {} and uploads(hub) == []
+
+
+def test_an_upload_that_the_client_gives_up_is_explained(hub, staged, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("Error while uploading 'data/train-00000.parquet' to the Hub.")
+
+    monkeypatch.setattr(HfApi, "create_commit", fails)
+    with pytest.raises(OSError, match="alice/three: the transfer broke off; try again: what arrived"):
+        push(staged, ID, **ALICE)
+
+
+FAULTS = [
+    ("POST", "/commit/", 401, PermissionError, "HTTP 401; the token is not accepted: log in again (`hf auth login`)"),
+    ("POST", "/commit/", 403, PermissionError, "HTTP 403; the token may not do this: ask for access to the repo"),
+    ("POST", "/commit/", 409, OSError, "HTTP 409; somebody is writing to the repo: try again in a moment"),
+    ("POST", "/commit/", 412, OSError, "HTTP 412; the repo has got a new commit meanwhile: nothing was written; look"),
+    ("POST", "/commit/", 429, OSError, "HTTP 429; too many requests: wait some minutes, or log in"),
+    ("POST", "/commit/", 500, OSError, "HTTP 500; the Hub has a problem: try again later"),
+    ("POST", "/commit/", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
+    ("POST", "/commit/", None, OSError, "alice/three: the Hub does not answer ("),
+    ("POST", "/preupload/", 429, OSError, "HTTP 429; too many requests: wait some minutes"),
+    ("POST", "objects/batch", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
+    ("PUT", "/lfs/", 500, OSError, "HTTP 500; the Hub has a problem: try again later"),
+    ("PUT", "/lfs/", None, OSError, "alice/three: the Hub does not answer ("),
+    ("POST", "/verify", 403, PermissionError, "HTTP 403; the token may not do this"),
+    ("POST", "/validate-yaml", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
+    ("POST", "/repos/create", 429, OSError, "HTTP 429; too many requests: wait some minutes"),
+    ("POST", "/repos/create", None, OSError, "alice/three: the Hub does not answer ("),
+    ("GET", "/tree/|/revision/", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "error", "message"), FAULTS)
+def test_every_fault_leaves_the_repo_as_it_was_and_push_goes_on(hub, cache, method, path, status, error, message):
+    before = hub.push(ID, {"notes.md": "mine"}, kind="dataset")
+    hub.fail(method, path, status, times=1000)
+    with pytest.raises(error) as caught:
+        publish(picked(), ID, **MIT)
+    assert message in str(caught.value)
+    assert head(hub).oid == before and list(files_of(hub)) == ["notes.md"]
+    folder = cache / "hf_sae_select" / "staged" / "alice--three"
+    assert (
+        f"the staged folder is kept; to continue: hf_sae_select.push({str(folder)!r}, 'alice/three')"
+        in caught.value.__notes__[0]
+    )
+    assert "hf_alice" not in str(caught.value) + caught.value.__notes__[0]
+    hub.faults.clear()
+    push(folder, ID, **ALICE)
+    assert head(hub).parent == before and sorted(files_of(hub)) == sorted([*FILES, "notes.md"])
+    assert verify(ID)
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "message"),
-    [
-        (401, PermissionError, "the token is not accepted: log in again"),
-        (403, PermissionError, "the token may not do this"),
-        (409, OSError, "somebody is writing to the repo"),
-        (412, OSError, "the repo has got a new commit meanwhile: nothing was written"),
-        (429, OSError, "too many requests"),
-        (500, OSError, "the Hub has a problem: try again later"),
-        (503, OSError, "the Hub has a problem: try again later"),
-    ],
+    ("method", "path", "status", "skip"), [("POST", "/commit/", 503, 0), ("PUT", "/lfs/", None, 1)]
 )
-def test_a_refused_commit_leaves_the_repo_as_it_was(hub, shared, status, error, message):
-    shared.push_to_hub("alice/sae", **ALICE)
-    before = hub.commits("alice/sae")[0].oid
-    hub.fail("POST", "/commit/", status, times=100)
-    with pytest.raises(error, match=message):
-        shared.push_to_hub("alice/sae", **ALICE)
-    assert hub.commits("alice/sae")[0].oid == before
+def test_a_push_that_broke_off_goes_on_with_what_is_missing(hub, staged, method, path, status, skip):
+    hub.fail(method, path, status, skip=skip, times=1000)
+    with pytest.raises(OSError, match="HTTP 503" if status else "the Hub does not answer"):
+        push(staged, ID, **ALICE)
+    arrived = set(hub.objects)
+    if path == "/commit/":
+        assert len(uploads(hub)) == len(set(uploads(hub))) == len(arrived) == len(LFS)
+    assert len(arrived) < len(LFS) or path == "/commit/"
+    hub.faults.clear()
+    hub.requests.clear()
+    push(staged, ID, **ALICE)
+    assert len(uploads(hub)) == len(LFS) - len(arrived) and arrived.isdisjoint(path[5:] for path in uploads(hub))
+    assert sorted(files_of(hub)) == FILES and verify(ID)
 
 
-def test_a_commit_in_between_is_not_overwritten(hub, shared, monkeypatch):
-    shared.push_to_hub("alice/sae", **ALICE)
-    original = HfApi.create_commit
-
-    def late(api, *arguments, **options):
-        hub.push("alice/sae", {"theirs.txt": b"theirs"})
-        return original(api, *arguments, **options)
-
-    monkeypatch.setattr(HfApi, "create_commit", late)
-    with pytest.raises(OSError, match=r"the repo has got a new commit meanwhile: nothing was written"):
-        shared.push_to_hub("alice/sae", **ALICE)
-    assert "theirs.txt" in hub.files("alice/sae")
+def test_a_short_fault_is_ridden_out(hub, staged):
+    hub.fail("PUT", "/lfs/", None, times=1)
+    hub.fail("PUT", "/lfs/", 503, times=1)
+    push(staged, ID, **ALICE)
+    assert verify(ID)
 
 
-def test_another_s_repo_and_a_bad_token(hub, shared):
-    with pytest.raises(PermissionError, match="403"):
-        shared.push_to_hub("bob/sae", **ALICE)
-    with pytest.raises(PermissionError, match="401"):
-        shared.push_to_hub("alice/sae", token="bad")
+def test_a_commit_whose_answer_is_lost_can_be_pushed_again(hub, staged):
+    hub.fail("POST", "/commit/", None, times=1, after=True)
+    with pytest.raises(OSError):
+        push(staged, ID, **ALICE)
+    push(staged, ID, **ALICE)
+    assert sorted(files_of(hub)) == FILES and verify(ID)
 
 
-def test_saving_can_push_too(hub, shared, tmp_path):
-    shared.save_pretrained(tmp_path / "mine", push_to_hub=True, repo_id="alice/mine", **ALICE)
-    assert sorted(hub.files("alice/mine")) == FILES
+def test_a_commit_in_between_is_not_overwritten(hub, staged, monkeypatch):
+    def late(*arguments, **options):
+        prepared = ours.prepare(*arguments, **options)
+        hub.push(ID, {"theirs.txt": "theirs"}, kind="dataset")
+        return prepared
+
+    monkeypatch.setattr(publishing, "prepare", late)
+    with pytest.raises(OSError, match=r"HTTP 412; the repo has got a new commit meanwhile: nothing was written; look"):
+        push(staged, ID, **ALICE)
+    assert list(files_of(hub)) == ["theirs.txt"]
+
+
+def test_another_s_repo_and_a_bad_token_and_nobody(hub, staged):
+    for token, id, error, message in (
+        ("hf_alice", "bob/three", PermissionError, "bob/three: HTTP 403; the token may not do this"),
+        ("bad-secret", ID, PermissionError, "alice/three: HTTP 401; the token is not accepted: log in again"),
+        (None, ID, PermissionError, "alice/three: HTTP 401; the token is not accepted: log in again"),
+    ):
+        with pytest.raises(error) as caught:
+            push(staged, id, token=token)
+        assert message in str(caught.value) and "bad-secret" not in str(caught.value)
+    assert hub.repos == {}
+
+
+def test_without_a_network_it_says_so_and_keeps_the_folder(hub, monkeypatch, cache):
+    go_offline(monkeypatch)
+    with pytest.raises(OSError, match=r"the Hub is out of reach; check the network, HF_HUB_OFFLINE") as caught:
+        publish(picked(), ID, **MIT)
+    assert "the staged folder is kept; to continue: hf_sae_select.push(" in caught.value.__notes__[0]
+    assert (cache / "hf_sae_select" / "staged" / "alice--three" / "README.md").is_file()
+    assert hub.requests == []
+
+
+def test_what_was_changed_after_it_was_picked_is_refused_before_anything_is_sent(hub, cache):
+    with pytest.raises(TypeError, match=r"`subset` has no `sae_selection`: .* so do those before you select"):
+        publish(picked().shuffle(seed=0), ID, **MIT)
+    with pytest.raises(ValueError, match=r"column `words` was added, removed or changed after the rows were picked"):
+        publish(picked().rename_column("text", "words"), ID, **MIT)
+    assert hub.requests == [] and not list(cache.rglob("alice--three"))
