@@ -5,15 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.forge import RECORD
 from helpers.pools import coded
 
 from hf_sae_select import stage
 from hf_sae_select.cli import main
 from hf_sae_select.publishing import checks, provenance
-
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
 
 
 @pytest.fixture

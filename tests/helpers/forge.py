@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from datasets import Dataset, Features, List, Value, load_dataset
+from hub.metadata import problems
+from huggingface_hub import DatasetCard
 
 from helpers import tiny
 from helpers.pools import coded
@@ -161,3 +163,19 @@ def set_card(folder, change):
     data = yaml.safe_load(head)
     change(data)
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(data)}---\n{text}")
+
+
+def card_of(subset, tmp_path, license="mit", **options):
+    """Stage, and return the card's text and metadata once both are sound."""
+    text = (stage(subset, tmp_path / "f", license=license, **options) / "README.md").read_text()
+    data = DatasetCard(text).data.to_dict()
+    assert problems("dataset", data) == ([], [])
+    for word in ("None", "Undefined", "{{", "{%", " nan ", "\n\n\n\n"):
+        assert word not in text
+    return text, data
+
+
+def from_hub(hub, metadata, sae, id="alice/OpenOrca"):
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in ("the cat", "a dog ran", "", "the moon"))
+    hub.push(id, {"train.jsonl": rows, "README.md": f"---\n{metadata}---\n# Hi\n"}, kind="dataset")
+    return load_dataset(id, split="train").sae_select(2, sae=sae)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
 from helpers import tiny
+from helpers.forge import ALICE, POOL, RECORD
 from helpers.pools import coded
 from jsonschema import Draft202012Validator
 
@@ -31,12 +32,7 @@ from hf_sae_select.publishing.provenance import (
     upgraded,
 )
 
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
-POOL = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 5: 0.5}, {6: 0.7}]
 SCHEMA = json.loads(SCHEMA_FILES[RECORD_VERSION].read_text())
-ALICE = {"token": "hf_alice"}
 SAE = {"repo": "alice/sae", "path": "sae.safetensors", "sha256": "ab" * 32, "format": "native"}
 
 

@@ -242,3 +242,9 @@ def test_subsets_go_through_a_pool_of_processes(pool, sae):
     subsets = [pool.sae_select(3, "greedy", seed=None), raw]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         assert list(executor.map(picks_of, subsets)) == [picks_of(subset) for subset in subsets]
+
+
+def test_codes_under_another_name_are_no_column_to_publish(sae, tmp_path):
+    ds = Dataset.from_dict({"text": TEXTS}).sae_encode(sae).rename_column("sae_ids", "kept").remove_columns("sae_acts")
+    with pytest.raises(ValueError, match="column `kept` holds renamed SAE codes: remove it"):
+        stage(ds.sae_select(3, sae=sae), tmp_path / "f", **MIT)

@@ -17,6 +17,7 @@ from datasets import (
     concatenate_datasets,
     load_dataset,
 )
+from helpers.forge import ALICE, POOL, RECORD
 from helpers.pools import coded
 from hub import go_offline
 from huggingface_hub import HfApi
@@ -27,10 +28,6 @@ from hf_sae_select import publish, push, stage, verify
 from hf_sae_select.publishing import pushing as publishing
 from hf_sae_select.publishing import tables
 
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
-ALICE = {"token": "hf_alice"}
 MIT = {"license": "mit", **ALICE}
 ID, FILES = "alice/three", ["README.md", "coverage.png", "data/train-00000.parquet", "pool.parquet"]
 FILES += ["provenance.json", "selection.parquet"]
@@ -439,3 +436,17 @@ def test_what_was_changed_after_it_was_picked_is_refused_before_anything_is_sent
     with pytest.raises(ValueError, match=r"column `words` was added, removed or changed after the rows were picked"):
         publish(picked().rename_column("text", "words"), ID, **MIT)
     assert hub.requests == [] and not list(cache.rglob("alice--three"))
+
+
+def test_a_note_says_how_to_go_on_in_private(hub, tmp_path):
+    hub.fail("POST", "/repos/create", 429, times=10)
+    with pytest.raises(OSError) as error:
+        publish(coded(POOL, record=RECORD).sae_select(2), "alice/secret", private=True, **MIT)
+    assert "to continue: hf_sae_select.push(" in error.value.__notes__[0]
+    assert "'alice/secret', private=True)" in error.value.__notes__[0]
+
+
+def test_a_branch_that_is_not_there_leaves_no_repo(hub):
+    with pytest.raises(FileNotFoundError, match="alice/new has no branch 'next': create it first"):
+        publish(coded(POOL, record=RECORD).sae_select(2), "alice/new", revision="next", **MIT)
+    assert ("dataset", "alice/new") not in hub.repos

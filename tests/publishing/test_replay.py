@@ -5,10 +5,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.forge import POOL, RECORD, said
+from datasets import Dataset
+from helpers.forge import POOL, RECORD, TEXTS, said
 from helpers.pools import coded
 
 from hf_sae_select import Selection, stage, verify
+
+MIT = {"license": "mit"}
 
 
 def own(features, n, rng, *, threshold=0.75, top=2, seed=3, budget=1, label="x"):
@@ -41,3 +44,39 @@ def test_options_called_like_arguments_of_select_are_recorded_as_they_ran(tmp_pa
     assert verification, str(verification)
     differ = said(folder, "select", method=partial(own, label="y"))
     assert "`label` of the method is not as recorded; bind it: partial(method, label=...)" in differ["select: picks"]
+
+
+def strongest(features, budget, rng):
+    """Pick the rows with the largest sum of activations; gains in the type of activations."""
+    sums = np.array([features.acts[i:j].sum() for i, j in zip(features.offsets, features.offsets[1:], strict=False)])
+    rows = np.argsort(-sums, kind="stable")[:budget]
+    return Selection(rows, sums[rows].astype(np.float32), np.array([0]))
+
+
+def test_a_rule_of_ones_own_is_given_again_what_it_was_given(sae, tmp_path):
+    ds = Dataset.from_dict({"text": TEXTS})
+    folder = stage(ds.sae_encode(sae).sae_select(4, strongest), tmp_path / "f", **MIT)
+    found = verify(folder, "encode", source=ds, sae=sae, method=strongest)
+    assert found, str(found)
+
+
+@pytest.mark.parametrize(
+    ("gains", "starts", "message"),
+    [
+        ([1.0, np.nan], [0], "returned `gains` that are not numbers"),
+        (["a", "b"], [0], "returned `gains` that are not numbers"),
+        ([1.0, 1.0], [1], "returned `round_starts="),
+        ([1.0, 1.0], [0, 0], "returned `round_starts="),
+        ([1.0, 1.0], [0, 2], "returned `round_starts="),
+    ],
+)
+def test_what_a_rule_of_ones_own_cannot_say_is_refused_when_it_selects(gains, starts, message):
+    with pytest.raises(ValueError, match=message):
+        coded(POOL).sae_select(2, lambda f, budget, rng: Selection(np.arange(2), np.array(gains), np.array(starts)))
+
+
+@pytest.mark.parametrize("budget", [0.3, 3e-5, 7e-13])
+def test_costs_may_be_tiny(tmp_path, budget):
+    ds = coded(POOL, record=RECORD).add_column("usd", [budget / 3] * len(POOL))
+    folder = stage(ds.sae_select(f"{budget:.20f} usd"), tmp_path / "f", **MIT)
+    assert said(folder, "select") == {}

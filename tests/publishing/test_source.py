@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, Value, concatenate_datasets, load_dataset, load_from_disk
+from helpers.forge import ALICE, TEXTS, publish_source
 from hub import go_offline
 from huggingface_hub import HfApi, constants
 
@@ -15,7 +16,6 @@ from hf_sae_select.selection.attachment import pool_of
 
 ID = "alice/OpenOrca"  # datasets keeps it as alice___open_orca
 CARD = "---\nlicense: mit\nlanguage: en\n---\n# Hi\n"
-ALICE = {"token": "hf_alice"}
 NOTHING = Source()
 
 
@@ -261,3 +261,22 @@ def test_a_dataset_without_a_card_is_staged_without_a_network(hub, tmp_path, sae
 def test_a_cache_that_lost_its_account_of_the_rows_does_not_tell_whether_they_are_whole(ds, commit):
     Path(ds.cache_files[0]["filename"]).with_name("dataset_info.json").unlink()
     assert find_source(ds) == Source(ID, "default", "train", commit, as_published=False)
+
+
+def test_arguments_of_load_dataset_that_make_a_config_are_not_taken_for_one(hub):
+    revision = hub.push("alice/csv", {"train.csv": "text;n\nthe cat;1\na dog;2\n"}, kind="dataset")
+    ds = load_dataset("alice/csv", sep=";", split="train")
+    assert find_source(ds) == Source("alice/csv", None, "train", revision, False)
+
+
+def test_a_name_alone_adds_to_what_the_cache_tells(hub, tmp_path):
+    revision = publish_source(hub, tmp_path, TEXTS)
+    ds = load_dataset("alice/rows", split="train")
+    hub.push("alice/rows", {"more.txt": "x"}, kind="dataset")  # today's head is another
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    assert find_source(ds, "alice/rows") == Source("alice/rows", "default", "train", revision, True)
+    assert find_source(ds.select([2, 1]), "alice/rows").as_published is False
+    with pytest.raises(
+        ValueError, match="`source='alice/other'`, but in the cache the rows are those of `alice___rows`"
+    ):
+        find_source(ds, "alice/other")

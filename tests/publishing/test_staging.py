@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset, concatenate_datasets, load_dataset, load_from_disk
 from helpers import tiny
+from helpers.forge import RECORD
 from helpers.pools import coded
 from hub.metadata import problems
 from huggingface_hub import DatasetCard
@@ -21,9 +22,6 @@ from hf_sae_select import SaeConfig, Selection, push, stage, verify
 from hf_sae_select.publishing import hashing, staging, tables
 from hf_sae_select.selection.attachment import attach, pool_of
 
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 FILES = ["README.md", "coverage.png", "data/train-00000.parquet", "pool.parquet", "provenance.json"]
 FILES += ["selection.parquet"]
