@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 def run(capsys, *arguments):
     """The exit code, what was printed, and what was printed as an error."""
-    code = main([str(each) for each in arguments])
+    code = main([str(item) for item in arguments])
     return code, *capsys.readouterr()
 
 
@@ -60,7 +60,7 @@ def test_1_if_something_differs(folder, capsys):
     ],
 )
 def test_2_if_that_cannot_be_told(folder, capsys, arguments, message):
-    code, printed, errors = run(capsys, "verify", *[each.replace("FOLDER", str(folder)) for each in arguments])
+    code, printed, errors = run(capsys, "verify", *[item.replace("FOLDER", str(folder)) for item in arguments])
     assert (code, printed) == (2, "")
     assert errors.startswith("cannot verify: ") and message in errors
 
@@ -115,7 +115,7 @@ finally:
     [(["--help"], "[]"), (["verify", "--help"], "[]"), (["verify", "FOLDER", "--level", "select"], "['numba']")],
 )
 def test_no_torch_is_imported_where_no_model_is_run(folder, arguments, imported):
-    arguments = [each.replace("FOLDER", str(folder)) for each in arguments]
+    arguments = [item.replace("FOLDER", str(folder)) for item in arguments]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout
     assert done.stderr.splitlines()[-1] == imported

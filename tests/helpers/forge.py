@@ -53,11 +53,11 @@ def stage_whole(hub, sae, bert, tmp_path, method="greedy", **options):
     return stage(ds.sae_select(4, method, sae="alice/sae", **options), tmp_path / "staged")
 
 
-def said(place, level="digests", **given):
+def differences(place, level="digests", **passed):
     """What differs: the names of the checks and what each says."""
-    found = verify(place, level, **given)
-    differ = {f"{each.level}: {each.name}": each.difference for each in found.checks if each.difference}
-    assert bool(found) == (not differ) == (found.difference is None)
+    verification = verify(place, level, **passed)
+    differ = {f"{item.level}: {item.name}": item.difference for item in verification.checks if item.difference}
+    assert bool(verification) == (not differ) == (verification.difference is None)
     return differ
 
 
@@ -82,14 +82,14 @@ def reseal(folder, change=lambda record: None):
     edit(folder, consistently)
 
 
-def rewrite(file, change, told=lambda told: None):
+def rewrite(file, change, recorded=lambda recorded: None):
     """Change the columns of a Parquet file, and what the schema of the table of picks says."""
     table = pq.read_table(file)
     columns, metadata = table.to_pydict(), dict(table.schema.metadata)
     change(columns)
     if b"sae_selection" in metadata:
         receipt = json.loads(metadata[b"sae_selection"])
-        told(receipt)
+        recorded(receipt)
         metadata[b"sae_selection"] = json.dumps(receipt).encode()
     pq.write_table(pa.table(columns, schema=table.schema.with_metadata(metadata)), file)
 
@@ -119,42 +119,42 @@ def put_parameter(parameters, name, value):
 
 def set_parameter(folder, name, value):
     """Change a parameter wherever it is written."""
-    rewrite(folder / "selection.parquet", nothing, lambda told: put_parameter(told["parameters"], name, value))
+    rewrite(folder / "selection.parquet", nothing, lambda recorded: put_parameter(recorded["parameters"], name, value))
     reseal(folder, lambda record: put_parameter(record["selection"]["parameters"], name, value))
 
 
 def set_encoding(folder, change):
     """Change how rows were encoded in the record, in the table of picks and in the pool."""
-    rewrite(folder / "selection.parquet", nothing, lambda told: change(told["parameters"]["encoding"]))
+    rewrite(folder / "selection.parquet", nothing, lambda recorded: change(recorded["parameters"]["encoding"]))
     table = pq.read_table(folder / "pool.parquet")
     info = json.loads(table.schema.metadata[b"huggingface"])
     ids = info["info"]["features"]["sae_ids"]["feature"]
-    told = json.loads(ids["id"])
-    change(told)
-    ids["id"] = json.dumps(told)
+    recorded = json.loads(ids["id"])
+    change(recorded)
+    ids["id"] = json.dumps(recorded)
     metadata = table.schema.metadata | {b"huggingface": json.dumps(info)}
     pq.write_table(table.replace_schema_metadata(metadata), folder / "pool.parquet")
     reseal(folder, lambda record: change(record["encoding"]))
 
 
-def store(folder, told=None, **columns):
+def store(folder, recorded=None, **columns):
     """Write columns into the pool, of whatever types, and `told` as the record of how the codes were made."""
     table = pq.read_table(folder / "pool.parquet")
-    told = Features.from_arrow_schema(table.schema)["sae_ids"].feature.id if told is None else told
+    recorded = Features.from_arrow_schema(table.schema)["sae_ids"].feature.id if recorded is None else recorded
     for name, values in columns.items():
         table = table.set_column(table.column_names.index(name), name, values)
     types = Features.from_arrow_schema(table.schema.remove_metadata())
     types["sae_ids"] = List(
-        Value(types["sae_ids"].feature.dtype, id=told), length=getattr(types["sae_ids"], "length", -1)
+        Value(types["sae_ids"].feature.dtype, id=recorded), length=getattr(types["sae_ids"], "length", -1)
     )
     pq.write_table(table.replace_schema_metadata(types.arrow_schema.metadata), folder / "pool.parquet")
     reseal(folder)
 
 
-def tell(file, told):
+def tell(file, recorded):
     """Write `told` where `datasets` keeps the types of a Parquet file's columns."""
     table = pq.read_table(file)
-    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"huggingface": told}), file)
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"huggingface": recorded}), file)
 
 
 def set_card(folder, change):

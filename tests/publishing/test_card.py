@@ -62,8 +62,16 @@ def test_more_metadata_is_added_and_what_is_ours_to_say_is_refused(tmp_path):
     tags = ["sae-select", "data-selection", "sparse-autoencoder", "diversity", "mine"]
     assert {name: data[name] for name in more} == more | {"tags": tags}
     assert check_metadata(None) == {}
-    ours = ("license", "license_name", "license_link", "configs", "source_datasets", "size_categories", "dataset_info")
-    for name in ours:
+    derived = (
+        "license",
+        "license_name",
+        "license_link",
+        "configs",
+        "source_datasets",
+        "size_categories",
+        "dataset_info",
+    )
+    for name in derived:
         with pytest.raises(ValueError, match=f"`metadata` has `{name}`, which follows from the source and the rows"):
             check_metadata({name: "x"})
 
@@ -79,8 +87,8 @@ def test_a_tuple_in_metadata_is_a_list(tmp_path):
 
 
 def test_the_metadata_of_the_source_that_hold_for_its_rows_are_carried_over(hub, tmp_path, sae):
-    stated = "license: mit\nlanguage: [en, 'no']\ntask_categories: [question-answering]\npretty_name: Theirs\n"
-    data = card_of(from_hub(hub, stated + "tags: [theirs]\n", sae), tmp_path, license=None)[1]
+    metadata = "license: mit\nlanguage: [en, 'no']\ntask_categories: [question-answering]\npretty_name: Theirs\n"
+    data = card_of(from_hub(hub, metadata + "tags: [theirs]\n", sae), tmp_path, license=None)[1]
     assert data == {
         "license": "mit",
         "language": ["en", "no"],
@@ -221,11 +229,11 @@ def test_the_card_of_a_chat(tmp_path, sae):
 
 
 def words_of(row):
-    return row["said"]
+    return row["words"]
 
 
 def test_the_card_of_a_text_that_a_function_wrote(tmp_path, sae):
-    ds = Dataset.from_dict({"n": [1, 2, 3], "said": ["the cat", "a dog ran", "the moon"], "more": [None, "*x*", ""]})
+    ds = Dataset.from_dict({"n": [1, 2, 3], "words": ["the cat", "a dog ran", "the moon"], "more": [None, "*x*", ""]})
     text, _ = card_of(ds.sae_select(2, sae=sae, text=words_of), tmp_path)
     assert "| text of a row | the result of the author's function" in text and "whose code is not recorded |" in text
     assert 'verify("OWNER/NAME", "encode", source=source, sae=sae, text=text)' in text

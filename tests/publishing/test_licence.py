@@ -16,23 +16,23 @@ SOURCE, PUBLISHER = {"stated_by": "source"}, {"stated_by": "publisher"}
 REFUSED = ", and so has its subset; omit it"
 
 
-def terms(given, *sources):
+def terms(passed, *sources):
     """The licence of rows from sources of such cards."""
-    return subset_licence([CardData(**source) for source in sources], given)
+    return subset_licence([CardData(**source) for source in sources], passed)
 
 
-@pytest.mark.parametrize("stated", ["mit", ["mit", "apache-2.0"], "cc-by-nc-4.0"])
-def test_the_licence_of_the_source_is_carried_over(stated):
-    for given in (None, stated):
-        assert terms(given, {"license": stated}) == {"license": stated} | SOURCE
-    assert terms(None, {"license": stated}, {"license": stated}, {}) == {"license": stated} | SOURCE
+@pytest.mark.parametrize("licence", ["mit", ["mit", "apache-2.0"], "cc-by-nc-4.0"])
+def test_the_licence_of_the_source_is_carried_over(licence):
+    for passed in (None, licence):
+        assert terms(passed, {"license": licence}) == {"license": licence} | SOURCE
+    assert terms(None, {"license": licence}, {"license": licence}, {}) == {"license": licence} | SOURCE
 
 
 def test_a_licence_of_a_name_of_its_own_is_carried_over_with_name_and_link():
-    stated = {"license": "other", "license_name": "llama-x", "license_link": "https://x.org/LICENSE"}
-    assert terms(None, stated | {"language": "en"}) == terms("other", stated) == stated | SOURCE
+    licence = {"license": "other", "license_name": "llama-x", "license_link": "https://x.org/LICENSE"}
+    assert terms(None, licence | {"language": "en"}) == terms("other", licence) == licence | SOURCE
     with pytest.raises(ValueError, match="`license='mit'`, but the source has the licence other" + REFUSED):
-        terms("mit", stated)
+        terms("mit", licence)
 
 
 NOT_STATED = [{}, {"license": None}, {"license": []}, {"license": ""}, {"license_name": "x"}, {"license": "unknown"}]
@@ -59,10 +59,10 @@ STATED += [{"license": "other", "license_name": "x-noncommercial"}, {"license": 
 @pytest.mark.parametrize("source", STATED, ids=str)
 def test_a_source_that_states_a_licence_is_never_relabelled(source):
     assert terms(None, source) == source | SOURCE
-    for given in ("cc-by-sa-4.0", ["mit", "apache-2.0"], ["apache-2.0"], "unknown"):
+    for passed in ("cc-by-sa-4.0", ["mit", "apache-2.0"], ["apache-2.0"], "unknown"):
         with pytest.raises(ValueError) as error:
-            terms(given, source, {})
-        assert f"`license={given!r}`, but the source has the licence {source['license']}{REFUSED}" in str(error.value)
+            terms(passed, source, {})
+        assert f"`license={passed!r}`, but the source has the licence {source['license']}{REFUSED}" in str(error.value)
 
 
 NONCOMMERCIAL = [{"license": id} for id in ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-3.0", "h-research")]
@@ -91,9 +91,9 @@ def test_among_several_licences_a_noncommercial_one_is_not_given_away(source):
     names = f"the rows are from sources of several licences, mit, {source['license']}, apache-2.0: pass the one"
     assert names in str(error.value) and str(error.value).endswith(f"that holds for all rows, {source['license']!r}")
     assert terms(source["license"], *cards) == source | SOURCE
-    for given in ("mit", "apache-2.0", "odbl", ["mit", source["license"]]):
+    for passed in ("mit", "apache-2.0", "odbl", ["mit", source["license"]]):
         with pytest.raises(ValueError, match=f"but the rows are from .*, mit, {source['license']}, apache-2.0: pass"):
-            terms(given, *cards)
+            terms(passed, *cards)
 
 
 @pytest.mark.parametrize("id", ["ncsa", "cc-by-4.0", "openrail", "cc-by-nd-4.0", "incl"])
@@ -102,10 +102,10 @@ def test_other_licences_are_not_taken_for_noncommercial_ones(id):
     assert terms(id, {"license": "mit"}, {"license": id}) == {"license": id} | SOURCE
 
 
-@pytest.mark.parametrize("given", [3, "", " ", [], [3], {"mit": 1}, ["mit", None], "my own licence", "MIT", "a\n"])
-def test_what_is_no_licence_is_refused(given):
+@pytest.mark.parametrize("passed", [3, "", " ", [], [3], {"mit": 1}, ["mit", None], "my own licence", "MIT", "a\n"])
+def test_what_is_no_licence_is_refused(passed):
     with pytest.raises(TypeError, match=r"must be the id of a licence, such as 'cc-by-4.0', or a list of ids"):
-        terms(given, {})
+        terms(passed, {})
 
 
 def test_another_licence_than_the_source_s_is_refused_and_its_own_is_named(hub, tmp_path, sae):
@@ -123,24 +123,24 @@ def test_rows_of_two_sources_have_the_licence_that_holds_for_both(hub, tmp_path,
         hub.push(id, {"train.jsonl": rows, "README.md": f"---\nlicense: {terms_}\n---\n"}, kind="dataset")
     both = concatenate_datasets([load_dataset(id, split="train") for id in ("alice/one", "alice/two")])
     subset = both.sae_select(2, sae=sae)
-    for given, message in (
+    for passed, message in (
         (None, "several licences, mit, cc-by-nc-4.0: pass the one that holds for all rows, 'cc-by-nc-4.0'"),
         ("mit", "pass the one that holds for all rows, 'cc-by-nc-4.0'"),
     ):
         with pytest.raises(ValueError, match=message):
-            stage(subset, tmp_path / "f", license=given)
+            stage(subset, tmp_path / "f", license=passed)
     text, data = card_of(subset, tmp_path, license="cc-by-nc-4.0")
     assert data["license"] == "cc-by-nc-4.0" and "source_datasets" not in data
     assert "## Licence\n\ncc-by-nc-4.0, as the source states it.\n" in text
-    told = json.loads((tmp_path / "f" / "provenance.json").read_text())
-    assert told["license"] == {"license": "cc-by-nc-4.0", "stated_by": "source"}
+    recorded = json.loads((tmp_path / "f" / "provenance.json").read_text())
+    assert recorded["license"] == {"license": "cc-by-nc-4.0", "stated_by": "source"}
 
 
 def test_a_licence_with_a_link_is_linked_as_the_source_states_it(hub, tmp_path, sae):
-    stated = {"license": "other", "license_name": "x-noncommercial", "license_link": "https://x.org/LICENSE"}
-    subset = from_hub(hub, "".join(f"{name}: {value}\n" for name, value in stated.items()), sae)
+    licence = {"license": "other", "license_name": "x-noncommercial", "license_link": "https://x.org/LICENSE"}
+    subset = from_hub(hub, "".join(f"{name}: {value}\n" for name, value in licence.items()), sae)
     text, data = card_of(subset, tmp_path, license=None)
-    assert {name: data[name] for name in stated} == stated
+    assert {name: data[name] for name in licence} == licence
     assert "## Licence\n\n[x-noncommercial](https://x.org/LICENSE), as alice/OpenOrca states it.\n" in text
     with pytest.raises(ValueError, match="`license='mit'`, but the source has the licence other" + REFUSED):
         stage(subset, tmp_path / "g", license="mit")

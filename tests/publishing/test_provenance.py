@@ -44,17 +44,17 @@ def record(tmp_path):
 
 def places(schema, path=()):
     """Each property that the schema describes, with the path that it has in a record."""
-    for each in [schema, *schema.get("oneOf", [])]:
-        for name, inner in each.get("properties", {}).items():
+    for item in [schema, *schema.get("oneOf", [])]:
+        for name, inner in item.get("properties", {}).items():
             reference = inner.get("$ref", "").rpartition("/")[2]
             yield (*path, name), inner
             yield from places(SCHEMA["$defs"].get(reference, {}) | inner, (*path, name))
 
 
 def required(schema, path=()):
-    for each in [schema, *schema.get("oneOf", [])]:
-        for name in each.get("required", []) if "properties" in each else ():  # else it is one of several ways
-            inner = each["properties"][name]
+    for item in [schema, *schema.get("oneOf", [])]:
+        for name in item.get("required", []) if "properties" in item else ():  # else it is one of several ways
+            inner = item["properties"][name]
             yield (*path, name)
             yield from required(
                 SCHEMA["$defs"].get(inner.get("$ref", "").rpartition("/")[2], {}) | inner, (*path, name)
@@ -74,9 +74,9 @@ def at(record, path):
 def test_the_schema_is_one_and_describes_every_field():
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    found = dict(places(SCHEMA))
-    assert {("source", "revision"), ("encoding", "sae", "sha256"), ("coverage", "random", "share")} <= found.keys()
-    bare = [path for path, inner in found.items() if "description" not in inner and path[-1] not in OBVIOUS]
+    actual = dict(places(SCHEMA))
+    assert {("source", "revision"), ("encoding", "sae", "sha256"), ("coverage", "random", "share")} <= actual.keys()
+    bare = [path for path, inner in actual.items() if "description" not in inner and path[-1] not in OBVIOUS]
     assert bare == []
 
 
@@ -246,7 +246,7 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
         )
         for c in chats
     ]
-    assert source["sha256"] == hashlib.sha256(b"".join(each.digest() for each in digests)).hexdigest()
+    assert source["sha256"] == hashlib.sha256(b"".join(item.digest() for item in digests)).hexdigest()
     assert source["columns"] == ds.features.to_dict()
 
     encoding = record["encoding"]
@@ -269,23 +269,23 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
     assert encoding["chat_template"] == TEMPLATE
     assert encoding["chat_template_sha256"] == hashlib.sha256(TEMPLATE.encode()).hexdigest()
 
-    told, rows = record["selection"], subset.sae_selection.indices.tolist()
-    assert (told["method"], told["builtin"], told["rows"]) == ("concave", True, 3)
-    assert told["parameters"] == {
+    recorded, rows = record["selection"], subset.sae_selection.indices.tolist()
+    assert (recorded["method"], recorded["builtin"], recorded["rows"]) == ("concave", True, 3)
+    assert recorded["parameters"] == {
         "budget": 3,
         "seed": 5,
         "options": METHODS["concave"].options,
         "constraints": {"exclude": [7]},
         "cuts": {"threshold": 0.5, "top": 6, "max_share": None, "embedding": None},
     }
-    assert told["indices_sha256"] == hashlib.sha256(np.array(rows, "<i8").tobytes()).hexdigest()
-    assert told["rows_sha256"] == hashlib.sha256(b"".join(digests[row].digest() for row in rows)).hexdigest()
+    assert recorded["indices_sha256"] == hashlib.sha256(np.array(rows, "<i8").tobytes()).hexdigest()
+    assert recorded["rows_sha256"] == hashlib.sha256(b"".join(digests[row].digest() for row in rows)).hexdigest()
     assert sorted(record["coverage"]) == ["longest", "pool", "random", "subset"]
     assert {"python", "hf-sae-select", "torch", "transformers", "datasets", "numpy"} <= record["versions"].keys()
     for name, about in record["files"].items():
         assert about["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    found = verify(folder, "encode")
-    assert found, str(found)
+    verification = verify(folder, "encode")
+    assert verification, str(verification)
 
     for template, same in (("false", False), (None, True)):  # None: it was not to be had; its digest is there
         edited = record | {"encoding": encoding | {"chat_template": template}}
@@ -357,16 +357,18 @@ def test_no_secret_name_or_path_of_the_machine_is_in_any_file(bert, sae, tmp_pat
     assert done.returncode == 0, done.stderr[-2000:]
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert len(files) == 4 * 6
-    found = [
+    actual = [
         (file.relative_to(tmp_path / "out").as_posix(), word)
         for file in files
         for content in contents(file)
         for word in [*SECRETS, str(tmp_path)]
         if content and word.encode() in content
     ]
-    assert found == []
-    told = json.loads((tmp_path / "out" / "greedy" / "provenance.json").read_text())
-    assert (told["encoding"]["model"], told["encoding"]["model_revision"], told["source"]["dataset"]) == (None,) * 3
+    assert actual == []
+    recorded = json.loads((tmp_path / "out" / "greedy" / "provenance.json").read_text())
+    assert (recorded["encoding"]["model"], recorded["encoding"]["model_revision"], recorded["source"]["dataset"]) == (
+        None,
+    ) * 3
 
 
 def with_columns(rows=POOL):
@@ -408,8 +410,8 @@ ASKED = {
 def test_what_was_asked_is_staged_and_selected_again(tmp_path, name):
     budget, options = ASKED[name]
     folder = stage(with_columns().sae_select(budget, **options), tmp_path / "f", license="mit")
-    found = verify(folder, "select")
-    assert found and len(found.checks) == 11, str(found)
+    verification = verify(folder, "select")
+    assert verification and len(verification.checks) == 11, str(verification)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -419,9 +421,9 @@ def test_every_method_is_staged_and_selected_again(tmp_path, sae, method, seed):
     seed = 7 if method == "random" and seed is None else seed
     ds = Dataset.from_dict({"text": texts})
     folder = stage(ds.sae_select(9, method, sae=sae, seed=seed), tmp_path / "f", license="mit")
-    for given in ({"level": "select"}, {"level": "encode", "source": ds, "sae": sae}):
-        found = verify(folder, **given)
-        assert found, str(found)
+    for passed in ({"level": "select"}, {"level": "encode", "source": ds, "sae": sae}):
+        verification = verify(folder, **passed)
+        assert verification, str(verification)
     assert json.loads((folder / "provenance.json").read_text())["selection"]["method"] == method
 
 
@@ -431,8 +433,8 @@ def test_a_selection_that_grew_is_staged_and_selected_again(tmp_path, method):
     options = {"embedding": "vector"} if method == "kcenter" else {}
     first = ds.sae_select(2, method, **options)
     grown = ds.sae_select(5, method, extend=first, **options)
-    found = verify(stage(grown, tmp_path / "f", license="mit"), "select")
-    assert found, str(found)
+    verification = verify(stage(grown, tmp_path / "f", license="mit"), "select")
+    assert verification, str(verification)
     other = ds.sae_select(5, "longest", extend=first)
     assert verify(stage(other, tmp_path / "f", license="mit"), "select")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_from_disk
-from helpers.forge import POOL, RECORD, TEXTS, edit, reseal, rewrite, said, store
+from helpers.forge import POOL, RECORD, TEXTS, differences, edit, reseal, rewrite, store
 from helpers.pools import coded
 
 from hf_sae_select import Selection, select_indices, stage, verify
@@ -76,20 +76,22 @@ def test_without_the_pool_others_need_the_encoded_source(tmp_path, sae, is_encod
     verification = verify(folder, "encode", source=rows, sae=sae)
     assert verification, str(verification)
     assert [check.name for check in verification.checks][6:] == ["source (as passed)", "sae", "encoding", "picks"]
-    moved = said(folder, "select", features=encoded.select(range(len(TEXTS) - 1, -1, -1)))
+    moved = differences(folder, "select", features=encoded.select(range(len(TEXTS) - 1, -1, -1)))
     assert "that row has other content" in moved["select: source"]
 
 
 def test_numbers_of_features_that_were_taken_out_are_named(folder):
     rewrite(folder / "selection.parquet", lambda columns: columns.update(features=[None] * 3))
     reseal(folder)
-    assert said(folder, "select") == {"select: counts": "the table of picks does not have the numbers of features"}
+    assert differences(folder, "select") == {
+        "select: counts": "the table of picks does not have the numbers of features"
+    }
 
 
 def test_some_numbers_of_features_that_were_taken_out_are_named(folder):
     rewrite(folder / "selection.parquet", lambda columns: columns.update(features=[3, None, 1]))
     reseal(folder)
-    assert "its column `features` holds int64 or nulls" in said(folder)["digests: picks"]
+    assert "its column `features` holds int64 or nulls" in differences(folder)["digests: picks"]
 
 
 # ---- what does not belong together
@@ -174,14 +176,14 @@ def test_a_selection_that_is_passed_counts_and_not_the_attached_one(tmp_path, po
 
 
 def test_codes_in_a_published_pool_need_a_complete_record(folder):
-    store(folder, told='{"d_sae": 16}')
-    assert "the codes do not have a complete record" in said(folder, "select")["select: encoding"]
+    store(folder, recorded='{"d_sae": 16}')
+    assert "the codes do not have a complete record" in differences(folder, "select")["select: encoding"]
 
 
 def test_a_record_of_an_unknown_source_that_was_edited_is_named(tmp_path, loaded):
     folder = stage(loaded[0], tmp_path / "f", selection=loaded[1], **MIT)
     edit(folder, lambda record: record["source"].update(sha256="0" * 64))
-    assert "digests: record" in said(folder)
+    assert "digests: record" in differences(folder)
 
 
 # ---- pickled and copied

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.forge import (
     ROWS_FILE,
+    differences,
     edit,
     put,
     reseal,
     rewrite,
-    said,
     set_parameter,
     store,
     tell,
@@ -64,18 +64,18 @@ DEEP = "[" * 100_000
         ({"row_sha256": pa.array([b"x" * 31] * 6)}, "its column `row_sha256` does not hold SHA-256 digests"),
         ({"row_sha256": pa.array([None] * 6, pa.binary())}, "its column `row_sha256` does not hold SHA-256 digests"),
         ({"row_sha256": pa.array(["ab" * 16] * 6)}, "its column `row_sha256` does not hold SHA-256 digests"),
-        ({"told": "[1]"}, "the type of `sae_ids` carries no record"),
-        ({"told": "no JSON"}, "Expecting value"),
-        ({"told": DEEP}, "recursion"),
-        ({"told": "{}"}, "its codes are of None features, the record says 16"),
-        ({"told": '{"d_sae": 8589934592}'}, "its codes are of 8589934592 features, the record says 16"),
+        ({"recorded": "[1]"}, "the type of `sae_ids` carries no record"),
+        ({"recorded": "no JSON"}, "Expecting value"),
+        ({"recorded": DEEP}, "recursion"),
+        ({"recorded": "{}"}, "its codes are of None features, the record says 16"),
+        ({"recorded": '{"d_sae": 8589934592}'}, "its codes are of 8589934592 features, the record says 16"),
     ],
 )
 def test_a_pool_that_the_library_would_not_write_is_refused(folder, columns, message):
     store(folder, **columns)
     assert verify(folder)
-    told = said(folder, "select")["select: source"]
-    assert told.startswith("pool.parquet is not a pool that this library wrote: ") and message in told
+    recorded = differences(folder, "select")["select: source"]
+    assert recorded.startswith("pool.parquet is not a pool that this library wrote: ") and message in recorded
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_row_number_that_there_is_not_is_named(folder, change, message):
     rows = pq.read_table(folder / "selection.parquet")["row"].to_numpy().astype("<i8")
     reseal(folder, lambda record: record["selection"].update(indices_sha256=digest_of(rows)))
     assert verify(folder)
-    differ = said(folder, "select")
+    differ = differences(folder, "select")
     assert differ["select: source"] == message and differ["select: picks"]
 
 
@@ -120,8 +120,11 @@ def test_a_table_of_picks_that_the_library_would_not_write_is_refused(folder, co
         table = table.set_column(names.index(column), column, values)
     pq.write_table(table, folder / "selection.parquet")
     reseal(folder)
-    told = said(folder)["digests: picks"]
-    assert told.startswith("selection.parquet is not a table of picks that this library wrote: ") and message in told
+    recorded = differences(folder)["digests: picks"]
+    assert (
+        recorded.startswith("selection.parquet is not a table of picks that this library wrote: ")
+        and message in recorded
+    )
 
 
 @pytest.mark.parametrize("rounds", [[7, 7, 7], [-1, -1, -1], [0, 0, 1], [0, 1, 0]])
@@ -133,7 +136,7 @@ def test_rounds_that_were_edited_are_named(folder, rounds):
 
 
 @pytest.mark.parametrize(
-    ("told", "check", "message"),
+    ("recorded", "check", "message"),
     [
         (b"[]", "picks", "its schema's metadata do not hold fingerprint, method, parameters"),
         (DEEP.encode(), "picks", "recursion"),
@@ -145,24 +148,24 @@ def test_rounds_that_were_edited_are_named(folder, rounds):
         ({"parameters": {"encoding": "x"}}, "picks", "its schema's metadata do not say how the rows were encoded"),
     ],
 )
-def test_a_receipt_that_the_library_would_not_write_is_refused(folder, told, check, message):
+def test_a_receipt_that_the_library_would_not_write_is_refused(folder, recorded, check, message):
     table = pq.read_table(folder / "selection.parquet")
-    if isinstance(told, dict):
-        told = json.dumps(json.loads(table.schema.metadata[b"sae_selection"]) | told)
-    table = table.replace_schema_metadata(table.schema.metadata | {b"sae_selection": told})
+    if isinstance(recorded, dict):
+        recorded = json.dumps(json.loads(table.schema.metadata[b"sae_selection"]) | recorded)
+    table = table.replace_schema_metadata(table.schema.metadata | {b"sae_selection": recorded})
     pq.write_table(table, folder / "selection.parquet")
     reseal(folder)
-    assert message in said(folder)[f"digests: {check}"]
+    assert message in differences(folder)[f"digests: {check}"]
 
 
 @pytest.mark.parametrize("file", [ROWS_FILE, "pool.parquet"])
 @pytest.mark.parametrize(
-    "told", ["", "[1]", '{"info": 3}', '{"info": {"features": [1]}}', '{"info": {"features": "x"}}', DEEP]
+    "recorded", ["", "[1]", '{"info": 3}', '{"info": {"features": [1]}}', '{"info": {"features": "x"}}', DEEP]
 )
-def test_types_of_columns_that_nobody_would_write_are_refused(folder, file, told):
-    tell(folder / file, told)
+def test_types_of_columns_that_nobody_would_write_are_refused(folder, file, recorded):
+    tell(folder / file, recorded)
     reseal(folder)
-    differ = said(folder, "select")
+    differ = differences(folder, "select")
     assert ("digests: rows" if file == ROWS_FILE else "select: source") in differ
 
 
@@ -180,8 +183,8 @@ def test_a_parameter_reaches_no_argument_that_is_none(folder, name):
     set_parameter(folder, name, "alice/sae")
     assert verify(folder)
     expected = f"these parameters do not select: unknown option `{name}` for `method='greedy'`"
-    assert list(said(folder, "select")) == ["select: picks"]
-    assert said(folder, "select")["select: picks"].startswith(expected)
+    assert list(differences(folder, "select")) == ["select: picks"]
+    assert differences(folder, "select")["select: picks"].startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +202,6 @@ def test_a_parameter_reaches_no_argument_that_is_none(folder, name):
 )
 def test_a_parameter_that_is_nonsense_is_named(folder, name, value):
     set_parameter(folder, name, value)
-    differ = said(folder, "select")
+    differ = differences(folder, "select")
     assert len(differ) == 1 and next(iter(differ)).startswith("select: picks")
     assert "these parameters do not select: " in next(iter(differ.values()))

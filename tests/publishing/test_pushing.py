@@ -23,8 +23,7 @@ from hub import go_offline
 from huggingface_hub import HfApi
 from PIL import Image as Picture
 
-from hf_sae_select import _hub as ours
-from hf_sae_select import publish, push, stage, verify
+from hf_sae_select import _hub, publish, push, stage, verify
 from hf_sae_select.publishing import pushing as publishing
 from hf_sae_select.publishing import tables
 
@@ -72,7 +71,7 @@ def test_published_it_is_one_commit_that_loads_and_verifies(hub, cache):
     subset = picked()
     commit = publish(subset, ID, commit_message="Three rows", **MIT)
     assert sorted(files_of(hub)) == FILES
-    titles = [(each.title, each.author) for each in hub.commits(ID, "dataset")]
+    titles = [(item.title, item.author) for item in hub.commits(ID, "dataset")]
     assert titles == [("Three rows", "alice"), ("initial commit", "alice")]
     assert commit.oid == head(hub).oid
     assert load_dataset(ID, split="train")["text"][:] == subset["text"][:] == ["row 4", "row 0", "row 1"]
@@ -85,10 +84,10 @@ def test_the_method_is_a_door_to_the_function(hub):
     subset = picked()
     subset.sae_publish(ID, **MIT)
     publish(subset, "alice/other", **MIT)
-    there, other = files_of(hub), files_of(hub, "alice/other")
-    assert there["README.md"].replace(b"alice/three", b"alice/other") == other["README.md"]
-    assert b"alice/three" in there["README.md"]
-    assert {name: there[name] for name in FILES[1:]} == {name: other[name] for name in FILES[1:]}
+    present, other = files_of(hub), files_of(hub, "alice/other")
+    assert present["README.md"].replace(b"alice/three", b"alice/other") == other["README.md"]
+    assert b"alice/three" in present["README.md"]
+    assert {name: present[name] for name in FILES[1:]} == {name: other[name] for name in FILES[1:]}
 
 
 def test_rows_of_all_types_come_back_as_they_were(hub):
@@ -224,10 +223,10 @@ def test_a_second_subset_takes_the_place_of_the_first_in_one_commit(hub, monkeyp
 
 def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
     publish(picked(4), ID, **MIT)
-    theirs = {"config_name": "more", "data_files": "more/*.parquet"}
+    other = {"config_name": "more", "data_files": "more/*.parquet"}
     text = card_of(hub)
     data = metadata(text) | {"pretty_name": "Mine", "license": "odbl", "dataset_info": {"config_name": "default"}}
-    data |= {"tags": ["mine", *data["tags"]], "configs": [theirs, *data["configs"]], "viewer": False}
+    data |= {"tags": ["mine", *data["tags"]], "configs": [other, *data["configs"]], "viewer": False}
     body = text.split("---\n", 2)[2]
     edited = f"---\n{yaml.safe_dump(data)}---\n# My words\n\n{body}\n## After\n\nmore --- words\n"
     rows = files_of(hub)["data/train-00000.parquet"]
@@ -240,7 +239,7 @@ def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
     now = metadata(again)
     assert (now["pretty_name"], now["viewer"], now["language"], now["license"]) == ("Mine", False, "en", "mit")
     assert now["tags"] == ["mine", "sae-select", "data-selection", "sparse-autoencoder", "diversity"]
-    assert [each["config_name"] for each in now["configs"]] == ["more", "default", "selection"]
+    assert [item["config_name"] for item in now["configs"]] == ["more", "default", "selection"]
     assert "dataset_info" not in now and now["size_categories"] == ["n<1K"]
     assert len(load_dataset(ID, "more", split="train")) == 4
     assert len(load_dataset(ID, split="train")) == 2
@@ -399,8 +398,8 @@ def test_a_commit_whose_answer_is_lost_can_be_pushed_again(hub, staged):
 
 def test_a_commit_in_between_is_not_overwritten(hub, staged, monkeypatch):
     def late(*arguments, **options):
-        prepared = ours.prepare(*arguments, **options)
-        hub.push(ID, {"theirs.txt": "theirs"}, kind="dataset")
+        prepared = _hub.prepare(*arguments, **options)
+        hub.push(ID, {"theirs.txt": "other"}, kind="dataset")
         return prepared
 
     monkeypatch.setattr(publishing, "prepare", late)

@@ -20,8 +20,8 @@ def test_an_sae_of_ours_by_from_pretrained(whole, tmp_path, how):
         sae = str(tmp_path / "sae")
     folder = stage(load_dataset("alice/rows", split="train").sae_select(4, sae=sae), tmp_path / "f")
     assert read(folder / "provenance.json")["encoding"]["sae"]["repo"] == "alice/sae"
-    found = verify(folder, "encode")
-    assert found, str(found)
+    verification = verify(folder, "encode")
+    assert verification, str(verification)
 
 
 def test_what_was_said_of_an_sae_on_loading_may_name_a_model_in_a_folder(whole, bert, tmp_path):
@@ -37,8 +37,8 @@ def test_vectors_that_encoding_kept_may_be_named_as_the_embedding(sae, tmp_path)
     ds = Dataset.from_dict({"text": TEXTS})
     coded = ds.sae_encode(sae, keep="state")
     folder = stage(coded.sae_select(4, "kcenter", embedding="sae_state"), tmp_path / "f", **MIT)
-    found = verify(folder, "encode", source=ds, sae=sae)
-    assert found, str(found)
+    verification = verify(folder, "encode", source=ds, sae=sae)
+    assert verification, str(verification)
 
 
 def test_a_function_is_known_again_by_what_it_writes(sae, tmp_path):
@@ -50,8 +50,8 @@ def test_a_function_is_known_again_by_what_it_writes(sae, tmp_path):
 def test_what_a_model_was_held_in_on_another_device_is_no_difference(whole, monkeypatch):
     here = _Encoder.record
     monkeypatch.setattr(_Encoder, "record", lambda self: here(self) | {"dtype": ["auto", "float32"]})
-    found = verify(whole, "encode")
-    assert found, str(found)
+    verification = verify(whole, "encode")
+    assert verification, str(verification)
 
 
 def test_without_the_hub_another_commit_in_the_cache_is_no_difference(whole, hub, tmp_path, monkeypatch):

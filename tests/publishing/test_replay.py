@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from datasets import Dataset
-from helpers.forge import POOL, RECORD, TEXTS, said
+from helpers.forge import POOL, RECORD, TEXTS, differences
 from helpers.pools import coded
 
 from hf_sae_select import Selection, stage, verify
@@ -42,7 +42,7 @@ def test_options_called_like_arguments_of_select_are_recorded_as_they_ran(tmp_pa
     assert verification, str(verification)
     verification = verify(folder, "select", method=own)  # numbers are passed as recorded
     assert verification, str(verification)
-    differ = said(folder, "select", method=partial(own, label="y"))
+    differ = differences(folder, "select", method=partial(own, label="y"))
     assert "`label` of the method is not as recorded; bind it: partial(method, label=...)" in differ["select: picks"]
 
 
@@ -56,8 +56,8 @@ def strongest(features, budget, rng):
 def test_a_rule_of_ones_own_is_given_again_what_it_was_given(sae, tmp_path):
     ds = Dataset.from_dict({"text": TEXTS})
     folder = stage(ds.sae_encode(sae).sae_select(4, strongest), tmp_path / "f", **MIT)
-    found = verify(folder, "encode", source=ds, sae=sae, method=strongest)
-    assert found, str(found)
+    verification = verify(folder, "encode", source=ds, sae=sae, method=strongest)
+    assert verification, str(verification)
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_what_a_rule_of_ones_own_cannot_say_is_refused_when_it_selects(gains, st
 def test_costs_may_be_tiny(tmp_path, budget):
     ds = coded(POOL, record=RECORD).add_column("usd", [budget / 3] * len(POOL))
     folder = stage(ds.sae_select(f"{budget:.20f} usd"), tmp_path / "f", **MIT)
-    assert said(folder, "select") == {}
+    assert differences(folder, "select") == {}

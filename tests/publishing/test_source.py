@@ -163,9 +163,9 @@ def test_rows_of_two_published_datasets_have_no_source_and_two_origins(hub, ds, 
     other = hub.push("alice/other", {"train.jsonl": lines(2)}, kind="dataset")
     rows = concatenate_datasets([ds, load_dataset("alice/other", split="train")])
     assert find_source(rows) == NOTHING
-    found = [Source(ID, revision=commit), Source("alice/other", revision=other)]
-    assert origins(rows) == origins(rows.shuffle(seed=0)) == found
-    assert origins(concatenate_datasets([ds, Dataset.from_dict({"prompt": ["a"]})])) == found[:1]
+    actual = [Source(ID, revision=commit), Source("alice/other", revision=other)]
+    assert origins(rows) == origins(rows.shuffle(seed=0)) == actual
+    assert origins(concatenate_datasets([ds, Dataset.from_dict({"prompt": ["a"]})])) == actual[:1]
     assert origins(Dataset.from_dict({"prompt": ["a"]})) == []
     shutil.rmtree(constants.HF_HUB_CACHE)
     assert origins(ds) == []  # a single one is stated, or asked for
@@ -179,16 +179,16 @@ def test_where_the_cache_does_not_tell_the_name_it_is_asked_for(hub, ds, commit)
         ValueError, match=r"which Hub dataset `alice___open_orca` is; pass its id: `source='owner/name'`"
     ):
         find_source(ds)
-    stated = find_source(ds, {"dataset": ID, "revision": commit})
-    assert stated == Source(ID, None, "train", commit, as_published=True)
+    source = find_source(ds, {"dataset": ID, "revision": commit})
+    assert source == Source(ID, None, "train", commit, as_published=True)
 
 
 def test_a_stated_source_is_taken_at_its_word(hub, commit, ds):
     rows = Dataset.from_dict({"prompt": ["a"]})
     assert find_source(rows, ID) == Source(ID, None, "train", commit, as_published=True)
     assert find_source(load_dataset(ID, split="test"), ID).split == "test"
-    given = {"dataset": ID, "config": "default", "split": "test", "revision": commit}
-    assert find_source(rows, given) == Source(ID, "default", "test", commit, as_published=True)
+    passed = {"dataset": ID, "config": "default", "split": "test", "revision": commit}
+    assert find_source(rows, passed) == Source(ID, "default", "test", commit, as_published=True)
     assert find_source(rows, {"dataset": ID, "config": None, "split": None, "revision": None}).split == "train"
     made = find_source(rows, {"dataset": ID, "split": "test", "as_published": False})
     assert made == Source(ID, None, "test", commit, as_published=False)
@@ -212,17 +212,17 @@ WHOLE = [{"dataset": ID, "as_published": whole} for whole in ("yes", None, [], 1
 
 
 @pytest.mark.parametrize(
-    "given", ["", {}, {"split": "train"}, {"dataset": ID, "name": "x"}, 3, [ID], {"dataset": None}, *WHOLE]
+    "passed", ["", {}, {"split": "train"}, {"dataset": ID, "name": "x"}, 3, [ID], {"dataset": None}, *WHOLE]
 )
-def test_a_source_of_another_form_is_refused(given):
+def test_a_source_of_another_form_is_refused(passed):
     with pytest.raises(TypeError, match=r"pass the id of a Hub dataset, or \{'dataset': id, 'config': name, 'split'"):
-        find_source(Dataset.from_dict({"a": ["a"]}), given)
+        find_source(Dataset.from_dict({"a": ["a"]}), passed)
 
 
-@pytest.mark.parametrize("given", ["/data/mine", "a/b/c", {"dataset": ID, "split": 3}, {"dataset": ("a", "b")}])
-def test_a_source_that_is_not_on_the_hub_is_refused(given):
+@pytest.mark.parametrize("passed", ["/data/mine", "a/b/c", {"dataset": ID, "split": 3}, {"dataset": ("a", "b")}])
+def test_a_source_that_is_not_on_the_hub_is_refused(passed):
     with pytest.raises(ValueError, match=r"does not name a dataset on the Hub \(owner/name\); omit it"):
-        find_source(Dataset.from_dict({"a": ["a"]}), given)
+        find_source(Dataset.from_dict({"a": ["a"]}), passed)
 
 
 def test_a_dataset_that_is_not_there_or_not_for_everybody(hub):

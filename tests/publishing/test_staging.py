@@ -44,11 +44,11 @@ def test_the_folder_holds_what_the_repo_will_hold_and_nothing_else(tmp_path):
     folder = stage(picked(), tmp_path / "new" / "folder", license="mit")
     assert folder == tmp_path / "new" / "folder"
     assert sorted(contents(folder)) == FILES
-    assert [each.name for each in folder.parent.iterdir()] == ["folder"]
+    assert [item.name for item in folder.parent.iterdir()] == ["folder"]
     assert contents(folder)["coverage.png"].startswith(b"\x89PNG")
-    told = json.loads((folder / "provenance.json").read_text())["files"]
-    assert sorted(told) == sorted(set(FILES) - {"README.md", "provenance.json"})
-    for name, about in told.items():
+    recorded = json.loads((folder / "provenance.json").read_text())["files"]
+    assert sorted(recorded) == sorted(set(FILES) - {"README.md", "provenance.json"})
+    for name, about in recorded.items():
         data = contents(folder)[name]
         assert about == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     assert verify(folder)
@@ -115,10 +115,10 @@ def test_the_pool_has_weaker_features_too_where_max_share_makes_room_for_them(tm
     assert verify(folder, "select")
 
 
-@pytest.mark.parametrize("there", ["folder", "file", "beside ours"])
-def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path, there):
-    place = tmp_path / "mine" if there == "file" else tmp_path / "mine" / "notes.txt"
-    if there == "beside ours":
+@pytest.mark.parametrize("present", ["folder", "file", "beside ours"])
+def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path, present):
+    place = tmp_path / "mine" if present == "file" else tmp_path / "mine" / "notes.txt"
+    if present == "beside ours":
         stage(picked(1), tmp_path / "mine", license="mit")
     place.parent.mkdir(exist_ok=True)
     place.write_text("mine")
@@ -126,7 +126,7 @@ def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path, there):
     with pytest.raises(ValueError, match=r"mine'` exists and is not a staged subset; pass a new or an empty folder"):
         stage(picked(), tmp_path / "mine", license="mit")
     assert place.read_text() == "mine" and contents(tmp_path / "mine") == before
-    assert [each.name for each in tmp_path.iterdir() if each.name != "cache"] == ["mine"]
+    assert [item.name for item in tmp_path.iterdir() if item.name != "cache"] == ["mine"]
 
 
 def test_an_empty_folder_is_filled_and_a_staged_one_replaced(tmp_path):
@@ -151,7 +151,7 @@ def test_an_error_half_way_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_pa
     for name in ("old", "new"):
         with pytest.raises(KeyboardInterrupt):
             stage(picked(), tmp_path / name, license="mit")
-    assert [each.name for each in tmp_path.iterdir() if each.name != "cache"] == ["old"]
+    assert [item.name for item in tmp_path.iterdir() if item.name != "cache"] == ["old"]
     assert contents(tmp_path / "old") == before
 
 
@@ -196,12 +196,12 @@ def test_what_has_no_receipt_is_refused(tmp_path, what):
     subset = picked()
     if what == "reloaded":
         subset.save_to_disk(tmp_path / "saved")
-        given = load_from_disk(tmp_path / "saved")
+        passed = load_from_disk(tmp_path / "saved")
     else:
-        given = {"plain": coded(ROWS, record=RECORD), "list": [{"text": "a"}]}[what]
+        passed = {"plain": coded(ROWS, record=RECORD), "list": [{"text": "a"}]}[what]
     message = "`subset` is a list" if what == "list" else "`subset` has no `sae_selection`: .*saving and loading drop"
     with pytest.raises(TypeError, match=message):
-        stage(given, tmp_path / "f", license="mit")
+        stage(passed, tmp_path / "f", license="mit")
 
 
 def test_a_subset_without_rows_is_refused(tmp_path):
@@ -335,9 +335,9 @@ def test_a_rule_of_ones_own_with_options_that_json_has_no_word_for(tmp_path):
         return Selection(np.array([3]), np.array([0]), np.array([0]))
 
     folder = stage(picked(1, method=mine), tmp_path / "f", license="mit")
-    told = json.loads((folder / "provenance.json").read_text())["selection"]
-    options = told["parameters"]["options"]
-    assert (told["method"], told["builtin"], options["weight"]) == ("mine", False, 2)
+    recorded = json.loads((folder / "provenance.json").read_text())["selection"]
+    options = recorded["parameters"]["options"]
+    assert (recorded["method"], recorded["builtin"], options["weight"]) == ("mine", False, 2)
     assert all(
         list(options[name]) == ["sha256"] and len(options[name]["sha256"]) == 64 for name in ("place", "places")
     )
@@ -349,8 +349,8 @@ def test_a_rule_of_ones_own_that_is_named_like_one_of_ours_is_not_taken_for_it(t
         return Selection(np.array([3]), np.array([0]), np.array([0]))
 
     folder = stage(picked(1, method=longest), tmp_path / "f", license="mit")
-    told = json.loads((folder / "provenance.json").read_text())["selection"]
-    assert (told["method"], told["builtin"], rows_of(folder)["text"][:]) == ("own_longest", False, ["row 3"])
+    recorded = json.loads((folder / "provenance.json").read_text())["selection"]
+    assert (recorded["method"], recorded["builtin"], rows_of(folder)["text"][:]) == ("own_longest", False, ["row 3"])
     assert "# 1 row of a dataset, selected by `own_longest`\n" in (folder / "README.md").read_text()
     assert verify(folder, "select", method=longest)
 
