@@ -2,14 +2,20 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Processes that share the tests; each uses one thread of torch.
+WORKERS ?= 2
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: quickstart test check format
+.PHONY: quickstart test test-fast check format
 
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py $(ARGS)
 
 test: $(VENV)/installed
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: $(VENV)/installed
+	$(PYTEST) -m "not slow" $(ARGS)
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

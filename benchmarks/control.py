@@ -20,4 +20,4 @@ def random_sae(seed: int = 0) -> SparseAutoencoder:
     directions = torch.randn(config.d_sae, config.d_in, generator=torch.Generator().manual_seed(seed))
     directions /= directions.norm(dim=1, keepdim=True)
     tensors = {"W_enc": directions.T.contiguous(), "b_enc": -directions @ b_dec.float()}
-    return SparseAutoencoder.of(config, tensors | {"W_dec": directions, "b_dec": b_dec.float()})
+    return SparseAutoencoder.from_tensors(config, tensors | {"W_dec": directions, "b_dec": b_dec.float()})

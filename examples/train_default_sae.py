@@ -114,7 +114,7 @@ def main() -> None:
         "layer": args.layer,
         "documents": len(training),
         "held_out_documents": len(held_out),
-        "model_sha256": PACKAGED[MODEL][3],
+        "model_sha256": PACKAGED[MODEL].sha256,
         "text": [f"{source.origin} ({source.licence})" for source in SOURCES],
         "language": "en",
         "license": "apache-2.0",

@@ -1,7 +1,7 @@
-"""Choose training data by what it means: the rows of a dataset that stand for all, by SAE features.
+"""Select small, representative training subsets by the features of a sparse autoencoder.
 
-Importing this package sets `sae_select`, `sae_encode`, `sae_compare` and `sae_publish` on `datasets.Dataset`; the
-functions below do the same without the methods. Nothing heavy is imported until it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_publish` and `sae_selection` on
+`datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
-    from .encoding.encoder import encode
+    from .encoding.pipeline import encode
+    from .features import metrics
     from .features.matrix import FeatureMatrix
     from .publishing.pushing import publish, push
     from .publishing.staging import stage
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "encode": "encoding.encoder",
+_MODULES = {  # public name -> the file that defines it
+    "encode": "encoding.pipeline",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
     "SaeConfig": "sae.config",
@@ -77,6 +78,7 @@ __all__ = [
     "evaluate_sae",
     "evaluate_sae_on_activations",
     "load_sae",
+    "metrics",
     "publish",
     "push",
     "select",
@@ -89,10 +91,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its file when it is first asked for: torch and numba cost seconds."""
-    if name not in _HOMES:
+    """Import a public name from its file when it is first used: torch and numba take seconds to import."""
+    if name == "metrics":
+        return importlib.import_module(".features.metrics", __name__)
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
 
 
 attach()

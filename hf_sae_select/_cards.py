@@ -1,4 +1,4 @@
-"""The cards of the Hub repos that we write, from the templates in `templates/`. No torch."""
+"""Cards of the Hub repos that the package writes, rendered from `templates/`. No torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from yaml import YAMLError
 TEMPLATES = Path(__file__).parent / "templates"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
+# The comments around our section of a README. `name` tells the sections of one repo apart: the subfolder of an SAE, or
+# `subset`. READMEs on the Hub contain these lines: a new wording would no longer find their sections.
+SECTION_BEGIN = "<!-- hf-sae-select: {name}, written anew at each push -->"
+SECTION_END = "<!-- end of hf-sae-select: {name} -->"
+
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template of `templates/`.
 
     Raises:
-        jinja2.UndefinedError: the template asks for a value that was not given.
+        jinja2.UndefinedError: If the template uses a value that is not in `values`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -29,53 +34,75 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"SECTION_BEGIN": SECTION_BEGIN, "SECTION_END": SECTION_END}
     return environment.get_template(template).render(**values)
 
 
-def parsed(readme: str, what: str = "the repo's README.md") -> ModelCard:
-    """Read the README of a repo, `what` in errors.
+def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:
+    """Parse a README; `name` is what an error calls it.
 
     Raises:
-        ValueError: its metadata cannot be read.
+        ValueError: If its metadata cannot be parsed.
     """
     try:
         return ModelCard(readme)
     except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-        raise ValueError(f"the metadata at the top of {what} cannot be read ({error}); mend it") from error
+        raise ValueError(f"cannot parse the metadata at the top of {name} ({error}); fix it") from error
 
 
 def merged(card: str, readme: str | None, renewed: Collection[str] = ()) -> str:
-    """Return the README of a repo that gets `card`: what is written there stays, our section is put in or renewed.
+    """Merge `card` into the README of a repo: keep the README's own text, and insert or replace our section.
 
-    Of the metadata, what is there wins, and lists are joined; `renewed` names what is ours alone to say. Our section
-    lies between two comments that name the subfolder, so that a repo with many SAEs has a section for each.
+    The README's metadata take precedence, and lists are joined; the keys in `renewed` come from the card alone.
 
     Raises:
-        ValueError: as `parsed`, or where our section ends is not marked any more.
+        ValueError: As `parsed`, or if the card or the README lacks one of the comments around our section.
     """
-    ours = parsed(card, "our card")
+    new = parsed(card, "the new card")
     if readme is None:
         return card
-    theirs = parsed(readme.removeprefix("\ufeff"))
+    old = parsed(readme.removeprefix("\ufeff"))
     for key in renewed:
-        theirs.data.pop(key, None)
-    for key, value in ours.data.to_dict().items():
-        old = theirs.data.get(key)
-        if isinstance(old, list) and isinstance(value, list):
-            theirs.data[key] = _joined(old, value)
-        elif old is None:
-            theirs.data[key] = value
-    section = ours.text.strip()
-    begin, end = section.splitlines()[0], section.splitlines()[-1]
-    before, found, rest = theirs.text.partition(begin)
-    if found and end not in rest:
-        raise ValueError(f"the comment that ends our section is gone from the repo's README.md; put it back: {end}")
-    after = rest.partition(end)[2] if found else "\n"
-    return f"---\n{theirs.data}\n---\n{before if found else before.rstrip() + chr(10) * 2}{section}{after}"
+        old.data.pop(key, None)
+    for key, value in new.data.to_dict().items():
+        current = old.data.get(key)
+        if isinstance(current, list) and isinstance(value, list):
+            old.data[key] = _joined(current, value)
+        elif current is None:
+            old.data[key] = value
+    return f"---\n{old.data}\n---\n{_with_section(old.text, new.text.strip())}"
+
+
+def _with_section(text: str, card: str) -> str:
+    """Replace our section in the text of a README by the card's section of the same name, or append the card.
+
+    Words outside the section, from a user who edited the card before pushing it, are inserted once.
+    """
+    begin, end = _markers(card)
+    before, marker, rest = text.partition(begin)
+    if not marker:
+        return f"{text.rstrip()}\n\n{card}\n"
+    if end not in rest:
+        raise ValueError(f"the repo's README.md lacks the comment that ends our section; restore it: {end}")
+    introduction, _, section = card.partition(begin)
+    section, _, remarks = section.partition(end)
+    is_new = not (introduction.strip() in text and remarks.strip() in text)
+    return f"{before}{card if is_new else begin + section + end}{rest.partition(end)[2]}"
+
+
+def _markers(card: str) -> tuple[str, str]:
+    """Return the comments that begin and end the section of a card."""
+    begin = re.search(re.escape(SECTION_BEGIN).replace(re.escape("{name}"), "(.+?)"), card)
+    if begin is None:
+        raise ValueError(f"the card lacks the comment that begins our section; restore it: {SECTION_BEGIN}")
+    end = SECTION_END.format(name=begin[1])
+    if end not in card[begin.end() :]:
+        raise ValueError(f"the card lacks the comment that ends our section; restore it: {end}")
+    return begin[0], end
 
 
 def _joined(old: list[Any], new: list[Any]) -> list[Any]:
-    """Join two lists of a card; of a dataset's configs, those of the same name are one."""
-    names = {each["config_name"] for each in new if isinstance(each, Mapping)}
-    kept = [each for each in old if not (isinstance(each, Mapping) and each.get("config_name") in names)]
-    return kept + [each for each in new if each not in kept]
+    """Join two lists of metadata. Of a dataset's configs, the new one replaces the old one of the same name."""
+    replaced = {item["config_name"] for item in new if isinstance(item, Mapping)}
+    kept = [item for item in old if not (isinstance(item, Mapping) and item.get("config_name") in replaced)]
+    return kept + [item for item in new if item not in kept]

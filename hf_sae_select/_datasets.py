@@ -1,4 +1,4 @@
-"""What this library uses of `datasets` beyond its documented interface, in one place; a test holds each of them."""
+"""Checks of datasets, and the private interface of `datasets` that this library uses, in one place under test."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
 
 
 def check_dataset(name: str, value: Any, purpose: str) -> None:
-    """Check that the argument `name` is a Dataset with rows to `purpose`, such as "select".
+    """Check that the argument `name` is a Dataset with rows; `purpose` is a verb such as "select".
 
     Raises:
-        TypeError: it is something else; for a DatasetDict and a stream the remedy is in the message.
+        TypeError: it is something else; the message has the remedy for a DatasetDict and a stream.
         ValueError: it has no row.
     """
     import datasets
@@ -33,7 +33,7 @@ def check_dataset(name: str, value: Any, purpose: str) -> None:
 
 
 def fingerprint_of(dataset: Dataset) -> str:
-    """Return the fingerprint of a dataset: a name for its content and how it came about."""
+    """Return the fingerprint of a dataset: a name for its content."""
     return str(dataset._fingerprint)
 
 

@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
     """Yield a path beside `file` to write to; it replaces `file` if the block succeeds, and is removed if not.
 
+    The path is unique, so several processes may write the same file: the last one to finish replaces it.
+
     Example: ``with whole_file(path) as part: part.write_text("all of it")``.
     """
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(f".{file.name}.{uuid4().hex[:12]}.part")
     try:
         part.touch()
         mode = part.stat().st_mode  # as the umask has it; some writers make files that nobody else may read

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
@@ -135,11 +136,26 @@ def sae_encode(
     max_length: int | None = None,
     batch_size: int = 32,
     keep: str | Collection[str] = (),
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    show_progress_bar: bool | None = None,
 ) -> Dataset:
     """Add the SAE features of each row in three columns: `hf_sae_select.encode` of this dataset."""
-    from .encoding.encoder import encode
+    from .encoding.pipeline import encode
 
-    return encode(self, sae, text=text, max_length=max_length, batch_size=batch_size, keep=keep)
+    return encode(
+        self,
+        sae,
+        text=text,
+        max_length=max_length,
+        batch_size=batch_size,
+        keep=keep,
+        device=device,
+        dtype=dtype,
+        model_kwargs=model_kwargs,
+        show_progress_bar=show_progress_bar,
+    )
 
 
 def sae_publish(

@@ -1,9 +1,14 @@
-"""What every test shares: no network, no progress bars, one thread, a cache of its own, and tiny random models."""
+"""What every test shares: no network, no progress bars, one thread, a cache of its own, and tiny random models.
+
+The tests may share their work among processes (`pytest -n 2`): no test uses a fixed port or a folder of another.
+"""
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and numpy when they are imported, here and in the tests' processes
 
 import datasets
 import pytest
@@ -43,10 +48,18 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
+@pytest.fixture(scope="session")
+def staged_once(tmp_path_factory):
+    """The folder that `folder` copies, since staging one takes far longer than a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        return forge.choose_and_stage(tmp_path_factory.mktemp("subset") / "staged")
+
+
 @pytest.fixture
-def folder(tmp_path):
+def folder(staged_once, tmp_path):
     """A staged subset of `forge.POOL`: the picks are rows 2, 1 and 4, with features {0 1 2}, {2 3} and {4}."""
-    return forge.choose_and_stage(tmp_path / "staged")
+    return shutil.copytree(staged_once, tmp_path / "staged")
 
 
 @pytest.fixture

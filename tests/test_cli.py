@@ -53,9 +53,9 @@ def test_1_if_something_differs(folder, capsys):
             ["FOLDER", "--level", "encode"],
             "`level='encode'` requires `source`: the dataset that the rows were selected from",
         ),
-        (["FOLDER", "--revision", "main"], "`revision='main'` is for Hub repos"),
+        (["FOLDER", "--revision", "main"], "`revision='main'` applies to Hub repos"),
         (["FOLDER/data"], "has no provenance.json: it was not published by `sae_publish`"),
-        (["no/such/thing"], "'no/such/thing' is neither a folder here nor the id of a Hub repo (owner/name)"),
+        (["no/such/thing"], "'no/such/thing' is neither a local folder nor a valid Hub repo id"),
         (["alice/none"], "is not in the cache and the Hub is out of reach"),
     ],
 )
@@ -114,6 +114,7 @@ finally:
     ("arguments", "imported"),
     [(["--help"], "[]"), (["verify", "--help"], "[]"), (["verify", "FOLDER", "--level", "select"], "['numba']")],
 )
+@pytest.mark.slow
 def test_no_torch_is_imported_where_no_model_is_run(folder, arguments, imported):
     arguments = [item.replace("FOLDER", str(folder)) for item in arguments]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=120)

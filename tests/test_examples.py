@@ -29,6 +29,7 @@ def run(script, *arguments, cache):
 
 
 @pytest.mark.parametrize("method", ["greedy", "simscale"])
+@pytest.mark.slow
 def test_quickstart_on_a_file(tmp_path, method):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS))
@@ -38,6 +39,7 @@ def test_quickstart_on_a_file(tmp_path, method):
     assert printed.count("brings") == 4 and "random" in printed and "longest" in printed
 
 
+@pytest.mark.slow
 def test_the_docstrings_of_the_standard_library_are_thousands():
     sys.path.append(str(ROOT / "examples"))
     from quickstart import docstrings
@@ -47,6 +49,7 @@ def test_the_docstrings_of_the_standard_library_are_thousands():
     assert len(set(ds["text"])) == len(ds)
 
 
+@pytest.mark.slow
 def test_the_alpaca_benchmark_on_a_few_rows(tmp_path):
     columns = {"instruction": ROWS, "input": [""] * 12, "output": ROWS[::-1]}
     Dataset.from_dict(columns).to_parquet(tmp_path / "rows.parquet")
@@ -56,6 +59,7 @@ def test_the_alpaca_benchmark_on_a_few_rows(tmp_path):
     assert "12 rows" in printed and "Pearson r" in printed
 
 
+@pytest.mark.slow
 def test_the_papers_experiment_on_a_tiny_model_goes_on_where_it_stopped(tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS))
     command = [
@@ -114,6 +118,7 @@ def test_the_papers_experiment_learns_the_responses_alone():
     assert cut["labels"] == [-100] * asked + [tiny.VOCABULARY["sat"]] * (WINDOW - asked)
 
 
+@pytest.mark.slow
 def test_the_workflow_runs_and_fails_where_something_differs(tmp_path):
     workflow = yaml.safe_load((ROOT / "examples/verify_subset.yml").read_text())
     *_, install, verify = workflow["jobs"]["verify"]["steps"]

@@ -82,7 +82,7 @@ def test_a_file_is_no_longer_than_one_can_read(file):
     assert len(file.read_text().splitlines()) <= MOST_LINES or name_of(file) in LONGER
 
 
-LONGER = {"selection/api", "selection/methods"}
+LONGER: set[str] = set()
 
 
 def loaded_by(code):

@@ -11,43 +11,24 @@ from hf_sae_select import plugin
 ROWS = [{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}]
 
 
-def test_the_methods_are_doors_to_the_functions(monkeypatch):
-    ds, seen = coded(ROWS), []
-    for function in ("selection.api.select", "selection.comparison.compare", "encoding.encoder.encode"):
-        monkeypatch.setattr(f"hf_sae_select.{function}", lambda *given, **named: seen.append((*given, named)))
-    ds.sae_select(2, "random", seed=7)
-    ds.sae_compare(2, ["greedy"], top=3)
-    ds.sae_encode("folder", keep="state")
-    named = {"text": None, "max_length": None, "batch_size": 32, "keep": "state"}
-    assert seen == [(ds, 2, "random", {"seed": 7}), (ds, 2, ["greedy"], {"top": 3}), (ds, "folder", named)]
-    seen.clear()
-    ds.sae_select(2)
-    ds.sae_compare(2)
-    assert seen == [(ds, 2, "match", {}), (ds, 2, ("match",), {})]
+DOORS = {
+    "sae_select": "selection.api.select",
+    "sae_compare": "selection.comparison.compare",
+    "sae_encode": "encoding.pipeline.encode",
+    "sae_publish": "publishing.pushing.publish",
+}
 
 
-@pytest.mark.parametrize(
-    ("function", "method"), [(hf_sae_select.select, "sae_select"), (hf_sae_select.compare, "sae_compare")]
-)
-def test_methods_and_functions_have_the_same_defaults(function, method):
-    budget, default = list(inspect.signature(function).parameters.values())[1:3]
-    assert list(inspect.signature(getattr(Dataset, method)).parameters.values())[1:3] == [budget, default]
-
-
-def test_sae_select_passes_everything_on():
-    ds = coded(ROWS)
-    subset = ds.sae_select(2, "simscale", threshold=0.1, top=2, seed=3, max_overlap=0.5, order="given")
-    assert subset.sae_selection.parameters == {
-        "budget": 2,
-        "seed": 3,
-        "max_overlap": 0.5,
-        "against": "union",
-        "order": "given",
-        "exhausted": "restart",
-        "threshold": 0.1,
-        "top": 2,
-        "encoding": {"d_sae": 16, "threshold": 0.5, "sae_sha256": "abc"},
-    }
+@pytest.mark.parametrize("name", DOORS)
+def test_a_method_passes_every_argument_on_to_its_function(name, monkeypatch):
+    dataset, calls = coded(ROWS), []
+    monkeypatch.setattr(f"hf_sae_select.{DOORS[name]}", lambda *args, **named: calls.append((args, named)))
+    parameters = list(inspect.signature(getattr(Dataset, name)).parameters.values())[1:]
+    positional = [object() for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = {p.name: object() for p in parameters if p.kind is p.KEYWORD_ONLY}
+    named |= {"an_option": object()} if any(p.kind is p.VAR_KEYWORD for p in parameters) else {}
+    getattr(dataset, name)(*positional, **named)
+    assert calls == [((dataset, *positional), named)]
 
 
 def test_a_row_of_text_goes_in_and_the_diverse_rows_come_out(sae):
@@ -60,7 +41,7 @@ def test_a_row_of_text_goes_in_and_the_diverse_rows_come_out(sae):
 
 
 def test_a_bad_budget_is_refused_before_a_model_loads(monkeypatch):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     with pytest.raises(ValueError, match=r"`budget=3` but the dataset has 2 rows"):
         Dataset.from_dict({"text": ["a", "b"]}).sae_select(3)
 
@@ -82,7 +63,7 @@ def test_attaching_again_changes_nothing():
 def test_a_foreign_attribute_is_not_overwritten(monkeypatch):
     monkeypatch.setattr(Dataset, "sae_select", lambda self: "somebody else's")
     with pytest.raises(
-        AttributeError, match=r"datasets.Dataset already has an attribute `sae_select` that is not ours"
+        AttributeError, match=r"datasets.Dataset already has an attribute `sae_select` that is not of hf_sae_select"
     ):
         plugin.attach()
 

@@ -1,4 +1,9 @@
-"""The processes that share the work (`torchrun`, `accelerate launch`), of which this is one; mostly the only one."""
+"""The processes that share the work, as `torchrun` and `accelerate launch` start them. Mostly there is one.
+
+Importing this file has a side effect: it imports `torch.distributed.nn.functional`. The functions of that module take
+the process group as a default argument. Imported after a group has started, they would keep that group alive until
+the interpreter ends, and its threads would then abort the interpreter. Imported before, they hold no group.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +14,22 @@ import torch
 from accelerate import PartialState
 
 if torch.distributed.is_available():
-    # Imported only when there is a group already, it would keep that alive, as the default of its functions.
     importlib.import_module("torch.distributed.nn.functional")
 
 
 def processes() -> PartialState:
-    """Return Accelerate's view of the processes; if that begins their group, it ends when this process does."""
-    begun = _in_a_group()
-    # Told so, Accelerate lets processes without a GPU work together; by itself it takes each for a lone one.
+    """Return Accelerate's state: the number of processes, the index and the device of this one.
+
+    The first call starts the process group, unless the caller has started one. A group that this function started
+    ends when the process exits.
+    """
+    had_group = _has_group()
+    # Without `cpu=True`, Accelerate takes each process without a GPU for a single one.
     state = PartialState(cpu=not torch.accelerator.is_available())
-    if not begun and _in_a_group():  # its threads, if left to the interpreter's end, would abort it
+    if not had_group and _has_group():
         atexit.register(state.destroy_process_group)
     return state
 
 
-def _in_a_group() -> bool:
+def _has_group() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()

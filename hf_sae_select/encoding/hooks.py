@@ -1,6 +1,6 @@
-"""Where in a transformer an SAE reads: a hook's name -> a module and a side of it.
+"""Where in a transformer an SAE reads: the name of a hook -> a module, and its input or output.
 
-A name is a path, such as `layers.12` or `encoder.layer.4.output`, or one of TransformerLens's:
+A name is a module's path, such as `layers.12` or `encoder.layer.4.output`, or a name of TransformerLens:
 
     hook_embed                  the embedding of the tokens
     blocks.N.hook_resid_pre     the residual stream before layer N     blocks.N.hook_attn_out   what attention adds
@@ -8,8 +8,7 @@ A name is a path, such as `layers.12` or `encoder.layer.4.output`, or one of Tra
     blocks.N.hook_resid_post    after the layer                        blocks.N.attn.hook_z     the heads, side by side
     blocks.N.mlp.hook_post      inside the MLP                         blocks.N.hook_mlp_in     as resid_mid
 
-BERT normalises after it adds: its resid_mid and resid_post are read after the norm, as transformers' hidden states
-are.
+BERT normalises after it adds, so resid_mid and resid_post are read after the norm, like transformers' hidden states.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch import nn
 
 INPUT, OUTPUT = "input", "output"
 
-# Families of layers, told by a module that only they have -> place -> (module in the layer, side).
+# Families of layers, by a module that only they have -> place -> (module in the layer, side).
 FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "pre_feedforward_layernorm": {  # Gemma 2 and 3: norms before and after both parts
         "resid_mid": ("pre_feedforward_layernorm", INPUT),
@@ -69,12 +68,12 @@ PLACES = {
     "attn.hook_z": "z",
     "mlp.hook_post": "mlp_post",
 }
-# Where a model keeps its layers: the text part first, where there are others.
+# Paths of the stack of layers. The text part of a multimodal model comes first.
 STACKS = ("language_model.layers", "layers", "h", "encoder.layer")
 
 
 class Hook(NamedTuple):
-    """A module of a model, by its path, and the side of it that is read."""
+    """A module of a model, its path, and whether its input or its output is read."""
 
     path: str
     side: str
@@ -82,18 +81,18 @@ class Hook(NamedTuple):
 
 
 def find_hook(model: nn.Module, name: str, side: str = OUTPUT) -> Hook:
-    """Find the module that a hook's name means in this model.
+    """Find the module that the name of a hook stands for in this model.
 
-    A path may start at the backbone or at the model with its head (`model.layers.12`), and may leave out the text part
-    of a multimodal one (`model.language_model.layers.12`).
+    A path may start at the backbone or at the model with its head (`model.layers.12`). It may leave out the text part
+    of a multimodal model (`model.language_model.layers.12`).
 
     Raises:
-        ValueError: the model has no such module or place; those that it has are listed.
+        ValueError: the model has no such module or place; the modules and places next to it are listed.
     """
     if name == "hook_embed":
         return _embedding(model)
-    if found := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
-        return _in_layer(model, int(found[1]), found[2])
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
+        return _in_layer(model, int(match[1]), match[2])
     modules = dict(model.named_modules())
     short = name.partition(".")[2]
     for path in (name, short, f"language_model.{name}", f"language_model.{short}"):
@@ -101,25 +100,25 @@ def find_hook(model: nn.Module, name: str, side: str = OUTPUT) -> Hook:
             if path and not path.endswith(".") and start + path in modules:
                 return Hook(start + path, side, modules[start + path])
     parent = name.rpartition(".")[0]
-    near = [path for path in modules if path.rpartition(".")[0] == parent] or list(dict(model.named_children()))
-    raise ValueError(f"no module `{name}` in {type(model).__name__}; there is: {', '.join(near)}")
+    siblings = [path for path in modules if path.rpartition(".")[0] == parent] or list(dict(model.named_children()))
+    raise ValueError(f"no module `{name}` in {type(model).__name__}; choose one of: {', '.join(siblings)}")
 
 
 def reads_residual(name: str) -> bool:
-    """Say whether a hook's name alone tells that what it reads is as wide as the residual stream."""
+    """Tell whether the name of a hook alone shows that it reads the residual stream."""
     return re.fullmatch(r"blocks\.\d+\.hook_resid_(pre|mid|post)|(.*\.)?(layers|h|layer)\.\d+", name) is not None
 
 
 def _embedding(model: Any) -> Hook:
     module = model.get_input_embeddings()
-    return Hook(next(path for path, each in model.named_modules() if each is module), OUTPUT, module)
+    return Hook(next(path for path, other in model.named_modules() if other is module), OUTPUT, module)
 
 
 def _in_layer(model: nn.Module, number: int, name: str) -> Hook:
     modules = dict(model.named_modules())
     stack = next((start + path for path in STACKS for start in ("", "model.") if start + path in modules), None)
     if stack is None:
-        raise ValueError(f"cannot find the layers of {type(model).__name__}; name the module's path as the hook")
+        raise ValueError(f"cannot find the layers of {type(model).__name__}; set the hook to the path of a module")
     layer = modules.get(f"{stack}.{number}")
     if layer is None:
         count = len(dict(modules[stack].named_children()))
@@ -129,12 +128,14 @@ def _in_layer(model: nn.Module, number: int, name: str) -> Hook:
         return Hook(f"{stack}.{number}", INPUT if place == "resid_pre" else OUTPUT, layer)
     inside = dict(layer.named_modules())
     places = next((places for mark, places in FAMILIES.items() if mark in inside), {})
-    parallel = getattr(layer, "use_parallel_residual", False)  # both parts read the same stream: nothing is between
+    # Attention and MLP in parallel read the same stream, so there is no resid_mid.
+    parallel = getattr(layer, "use_parallel_residual", False)
     if place is None or place not in places or (place == "resid_mid" and parallel):
-        known = [hook for hook, each in PLACES.items() if each in (*places, "resid_pre", "resid_post")]
+        known = [hook for hook, place in PLACES.items() if place in (*places, "resid_pre", "resid_post")]
         known = [hook for hook in known if not (parallel and PLACES[hook] == "resid_mid")]
         raise ValueError(
-            f"no place `{name}` in the layers of {type(model).__name__}; known: {', '.join(known)}, or a module's path"
+            f"no place `{name}` in the layers of {type(model).__name__}; choose one of: {', '.join(known)}, or the "
+            "path of a module"
         )
     path, side = places[place]
     return Hook(f"{stack}.{number}.{path}", side, inside[path])

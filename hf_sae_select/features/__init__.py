@@ -1,5 +1,5 @@
 """An encoded dataset as a sparse matrix.
 
 In: the code columns of a Dataset. Out: `FeatureMatrix`, and numbers about its rows.
-May import: the package's private files. Loads neither torch nor, until it counts, numba.
+May import: the package's private files. Loads no torch, and loads numba only when it counts.
 """

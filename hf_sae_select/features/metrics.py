@@ -1,22 +1,22 @@
-"""Metrics: what rows cover, how alike they are, and how much of that is mere length, as plain numbers.
+"""Metrics: what rows cover, how similar they are, and how far that follows from their length, as plain numbers.
 
-`indices` are row numbers, by default those of all rows; a row given twice counts twice. Whatever is taken over rows
-or pairs of which there are none is nan.
+`indices` are row numbers, by default those of all rows; a row that is listed twice counts twice. A mean over no rows
+or no pairs is nan.
 
-Two sets are compared by their Jaccard similarity, the number of features in both over that in either. Two empty sets
-are equal, so their similarity is 1: blank rows make a dataset more redundant, not more diverse.
+Two sets are compared by their Jaccard similarity: the number of features in both, divided by the number in either. Two
+empty sets are equal, so their similarity is 1: blank rows make a dataset more redundant, not more diverse.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._validation import check_int
 from .matrix import FeatureMatrix
 
 Rows = NDArray[np.int64]
@@ -25,12 +25,26 @@ BLOCK_ROWS = 2**12  # rows, or pairs of rows, whose feature ids are copied toget
 
 
 def frequency(features: FeatureMatrix, indices: Iterable[int] | None = None) -> NDArray[np.int64]:
-    """Count the rows that have each feature: int64 [d_sae].
+    """Count the rows that have each feature.
 
-    Example: rows {0, 1}, {1, 2}, {5} of an SAE with six features give [1, 2, 1, 0, 0, 1].
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`, *optional*):
+            Rows to count. By default all rows.
+
+    Returns:
+        `np.ndarray`: The number of rows that have each feature, int64 [d_sae].
+
+    Example:
+
+    ```python
+    # rows {0, 1}, {1, 2}, {5} of an SAE with six features
+    frequency(features)  # [1, 2, 1, 0, 0, 1]
+    ```
     """
     if indices is None:
-        return features.frequency.copy()  # the caller's own: the cached one is everybody's
+        return features.frequency.copy()  # the caller may write to it; the cached array stays as it is
     rows, counts = _rows(features, indices), np.zeros(features.d_sae, np.int64)
     for start in range(0, len(rows), BLOCK_ROWS):
         ids, _ = _gather(features, rows[start : start + BLOCK_ROWS])
@@ -39,17 +53,46 @@ def frequency(features: FeatureMatrix, indices: Iterable[int] | None = None) -> 
 
 
 def coverage(features: FeatureMatrix, indices: Iterable[int] | None = None) -> int:
-    """Count the distinct features of the rows `indices`, of all rows by default.
+    """Count the distinct features of rows.
 
-    Example: rows {0, 1}, {1, 2}, {5} cover 4 features, rows 0 and 1 of them 3.
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`, *optional*):
+            Rows to count. By default all rows.
+
+    Returns:
+        `int`: The number of features that at least one of the rows has.
+
+    Example:
+
+    ```python
+    # rows {0, 1}, {1, 2}, {5}
+    coverage(features)  # 4
+    coverage(features, [0, 1])  # 3
+    ```
     """
     return int(np.count_nonzero(frequency(features, indices)))
 
 
 def richness(features: FeatureMatrix, indices: Iterable[int] | None = None) -> float:
-    """Return the mean number of features of a row, blank rows counted as having none.
+    """Return the mean number of features of a row; a blank row has 0.
 
-    Example: rows {0, 1}, {1, 2}, {5}, {} have 5 / 4 = 1.25 features on average.
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`, *optional*):
+            Rows to average over. By default all rows.
+
+    Returns:
+        `float`: The mean, nan without rows.
+
+    Example:
+
+    ```python
+    # rows {0, 1}, {1, 2}, {5}, {}
+    richness(features)  # 5 / 4
+    ```
     """
     counts = features.counts[_rows(features, indices)]
     return float(counts.mean()) if len(counts) else math.nan
@@ -58,17 +101,34 @@ def richness(features: FeatureMatrix, indices: Iterable[int] | None = None) -> f
 def redundancy(
     features: FeatureMatrix, indices: Iterable[int] | None = None, *, pairs: int = 10_000, seed: int = 0
 ) -> float:
-    """Return the mean Jaccard similarity of two rows: 0 where no two share a feature, 1 where all are alike.
+    """Return the mean Jaccard similarity of two rows: 0 if no two share a feature, 1 if all are equal.
 
     Args:
-        pairs: where there are more pairs of rows than this, so many drawn at random (with replacement) stand for all.
-            The draw's standard error is at most 0.5 / sqrt(pairs), 0.005 by default.
-        seed: of the draw; the same seed gives the same pairs.
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`, *optional*):
+            Rows to compare. By default all rows.
+        pairs (`int`, *optional*, defaults to `10_000`):
+            Number of pairs to sample, with replacement, if there are more pairs than this. The standard error of the
+            sample is at most 0.5 / sqrt(pairs), 0.005 by default.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the sample.
 
-    Example: rows {0, 1}, {1, 2}, {5} make three pairs, alike by 1/3, 0 and 0: the mean is 1/9.
+    Returns:
+        `float`: The mean, nan with fewer than two rows.
+
+    Raises:
+        ValueError: If `pairs` is not a positive integer, or `seed` not a non-negative one.
+
+    Example:
+
+    ```python
+    # rows {0, 1}, {1, 2}, {5}: three pairs with the similarities 1/3, 0 and 0
+    redundancy(features)  # 1 / 9
+    ```
     """
-    _check_whole("pairs", pairs, 1)
-    _check_whole("seed", seed, 0)
+    check_int("pairs", pairs)
+    check_int("seed", seed, least=0)
     rows = _rows(features, indices)
     if len(rows) < 2:
         return math.nan
@@ -79,11 +139,27 @@ def redundancy(
 
 
 def overlap(features: FeatureMatrix, first: Iterable[int], second: Iterable[int]) -> float:
-    """Return the Jaccard similarity of what the rows `first` and the rows `second` cover.
+    """Return the Jaccard similarity of what two subsets cover.
 
-    It compares features, not rows: two selections may share every feature and no row.
+    It compares features, not rows: two subsets may share every feature and no row.
 
-    Example: of rows {0, 1}, {1, 2}, {5}, the subsets [0] and [1, 2] cover {0, 1} and {1, 2, 5}, alike by 1/4.
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        first (`Iterable[int]`):
+            Rows of one subset.
+        second (`Iterable[int]`):
+            Rows of the other subset.
+
+    Returns:
+        `float`: The similarity, from 0 to 1.
+
+    Example:
+
+    ```python
+    # of rows {0, 1}, {1, 2}, {5}, the subsets cover {0, 1} and {1, 2, 5}
+    overlap(features, [0], [1, 2])  # 1 / 4
+    ```
     """
     a = frequency(features, _rows(features, first, "first")) > 0
     b = frequency(features, _rows(features, second, "second")) > 0
@@ -92,10 +168,19 @@ def overlap(features: FeatureMatrix, first: Iterable[int], second: Iterable[int]
 
 
 def length_correlation(features: FeatureMatrix, indices: Iterable[int] | None = None) -> float:
-    """Correlate (Pearson's r) the number of tokens of each row with its number of features, blank rows left out.
+    """Return Pearson's correlation of the number of tokens of a row with its number of features.
 
-    The paper reports 0.92: rows with many features are long rows, so compare every selection with `longest`.
-    nan where r is undefined: fewer than two rows, or all alike in either number.
+    arXiv:2502.14050 reports 0.92: rows with many features are long rows, so compare every selection with `longest`.
+
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`, *optional*):
+            Rows to correlate; blank rows are left out. By default all rows.
+
+    Returns:
+        `float`: The correlation, from -1 to 1; nan with fewer than two rows, or if all have the same number of tokens
+            or of features.
     """
     rows = _rows(features, indices)
     read = rows[features.tokens[rows] > 0]
@@ -106,7 +191,7 @@ def length_correlation(features: FeatureMatrix, indices: Iterable[int] | None = 
 
 
 def _rows(features: FeatureMatrix, indices: Iterable[int] | None, name: str = "indices") -> Rows:
-    """Return row numbers as an array, once it is sure that these rows are there."""
+    """Return row numbers as an array, and check that these rows exist."""
     n = len(features)
     if indices is None:
         return np.arange(n)
@@ -125,25 +210,20 @@ def _rows(features: FeatureMatrix, indices: Iterable[int] | None, name: str = "i
     return rows.astype(np.int64)
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}={value!r}` must be a whole number >= {least}")
-
-
 def _gather(features: FeatureMatrix, rows: Rows) -> tuple[NDArray[np.unsignedinteger[Any]], Rows]:
-    """Return the feature ids of `rows`, one row after another, and for each the position of its row in `rows`.
+    """Return the feature ids of `rows`, one row after another, and for each id the position of its row in `rows`.
 
     Example: of rows {0, 1}, {5}, the rows [1, 0] give ids [5, 0, 1] and positions [0, 1, 1].
     """
     starts = features.offsets[rows]
     counts = features.offsets[rows + 1] - starts
-    owner = np.repeat(np.arange(len(rows)), counts)
-    before = np.cumsum(counts) - counts  # how many ids come before those of each row
-    return features.ids[np.arange(len(owner)) + (starts - before)[owner]], owner
+    position = np.repeat(np.arange(len(rows)), counts)
+    before = np.cumsum(counts) - counts  # number of gathered ids before those of each row
+    return features.ids[np.arange(len(position)) + (starts - before)[position]], position
 
 
 def _pairs(n: int, limit: int, seed: int) -> tuple[Rows, Rows]:
-    """Return all pairs of different positions below `n`, or `limit` random ones where there are more."""
+    """Return all pairs of different positions below `n`, or `limit` random pairs if there are more."""
     if n * (n - 1) // 2 <= limit:
         first, second = np.triu_indices(n, 1)
         return first, second
@@ -153,9 +233,8 @@ def _pairs(n: int, limit: int, seed: int) -> tuple[Rows, Rows]:
 
 
 def _similarity(features: FeatureMatrix, first: Rows, second: Rows) -> NDArray[np.float64]:
-    """Return the Jaccard similarity of each row of `first` with the row of `second` beside it: float64 [n]."""
-    a, b = _pair_features(features, first), _pair_features(features, second)
-    both = np.intersect1d(a, b, assume_unique=True)
+    """Return the Jaccard similarity of each row of `first` with the row at the same place in `second`: float64 [n]."""
+    both = np.intersect1d(_pair_features(features, first), _pair_features(features, second), assume_unique=True)
     shared = np.bincount(both // features.d_sae, minlength=len(first))
     either = features.counts[first] + features.counts[second] - shared
     similarity = np.ones(len(first))
@@ -164,6 +243,6 @@ def _similarity(features: FeatureMatrix, first: Rows, second: Rows) -> NDArray[n
 
 
 def _pair_features(features: FeatureMatrix, rows: Rows) -> Rows:
-    """Number (position in `rows`, feature) as one integer, so that one merge serves all pairs of rows."""
-    ids, owner = _gather(features, rows)
-    return owner * features.d_sae + ids
+    """Encode (position in `rows`, feature) as one integer, so that one merge serves all pairs of rows."""
+    ids, position = _gather(features, rows)
+    return position * features.d_sae + ids

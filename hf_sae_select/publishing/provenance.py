@@ -27,6 +27,9 @@ SCHEMA_FILES = {
 PACKAGES = ["hf-sae-select", "datasets", "huggingface-hub", "numba", "numpy", "pyarrow", "tokenizers", "torch"]
 PACKAGES += ["transformers"]
 
+# Arguments of `from_pretrained` that say on which devices of this machine a model is.
+PLACEMENT = {"device_map", "max_memory", "offload_folder", "offload_buffers"}
+
 Record = dict[str, Any]
 
 # The parameters of version 1 were one flat mapping. These are the names of those that version 2 keeps in `cuts` and in
@@ -142,8 +145,11 @@ def versions() -> dict[str, str | None]:
 
 
 def public(encoding: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an encoding record without the path of a language model in a folder of this machine."""
+    """Return an encoding record without what is private to this machine: a model's folder, and its devices."""
     encoding = dict(encoding)
+    if model_kwargs := encoding.pop("model_kwargs", {}):
+        model_kwargs = {name: value for name, value in model_kwargs.items() if name not in PLACEMENT}
+        encoding |= {"model_kwargs": model_kwargs} if model_kwargs else {}
     if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and HUB_ID.fullmatch(encoding["model"])):
         return encoding
     sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # may have the path too

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from .._datasets import check_dataset
-from ..features.columns import encoding_record, is_encoded, without_codes
+from ..features.columns import encoding_record, is_code_column, is_encoded, without_codes
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
@@ -95,8 +95,8 @@ class Publication:
         rows, source = self.rows, self.source_rows
         if len(rows) != len(self.selection):
             raise ValueError(f"`subset` has {len(rows):,} rows, but {len(self.selection):,} were picked; {REMEDY}")
-        for name, type in source.features.to_dict().items():
-            if "sae_sha256" in str(type):  # the record in it names the language model, which may be in a folder
+        for name, type in source.features.items():
+            if is_code_column(type):  # its encoding record names the language model, which may be in a folder
                 raise ValueError(f"column `{name}` holds renamed SAE codes: remove it, and select again")
         for name in dict.fromkeys([*rows.column_names, *source.column_names]):
             if rows.features.get(name) != source.features.get(name):

@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from .. import _hub as hub
 from .._cards import merged, parsed
-from .._hub import Repo, Token, explained, prepare
+from .._hub import Repo, Token, hub_errors, prepare
 from ..selection.result import Selection
 from .layout import (
     CARD_FILE,
@@ -189,7 +189,7 @@ def push(
     names = [*read(folder / RECORD_FILE)["files"], RECORD_FILE]
     files: dict[str, str | Path | bytes] = {name: folder / name for name in names}
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
-    with explained(repo_id):  # before a repo is created for a card that the Hub refuses
+    with hub_errors(repo_id):  # before a repo is created for a card that the Hub refuses
         parsed(card, CARD_FILE).validate(repo_type="dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
     present = repo.files()

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
 from .._datasets import fingerprint_of, set_fingerprint
-from .._hub import Token, explained
+from .._hub import Token, hub_errors
 from ..features.columns import without_codes
 from .provenance import Record
 from .source import Source, origins
@@ -20,6 +20,10 @@ from .source import Source, origins
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
     from ..sae.model import SparseAutoencoder
+
+
+# The arguments of `from_pretrained` that verification takes from a record, which may be anybody's.
+MODEL_KWARGS = ("attn_implementation", "experts_implementation", "quantization_config")
 
 
 class NotAsRecorded(ValueError):
@@ -58,7 +62,7 @@ def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
     """
     import torch
 
-    from ..encoding.language_model import READING
+    from ..encoding.language_model import READING_DEFAULTS
     from ..sae.loading import load_sae
 
     _check_no_folder(encoding["model"])
@@ -68,7 +72,7 @@ def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
         _check_commit(place["repo"], place["revision"], "model", token)
         arguments |= {"source": place["repo"], "revision": place["revision"], "filename": place["path"]}
         arguments |= {"format": place.get("format", "auto"), "config": place.get("config"), "token": token}
-    settings: dict[str, Any] = {name: encoding.get(name, default) for name, default in READING.items()}
+    settings: dict[str, Any] = {name: encoding.get(name, default) for name, default in READING_DEFAULTS.items()}
     settings |= {"model": encoding["model"], "model_revision": encoding["model_revision"], "hook": encoding["hook"]}
     settings |= {"context_size": encoding["window"], "feature_threshold": encoding["threshold"]}
     try:
@@ -87,7 +91,7 @@ def encode_again(
     Raises:
         NotAsRecorded: If they cannot be encoded as the record says.
     """
-    from ..encoding.encoder import encode  # needs torch
+    from ..encoding.pipeline import encode  # needs torch
 
     encoding = record["encoding"]
     rows = rows.with_format(None)
@@ -97,16 +101,38 @@ def encode_again(
     set_fingerprint(rows, update_fingerprint(fingerprint_of(rows), "hf_sae_select.verify", digest))
     text = encoding["text"]["columns"] if text is None else text
     try:
-        return encode(rows, sae, text=text, max_length=encoding["max_length"], batch_size=batch_size, keep=keep)
+        return encode(
+            rows,
+            sae,
+            text=text,
+            max_length=encoding["max_length"],
+            batch_size=batch_size,
+            keep=keep,
+            dtype=None if encoding["dtype"][0] == "auto" else encoding["dtype"][0],
+            model_kwargs=_model_kwargs(encoding),
+        )
     except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
+
+
+def _model_kwargs(encoding: dict[str, Any]) -> dict[str, Any]:
+    """Return the recorded arguments of `from_pretrained`, after a check that none can make it run foreign code."""
+    model_kwargs: dict[str, Any] = encoding.get("model_kwargs", {})
+    for name, value in model_kwargs.items():
+        # "owner/name" as an implementation downloads a kernel from that repo and runs it.
+        if name not in MODEL_KWARGS or (name.endswith("_implementation") and "/" in str(value)):
+            raise NotAsRecorded(
+                f"the model was loaded with `{name}={value!r}`, which verification does not pass on to transformers; "
+                f"it passes on: {', '.join(MODEL_KWARGS)}, without kernels from the Hub"
+            )
+    return model_kwargs
 
 
 def _check_commit(name: str, revision: str, kind: str, token: Token) -> bool:
     """Check that a repo has the recorded commit; return False if the Hub is out of reach."""
     _check_no_folder(name)
     try:
-        with explained(name, revision):
+        with hub_errors(name, revision):
             HfApi(token=token).repo_info(name, repo_type=kind, revision=revision)
             return True
     except FileNotFoundError as error:

@@ -67,7 +67,7 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
     arguments = arguments_of(selection)
     excluded = arguments.get("exclude", [])
     cuts: Cuts = arguments.pop("cuts")
-    features = cuts.apply(FeatureMatrix.read_above(dataset, cuts.threshold or 0.0), excluded)
+    features = cuts.apply(FeatureMatrix.from_dataset(dataset, threshold=cuts.threshold or 0.0), excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
         raise ValueError(
             f"the selection names rows {selection.indices.min()} to {selection.indices.max()}, of {len(features)}"

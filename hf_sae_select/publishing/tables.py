@@ -27,7 +27,7 @@ from datasets.table import InMemoryTable
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
-from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record
+from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
 from ..selection.methods import METHODS
@@ -140,11 +140,10 @@ def _problem_of_metadata(metadata: Any) -> str | None:
 def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -> None:
     """Write what repeating the selection needs, some rows at a time."""
     rows, codes, columns = pool.rows, pool.codes, columns_read(selection, pool)
-    keep = ["state"] if codes is not None and needs_state(selection) else []
+    with_state = codes is not None and needs_state(selection)
     types = {DIGEST: Value("binary")} | {name: rows.features[name] for name in columns}
     if codes is not None:
-        width = getattr(codes.features.get(STATE), "length", -1)
-        types |= column_types(public(selection.parameters["encoding"]), keep, width)
+        types |= column_types(public(selection.parameters["encoding"]), state_width(codes) if with_state else None)
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):
@@ -153,7 +152,7 @@ def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -
             if codes is not None:
                 block = codes.select(range(start, stop))
                 parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection))
-                if keep:
+                if with_state:
                     parts[STATE] = block.select_columns([STATE]).with_format("arrow")[:][STATE]
             if columns:
                 table = rows.select_columns(columns).with_format("arrow")[start:stop]

@@ -8,17 +8,19 @@ from pathlib import Path
 from .._cards import HUB_ID, render
 from .config import SaeConfig
 
+CARD_FILE = "README.md"
+
 
 def is_local(model: str) -> bool:
-    """Say whether a model is named by a path rather than by a Hub id."""
+    """Tell whether `model` is a local path and not a Hub id."""
     return HUB_ID.fullmatch(model) is None or Path(model).is_dir()
 
 
 def sae_card(
     config: SaeConfig, repo_id: str | None = None, subfolder: str | None = None, license: str | None = None
 ) -> str:
-    """Return the model card of an SAE, with what its config knows and nothing else."""
-    facts = defaultdict(lambda: None, config.training)  # the template asks for what may not be known
+    """Return the model card of an SAE. It contains only facts of the config."""
+    facts = defaultdict(lambda: None, config.training)  # the template asks for facts that may be missing
     for name in ("datasets", "text"):
         if isinstance(facts[name], str):
             facts[name] = [facts[name]]

@@ -1,4 +1,4 @@
-"""Files of tensors, opened without reading them: safetensors, npz, and torch's own, whose code is never run."""
+"""Tensor files, read lazily: safetensors, npz, and torch checkpoints, whose pickled code is never run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Hold the shapes of a file's tensors, and read one when it is asked for."""
+class TensorFile:
+    """The shapes of a file's tensors, and a function that reads one tensor."""
 
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
 
     @classmethod
-    def open(cls, file: Path) -> Weights:
-        """Open a file of tensors by its ending: .safetensors, .npz, .pt or .pth.
+    def open(cls, file: Path) -> TensorFile:
+        """Open a tensor file by its suffix: `.safetensors`, `.npz`, `.pt` or `.pth`.
 
         Raises:
-            ValueError: it is damaged, no such file, or holds anything but tensors and plain values.
+            ValueError: If the file is damaged, or contains anything but tensors and plain values.
         """
         with open(file, "rb") as stream:
             if stream.read(64).startswith(b"version https://git-lfs"):
@@ -51,21 +51,21 @@ class Weights:
 
     @property
     def scalars(self) -> dict[str, float]:
-        """The tensors of a single real number."""
-        found = {}
+        """The tensors that contain a single real number, by name."""
+        numbers = {}
         for name in [name for name, shape in self.shapes.items() if math.prod(shape) == 1]:
             with suppress(TypeError, RuntimeError):  # text, or a complex number
-                found[name] = float(self.read(name))
-        return found
+                numbers[name] = float(self.read(name))
+        return numbers
 
 
-def _safetensors(file: Path) -> Weights:
-    opened = safe_open(file, framework="pt")
-    shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
-    return Weights(shapes, opened.get_tensor)
+def _safetensors(file: Path) -> TensorFile:
+    reader = safe_open(file, framework="pt")
+    shapes = {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}
+    return TensorFile(shapes, reader.get_tensor)
 
 
-def _npz(file: Path) -> Weights:
+def _npz(file: Path) -> TensorFile:
     with zipfile.ZipFile(file) as archive:
         shapes = {name.removesuffix(".npy"): _npy_shape(archive, name) for name in archive.namelist()}
 
@@ -73,7 +73,7 @@ def _npz(file: Path) -> Weights:
         with np.load(file, allow_pickle=False) as arrays:
             return torch.from_numpy(arrays[name])
 
-    return Weights(shapes, read)
+    return TensorFile(shapes, read)
 
 
 def _npy_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
@@ -82,31 +82,33 @@ def _npy_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(member)
     if dtype.hasobject:
-        raise ValueError(f"array `{name}` holds Python objects, which are never loaded")
+        raise ValueError(f"array `{name}` contains Python objects, which are never loaded for safety")
     return tuple(shape)
 
 
-def _torch(file: Path) -> Weights:
+def _torch(file: Path) -> TensorFile:
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # a damaged pickle raises what it likes
-        raise ValueError("it is damaged, or holds more than plain tensors, which is never loaded") from error
-    tensors = _tensors(found)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(
+            "it is damaged, or contains Python objects other than tensors, which are never loaded for safety"
+        ) from error
+    tensors = _tensors(content)
     for name, tensor in tensors.items():
         if (
             tensor.layout == torch.strided
             and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
         ):
-            raise ValueError(f"tensor `{name}` is {list(tensor.shape)}, more than the file holds")
-    return Weights({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+            raise ValueError(f"tensor `{name}` is {list(tensor.shape)}, larger than the file")
+    return TensorFile({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
 
 
-def _tensors(found: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a dict; those of a dict in it under its name and a dot, unless they are a state dict."""
-    if not isinstance(found, Mapping):
-        raise ValueError(f"it holds a {type(found).__name__}, not tensors by name")
+def _tensors(content: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Flatten nested dicts of tensors into one: names are joined by dots, without the name of a state dict."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it contains a {type(content).__name__} instead of a dict of tensors")
     tensors: dict[str, Tensor] = {}
-    for name, value in found.items():
+    for name, value in content.items():
         if isinstance(value, Tensor):
             tensors[f"{prefix}{name}"] = value
         elif isinstance(value, bool | int | float):

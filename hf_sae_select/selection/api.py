@@ -298,6 +298,6 @@ def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, 
                 "encode first, or use a `cost` column"
             )
         return None
-    from ..encoding.encoder import codes  # needs torch, which selecting among encoded rows does not
+    from ..encoding.pipeline import codes  # needs torch, which selecting among encoded rows does not
 
     return codes(dataset, sae, keep=request.keep, **how)

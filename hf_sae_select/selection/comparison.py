@@ -231,7 +231,7 @@ def _known(method: Any) -> str:
 def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
     """Return the encoded rows, with what any of the methods needs: encoded once, selected from many times."""
     if not is_encoded(dataset) or sae is not None:
-        from ..encoding.encoder import encode  # needs torch
+        from ..encoding.pipeline import encode  # needs torch
 
         keep = {name for request in requests.values() for name in request.keep}
         return encode(dataset, sae, keep=sorted(keep), **how)

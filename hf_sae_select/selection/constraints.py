@@ -26,7 +26,9 @@ Quota = str | Mapping[str, Mapping[Any, int]]
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
-    """Hold what a selection among n rows must obey. Methods of your own receive it as `constraints`.
+    """Hold what a selection among n rows must obey.
+
+    A method of your own receives it as `constraints`.
 
     Example, three rows: row 2 is picked first, row 0 never, and rows cost 5, 7 and 9 with 20 to spend::
 
@@ -52,7 +54,15 @@ class Constraints:
 
     @classmethod
     def none(cls, n: int) -> Constraints:
-        """Return constraints that allow everything, on `n` rows."""
+        """Return constraints that allow everything.
+
+        Args:
+            n (`int`):
+                Number of rows.
+
+        Returns:
+            `Constraints`: No initial or excluded rows, one group, no costs, all factors 1.
+        """
         no_rows = np.empty(0, np.int64)
         return cls(no_rows, no_rows, no_rows, np.zeros(n, np.int64), np.array([n]), np.zeros(n), np.inf, np.ones(n))
 
@@ -67,12 +77,25 @@ class Constraints:
         return np.setdiff1d(np.arange(len(self.group)), self.excluded, assume_unique=True)
 
     def per_cost(self) -> Constraints:
-        """Return the same constraints with gains divided by costs."""
+        """Return the same constraints with gains divided by costs.
+
+        Returns:
+            `Constraints`: `scale` divided by `cost`; 0 where a row has no cost.
+        """
         scale = np.divide(self.scale, self.cost, out=np.zeros_like(self.scale), where=self.cost > 0)
         return replace(self, scale=scale)
 
     def with_costs(self, cost: Floats, budget: Budget) -> Constraints:
-        """Return the same constraints with what rows cost, the budget being an amount of it.
+        """Return the same constraints with a budget in costs.
+
+        Args:
+            cost (`np.ndarray`):
+                What each row costs, [n], float64.
+            budget (`Budget`):
+                The amount that may be spent, or a fraction of what all rows cost.
+
+        Returns:
+            `Constraints`: With `cost` and `max_cost`.
 
         Raises:
             ValueError: If all rows together cost less than the budget, or the initial rows cost more.
@@ -85,11 +108,29 @@ class Constraints:
         return replace(self, cost=cost, max_cost=max_cost)
 
     def per_token(self, tokens: NDArray[Any], power: float) -> Constraints:
-        """Return the same constraints with gains divided by a power of the rows' tokens."""
+        """Return the same constraints with gains divided by a power of the rows' tokens.
+
+        Args:
+            tokens (`np.ndarray`):
+                Number of tokens of each row, [n], integers.
+            power (`float`):
+                The power; 0 changes nothing.
+
+        Returns:
+            `Constraints`: With `scale` divided.
+        """
         return replace(self, scale=self.scale / np.maximum(tokens, 1).astype(np.float64) ** power)
 
     def state(self, order: Int64s) -> ConstraintState:
-        """Return the state in which nothing is picked; `order` decides between equal rows."""
+        """Return the state in which no row is picked.
+
+        Args:
+            order (`np.ndarray`):
+                All rows, [n], int64, in the order in which equal ones are picked.
+
+        Returns:
+            `ConstraintState`: What remains of groups and budget; the algorithms change it as they pick.
+        """
         available = np.ones(len(self.group), np.bool_)
         available[self.excluded] = False
         remaining = np.array([self.max_cost * TOLERANCE])

@@ -1,10 +1,10 @@
 """Coverage search: which rows together have the most features. Arrays in, arrays out.
 
-Maximised is the objective
+For a set S of rows, the search maximises the objective
 
     f(S) = sum over features j of  weight[j] * curve(x_j),    x_j = how much of feature j the rows of S have
 
-with a concave curve. There are two kinds:
+with a concave curve. An objective is of one of two kinds:
 
     count objective   x_j is the number of rows that have j. One more row gains `weight[j] * increments[x_j]` by it;
                       the increments [1, 0] are plain coverage.
@@ -16,7 +16,7 @@ before the last pick, is therefore an upper bound of the gain.
 
 Why whole numbers: a sum of floats depends on its order, a sum of whole numbers below 2^53 does not. Marginal values of
 a count objective are whole numbers of a `unit`. So neither the number of threads nor dropping covered features changes
-a gain, and equal rows have equal gains. A gain of a mass objective is always summed in the order of the row's ids.
+a gain, and equal rows have equal gains. Gains of a mass objective are floats, summed in the order of the row's ids.
 
 The score of a row is its gain times its `scale`. Of equal scores, the row that is first in `order` is picked. When no
 row adds anything more, `restart` begins a new round: coverage is reset, and the remaining rows are picked in the same
@@ -81,7 +81,7 @@ Parts = Sequence[tuple[int, int]]  # ranges of rows, one a thread
 REFRESH_SHARE = 0.5
 # The first compaction needs memory for the ids that it keeps: at most a third of all.
 FIRST_COMPACTION_SHARE = 1 / 3
-# A later compaction works in place. It at least halves the ids, so all of them together copy no more than the first.
+# A later compaction works in place. It at least halves the ids, so all of them together write no more than the first.
 COMPACTION_SHARE = 0.5
 
 
@@ -141,8 +141,9 @@ def scan(
 ) -> Picks:
     """Go through the rows in `order` and pick each that has at most a share `max_overlap` of its features covered.
 
-    Features count by their initial values. They are covered by all picks of the round together, and a row must add
-    something; with `nearest`, each pick of the round is compared alone. The other arguments are as in `greedy_cover`.
+    Features count by their initial values. Without `nearest`, all picks of the round together cover features, and a
+    row must add something. With `nearest`, no pick of the round alone may cover a larger share. The other arguments
+    are as in `greedy_cover`.
     Example: rows 0, 1, 2 have the features {0, 1}, {1, 2, 3}, {3} and are scanned in this order, with `max_overlap`
     0.5 and `restart`. A third of row 1 is covered, and all of row 2: indices [0, 1, 2], gains [2, 2, 1], round starts
     [0, 2].

@@ -385,4 +385,5 @@ METHODS: dict[str, Method] = {
         needs_seed=lambda options: True,
     ),
 }
+"""The methods by name: what `method` may be, beside a function of your own."""
 BASELINES = ("longest", "random")

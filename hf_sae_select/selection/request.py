@@ -245,4 +245,4 @@ def _vectors(method: Method, columns: Any, embedding: str) -> FeatureMatrix:
     if not method.needs_vectors:
         compare = ", ".join(name for name, candidate in METHODS.items() if candidate.needs_vectors)
         raise ValueError(f"`embedding={embedding!r}` is for the methods that compare vectors: {compare}; leave it out")
-    return FeatureMatrix.of_vectors(columns, embedding)
+    return FeatureMatrix.from_vectors(columns, embedding)

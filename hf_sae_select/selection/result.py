@@ -152,6 +152,8 @@ class Selection:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             if (layout := values.pop("format")) != FORMAT:
                 raise ValueError(f"its `format` is {layout!r}, this version reads {FORMAT}")
+            if not all(type(gain) in (int, float) for gain in values["gains"]):
+                raise ValueError("`gains` are not numbers")
             types: dict[str, Any] = {"indices": np.int64, "round_starts": np.int64, "covered": np.int64}
             types["gains"] = np.int64 if all(isinstance(gain, int) for gain in values["gains"]) else np.float64
             selection = cls(**values | {name: np.array(values[name], type) for name, type in types.items()})

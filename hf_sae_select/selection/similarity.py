@@ -122,10 +122,10 @@ def _greedy_by_pairs(vectors: Vectors, nearest: Vectors, state: ConstraintState,
 def kcenter(vectors: Vectors, state: ConstraintState, budget: int, initial: Int64s, bar: Any) -> tuple[Int64s, Floats]:
     """Pick the row farthest from the picked rows, again and again (Gonzalez 1985); the first row in order begins.
 
-    `vectors` are quantized. The distance is Euclid's between vectors of length 1. In it, no row is more than twice as
-    far from its nearest pick as with an optimal selection. Returns the rows, and half of each row's squared distance
-    from its nearest earlier pick, which is 1 - cos; 2, the largest possible, for the first row. A vector of zeros has
-    no direction, so it is no center: when it is picked, only the distances of other vectors of zeros change.
+    `vectors` are quantized. The distance is the Euclidean one between vectors of length 1. No row is then more than
+    twice as far from its nearest pick as with an optimal selection. Returns the rows, and half of each row's squared
+    distance from its nearest earlier pick, which is 1 - cos; 2, the largest possible, for the first row. A vector of
+    zeros has no direction, so it is no center: when it is picked, only the distances of other vectors of zeros change.
     """
     squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
     distances = np.full(len(vectors), 4 * quantized_length(vectors) ** 2)  # squared, to the nearest center

@@ -242,3 +242,4 @@ TRAINING_PRESETS = {
         auxk_alpha=1 / 32,
     ),
 }
+"""The configs by name, to start from: what `config` may be in `train_sae`, beside a `SaeTrainingConfig`."""

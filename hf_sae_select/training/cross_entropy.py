@@ -35,13 +35,14 @@ class CausalLanguageModel(LanguageModel):
             )
 
     @classmethod
-    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str) -> Any:
+    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str, **model_kwargs: Any) -> Any:
         """Load a model with its head.
 
         Raises:
             ValueError: If the checkpoint has no weights for the head, which would then be random.
         """
-        model, report = load("AutoModelForCausalLM", name, revision, dtype=dtype, output_loading_info=True)
+        model_kwargs |= {"dtype": dtype, "output_loading_info": True}
+        model, report = load("AutoModelForCausalLM", name, revision, **model_kwargs)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(
                 f"`cross_entropy=True` needs a model with a trained head; {name} was saved without `{missing[0]}`"

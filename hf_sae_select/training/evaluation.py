@@ -75,7 +75,10 @@ class L0Check:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two are within a factor of 2; None without a reference. A wrong hook differs by more."""
+        """Whether the two are within a factor of 2; None without a reference.
+
+        An SAE that reads at a wrong hook differs by more.
+        """
         if self.reference_l0 is None:
             return None
         return self.reference_l0 / L0_FACTOR <= self.l0 <= self.reference_l0 * L0_FACTOR
@@ -169,7 +172,7 @@ def evaluate_sae(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entropy:
 
 
 @torch.no_grad()
-def check_l0(sae: SparseAutoencoder, texts: Sequence[str] = (SAMPLE,)) -> L0Check:
+def check_l0(sae: SparseAutoencoder, texts: Sequence[str] | None = None) -> L0Check:
     """Measure the L0 of an SAE on a short text, to see whether the SAE reads the right vectors.
 
     Args:
@@ -193,6 +196,7 @@ def check_l0(sae: SparseAutoencoder, texts: Sequence[str] = (SAMPLE,)) -> L0Chec
     check.l0, check.reference_l0, check.agrees  # 16.0, 20.0, True
     ```
     """
+    texts = [SAMPLE] if texts is None else texts
     _check_texts(texts)
     model = LanguageModel.of(sae.config, device=sae.W_enc.device)
     tokens = fired = 0

@@ -206,4 +206,4 @@ class Trainer:
         if (threshold := self.objective.threshold()) is not None:
             tensors["threshold"] = threshold.cpu().expand(config.d_sae).clone()
         config = replace(config, d_in=len(b_dec), training=config.training | {"training_tokens": self.token_count})
-        return SparseAutoencoder.of(config, tensors)
+        return SparseAutoencoder.from_tensors(config, tensors)

@@ -1,4 +1,4 @@
-"""SAE diversity for Evaluate: a thin face over `hf_sae_select.encode` and `hf_sae_select.metrics`.
+"""SAE diversity for Evaluate: a thin face over `hf_sae_select.encode` and `hf_sae_select.features.metrics`.
 
 Evaluate copies this file away from its folder, reads its imports by pattern (one module a line, nothing behind it) and
 takes the first class in it that is an evaluation module: hence `import evaluate`, and no helper files.

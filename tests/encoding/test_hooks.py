@@ -98,22 +98,22 @@ def test_a_raw_path_has_a_side():
 
 def test_a_parallel_layer_has_no_stream_in_between():
     with pytest.raises(
-        ValueError, match=r"no place `hook_resid_mid` in the layers of GPTNeoXModel; known: hook_resid_pre"
+        ValueError, match=r"no place `hook_resid_mid` in the layers of GPTNeoXModel; choose one of: hook_resid_pre"
     ):
         find_hook(tiny.model("neox"), "blocks.1.hook_resid_mid")
 
 
 def test_an_unknown_place_or_layer_or_module_lists_what_is_there():
     llama = tiny.model("llama")
-    with pytest.raises(ValueError, match=r"no place `attn.hook_q` in the layers of LlamaModel; known: .*attn.hook_z"):
+    with pytest.raises(ValueError, match=r"no place `attn.hook_q` in the layers of LlamaModel; .*attn.hook_z"):
         find_hook(llama, "blocks.1.attn.hook_q")
     with pytest.raises(ValueError, match=r"no layer 3 in LlamaModel; it has 3, from 0 to 2"):
         find_hook(llama, "blocks.3.hook_resid_post")
     with pytest.raises(
-        ValueError, match=r"no module `layers.7` in LlamaModel; there is: layers.0, layers.1, layers.2"
+        ValueError, match=r"no module `layers.7` in LlamaModel; choose one of: layers.0, layers.1, layers.2"
     ):
         find_hook(llama, "layers.7")
-    with pytest.raises(ValueError, match=r"cannot find the layers of Linear; name the module's path"):
+    with pytest.raises(ValueError, match=r"cannot find the layers of Linear; set the hook to the path"):
         find_hook(torch.nn.Linear(2, 2), "blocks.0.hook_resid_post")
 
 

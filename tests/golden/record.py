@@ -1,9 +1,10 @@
-"""Record what the library chose, encoded and published as 0.1.0, so that `test_golden.py` can replay it.
+"""Record what the library encodes and selects, so that `test_golden.py` can replay it.
 
     python tests/golden/record.py
 
-writes `selections.json`, `codes.npz`, `published_0.1.0/` and `published_bytes.json` beside this file, the same bytes
-each time. They are kept as they are: to record them again is to give up the promise that nothing has changed.
+writes `codes.npz` and `selections.json`, the same bytes each time. Run it only where a change of the results is
+intended, and say so in the change log. `published_0.1.0/` and `published_bytes.json` were written by version 0.1.0 and
+stay as they are: they show that published subsets verify for ever.
 """
 
 import os
@@ -12,30 +13,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is importe
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json
-import shutil
 import tempfile
-from hashlib import sha256
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
 from inputs import (
-    BYTES,
     CODES,
     ENCODED,
-    FOLDERS,
-    PUBLISHED,
     SELECTIONS,
     codes_of,
     digest_of_pool,
-    here,
     pool,
-    published_subset,
     replay,
 )
 
-from hf_sae_select import METHODS, stage
+from hf_sae_select import METHODS
 
 POOLS = ("plain", "heavy", "texts")
 OPTIONS = {
@@ -135,9 +129,9 @@ SELECTED = [
 def record_codes():
     arrays = {}
     for case in ENCODED:
-        found, told = codes_of(case)
-        arrays |= {f"{case}/{name}": values for name, values in found.items()}
-        arrays[f"{case}/record"] = np.array(json.dumps(told, sort_keys=True))
+        values_of_case, metadata = codes_of(case)
+        arrays |= {f"{case}/{name}": values for name, values in values_of_case.items()}
+        arrays[f"{case}/record"] = np.array(json.dumps(metadata, sort_keys=True))
     np.savez_compressed(CODES, **arrays)
 
 
@@ -147,27 +141,8 @@ def record_selections():
     for call, name, method, budget, more in listed:
         case = {"call": call, "pool": name, "method": method, "budget": budget, "seed": 0, **more}
         lines.append(json.dumps({**case, "result": replay(case)}, separators=(",", ":")))
-    told = json.dumps({name: digest_of_pool(name) for name in POOLS})
-    SELECTIONS.write_text(f'{{"pools":{told},"cases":[\n' + ",\n".join(lines) + "\n]}\n")
-
-
-def record_folders():
-    shutil.rmtree(FOLDERS, ignore_errors=True)
-    for name in PUBLISHED:
-        stage(published_subset(name), FOLDERS / name, license="cc0-1.0")
-    files = [file for file in sorted(FOLDERS.rglob("*")) if file.is_file()]
-    told = {
-        "made_with": here(),
-        "hang_on": {
-            "*.parquet": "pyarrow (it writes its name, and compresses) and datasets (types of columns, fingerprint)",
-            "pool.parquet": "torch, transformers and the CPU too, in the last digits of activations",
-            "provenance.json": "versions: it names them, and the SHA-256 of the files above",
-            "coverage.png": "matplotlib",
-            "README.md": "what provenance.json hangs on",
-        },
-        "files": {file.relative_to(FOLDERS).as_posix(): sha256(file.read_bytes()).hexdigest() for file in files},
-    }
-    BYTES.write_text(json.dumps(told, indent=1) + "\n")
+    digests = json.dumps({name: digest_of_pool(name) for name in POOLS})
+    SELECTIONS.write_text(f'{{"pools":{digests},"cases":[\n' + ",\n".join(lines) + "\n]}\n")
 
 
 def main():
@@ -177,7 +152,6 @@ def main():
         datasets.config.HF_DATASETS_CACHE = Path(folder)
         record_codes()
         record_selections()
-        record_folders()
 
 
 if __name__ == "__main__":

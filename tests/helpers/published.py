@@ -1,4 +1,4 @@
-"""Tiny SAEs in each publisher's layout: the files, the tensors in them, and no word of what they mean."""
+"""Tiny SAEs in the format of every publisher: files and tensors, without any interpretation."""
 
 import io
 import json
@@ -25,19 +25,19 @@ class Published:
     tensors: dict[str, torch.Tensor] = field(repr=False)
 
     def at(self, folder):
-        """Write it below `folder` and return its own folder, which is called as the repo is."""
+        """Write the repo below `folder`, in a folder of the repo's name, and return that."""
         return written(folder / self.id.rpartition("/")[2], self.files)
 
-    def holding(self, tensors):
-        """Return path -> content of the weights file, were these its tensors; what is no tensor stays in it."""
+    def with_tensors(self, tensors):
+        """Return path -> content of the weights file with other tensors; its other values stay."""
         path = next(path for path in self.files if not path.endswith((".json", ".yaml")))
         match path.rpartition(".")[2]:
             case "npz":
                 return {path: npz(tensors)}
             case "safetensors":
                 return {path: save(tensors)}
-        there = torch.load(io.BytesIO(self.files[path]), weights_only=True)
-        return {path: pt({name: value for name, value in there.items() if name not in self.tensors} | tensors)}
+        content = torch.load(io.BytesIO(self.files[path]), weights_only=True)
+        return {path: pt({name: value for name, value in content.items() if name not in self.tensors} | tensors)}
 
 
 def written(folder, files):
@@ -54,7 +54,7 @@ def inputs(rows=24, width=D_IN):
 
 
 def draw(**shapes):
-    """Tensors such that some latents fire and some do not, and no bias, threshold or norm can be left out unseen."""
+    """Draw tensors with which some latents fire and some do not, and every bias, threshold and norm matters."""
     generator = torch.Generator().manual_seed(len(shapes))
     tensors = {name: torch.randn(shape, generator=generator) / 2 for name, shape in shapes.items()}
     for name in tensors:
@@ -216,8 +216,8 @@ def mwhanna(skip=False, config=True):
     return Published("mwhanna/qwen3-4b-transcoders", files, tensors)
 
 
-# Every format once and, where its encoder can depend on the decoder, once that way; native is what we write ourselves.
-EACH = {
+# Every format but native, and every way in which an encoder may depend on the decoder.
+REPOS = {
     "saelens": saelens(),
     "saelens_gated": saelens(
         cfg={"architecture": "gated"},
@@ -249,23 +249,22 @@ EACH = {
 
 
 X = inputs()
-each = pytest.mark.parametrize("name", EACH)  # a test for each layout
-GEMMA, PARAMS = EACH["gemma_scope_1"], "layer_3/width_16k/average_l0_71/params.npz"
-SAELENS, CFG, WEIGHTS = EACH["saelens"], "blocks.3/cfg.json", "blocks.3/sae_weights.safetensors"
-CONNOR, X_PT = EACH["connor_rob"], next(path for path in EACH["connor_rob"].files if path.endswith(".pt"))
+every_repo = pytest.mark.parametrize("name", REPOS)  # one test per repo
+GEMMA, PARAMS = REPOS["gemma_scope_1"], "layer_3/width_16k/average_l0_71/params.npz"
+SAELENS, CFG, WEIGHTS = REPOS["saelens"], "blocks.3/cfg.json", "blocks.3/sae_weights.safetensors"
+CONNOR, X_PT = REPOS["connor_rob"], next(path for path in REPOS["connor_rob"].files if path.endswith(".pt"))
 GEMMA_FILES = {
     f"layer_{n}/width_16k/average_l0_{l0}/params.npz": GEMMA.files[PARAMS] for n in (1, 12) for l0 in (9, 71)
 }
 
 
 def changed(repo, tmp_path, files):
-    """Write a repo with some of its files replaced, or taken out where there is None."""
-    found = {path: content for path, content in (repo.files | files).items() if content is not None}
-    return written(tmp_path / repo.id.rpartition("/")[2], found)
+    """Write a repo with some of its files replaced, and return its folder."""
+    return written(tmp_path / repo.id.rpartition("/")[2], repo.files | files)
 
 
 def refused(source, *words, error=ValueError, **options):
-    """Check that `source` is refused in words that say what is wrong with what."""
+    """Check that loading `source` fails with a message that contains `words`, and return the message."""
     with pytest.raises(error) as caught:
         load_sae(source, **options)
     for word in words:

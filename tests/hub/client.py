@@ -1,4 +1,4 @@
-"""Pointing the libraries of this process, or of another, at a Hub."""
+"""Pointing the libraries of this process at a Hub."""
 
 import time
 from contextlib import contextmanager
@@ -17,12 +17,6 @@ class Clock:
 
     def __getattr__(self, name):
         return getattr(time, name)
-
-
-def environment(hub, home):
-    """Environment variables for another process, to be added to those of this one."""
-    values = {"HF_ENDPOINT": hub.url, "HF_HOME": home, "HF_HUB_OFFLINE": 0, "HF_HUB_DISABLE_XET": 1}
-    return {name: str(value) for name, value in (values | {"HF_HUB_DISABLE_TELEMETRY": 1}).items()}
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import re
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,11 +13,10 @@ from urllib.parse import unquote
 import yaml
 
 LFS_SUFFIXES = (".safetensors", ".parquet", ".arrow", ".bin", ".gz", ".npy", ".npz", ".zip")
-LFS_SIZE = 10 * 2**20  # larger files go to LFS whatever their name
 
 # Paths as the client sends them: a revision or a folder is one quoted segment (refs%2Fpr%2F1), a file is not.
-API = "/api/(?P<kind>model|dataset|space)s/(?P<id>[^/]+/[^/]+)"
-PAGE = "/(?:(?P<kind>dataset|space)s/)?(?P<id>[^/]+/[^/]+)"
+API = "/api/(?P<kind>model|dataset)s/(?P<id>[^/]+/[^/]+)"
+PAGE = "/(?:(?P<kind>dataset)s/)?(?P<id>[^/]+/[^/]+)"
 REV = "/(?P<rev>[^/]+)"
 ROUTES = []  # method, path, who may, what to do
 
@@ -70,7 +68,6 @@ class Fault:
     status: int | None
     times: int
     skip: int
-    headers: dict
     after: bool
 
     def hits(self, request):
@@ -93,24 +90,13 @@ class File:
     def sha256(self):
         return hashlib.sha256(self.data).hexdigest()
 
-    @property
-    def stored(self):
-        """What git holds: the file itself, or a pointer to LFS."""
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n"
-        return pointer.encode() if self.lfs else self.data
-
     @cached_property
     def oid(self):
-        return hashlib.sha1(b"blob %d\0" % len(self.stored) + self.stored).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(self.data) + self.data).hexdigest()
 
     @property
     def etag(self):
         return self.sha256 if self.lfs else self.oid
-
-    def about(self, name="oid"):
-        """What lists of files say; `name` is what that list calls the sha256 of an LFS file."""
-        lfs = {name: self.sha256, "size": len(self.data), "pointerSize": len(self.stored)}
-        return {"size": len(self.data)} | ({"lfs": lfs} if self.lfs else {})
 
 
 ATTRIBUTES = File("".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode())
@@ -123,7 +109,6 @@ class Commit:
     author: str
     title: str
     message: str
-    date: str
     files: dict
 
 
@@ -133,14 +118,12 @@ class Repo:
         self.owner = id.split("/")[0]
         self.commits = {}
         self.refs = {}  # refs/heads/main, refs/tags/v1, refs/pr/1 -> a commit's oid
-        self.pulls = {}  # refs/pr/1 -> who made it, and from which commit
         self.commit("refs/heads/main", None, {".gitattributes": ATTRIBUTES}, self.owner, "initial commit")
 
     def commit(self, ref, parent, files, author, title, message=""):
-        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        what = [self.id, parent, title, date, {path: file.oid for path, file in files.items()}]
+        what = [self.id, len(self.commits), {path: file.oid for path, file in files.items()}]
         oid = hashlib.sha1(json.dumps(what).encode()).hexdigest()
-        self.commits[oid] = Commit(oid, parent, author, title, message, date, dict(sorted(files.items())))
+        self.commits[oid] = Commit(oid, parent, author, title, message, dict(sorted(files.items())))
         self.refs[ref] = oid
         return oid
 
@@ -166,40 +149,38 @@ class Repo:
             commits.append(self.commits[commits[-1].parent])
         return commits
 
-    def about(self, rev="main", blobs=False):
-        commit, dates = self.at(rev), [commit.date for commit in self.history(rev)]
-        card = {}
+    def about(self, rev="main"):
+        commit, card = self.at(rev), {}
         with suppress(yaml.YAMLError):  # the Hub takes such a card, and has then no data of it
             card = front_matter(commit.files.get("README.md", File(b"")).data.decode()) or {}
-        more = {path: {"blobId": f.oid} | f.about("sha256") if blobs else {} for path, f in commit.files.items()}
         return {
             "id": self.id,
             "author": self.owner,
             "sha": commit.oid,
             "private": self.private,
             "gated": self.gated,
-            "lastModified": dates[0],
-            "createdAt": dates[-1],
             "tags": card.get("tags") or [],
             "cardData": card,
-            "siblings": [{"rfilename": path} | extra for path, extra in more.items()],
+            "siblings": [{"rfilename": path} for path in commit.files],
         }
 
 
 def front_matter(text):
-    found = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
-    return yaml.safe_load(found[1]) if found else None
+    block = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    return yaml.safe_load(block[1]) if block else None
 
 
 def entries(files):
     """Every file and folder as lists of a tree show them."""
-    found = {}
+    listed = {}
     for path, file in files.items():
         for folder in [str(parent) for parent in Path(path).parents][:-1]:
             oid = hashlib.sha1(folder.encode()).hexdigest()
-            found[folder] = {"type": "directory", "path": folder, "oid": oid, "size": 0}
-        found[path] = {"type": "file", "path": path, "oid": file.oid} | file.about()
-    return dict(sorted(found.items()))
+            listed[folder] = {"type": "directory", "path": folder, "oid": oid, "size": 0}
+        listed[path] = {"type": "file", "path": path, "oid": file.oid, "size": len(file.data)}
+        if file.lfs:
+            listed[path]["lfs"] = {"oid": file.sha256, "size": len(file.data), "pointerSize": 0}
+    return dict(sorted(listed.items()))
 
 
 def route(method, path, who="reader"):
@@ -228,17 +209,17 @@ class Hub:
 
     # What tests say and ask
 
-    def fail(self, method, path, status=None, *, times=1, skip=0, headers=None, after=False):
+    def fail(self, method, path, status=None, *, times=1, skip=0, after=False):
         """Answer requests with `status`; without a status, close the connection instead.
 
         The regular expression `path` is to be found in a request's path; `skip` such requests go well, the next
         `times` fail. With `after` the request is carried out first, so that only its answer is lost; where the
         connection closes, half of the answer arrives.
         """
-        self.faults.append(Fault(method, path, status, times, skip, headers or {}, after))
+        self.faults.append(Fault(method, path, status, times, skip, after))
 
     def commits(self, id, kind="model", rev="main"):
-        """The commits of a repo, newest first: oid, parent, author, title, message, date, files."""
+        """The commits of a repo, newest first: oid, parent, author, title, message, files."""
         return self.repos[kind, id].history(rev)
 
     def files(self, id, kind="model", rev="main"):
@@ -250,7 +231,7 @@ class Hub:
         """Put files (path -> bytes or str) into a repo, new or not, without the client; return the commit's oid."""
         repo = self.repos.setdefault((kind, id), Repo(kind, id, private))
         files = {path: data if isinstance(data, bytes) else data.encode() for path, data in files.items()}
-        new = {path: File(data, is_lfs(path, len(data))) for path, data in files.items()}
+        new = {path: File(data, lfs=path.endswith(LFS_SUFFIXES)) for path, data in files.items()}
         self.objects |= {file.sha256: file.data for file in new.values() if file.lfs}
         head = repo.at("main")
         return repo.commit("refs/heads/main", head.oid, head.files | new, repo.owner, "push")
@@ -267,15 +248,15 @@ class Hub:
             fault = next((fault for fault in self.faults if fault.hits(request)), None)
             answer = self.carry_out(request, raw) if fault is None or fault.after else None
             if fault and fault.status:
-                return Refused(fault.status, "As the test asked", **fault.headers).answer, True
+                return Refused(fault.status, "As the test asked").answer, True
             return answer, fault is None
 
     def carry_out(self, request, raw):
         try:
             for method, path, who, function in ROUTES:
-                if method == request.method.replace("HEAD", "GET") and (found := path.fullmatch(raw)):
-                    given = {name: unquote(value) if value else value for name, value in found.groupdict().items()}
-                    answer = function(self, request, **self.admit(request, who, given))
+                if method == request.method.replace("HEAD", "GET") and (match := path.fullmatch(raw)):
+                    parts = {name: unquote(value) if value else value for name, value in match.groupdict().items()}
+                    answer = function(self, request, **self.admit(request, who, parts))
                     return answer if isinstance(answer, Answer) else Answer(200, json.dumps(answer).encode())
             raise Refused(404, "Sorry, we can't find the page you are looking for.")
         except Refused as refused:
@@ -284,14 +265,14 @@ class Hub:
             self.crashes.append(error)
             return Refused(500, repr(error)).answer
 
-    def admit(self, request, who, given):
+    def admit(self, request, who, parts):
         """Find the repo, see whether the user may; a private repo does not exist for anyone else."""
         user = request.user
-        if "id" not in given:
+        if "id" not in parts:
             if who == "user" and not user:
                 raise Refused(401, "Invalid username or password.")
-            return given
-        kind, id = given.pop("kind") or "model", given.pop("id")
+            return parts
+        kind, id = parts.pop("kind") or "model", parts.pop("id")
         repo = self.repos.get((kind, id))
         if repo is None or not repo.seen_by(user):
             # the real Hub sends no code with 401; the client then goes by the URL, but only if that is https
@@ -300,15 +281,6 @@ class Hub:
             raise Refused(403 if user else 401, f"Access to {kind} {id} is restricted.", "GatedRepo")
         if who == "writer" and not user:
             raise Refused(401, "Invalid username or password.")
-        if who == "writer" and "create_pr" not in request.query:
-            self.admit_writer(repo, user, given.get("rev"))
-        return given | {"repo": repo}
-
-    def admit_writer(self, repo, user, rev):
-        """A repo's owner may write, and who made a pull request may add to it."""
-        if user not in (repo.owner, repo.pulls.get(rev, (None,))[0]):
+        if who == "writer" and user != repo.owner and "create_pr" not in request.query:
             raise Refused(403, f"You don't have the rights to write to {repo.id}")
-
-
-def is_lfs(path, size):
-    return path.endswith(LFS_SUFFIXES) or size > LFS_SIZE
+        return parts | {"repo": repo}

@@ -204,7 +204,7 @@ def test_an_sae_that_is_not_where_the_record_says_is_named(whole, name, value, m
 
 def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
     set_encoding(whole, lambda encoding: encoding["sae"].update(repo="alice/none"))
-    with pytest.raises(FileNotFoundError, match="'alice/none' is neither a folder here nor a Hub repo"):
+    with pytest.raises(FileNotFoundError, match="'alice/none' is neither a local folder nor a Hub repo"):
         verify(whole, "encode")
 
 
@@ -213,9 +213,9 @@ def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
     [
         ("hook", "encoder.layer.0", "features", "row 0 of the source has"),
         ("hook", "nonsense", "encoding", "the rows cannot be encoded as recorded: no module `nonsense`"),
-        ("hook", "", "sae", "`hook=''` must be a name"),
-        ("threshold", -5, "sae", "`feature_threshold=-5` must be a finite number from 0 on"),
-        ("max_norm_ratio", 0.5, "sae", "`max_norm_ratio=0.5` must be a number from 1 on"),
+        ("hook", "", "sae", "`hook=''` must be"),
+        ("threshold", -5, "sae", "`feature_threshold=-5` must be"),
+        ("max_norm_ratio", 0.5, "sae", "`max_norm_ratio=0.5` must be"),
         ("max_length", 1, "features", "row 0 of the source has"),
         ("side", "input", "features", "row 0 of the source has"),
         ("sae_sha256", "0" * 64, "sae", "alice/sae has an encoder of SHA-256"),

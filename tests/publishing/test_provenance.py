@@ -331,6 +331,7 @@ def contents(file):
         yield sink.getvalue().to_pybytes()
 
 
+@pytest.mark.slow
 def test_no_secret_name_or_path_of_the_machine_is_in_any_file(bert, sae, tmp_path):
     home = tmp_path / "plantedhome"
     for name in ("tmp", "plantedtmp", "plantedcwd"):

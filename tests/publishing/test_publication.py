@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, Features, Value, load_from_disk
 from helpers.forge import POOL, RECORD, TEXTS, differences, edit, reseal, rewrite, store
 from helpers.pools import coded
 
@@ -246,7 +246,12 @@ def test_subsets_go_through_a_pool_of_processes(pool, sae):
         assert list(executor.map(picks_of, subsets)) == [picks_of(subset) for subset in subsets]
 
 
-def test_codes_under_another_name_are_no_column_to_publish(sae, tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_codes_under_another_name_are_no_column_to_publish(sae, tmp_path, nested):
     ds = Dataset.from_dict({"text": TEXTS}).sae_encode(sae).rename_column("sae_ids", "kept").remove_columns("sae_acts")
+    if nested:
+        types = Features({"text": Value("string"), "kept": {"codes": ds.features["kept"]}})
+        rows = [{"text": row["text"], "kept": {"codes": row["kept"]}} for row in ds]
+        ds = Dataset.from_list(rows, features=types)
     with pytest.raises(ValueError, match="column `kept` holds renamed SAE codes: remove it"):
         stage(ds.sae_select(3, sae=sae), tmp_path / "f", **MIT)

@@ -64,7 +64,7 @@ DEEP = "[" * 100_000
         ({"row_sha256": pa.array([b"x" * 31] * 6)}, "its column `row_sha256` does not hold SHA-256 digests"),
         ({"row_sha256": pa.array([None] * 6, pa.binary())}, "its column `row_sha256` does not hold SHA-256 digests"),
         ({"row_sha256": pa.array(["ab" * 16] * 6)}, "its column `row_sha256` does not hold SHA-256 digests"),
-        ({"recorded": "[1]"}, "the type of `sae_ids` carries no record"),
+        ({"recorded": "[1]"}, "the type of `sae_ids` carries no encoding record"),
         ({"recorded": "no JSON"}, "Expecting value"),
         ({"recorded": DEEP}, "recursion"),
         ({"recorded": "{}"}, "its codes are of None features, the record says 16"),

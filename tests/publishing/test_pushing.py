@@ -173,7 +173,7 @@ def test_a_private_repo_is_not_seen_by_others(hub):
     assert hub.repos["dataset", ID].private
     assert len(load_dataset(ID, split="train", token="hf_alice")) == 3
     assert verify(ID, token="hf_alice")
-    with pytest.raises(FileNotFoundError, match="'alice/three' is neither a folder here nor a Hub repo that can be"):
+    with pytest.raises(FileNotFoundError, match="'alice/three' is neither a local folder nor a Hub repo"):
         verify(ID, token="hf_bob")
     assert all(b"hf_alice" not in data for data in files_of(hub).values())
     publish(picked(2), ID, private=True, **MIT)  # as it is
@@ -182,7 +182,7 @@ def test_a_private_repo_is_not_seen_by_others(hub):
 
 def test_a_public_repo_is_not_written_to_where_a_private_one_is_asked_for(hub, staged):
     before = hub.push(ID, {"notes.md": "mine"}, kind="dataset")
-    with pytest.raises(ValueError, match=r"`private=True`, but alice/three is there and public; make it private fir"):
+    with pytest.raises(ValueError, match=r"`private=True`, but alice/three exists and is public"):
         push(staged, ID, private=True, **ALICE)
     assert head(hub).oid == before and uploads(hub) == [] and not hub.repos["dataset", ID].private
 
@@ -203,7 +203,7 @@ def test_a_branch(hub):
     publish(picked(3), ID, revision="next", **MIT)
     assert head(hub).oid == before and head(hub, rev="next").parent == before
     assert len(load_dataset(ID, split="train", revision="next")) == 3
-    with pytest.raises(FileNotFoundError, match="alice/three has no branch 'none': create it first, or"):
+    with pytest.raises(FileNotFoundError, match="alice/three has no branch 'none'"):
         publish(picked(3), ID, revision="none", **MIT)
 
 
@@ -318,28 +318,28 @@ def test_an_upload_that_the_client_gives_up_is_explained(hub, staged, monkeypatc
         raise RuntimeError("Error while uploading 'data/train-00000.parquet' to the Hub.")
 
     monkeypatch.setattr(HfApi, "create_commit", fails)
-    with pytest.raises(OSError, match="alice/three: the transfer broke off; try again: what arrived"):
+    with pytest.raises(OSError, match="alice/three: the transfer was interrupted"):
         push(staged, ID, **ALICE)
 
 
 FAULTS = [
-    ("POST", "/commit/", 401, PermissionError, "HTTP 401; the token is not accepted: log in again (`hf auth login`)"),
-    ("POST", "/commit/", 403, PermissionError, "HTTP 403; the token may not do this: ask for access to the repo"),
-    ("POST", "/commit/", 409, OSError, "HTTP 409; somebody is writing to the repo: try again in a moment"),
-    ("POST", "/commit/", 412, OSError, "HTTP 412; the repo has got a new commit meanwhile: nothing was written; look"),
-    ("POST", "/commit/", 429, OSError, "HTTP 429; too many requests: wait some minutes, or log in"),
-    ("POST", "/commit/", 500, OSError, "HTTP 500; the Hub has a problem: try again later"),
-    ("POST", "/commit/", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
+    ("POST", "/commit/", 401, PermissionError, "HTTP 401; the Hub does not accept the token"),
+    ("POST", "/commit/", 403, PermissionError, "HTTP 403; the token lacks permission"),
+    ("POST", "/commit/", 409, OSError, "HTTP 409; another commit"),
+    ("POST", "/commit/", 412, OSError, "HTTP 412; the repo has a newer commit"),
+    ("POST", "/commit/", 429, OSError, "HTTP 429; too many requests"),
+    ("POST", "/commit/", 500, OSError, "HTTP 500; the Hub has a problem"),
+    ("POST", "/commit/", 503, OSError, "HTTP 503; the Hub has a problem"),
     ("POST", "/commit/", None, OSError, "alice/three: the Hub does not answer ("),
-    ("POST", "/preupload/", 429, OSError, "HTTP 429; too many requests: wait some minutes"),
-    ("POST", "objects/batch", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
-    ("PUT", "/lfs/", 500, OSError, "HTTP 500; the Hub has a problem: try again later"),
+    ("POST", "/preupload/", 429, OSError, "HTTP 429; too many requests"),
+    ("POST", "objects/batch", 503, OSError, "HTTP 503; the Hub has a problem"),
+    ("PUT", "/lfs/", 500, OSError, "HTTP 500; the Hub has a problem"),
     ("PUT", "/lfs/", None, OSError, "alice/three: the Hub does not answer ("),
-    ("POST", "/verify", 403, PermissionError, "HTTP 403; the token may not do this"),
-    ("POST", "/validate-yaml", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
-    ("POST", "/repos/create", 429, OSError, "HTTP 429; too many requests: wait some minutes"),
+    ("POST", "/verify", 403, PermissionError, "HTTP 403; the token lacks permission"),
+    ("POST", "/validate-yaml", 503, OSError, "HTTP 503; the Hub has a problem"),
+    ("POST", "/repos/create", 429, OSError, "HTTP 429; too many requests"),
     ("POST", "/repos/create", None, OSError, "alice/three: the Hub does not answer ("),
-    ("GET", "/tree/|/revision/", 503, OSError, "HTTP 503; the Hub has a problem: try again later"),
+    ("GET", "/tree/|/revision/", 503, OSError, "HTTP 503; the Hub has a problem"),
 ]
 
 
@@ -403,16 +403,16 @@ def test_a_commit_in_between_is_not_overwritten(hub, staged, monkeypatch):
         return prepared
 
     monkeypatch.setattr(publishing, "prepare", late)
-    with pytest.raises(OSError, match=r"HTTP 412; the repo has got a new commit meanwhile: nothing was written; look"):
+    with pytest.raises(OSError, match=r"HTTP 412; the repo has a newer commit"):
         push(staged, ID, **ALICE)
     assert list(files_of(hub)) == ["theirs.txt"]
 
 
 def test_another_s_repo_and_a_bad_token_and_nobody(hub, staged):
     for token, id, error, message in (
-        ("hf_alice", "bob/three", PermissionError, "bob/three: HTTP 403; the token may not do this"),
-        ("bad-secret", ID, PermissionError, "alice/three: HTTP 401; the token is not accepted: log in again"),
-        (None, ID, PermissionError, "alice/three: HTTP 401; the token is not accepted: log in again"),
+        ("hf_alice", "bob/three", PermissionError, "bob/three: HTTP 403; the token lacks permission"),
+        ("bad-secret", ID, PermissionError, "alice/three: HTTP 401; the Hub does not accept the token"),
+        (None, ID, PermissionError, "alice/three: HTTP 401; the Hub does not accept the token"),
     ):
         with pytest.raises(error) as caught:
             push(staged, id, token=token)
@@ -422,7 +422,7 @@ def test_another_s_repo_and_a_bad_token_and_nobody(hub, staged):
 
 def test_without_a_network_it_says_so_and_keeps_the_folder(hub, monkeypatch, cache):
     go_offline(monkeypatch)
-    with pytest.raises(OSError, match=r"the Hub is out of reach; check the network, HF_HUB_OFFLINE") as caught:
+    with pytest.raises(OSError, match=r"the Hub is out of reach") as caught:
         publish(picked(), ID, **MIT)
     assert "the staged folder is kept; to continue: hf_sae_select.push(" in caught.value.__notes__[0]
     assert (cache / "hf_sae_select" / "staged" / "alice--three" / "README.md").is_file()

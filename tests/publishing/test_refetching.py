@@ -1,13 +1,14 @@
-"""What people do with datasets and rules before they publish a subset: it is published, and verifies."""
+"""Source and SAE are fetched as a record names them, and the rows are encoded again."""
 
 import pytest
 from datasets import Dataset, load_dataset
 from helpers.forge import TEXTS, publish_source
 from hub import go_offline
 
-from hf_sae_select import SparseAutoencoder, load_sae, stage, verify
-from hf_sae_select.encoding.encoder import _Encoder
-from hf_sae_select.publishing.provenance import read
+from hf_sae_select import SparseAutoencoder, encode, load_sae, stage, verify
+from hf_sae_select.encoding.encoder import Encoder
+from hf_sae_select.publishing.provenance import public, read
+from hf_sae_select.publishing.refetching import NotAsRecorded, _model_kwargs
 
 MIT = {"license": "mit"}
 
@@ -48,8 +49,8 @@ def test_a_function_is_known_again_by_what_it_writes(sae, tmp_path):
 
 
 def test_what_a_model_was_held_in_on_another_device_is_no_difference(whole, monkeypatch):
-    here = _Encoder.record
-    monkeypatch.setattr(_Encoder, "record", lambda self: here(self) | {"dtype": ["auto", "float32"]})
+    here = Encoder.record
+    monkeypatch.setattr(Encoder, "record", lambda self: here(self) | {"dtype": ["auto", "float32"]})
     verification = verify(whole, "encode")
     assert verification, str(verification)
 
@@ -60,3 +61,42 @@ def test_without_the_hub_another_commit_in_the_cache_is_no_difference(whole, hub
     go_offline(monkeypatch)
     with pytest.raises(OSError, match="the cache has alice/rows at another commit than"):
         verify(whole, "encode")
+
+
+def test_arguments_for_the_model_are_recorded_and_used_again(whole, tmp_path):
+    coded = encode(
+        load_dataset("alice/rows", split="train"),
+        "alice/sae",
+        dtype="bfloat16",
+        model_kwargs={"attn_implementation": "eager", "device_map": "cpu"},
+    )
+    folder = stage(coded.sae_select(4), tmp_path / "f")
+    encoding = read(folder / "provenance.json")["encoding"]
+    assert encoding["model_kwargs"] == {"attn_implementation": "eager"}  # devices are of this machine alone
+    assert encoding["dtype"] == ["bfloat16", "float32"]
+    verification = verify(folder, "encode")
+    assert verification, str(verification)
+
+
+def test_devices_alone_leave_no_trace_in_what_is_published():
+    encoding = {"model": "a/b", "model_revision": "0" * 40}
+    assert public(encoding | {"model_kwargs": {"device_map": "auto", "offload_folder": "/tmp"}}) == encoding
+    assert public({**encoding, "model": "folder", "model_kwargs": {"a": 1}})["model_kwargs"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "model_kwargs",
+    [
+        {"attn_implementation": "mallory/kernels"},
+        {"attn_implementation": {"text_config": "mallory/kernels"}},
+        {"experts_implementation": "mallory/kernels:f"},
+        {"use_kernels": True},
+        {"trust_remote_code": True},
+        {"weights_only": False},
+    ],
+)
+def test_a_record_cannot_make_transformers_run_foreign_code(model_kwargs):
+    with pytest.raises(NotAsRecorded, match=f"`{next(iter(model_kwargs))}=.*`, which verification does not pass on"):
+        _model_kwargs({"model_kwargs": model_kwargs})
+    assert _model_kwargs({"model_kwargs": {"attn_implementation": "sdpa"}}) == {"attn_implementation": "sdpa"}
+    assert _model_kwargs({}) == {}

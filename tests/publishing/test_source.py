@@ -227,9 +227,7 @@ def test_a_source_that_is_not_on_the_hub_is_refused(passed):
 
 def test_a_dataset_that_is_not_there_or_not_for_everybody(hub):
     rows = Dataset.from_dict({"prompt": ["a"]})
-    with pytest.raises(
-        FileNotFoundError, match="'alice/none' is neither a folder here nor a Hub repo that can be seen"
-    ):
+    with pytest.raises(FileNotFoundError, match="'alice/none' is neither a local folder nor a Hub repo"):
         find_source(rows, "alice/none")
     commit = hub.push("alice/secret", {"README.md": CARD}, kind="dataset", private=True)
     with pytest.raises(FileNotFoundError, match="if it is private, pass `token`"):

@@ -33,7 +33,7 @@ from helpers.forge import (
 from helpers.pools import coded
 
 from hf_sae_select import Selection, encode, push, stage, verify
-from hf_sae_select.encoding import encoder as encoding
+from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.publishing import checks
 
 
@@ -64,13 +64,13 @@ def test_from_the_source_again_on_the_hub_and_in_a_folder(hub, whole):
 
 
 def test_encoding_again_reads_no_codes_that_were_cached(whole, monkeypatch):
-    read, call = [], encoding._Encoder.__call__
+    read, call = [], Encoder.__call__
 
     def spy(self, batch):
         read.extend(batch["text"])
         return call(self, batch)
 
-    monkeypatch.setattr(encoding._Encoder, "__call__", spy)
+    monkeypatch.setattr(Encoder, "__call__", spy)
     encode(load_dataset("alice/rows", split="train"), "alice/sae")
     assert read == []  # they were there
     assert verify(whole, "encode")
@@ -356,7 +356,7 @@ def test_without_stored_features_they_are_asked_for(tmp_path):
         ({"level": "encode", "source": {"train": 1}}, TypeError, "`source` is a dict; it must be a datasets.Dataset"),
         ({"features": Dataset.from_dict({"text": ["a"]})}, ValueError, "`features` is not encoded; pass what"),
         ({"features": Dataset.from_dict({"text": []})}, ValueError, "the dataset is empty"),
-        ({"revision": "main"}, ValueError, "`revision='main'` is for Hub repos"),
+        ({"revision": "main"}, ValueError, "`revision='main'` applies to Hub repos"),
     ],
 )
 def test_bad_arguments_are_refused(folder, passed, error, message):
@@ -371,7 +371,7 @@ def test_what_is_no_published_subset_is_said(hub, tmp_path):
     hub.push("alice/other", {"README.md": ""}, kind="dataset")
     with pytest.raises(FileNotFoundError, match=r"^alice/other has no provenance.json"):
         verify("alice/other")
-    with pytest.raises(FileNotFoundError, match=r"'alice/none' is neither a folder here nor a Hub repo"):
+    with pytest.raises(FileNotFoundError, match=r"'alice/none' is neither a local folder nor a Hub repo"):
         verify("alice/none")
 
 

@@ -8,7 +8,7 @@ from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import PACKAGED
 from hf_sae_select.sae.card import sae_card
 from hf_sae_select.sae.loading import DEFAULT_SAE
-from hf_sae_select.sae.model import WEIGHTS_FILE
+from hf_sae_select.sae.serialization import WEIGHTS_FILE
 from hf_sae_select.training.evaluation import evaluate_sae_on_activations
 
 PAGE = """The ferry left the harbour at six, an hour late, with nine passengers and a crate of lemons. Nobody on
@@ -35,7 +35,13 @@ def test_it_is_what_its_bar_asks_for():
 def test_its_card_states_its_facts():
     config = load_sae().config
     card = (DEFAULT_SAE / "README.md").read_text(encoding="utf-8")
-    for fact in (config.model, config.model_revision, config.hook, PACKAGED[config.model][3], "python examples/train"):
+    for fact in (
+        config.model,
+        config.model_revision,
+        config.hook,
+        PACKAGED[config.model].sha256,
+        "python examples/train",
+    ):
         assert fact in card
     facts = config.training
     for figure in (
@@ -57,7 +63,7 @@ def test_its_figures_hold_on_text_written_here():
     model = LanguageModel.from_pretrained(config.model, config.hook, revision=config.model_revision, window=256)
     quality = evaluate_sae_on_activations(sae, (states for _, states in model.states(model.windows([PAGE]))))
     assert quality.explained_variance > 0.8  # 0.90 on its held-out documents
-    assert 24 < quality.l0 < 40  # 31.9 there
+    assert 24 < quality.l0 < 40  # 31.9 on its held-out documents
 
 
 def test_paraphrases_share_more_features_than_strangers():

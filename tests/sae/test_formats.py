@@ -20,8 +20,8 @@ def load(repo, tmp_path, **options):
     return load_sae(repo.at(tmp_path), **options)
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 def same(sae, z, out):
@@ -43,7 +43,7 @@ def jump(pre, threshold):
 
 
 def top(pre, k=K):
-    """The k largest of each row, negatives dropped, by sorting."""
+    """Return the k largest of each row by sorting, negatives set to 0."""
     least = pre.sort(dim=-1, descending=True).values[:, k - 1 : k]
     return pre.relu() * (pre >= least)
 
@@ -292,7 +292,7 @@ def test_qwen_scope(tmp_path):
 
 def test_a_copy_of_qwen_scope_under_another_name_needs_k_and_model(tmp_path):
     folder = published.written(tmp_path / "copy", published.qwen_scope().files)
-    with pytest.raises(ValueError, match="says k"):
+    with pytest.raises(ValueError, match="k, the latents per token"):
         load_sae(folder)
     sae = load_sae(folder, config={"k": 2, "model": "Qwen/Qwen3-1.7B-Base"})
     assert (sae.config.k, sae.config.model) == (2, "Qwen/Qwen3-1.7B-Base")
@@ -377,7 +377,7 @@ TM = "tommmcgrath/gpt2-small-mlp-out-saes"
         ("jbloom/Gemma-2b-Residual-Stream-SAEs", "gemma_2b_blocks.12.hook_resid_post_16384", False, 0.21381938399317),
     ],
 )
-def test_what_saelens_says_of_releases_and_their_repos_do_not(hub, id, folder, centred, factor):
+def test_saelens_releases_whose_repos_lack_settings(hub, id, folder, centred, factor):
     norm = "none" if factor == 1 else "expected_average_only_in"
     repo = published.saelens(id, folder, {"normalize_activations": norm})
     hub.push(id, repo.files)

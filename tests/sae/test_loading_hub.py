@@ -1,4 +1,4 @@
-"""SAEs of every layout from a Hub on localhost: what is fetched, what is kept, and what goes wrong."""
+"""SAEs of every format from a Hub on localhost: downloads, revisions, the cache and faults."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import published, tiny
-from helpers.published import CFG, D_SAE, EACH, SAELENS, WEIGHTS, X, each, refused
+from helpers.published import CFG, D_SAE, REPOS, SAELENS, WEIGHTS, X, every_repo, refused
 from hub import go_offline
 from safetensors.torch import save
 
@@ -23,16 +23,16 @@ def test_only_what_is_needed_is_downloaded(hub):
     assert sorted(hub.downloads) == [f"1/{CFG}", f"1/{WEIGHTS}"]
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", REPOS)
 def test_every_format_from_the_hub(hub, tmp_path, name):
-    commit = hub.push(EACH[name].id, EACH[name].files)
-    sae = load_sae(EACH[name].id)
-    assert torch.equal(sae.encode(X), load_sae(EACH[name].at(tmp_path)).encode(X))
+    commit = hub.push(REPOS[name].id, REPOS[name].files)
+    sae = load_sae(REPOS[name].id)
+    assert torch.equal(sae.encode(X), load_sae(REPOS[name].at(tmp_path)).encode(X))
     source = dict(sae.config.source)
     assert source.pop("format") in name
-    digest = hashlib.sha256(EACH[name].files[source["path"]]).hexdigest()
-    assert source == {"repo": EACH[name].id, "revision": commit, "path": source["path"], "sha256": digest}
-    assert source["path"] in EACH[name].files
+    digest = hashlib.sha256(REPOS[name].files[source["path"]]).hexdigest()
+    assert source == {"repo": REPOS[name].id, "revision": commit, "path": source["path"], "sha256": digest}
+    assert source["path"] in REPOS[name].files
 
 
 def test_a_second_load_downloads_nothing(hub):
@@ -73,8 +73,8 @@ def test_a_commit_meanwhile_does_not_mix_files(hub, monkeypatch):
 def test_private_repos(hub):
     hub.push("alice/secret", SAELENS.files, private=True)
     for token in (None, "hf_bob"):
-        said = refused("alice/secret", "alice/secret", "`token`", error=FileNotFoundError, token=token)
-        assert "hf_bob" not in said
+        message = refused("alice/secret", "alice/secret", "`token`", error=FileNotFoundError, token=token)
+        assert "hf_bob" not in message
     assert load_sae("alice/secret", token="hf_alice").config.d_sae == D_SAE
     refused("alice/secret", "token", error=PermissionError, token="nonsense")
 
@@ -107,9 +107,9 @@ def test_a_hub_in_trouble(hub, status, words, part):
 
 
 @pytest.mark.parametrize("options", [{}, {"local_files_only": True}], ids=["HF_HUB_OFFLINE", "local_files_only"])
-@each
+@every_repo
 def test_without_a_network_the_cache_is_enough(hub, monkeypatch, options, name):
-    repo = EACH[name]
+    repo = REPOS[name]
     commit = hub.push(repo.id, repo.files)
     online = load_sae(repo.id)
     if not options:
@@ -123,7 +123,7 @@ def test_without_a_network_the_cache_is_enough(hub, monkeypatch, options, name):
 
 
 @pytest.mark.parametrize("options", [{}, {"local_files_only": True}], ids=["HF_HUB_OFFLINE", "local_files_only"])
-def test_what_saelens_says_of_a_release_holds_without_a_network(hub, monkeypatch, options):
+def test_settings_of_saelens_releases_apply_without_a_network(hub, monkeypatch, options):
     repo = published.saelens("jbloom/GPT2-Small-SAEs-Reformatted")
     hub.push(repo.id, repo.files)
     online = load_sae(repo.id)
@@ -132,7 +132,7 @@ def test_what_saelens_says_of_a_release_holds_without_a_network(hub, monkeypatch
     assert torch.equal(load_sae(repo.id, **options).encode(X), online.encode(X))
 
 
-def test_a_hub_that_does_not_answer_is_as_none(hub, monkeypatch):
+def test_a_hub_that_does_not_answer_is_replaced_by_the_cache(hub, monkeypatch):
     hub.push("alice/saes", SAELENS.files)
     online = load_sae("alice/saes")
     for method in ("GET", "HEAD"):
@@ -160,7 +160,7 @@ def test_a_cache_of_its_own(hub, tmp_path):
 @pytest.mark.parametrize("path", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "a\\..\\evil.json"])
 def test_a_list_of_files_that_leads_out_of_the_repo_is_refused(hub, path):
     hub.push("alice/saes", SAELENS.files | {path: b"x"})
-    refused("alice/saes", repr(path), "out of the repo")
+    refused("alice/saes", repr(path), "outside the repo")
     assert hub.downloads == []
 
 

@@ -26,15 +26,15 @@ def recorded(case):
 
 
 def load(case, folder, **options):
-    given = {"hook": "layers.1"} if case.stem == "sparsify_old" else {}  # it lies at the top: no folder says its hook
-    options.setdefault("config", {"model": "tiny"} | given if case.stem.startswith("sparsify") else {})
+    hook = {"hook": "layers.1"} if case.stem == "sparsify_old" else {}  # it is at the root: no folder names its hook
+    options.setdefault("config", {"model": "tiny"} | hook if case.stem.startswith("sparsify") else {})
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*was trained on inputs scaled by a factor")
+        warnings.filterwarnings("ignore", ".*was trained on scaled inputs")
         return load_sae(case.with_suffix(""), subfolder=folder or None, **options)
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)

@@ -27,11 +27,11 @@ def test_saelens_encodes_as_we_do(kind, tmp_path):
     config = SaeConfig(8, 24, model="org/model", hook="layers.1", context_size=64, **options)
     sae = tiny.sae(config)
     sae.save_pretrained(tmp_path)
-    theirs = sae_lens.SAE.load_from_disk(tmp_path)
+    other = sae_lens.SAE.load_from_disk(tmp_path)
     x = torch.randn(16, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(theirs.encode(x), sae.encode(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(other.encode(x), sae.encode(x), atol=1e-5, rtol=1e-5)
         if config.d_out is None:
-            torch.testing.assert_close(theirs(x), sae(x), atol=1e-4, rtol=1e-4)
-    assert theirs.cfg.metadata.hook_name == "layers.1"
-    assert theirs.cfg.metadata.context_size == 64
+            torch.testing.assert_close(other(x), sae(x), atol=1e-4, rtol=1e-4)
+    assert other.cfg.metadata.hook_name == "layers.1"
+    assert other.cfg.metadata.context_size == 64

@@ -206,7 +206,7 @@ def test_an_embedding_column_needs_no_sae():
 
 
 def test_an_embedding_is_read_before_anything_is_encoded(monkeypatch, sae):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     ds = datasets.Dataset.from_dict({"v": [[1.0], [1.0, 0.1]], "text": ["a", "b"]})
     for column, message in (
         ("v", "column `v` holds lists of 1 to 2"),
@@ -251,7 +251,7 @@ def test_an_embedding_column_goes_with_codes():
             {"method": "kcenter"},
             "`sae_state`, which this method needs: encode with `keep='state'`, or pass `embedding=",
         ),
-        ({"method": "kcenter", "embedding": "w"}, "no column `w` to read vectors from; there is: "),
+        ({"method": "kcenter", "embedding": "w"}, "no column `w` of vectors"),
         (
             {"method": "greedy", "embedding": "text"},
             "`embedding='text'` is for the methods that compare vectors",

@@ -165,7 +165,7 @@ def test_an_unencoded_dataset_is_encoded_once_with_what_the_methods_need(sae, mo
 
 
 def test_before_anything_is_encoded_every_method_is_checked(monkeypatch):
-    monkeypatch.setattr("hf_sae_select.encoding.encoder.load_sae", lambda source: pytest.fail("an SAE was loaded"))
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda source: pytest.fail("an SAE was loaded"))
     ds = Dataset.from_dict({"text": ["a", "b"]})
     with pytest.raises(TypeError, match="unknown option `idf` for `method='longest'`"):
         compare(ds, 1, {"greedy": {"method": "greedy"}, "l": {"method": "longest", "idf": True}})

@@ -22,7 +22,7 @@ def search(rows, order, budget, **pool):
     features = features_of(rows, **pool)
     csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, np.empty(0, np.float32))
     objective = coverage.count_objective(np.ones(features.d_sae), [1, 0])
-    state = Constraints.none(len(rows)).limits(np.array(order, np.int64))
+    state = Constraints.none(len(rows)).state(np.array(order, np.int64))
     return coverage.new_search(csr, objective, features.frequency.copy(), state, budget)
 
 
@@ -157,7 +157,7 @@ def test_the_picks_do_not_depend_on_when_upper_bounds_are_refreshed_and_rows_com
     rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
     order = rng.permutation(300).tolist()
     monkeypatch.setattr(coverage, "REFRESH_SHARE", share)
-    monkeypatch.setattr(counting, "SMALL", 10)  # several threads
+    monkeypatch.setattr(counting, "FEW_IDS", 10)  # several threads
     monkeypatch.setattr(counting, "cores", lambda: 3)
     assert cover(rows, order, 200, True, d_sae=300) == naive_cover(rows, order, 200, True)
 

@@ -59,7 +59,7 @@ def tasks(draw):
 def features_with_acts(rows):
     features = features_of([set(row) for row in rows], d_sae=D_SAE)
     acts = np.array([row[j] for row in rows for j in sorted(row)], np.float32)
-    return replace(features, acts=acts, means=acts / np.float32(2))
+    return replace(features, acts=acts)
 
 
 def float32(rows):

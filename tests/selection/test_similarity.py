@@ -24,7 +24,7 @@ class Bar:
 
 
 def constraint_state(n, order=None):
-    return Constraints.none(n).limits(np.arange(n) if order is None else np.array(order))
+    return Constraints.none(n).state(np.arange(n) if order is None else np.array(order))
 
 
 def run(method, quantized, budget, order=None, initial=NOTHING):

@@ -164,6 +164,7 @@ Path(f"{out}-{os.environ['RANK']}").write_text(f"{sae.digest()} {sae.threshold[0
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_sae_and_resume(bert, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -16,6 +16,7 @@ from hf_sae_select.training.trainer import Trainer
 @pytest.mark.parametrize(
     ("objective", "precision"), [*((objective, "float32") for objective in OBJECTIVES), ("batchtopk", "bfloat16")]
 )
+@pytest.mark.slow
 def test_a_planted_dictionary_is_recovered(objective, precision):
     config = replace(SMALL, objective=objective, training_tokens=512 * 800, learning_rate=1e-2, precision=precision)
     # topk alone needs as many latents on each token; a first group too small would have to mix directions

@@ -1,12 +1,15 @@
-"""OpenMOSS: Llama Scope, Llama Scope R1, and what their llamascopium (v2) saves.
+"""OpenMOSS: Llama Scope, Llama Scope R1, and llamascopium (version 2).
 
-Source: OpenMOSS/Language-Model-SAEs, models/sae.py of each. All were trained on inputs scaled to norm sqrt(d_in) on
-average. Llama Scope is read as its makers read it: the scale goes into the bias and out of the activations, and its
-one threshold is compared with activations in raw units. The two later kinds have learned thresholds, compared in
-scaled units. Where the config says `sparsity_include_decoder_norm`, what is compared is `pre` times the norm of the
-decoder row. SAELens ignores that flag, and there is an open question upstream whether it holds for Llama Scope
-(OpenMOSS/Language-Model-SAEs#128): `config={"sparsity_include_decoder_norm": False}` reads it SAELens's way. With the
-flag, top-k activations are on the scale of a decoder of unit norms: theirs times the norm.
+Source: OpenMOSS/Language-Model-SAEs, models/sae.py of each. Their inputs are scaled to norm sqrt(d_in) on average.
+
+- Llama Scope: we fold as the authors' code does. The input scale goes into the bias and out of the activations; the
+  single threshold applies to unscaled activations.
+- Llama Scope R1 and llamascopium: the thresholds are learned and apply to scaled activations.
+
+With `sparsity_include_decoder_norm`, the activation function sees `pre` times the norm of the decoder row. SAELens
+ignores this flag, and whether it holds for Llama Scope is an open question (OpenMOSS/Language-Model-SAEs#128):
+`config={"sparsity_include_decoder_norm": False}` reads it SAELens's way. With the flag, our top-k activations are
+theirs times the norm, because we rescale decoder rows to norm 1.
 """
 
 from __future__ import annotations
@@ -16,15 +19,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import SaeConfig
-from .layout import Format, Layout, Published, named_model
+from .format import ConfigFile, Format
+from .layout import Layout, StoredTensor, linear_layers
+from .published import Published
 
-LINEAR = {"W_enc": "encoder.weight.T", "b_enc": "encoder.bias", "W_dec": "decoder.weight.T", "b_dec": "decoder.bias"}
-PLAIN = {"W_enc": "W_E", "b_enc": "b_E", "W_dec": "W_D", "b_dec": "b_D"}
+LINEAR = linear_layers("encoder", "decoder") | {"b_dec": StoredTensor("decoder.bias")}
+PLAIN = {
+    "W_enc": StoredTensor("W_E"),
+    "b_enc": StoredTensor("b_E"),
+    "W_dec": StoredTensor("W_D"),
+    "b_dec": StoredTensor("b_D"),
+}
 AVERAGE = "dataset_average_activation_norm"
 OPTIONS = frozenset(
     {"sparsity_include_decoder_norm", "norm_activation", "apply_decoder_bias_to_pre_encoder", "in", "out"}
 )
-# The hidden state divided by its root mean square, before the norm's gain: no module puts that out.
+# The hidden state divided by its root mean square, before the gain of the norm: no module of transformers outputs it.
 NORMALIZED = ("ln2.hook_normalized", "hook_resid_mid")
 MODELS = (
     (r"R1-Distill", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
@@ -34,130 +44,142 @@ MODELS = (
 
 
 def read_llama_scope(published: Published) -> Layout:
-    """Read a Llama Scope SAE or transcoder: `hyperparams.json`, weights in `checkpoints/`."""
-    cfg = {"norm_activation": "token-wise", "apply_decoder_bias_to_pre_encoder": True}  # where the file is silent
+    """Read a Llama Scope SAE or transcoder: `hyperparams.json` and `checkpoints/`."""
+    cfg = {"norm_activation": "token-wise", "apply_decoder_bias_to_pre_encoder": True}  # defaults of its code
     cfg |= published.config
-    config = _config(published, cfg, "encoder.weight", 1, 0)
+    config = _config(published, cfg, LINEAR["W_enc"])
     scale: dict[str, float] = {}
-    if _scales(cfg):
+    if _scales_inputs(cfg):
         averages = published.section(AVERAGE)
-        s_in, s_out = (math.sqrt(config.d_in) / published.positive(side, averages, AVERAGE) for side in ("in", "out"))
+        s_in, s_out = (
+            math.sqrt(config.d_in) / published.require_positive(side, averages, prefix=f"{AVERAGE}.")
+            for side in ("in", "out")
+        )
         scale = {"b_enc": 1 / s_in, "b_dec": 1 / s_out, "W_dec": s_in / s_out}
-    jumps = config.activation == "jumprelu"
     return Layout(
         config,
-        LINEAR if cfg.get("use_decoder_bias", True) else {k: v for k, v in LINEAR.items() if k != "b_dec"},
-        subtract_b_dec=_subtracts(cfg),
+        _without_unused_bias(LINEAR, cfg),
+        subtract_b_dec=_subtracts_b_dec(cfg),
         scale=scale,
         unit_decoder=bool(cfg.get("sparsity_include_decoder_norm", True)),
-        threshold=published.positive("jump_relu_threshold") if jumps else None,
+        threshold=published.require_positive("jump_relu_threshold") if config.activation == "jumprelu" else None,
     )
 
 
 def read_r1(published: Published) -> Layout:
     """Read a Llama Scope R1 SAE: learned thresholds, and the average norms among the tensors."""
-    return _learned(published, LINEAR | {"threshold": "log_jumprelu_threshold"}, 1, 0)
+    return _read_learned(published, LINEAR, "log_jumprelu_threshold")
 
 
 def read_llamascopium(published: Published) -> Layout:
-    """Read what llamascopium saves, if it is one encoder: an SAE or a transcoder."""
+    """Read an SAE or a transcoder of llamascopium."""
     kind = published.config.get("sae_type", "sae")
     if kind != "sae":
-        raise ValueError(f"`sae_type={kind!r}` is no feed-forward encoder of one hook; only 'sae' is")
+        raise ValueError(f"`sae_type={kind!r}` is not a feed-forward encoder of one hook; only 'sae' is supported")
     if published.config.get("use_glu_encoder"):
-        raise ValueError("`use_glu_encoder=True`: an encoder with a second matrix is not read")
-    jumps = published.config.get("act_fn") == "jumprelu"
-    threshold = {"threshold": "activation_function.log_jumprelu_threshold"} if jumps else {}
-    return _learned(published, PLAIN | threshold, 0, 1)
+        raise ValueError("`use_glu_encoder=True` is not supported: its encoder has a second matrix")
+    return _read_learned(published, PLAIN, "activation_function.log_jumprelu_threshold")
 
 
-def _learned(published: Published, names: dict[str, str], d_in_axis: int, d_sae_axis: int) -> Layout:
+def _read_learned(published: Published, tensors: Mapping[str, StoredTensor], threshold: str) -> Layout:
     cfg = published.config
-    config = _config(published, cfg, names["W_enc"].removesuffix(".T"), d_in_axis, d_sae_axis)
-    if not cfg.get("use_decoder_bias", True):
-        names = {ours: theirs for ours, theirs in names.items() if ours != "b_dec"}
+    config = _config(published, cfg, tensors["W_enc"])
+    tensors = _without_unused_bias(tensors, cfg)
+    jumprelu = config.activation == "jumprelu"
+    if jumprelu:
+        tensors["threshold"] = StoredTensor(threshold)
     with_norm = bool(cfg.get("sparsity_include_decoder_norm", True))
-    gate = with_norm and config.activation == "jumprelu"
-    averages = {name: value for name, value in published.scalars.items() if name.startswith(f"{AVERAGE}.")}
     scale: dict[str, float] = {}
-    if _scales(cfg):
-        root = math.sqrt(config.d_in)
-        s_in, s_out = (root / _average(averages, str(cfg.get(hook))) for hook in ("hook_point_in", "hook_point_out"))
-        # A threshold is compared before the output's scale is undone, with the norms of the decoder as it is stored.
-        scale = {"W_enc": s_in, "W_dec": 1 / s_out, "b_dec": 1 / s_out, "threshold": 1 / s_out if gate else 1.0}
+    if _scales_inputs(cfg):
+        s_in, s_out = (
+            math.sqrt(config.d_in) / _average_norm(published, str(cfg.get(hook)))
+            for hook in ("hook_point_in", "hook_point_out")
+        )
+        scale = {"W_enc": s_in, "W_dec": 1 / s_out, "b_dec": 1 / s_out}
+        if jumprelu and with_norm:  # the threshold applies before the output scale, with norms of the stored decoder
+            scale["threshold"] = 1 / s_out
     return Layout(
         config,
-        names,
+        tensors,
         scale=scale,
-        logarithm="threshold" in names,
-        norm_gate=gate,
-        unit_decoder=with_norm and config.activation == "topk",  # of a ReLU the norm comes off again
-        subtract_b_dec=_subtracts(cfg),
+        log_threshold=jumprelu,
+        norm_gate=jumprelu and with_norm,
+        unit_decoder=with_norm and config.activation == "topk",  # for ReLU the norm cancels
+        subtract_b_dec=_subtracts_b_dec(cfg),
         ignored=frozenset(published.scalars),
     )
 
 
-def _average(averages: dict[str, float], hook: str) -> float:
-    value = averages.get(f"{AVERAGE}.{hook}")
-    if value is None or not 0 < value < math.inf:
-        raise ValueError(
-            f"tensor `{AVERAGE}.{hook}` is missing or no positive number, and the inputs are scaled by it"
-        )
+def _average_norm(published: Published, hook: str) -> float:
+    name = f"{AVERAGE}.{hook}"
+    value = published.scalars.get(name)
+    if value is None:
+        raise ValueError(f"tensor `{name}` is missing from `{published.path}`; the input scale needs it")
+    if not 0 < value < math.inf:
+        raise ValueError(f"tensor `{name}` in `{published.path}` is {value}; it must be positive and finite")
     return value
 
 
-def _config(published: Published, cfg: Mapping[str, Any], encoder: str, d_in_axis: int, d_sae_axis: int) -> SaeConfig:
-    hook, out = str(published.need("hook_point_in")), cfg.get("hook_point_out")
+def _config(published: Published, cfg: Mapping[str, Any], encoder: StoredTensor) -> SaeConfig:
+    hook, hook_out = str(published.require("hook_point_in")), cfg.get("hook_point_out")
     activation = str(cfg.get("act_fn", "relu")).lower()
     if activation not in ("relu", "jumprelu", "topk"):
         raise ValueError(
-            f"`act_fn={activation!r}` depends on the whole batch or is unknown; known: relu, jumprelu, topk"
+            f"`act_fn={activation!r}` is unknown or depends on the whole batch; choose one of: relu, jumprelu, topk"
         )
     norm = cfg.get("norm_activation", "dataset-wise")
     if norm not in ("token-wise", "dataset-wise", "inference"):
-        raise ValueError(f"`norm_activation={norm!r}` depends on the whole batch or is unknown")
-    d_in = published.agreed("d_model", cfg.get("d_model"), published.size(encoder, d_in_axis))
-    return published.made(
-        d_in=d_in,
-        d_sae=published.agreed("d_sae", cfg.get("d_sae"), published.size(encoder, d_sae_axis)),
+        raise ValueError(
+            f"`norm_activation={norm!r}` is unknown or depends on the whole batch; choose one of: token-wise, "
+            "dataset-wise, inference"
+        )
+    d_in, d_sae = published.matrix_shape(encoder)
+    return published.sae_config(
+        d_in=published.check_size("d_model", cfg.get("d_model"), d_in),
+        d_sae=published.check_size("d_sae", cfg.get("d_sae"), d_sae),
         activation=activation,
         k=cfg.get("top_k") if activation == "topk" else None,
-        model=published.said("model", lambda: named_model(published, MODELS)),
+        model=published.override_or("model", lambda: published.search_model(MODELS)),
         hook=hook.replace(*NORMALIZED),
         input_norm="rms" if norm == "token-wise" or NORMALIZED[0] in hook else "none",
-        d_out=d_in if out not in (None, hook) else None,
+        d_out=d_in if hook_out not in (None, hook) else None,
         prepend_bos=True,
     )
 
 
-def _subtracts(cfg: Mapping[str, Any]) -> bool:
+def _without_unused_bias(tensors: Mapping[str, StoredTensor], cfg: Mapping[str, Any]) -> dict[str, StoredTensor]:
+    keeps_bias = cfg.get("use_decoder_bias", True)
+    return {name: tensor for name, tensor in tensors.items() if keeps_bias or name != "b_dec"}
+
+
+def _subtracts_b_dec(cfg: Mapping[str, Any]) -> bool:
     return bool(cfg.get("use_decoder_bias", True) and cfg.get("apply_decoder_bias_to_pre_encoder", False))
 
 
-def _scales(cfg: Mapping[str, Any]) -> bool:
+def _scales_inputs(cfg: Mapping[str, Any]) -> bool:
     return bool(cfg.get("norm_activation", "dataset-wise") == "dataset-wise")
 
 
 LLAMA_SCOPE = Format(
-    "llama_scope",
-    r"(?:(?P<name>.+)/)?checkpoints/final\.safetensors",
-    read_llama_scope,
-    ("hyperparams.json",),
+    name="llama_scope",
+    weights=r"(?:(?P<name>.+)/)?checkpoints/final\.safetensors",
+    read=read_llama_scope,
+    config_files=(ConfigFile("hyperparams.json"),),
     options=OPTIONS,
 )
 LLAMA_SCOPE_R1 = Format(
-    "llama_scope_r1",
-    r"(?:(?P<name>.+)/)?sae_weights\.safetensors",
-    read_r1,
-    ("config.json",),
-    frozenset({"encoder.weight", "log_jumprelu_threshold"}),
+    name="llama_scope_r1",
+    weights=r"(?:(?P<name>.+)/)?sae_weights\.safetensors",
+    read=read_r1,
+    config_files=(ConfigFile("config.json"),),
+    required_tensors=frozenset({"encoder.weight", "log_jumprelu_threshold"}),
     options=OPTIONS,
 )
 LLAMASCOPIUM = Format(
-    "llamascopium",
-    r"(?:(?P<name>.+)/)?sae_weights\.safetensors",
-    read_llamascopium,
-    ("config.json",),
-    frozenset({"W_E", "b_E"}),
+    name="llamascopium",
+    weights=r"(?:(?P<name>.+)/)?sae_weights\.safetensors",
+    read=read_llamascopium,
+    config_files=(ConfigFile("config.json"),),
+    required_tensors=frozenset({"W_E", "b_E"}),
     options=OPTIONS,
 )

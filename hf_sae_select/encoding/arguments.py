@@ -1,0 +1,157 @@
+"""The arguments of `encode`: checked once, each in one form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from .._validation import check_choice, check_flag, check_int
+from .distributed import processes
+from .text import TextSource
+
+KEEP = ("state",)
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+# Keys of `model_kwargs` that would contradict what the library passes to transformers -> what to do instead.
+RESERVED = {
+    "pretrained_model_name_or_path": "set `model` in the config of the SAE",
+    "config": "set `model` in the config of the SAE",
+    "state_dict": "set `model` in the config of the SAE",
+    "subfolder": "set `model` in the config of the SAE",
+    "gguf_file": "set `model` in the config of the SAE",
+    "revision": "set `model_revision` in the config of the SAE",
+    "code_revision": "code from a model's repo never runs",
+    "trust_remote_code": "code from a model's repo never runs",
+    "weights_only": "weights that hold code are never loaded",
+    "dtype": "pass `dtype` to `encode`",
+    "torch_dtype": "pass `dtype` to `encode`",
+    "output_loading_info": "leave it out",
+    "cache_dir": "set the environment variable HF_HUB_CACHE",
+    "local_files_only": "set the environment variable HF_HUB_OFFLINE",
+    "proxies": "set the environment variable HTTPS_PROXY",
+    "token": "log in with `hf auth login`, or set the environment variable HF_TOKEN",
+    "use_auth_token": "log in with `hf auth login`, or set the environment variable HF_TOKEN",
+}
+
+
+@dataclass(frozen=True)
+class EncodingArguments:
+    """How to encode: all arguments of `encode` but the dataset and the SAE."""
+
+    text: TextSource | None
+    max_length: int | None
+    batch_size: int
+    keep_state: bool
+    device: torch.device
+    dtype: str
+    """Type of the language model's weights, as `from_pretrained` takes it."""
+    model_kwargs: dict[str, Any]
+    model_kwargs_record: dict[str, Any]
+    """`model_kwargs` as JSON."""
+    show_progress_bar: bool | None
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        text: TextSource | None = None,
+        max_length: int | None = None,
+        batch_size: int = 32,
+        keep: str | Collection[str] = (),
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        show_progress_bar: bool | None = None,
+    ) -> Self:
+        """Check the arguments of `encode`.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: an argument has a value that is not allowed, or the device is not available.
+        """
+        check_int("max_length", max_length, optional=True)
+        check_int("batch_size", batch_size)
+        if show_progress_bar is not None:
+            check_flag("show_progress_bar", show_progress_bar)
+        record = _model_kwargs_record(model_kwargs)
+        keep_state = _keep_state(keep)
+        parsed_device = _device(device)
+        return cls(
+            text=text,
+            max_length=None if max_length is None else int(max_length),
+            batch_size=int(batch_size),
+            keep_state=keep_state,
+            device=parsed_device,
+            dtype=_dtype(dtype, parsed_device),
+            model_kwargs=dict(model_kwargs or {}),
+            model_kwargs_record=record,
+            show_progress_bar=show_progress_bar,
+        )
+
+
+def _keep_state(keep: Any) -> bool:
+    """Tell whether `keep` asks for the mean hidden states."""
+    names = [keep] if isinstance(keep, str) or not isinstance(keep, Collection) else list(keep)
+    if any(not isinstance(name, str) or name not in KEEP for name in names):
+        raise ValueError(f"unknown `keep={keep!r}`; pass 'state' to keep the mean hidden states, or leave it out")
+    return "state" in names
+
+
+def _device(device: Any) -> torch.device:
+    """Return the device to encode on, with its index; by default Accelerate's device of this process."""
+    if device is None:
+        default: torch.device = processes().device
+        return default
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"`device={device!r}` must be a string such as 'cpu' or 'cuda:0', or a torch.device")
+    try:
+        probe = torch.empty(1, device=device)
+        if probe.device.type == "meta":
+            raise ValueError("it holds no numbers")
+        return probe.device
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"`device={str(device)!r}` is not available here: {reason}; pass 'cpu', or an accelerator of this machine "
+            "such as 'cuda:0' or 'mps'"
+        ) from error
+
+
+def _dtype(dtype: Any, device: torch.device) -> str:
+    """Return the name of the language model's dtype, as `from_pretrained` takes it."""
+    if dtype is None:
+        # A GPU holds large models in the dtype they were saved in; a CPU is slow in half precision.
+        return "auto" if device.type == "cuda" else "float32"
+    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
+    check_choice("dtype", name, DTYPES)
+    return str(name)
+
+
+def _model_kwargs_record(model_kwargs: Any) -> dict[str, Any]:
+    """Check `model_kwargs`, and return them as JSON values."""
+    if model_kwargs is None:
+        return {}
+    if not isinstance(model_kwargs, Mapping) or not all(isinstance(name, str) for name in model_kwargs):
+        raise TypeError(
+            f"`model_kwargs={model_kwargs!r}` must be a dict of arguments for `from_pretrained`, such as "
+            "{'attn_implementation': 'eager'}"
+        )
+    for name in model_kwargs:
+        if name in RESERVED:
+            raise ValueError(f"`model_kwargs` must not have `{name}`: {RESERVED[name]}")
+    return {name: _as_json(name, value) for name, value in model_kwargs.items()}
+
+
+def _as_json(name: str, value: Any) -> Any:
+    """Return an argument of `from_pretrained` as a JSON value; configs of transformers by their `to_dict`."""
+    try:
+        return json.loads(json.dumps(value, default=lambda item: item.to_dict(), allow_nan=False))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"`model_kwargs[{name!r}]={value!r}` has no JSON form, which the encoding record needs ({error}); "
+            "pass JSON values, or an object with `to_dict`"
+        ) from error

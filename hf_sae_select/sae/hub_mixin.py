@@ -1,0 +1,220 @@
+"""Loading, saving and pushing an SAE: the `ModelHubMixin` of `SparseAutoencoder`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import CommitInfo, ModelHubMixin
+from torch import Tensor
+
+from .._cards import merged, parsed
+from .._files import whole_file
+from .._hub import Token, prepare, push, subfolder_prefix
+from .card import CARD_FILE, is_local, sae_card
+from .config import SaeConfig
+from .reader import read_sae
+from .serialization import write_sae
+
+
+class HubMixin(ModelHubMixin):
+    """Load, save and push an SAE, which consists of a config and tensors."""
+
+    config: SaeConfig
+
+    @classmethod
+    def from_tensors(cls, config: SaeConfig, tensors: Mapping[str, Tensor]) -> Self:
+        """Build an SAE from its config and tensors."""
+        raise NotImplementedError
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return all tensors on the CPU, or raise a ValueError if the SAE has no decoder."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        subfolder: str | None = None,
+        filename: str | None = None,
+        revision: str | None = None,
+        format: str = "auto",
+        config: Mapping[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        token: Token = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        encoder_only: bool = False,
+    ) -> Self:
+        """Load an SAE of any known format from a Hub repo at one commit, a folder or a file.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `Path`):
+                Id of a Hub repo, a folder or a weights file.
+            subfolder (`str`, *optional*):
+                Which SAE of a repo that contains several. By default the one at the root, or else the only one. If
+                there are several, the error lists them.
+            filename (`str`, *optional*):
+                Weights file, for repos with several in one folder, such as `layer12.sae.pt`.
+            revision (`str`, *optional*):
+                Branch, tag or commit of a Hub repo. It is resolved to a commit once; `config.source` contains the
+                commit.
+            format (`str`, *optional*, defaults to `"auto"`):
+                Name of the format, such as `native`, `saelens` or `gemma_scope_2`. By default it is recognised.
+            config (`Mapping[str, Any]`, *optional*):
+                Values that the repo lacks or has wrong: fields of `SaeConfig`, such as `model`, `hook` or `k`, or keys
+                of the publisher's config file, such as `sparsity_include_decoder_norm`.
+            device (`str` or `torch.device`, *optional*, defaults to `"cpu"`):
+                Device of the parameters.
+            dtype (`torch.dtype`, *optional*, defaults to `torch.float32`):
+                Type of the parameters.
+            token (`str` or `bool`, *optional*):
+                Token for the Hub. By default the one that `hf auth login` saved.
+            cache_dir (`str` or `Path`, *optional*):
+                Folder of the Hub's cache.
+            local_files_only (`bool`, *optional*, defaults to `False`):
+                Whether to use only files in the cache.
+            encoder_only (`bool`, *optional*, defaults to `False`):
+                Whether to load only what `encode` needs. The decoder stays on disk unless the encoder depends on it.
+
+        Returns:
+            `SparseAutoencoder`: The SAE, without gradients.
+
+        Raises:
+            FileNotFoundError: If the folder, repo, revision or SAE does not exist.
+            PermissionError: If the repo is gated, or the Hub does not accept the token.
+            OSError: If the Hub is out of reach and the cache lacks a file.
+            ValueError: If the format is unknown or unsupported, a file is damaged, or the tensors contradict the
+                config.
+            TypeError: If the source or `config` has another type.
+
+        Example:
+
+        ```python
+        sae = SparseAutoencoder.from_pretrained("EleutherAI/sae-llama-3-8b-32x", subfolder="layers.24")
+        ```
+        """
+        sae_config, tensors = read_sae(
+            pretrained_model_name_or_path,
+            subfolder=subfolder,
+            filename=filename,
+            revision=revision,
+            format=format,
+            overrides=config,
+            dtype=dtype,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            encoder_only=encoder_only,
+        )
+        return cls.from_tensors(sae_config, {name: tensor.to(device) for name, tensor in tensors.items()})
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **options: Any
+    ) -> CommitInfo | None:
+        """Write the SAE into a folder: weights in their present type, configs, and a card unless there is one.
+
+        The files are `sae_weights.safetensors`, `config.json`, `README.md`, and `cfg.json`, which SAELens 6 reads.
+
+        Args:
+            save_directory (`str` or `Path`):
+                Folder, created if necessary.
+            repo_id (`str`, *optional*):
+                Hub repo to push to. By default, one with the name of the folder.
+            push_to_hub (`bool`, *optional*, defaults to `False`):
+                Whether to push the SAE too.
+            **options (`Any`):
+                Arguments of `push_to_hub`.
+
+        Returns:
+            `CommitInfo` or `None`: The commit, if the SAE was pushed.
+
+        Raises:
+            ValueError: If the SAE was loaded with `encoder_only`.
+            TypeError: If there are `options`, but `push_to_hub` is False.
+        """
+        if options and not push_to_hub:
+            raise TypeError(
+                f"`{next(iter(options))}` is an option of pushing; pass `push_to_hub=True` too, or omit it"
+            )
+        folder, card = Path(save_directory), sae_card(self.config)
+        self._save_pretrained(folder)
+        if not (folder / CARD_FILE).exists():
+            with whole_file(folder / CARD_FILE) as part:
+                part.write_text(card, encoding="utf-8")
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write all files but the card."""
+        write_sae(save_directory, self.config, self._tensors())
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        subfolder: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str = "Upload sparse autoencoder",
+        token: Token = None,
+        license: str | None = None,
+    ) -> CommitInfo:
+        """Push the SAE to a Hub repo in one commit: weights, configs and card.
+
+        The text of an existing README is kept; only our own section of it is replaced. Its metadata take precedence,
+        and missing ones are added.
+
+        Args:
+            repo_id (`str`):
+                Hub repo, created if necessary.
+            subfolder (`str`, *optional*):
+                Folder in the repo, for several SAEs in one repo. By default the root.
+            private (`bool`, *optional*):
+                Whether a new repo is private. By default the Hub's default for the owner.
+            revision (`str`, *optional*):
+                Branch to write to. By default main.
+            create_pr (`bool`, *optional*, defaults to `False`):
+                Whether to open a pull request instead.
+            commit_message (`str`, *optional*, defaults to `"Upload sparse autoencoder"`):
+                Message of the commit.
+            token (`str` or `bool`, *optional*):
+                Token for the Hub. By default the one that `hf auth login` saved.
+            license (`str`, *optional*):
+                License of the weights, for the card's metadata, such as `apache-2.0`.
+
+        Returns:
+            `CommitInfo`: The commit.
+
+        Raises:
+            ValueError: If the SAE has no decoder, or `config.model` is a local path.
+            FileNotFoundError: If the repo, or the branch `revision`, does not exist and cannot be created.
+            PermissionError: If the Hub does not accept the token, or it lacks permission.
+            OSError: If the Hub is out of reach or refuses the commit; the repo is unchanged.
+
+        Example:
+
+        ```python
+        sae.push_to_hub("me/my-saes", subfolder="layer_12", license="apache-2.0")
+        ```
+        """
+        if is_local(self.config.model):
+            raise ValueError(
+                f"`config.model={self.config.model!r}` is a local path, which other users of the repo lack; set "
+                "`sae.config = dataclasses.replace(sae.config, model='owner/name')` first"
+            )
+        prefix = subfolder_prefix(subfolder)
+        sae_card(self.config)  # an error here must come before the repo is created
+        with tempfile.TemporaryDirectory() as folder:
+            self._save_pretrained(Path(folder))
+            files: dict[str, Path | bytes] = {prefix + file.name: file for file in Path(folder).iterdir()}
+            repo, readme = prepare(repo_id, private=private, revision=revision, token=token)
+            license = license or (readme and parsed(readme).data.get("license"))
+            card = sae_card(self.config, repo.name, prefix.rstrip("/") or None, license)
+            files[CARD_FILE] = merged(card, readme).encode()
+            return push(repo, files, message=commit_message, revision=revision, create_pr=create_pr)

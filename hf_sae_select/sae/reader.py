@@ -1,0 +1,168 @@
+"""Read an SAE of any format: its config, and its tensors folded into ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from .._hub import Repo, Token
+from .candidates import LISTED, Candidate, choose, find_candidates
+from .config import SaeConfig
+from .formats import FORMATS
+from .formats.format import Format
+from .formats.layout import Layout
+from .formats.published import OVERRIDABLE, Published
+from .serialization import check_finite, read_json
+from .tensor_files import TensorFile
+
+AUTO = "auto"
+
+
+def read_sae(
+    source: str | Path,
+    *,
+    subfolder: str | None,
+    filename: str | None,
+    revision: str | None,
+    format: str,
+    overrides: Mapping[str, Any] | None,
+    dtype: torch.dtype,
+    token: Token,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    encoder_only: bool,
+) -> tuple[SaeConfig, dict[str, Tensor]]:
+    """Read the SAE at `source`. The arguments are those of `from_pretrained`, which calls `overrides` `config`."""
+    _check_arguments(source, format, overrides)
+    overrides = dict(overrides or {})
+    if Path(source).is_file():
+        repo, filename = Repo(str(Path(source).parent), Path(source).parent), Path(source).name
+        files = [file.name for file in Path(source).parent.iterdir() if file.is_file()]
+    else:
+        repo = Repo.at(source, revision, token, cache_dir, local_files_only)
+        files = repo.files()
+    formats = [known for known in FORMATS if format in (AUTO, known.name)]
+    candidates = find_candidates(files, formats, repo.name)
+    candidate = choose(candidates, subfolder, filename, repo.name)
+    layout, weights, format_name = _recognise(repo, candidate, overrides)
+    _check_shapes(weights, layout, candidate.path)
+
+    # Fold in float32, or in the wider type that the caller asks for.
+    precision = torch.promote_types(torch.float32, dtype)
+    needed = {name: _read_tensor(weights, layout, name).to(precision) for name in layout.needed(encoder_only)}
+    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in layout.fold(needed, encoder_only).items()}
+    check_finite(tensors, f"{candidate.path}, folded and converted to {dtype},")
+    origin = repo.source(candidate.path)
+    return replace(layout.config, source=_source(origin, format_name, overrides, layout.config)), tensors
+
+
+def _check_arguments(source: Any, format: str, overrides: Any) -> None:
+    if not isinstance(source, str | Path):
+        raise TypeError(f"`sae` is a {type(source).__name__}; pass a folder, a file or the id of a Hub repo")
+    if source == "":
+        raise ValueError("`sae=''` is empty; pass a folder, a file or the id of a Hub repo")
+    known = [AUTO, *(known.name for known in FORMATS)]
+    if format not in known:
+        raise ValueError(f"unknown `format={format!r}`; choose one of: {', '.join(known)}")
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise TypeError(f"`config={overrides!r}` must be a mapping of names to values, such as {{'k': 50}}")
+
+
+def _recognise(repo: Repo, candidate: Candidate, overrides: Mapping[str, Any]) -> tuple[Layout, TensorFile, str]:
+    """Open the weights, and read the config by the first format whose values and tensors match."""
+    weights: TensorFile | None = None
+    for format, paths in candidate.formats:
+        config: dict[str, Any] = {}
+        for path in reversed(paths):  # earlier files take precedence
+            config |= _read_config(repo.fetch(path))
+        if not format.required_values.items() <= config.items():
+            continue
+        weights = weights or TensorFile.open(repo.fetch(candidate.path))
+        if format.required_tensors <= weights.shapes.keys():
+            _check_overrides(overrides, config, format)
+            # Formats also search the names of the folders above a local folder, which may be the publisher's names.
+            name = repo.name if repo.revision else Path(repo.name).resolve().as_posix()
+            published = Published(
+                name, candidate.path, {**config, **overrides}, weights.shapes, weights.scalars, overrides
+            )
+            return _layout(format, published), weights, format.name
+    tensors = f"; its tensors: {', '.join(sorted(weights.shapes)[:LISTED])}" if weights else ""
+    tried = ", ".join(format.name for format, _ in candidate.formats)
+    raise ValueError(f"`{candidate.path}` in {repo.name} is not an SAE of a known format (tried: {tried}){tensors}")
+
+
+def _layout(format: Format, published: Published) -> Layout:
+    try:
+        return format.read(published)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(
+            f"the config of `{published.path}` does not follow the format {format.name} ({error!r}); fix it, or pass "
+            "the value with `config={...}`"
+        ) from error
+
+
+def _check_overrides(overrides: Mapping[str, Any], config: Mapping[str, Any], format: Format) -> None:
+    """Check that every override has a name that the format reads: a misspelt one would have no effect."""
+    sections = [value for value in config.values() if isinstance(value, Mapping)]
+    known = OVERRIDABLE | format.options | set(config).union(*sections)
+    if unknown := [name for name in overrides if name not in known]:
+        near = difflib.get_close_matches(str(unknown[0]), sorted(map(str, known)), n=LISTED, cutoff=0.4)
+        raise ValueError(
+            f"unknown `config` key {unknown[0]!r}; nearest names: {', '.join(near) or 'none'}; widths, activation and "
+            "source follow from the files and cannot be overridden"
+        )
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    if file.suffix == ".json":
+        return read_json(file)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"cannot read {file.name}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file.name} contains a {type(values).__name__}; it must be a mapping of names to values")
+    return values
+
+
+def _check_shapes(weights: TensorFile, layout: Layout, path: str) -> None:
+    """Check that the file contains exactly the layout's tensors, in the shapes that the config implies."""
+    for name, expected in layout.shapes().items():
+        stored = layout.tensors[name]
+        if stored.name not in weights.shapes:
+            names = ", ".join(sorted(weights.shapes)[:LISTED])
+            raise ValueError(f"tensor `{stored.name}` is missing from {path}, which contains: {names}")
+        shape = weights.shapes[stored.name]
+        if stored.transpose:
+            expected = expected[::-1]
+        if shape != expected and not (name == "threshold" and shape in ((), (1,))):
+            raise ValueError(f"tensor `{stored.name}` in {path} has shape {list(shape)}; expected {list(expected)}")
+    known = {stored.name for stored in layout.tensors.values()} | layout.ignored
+    if unexpected := sorted(weights.shapes.keys() - known):
+        raise ValueError(f"tensor `{unexpected[0]}` in {path} is unexpected; expected: {', '.join(sorted(known))}")
+
+
+def _read_tensor(weights: TensorFile, layout: Layout, name: str) -> Tensor:
+    stored = layout.tensors[name]
+    try:
+        tensor = weights.read(stored.name)
+    except Exception as error:  # a truncated file fails only here
+        raise ValueError(f"cannot read tensor `{stored.name}`: {error}") from error
+    if not (layout.log_threshold and name == "threshold"):  # the logarithm of 0 is not finite
+        check_finite({stored.name: tensor}, "the weights")
+    return tensor.T if stored.transpose else tensor
+
+
+def _source(origin: dict[str, Any], format_name: str, overrides: dict[str, Any], config: SaeConfig) -> dict[str, Any]:
+    """Return where the SAE comes from. A native SAE in a local folder remembers where it came from before."""
+    if format_name == "native" and not origin:
+        return config.source
+    source = origin | {"format": format_name}
+    return source | {"config": overrides} if origin and overrides else source

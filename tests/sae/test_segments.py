@@ -1,0 +1,39 @@
+"""Sums of segments: exact in float32, and the same to the last bit whatever surrounds a segment."""
+
+import torch
+from torch import tensor
+
+from hf_sae_select.sae.segments import chunks, segment_sums, stable_product
+
+
+def test_segment_sums():
+    x = tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0]])
+    assert segment_sums(x, [3, 1]).tolist() == [[6.0, 60.0], [4.0, 40.0]]
+
+
+def test_segment_sums_of_half_precision_are_float32():
+    assert segment_sums(torch.ones(4099, 1).half(), [4099]).tolist() == [[4099.0]]  # half counts no further than 2048
+
+
+def test_neither_the_columns_nor_the_threads_change_a_bit_of_a_sum():
+    x = torch.randn(37, 1000, generator=torch.Generator().manual_seed(0))
+    sums = segment_sums(x, [37])
+    assert torch.equal(segment_sums(x[:, 500:].contiguous(), [37]), sums[:, 500:])
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(segment_sums(x, [37]), sums)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_chunks_are_as_full_as_they_can_be_and_a_long_segment_is_one():
+    assert list(chunks([2, 3, 1, 9, 1, 4, 2], 5)) == [[2, 3], [1], [9], [1, 4], [2]]
+    assert list(chunks([], 5)) == []
+
+
+def test_neither_the_number_nor_the_order_of_rows_changes_a_bit_of_a_product():
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(300, 64, generator=generator), torch.randn(64, 500, generator=generator)
+    whole = stable_product(x, weights)
+    for rows in (1, 2, 7, 255, 256, 299):
+        assert torch.equal(stable_product(x[-rows:], weights), whole[-rows:])

@@ -1,0 +1,131 @@
+"""Damaged and malicious tensor files are refused, by name and reason."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from helpers.published import CONNOR, D_IN, GEMMA, PARAMS, SAELENS, WEIGHTS, X_PT, changed, js, pt, refused
+from safetensors.torch import save
+
+from hf_sae_select import load_sae
+
+
+def file_of(suffix):
+    return {
+        ".safetensors": (SAELENS, WEIGHTS),
+        ".npz": (GEMMA, PARAMS),
+        ".pt": (CONNOR, X_PT),
+    }[suffix]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
+@pytest.mark.parametrize("damage", ["pointer", "empty", "noise", "half", "end"])
+def test_damaged_weights_are_refused_by_name(tmp_path, suffix, damage):
+    repo, path = file_of(suffix)
+    whole = repo.files[path]
+    content = {
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "empty": b"",
+        "noise": np.random.default_rng(0).bytes(500),
+        "half": whole[: len(whole) // 2],
+        "end": whole[:-20],
+    }[damage]
+    message = refused(changed(repo, tmp_path, {path: content}), path.rpartition("/")[2])
+    assert ("git lfs pull" in message) == (damage == "pointer")
+
+
+class Bomb:
+    """Opens a file for writing as it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("container", ["torch", "legacy", "pickle", "npz"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch, of what is no archive
+def test_code_in_a_file_is_not_run(tmp_path, container):
+    bomb, file = Bomb(tmp_path / "bang"), io.BytesIO()
+    repo, path = file_of(".npz" if container == "npz" else ".pt")
+    match container:
+        case "torch":
+            torch.save(repo.tensors | {"x": bomb}, file)
+        case "legacy":
+            torch.save(repo.tensors | {"x": bomb}, file, _use_new_zipfile_serialization=False)
+        case "pickle":
+            pickle.dump({"W_enc": bomb}, file)
+        case "npz":
+            arrays = {name: tensor.numpy() for name, tensor in repo.tensors.items()}
+            np.savez(file, **arrays | {"W_enc": np.array([[bomb]], dtype=object)})
+    message = refused(changed(repo, tmp_path, {path: file.getvalue()}), path.rpartition("/")[2])
+    assert not (tmp_path / "bang").exists()
+    assert "weights_only" not in message  # torch tells how to run the code all the same
+    assert "\x1b" not in message
+
+
+def shape_only(shape):
+    """An npz member that says it is huge, and is not."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(64)
+
+
+def test_arrays_larger_than_their_file_are_refused(tmp_path):
+    huge, file = 2**43, io.BytesIO()
+    sizes = {"W_enc": (D_IN, huge), "W_dec": (huge, D_IN), "b_enc": (huge,), "b_dec": (D_IN,), "threshold": (huge,)}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, shape in sizes.items():
+            archive.writestr(f"{name}.npy", shape_only(shape))
+    refused(changed(GEMMA, tmp_path, {PARAMS: file.getvalue()}), "W_enc")
+
+
+def test_tensors_larger_than_their_file_are_refused(tmp_path):
+    huge, one = 2**43, torch.zeros(1)
+    tensors = {"W_enc": one.expand(D_IN, huge), "W_dec": one.expand(huge, D_IN), "b_enc": one.expand(huge)}
+    about = js(act_size=D_IN, act_name="blocks.3.attn.hook_z")
+    content = pt(tensors | {"b_dec": torch.zeros(D_IN)})
+    refused(changed(CONNOR, tmp_path, {X_PT: content, f"{X_PT[:-3]}_cfg.json": about}), "W_enc")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [lambda w: w.to_sparse(), lambda w: w.to("meta"), lambda w: w.to(torch.complex64)],
+    ids=["sparse", "meta", "complex"],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path, kind):
+    tensors = CONNOR.tensors | {"W_enc": kind(CONNOR.tensors["W_enc"])}
+    refused(changed(CONNOR, tmp_path, {X_PT: pt(tensors)}), "W_enc")
+
+
+def test_weights_of_eight_bits_are_read_or_refused_by_name(tmp_path):
+    tensors = SAELENS.tensors | {"W_enc": SAELENS.tensors["W_enc"].to(torch.float8_e4m3fn)}
+    folder = changed(SAELENS, tmp_path, {WEIGHTS: save(tensors)})
+    try:
+        assert torch.equal(load_sae(folder).W_enc, tensors["W_enc"].float())
+    except ValueError as error:
+        assert "W_enc" in str(error)
+
+
+@pytest.mark.parametrize("extra", [np.array("x"), np.array(1j), np.array(["x", "y"]), np.array(1.0)], ids=repr)
+def test_arrays_that_nobody_asked_for_are_refused_by_name(tmp_path, extra):
+    file = io.BytesIO()
+    np.savez(file, surprise=extra, **{name: tensor.numpy() for name, tensor in GEMMA.tensors.items()})
+    refused(changed(GEMMA, tmp_path, {PARAMS: file.getvalue()}), "surprise")
+
+
+def test_arrays_of_the_other_byte_order_or_precision(tmp_path):
+    def load(kind):
+        file = io.BytesIO()
+        np.savez(
+            file, **{name: np.asfortranarray(tensor.numpy().astype(kind)) for name, tensor in GEMMA.tensors.items()}
+        )
+        return load_sae(changed(GEMMA, tmp_path, {PARAMS: file.getvalue()}))
+
+    assert torch.equal(load("<f8").W_enc, GEMMA.tensors["W_enc"])
+    with pytest.raises(ValueError, match=r"`W_enc`.*byte order"):
+        load(">f4")
