@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
@@ -44,3 +45,15 @@ def set_fingerprint(dataset: Dataset, fingerprint: str) -> None:
 def has_row_mapping(dataset: Dataset) -> bool:
     """Tell whether the rows are looked up through a mapping, as after `select`, `filter` and `shuffle`."""
     return dataset._indices is not None
+
+
+def select_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:
+    """Select rows as `Dataset.select` does, from the same table object.
+
+    `Dataset.select` makes a new table object, of a new schema or a slice. A subset that is pickled together with the
+    dataset that it was selected from would then write the table twice.
+    """
+    subset = dataset._select_with_indices_mapping([int(row) for row in rows])
+    if has_row_mapping(subset):  # not without rows
+        subset._data = dataset._data
+    return subset

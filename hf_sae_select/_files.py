@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,3 +28,24 @@ def whole_file(file: Path) -> Iterator[Path]:
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside `folder` to write to; it replaces `folder` if the block succeeds, and is removed if not.
+
+    Example: ``with whole_folder(path) as part: (part / "file").write_text("all of it")``.
+    """
+    part, earlier = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("unfinished", "earlier"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if folder.exists():
+            folder.rename(earlier)
+        part.rename(folder)
+        shutil.rmtree(earlier, ignore_errors=True)
+    finally:
+        if earlier.exists() and not folder.exists():
+            earlier.rename(folder)
+        shutil.rmtree(part, ignore_errors=True)

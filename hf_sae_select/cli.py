@@ -1,4 +1,4 @@
-"""The command line: `hf-sae-select verify REPO`, whose exit code serves CI."""
+"""The command line: `hf-sae-select verify REPO`, with exit codes for CI."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from collections.abc import Sequence
 
 OK, DIFFERS, UNKNOWN = 0, 1, 2
 
+EXIT_CODES = "exit codes: 0 if nothing differs from the record, 1 if something does, 2 if it could not be checked"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if all is as recorded, 1 if something differs, 2 if that cannot be told."""
-    parser = argparse.ArgumentParser(prog="hf-sae-select", description="Choose training data by what it means.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    verifier = commands.add_parser("verify", help="check a published subset against its record")
-    verifier.add_argument("repo_or_folder", help="a dataset repo on the Hub (owner/name), or a folder")
-    verifier.add_argument(
-        "--level", default="digests", help="digests (seconds), select (no model) or encode (runs the model)"
+    """Run a command, and return its exit code: 0 verified, 1 something differs, 2 could not be checked."""
+    parser = argparse.ArgumentParser(
+        prog="hf-sae-select", description="Verify subsets that hf_sae_select selected and published."
     )
-    verifier.add_argument("--revision", help="branch, tag or commit of the repo")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("verify", help="check a published subset against its record", epilog=EXIT_CODES)
+    command.add_argument("repo_or_folder", help="a dataset repo on the Hub (owner/name), or a folder")
+    command.add_argument(
+        "--level",
+        default="digests",
+        help="what to check: digests (content of files and rows, the default), select (also select again; no model) "
+        "or encode (also encode the source again with the language model)",
+    )
+    command.add_argument("--revision", help="branch, tag or commit of the repo")
     return _verify(parser.parse_args(arguments))
 
 
-def _verify(given: argparse.Namespace) -> int:
-    from .publishing.verification import verify  # needs numba, which costs a second: not for `--help`
+def _verify(options: argparse.Namespace) -> int:
+    from .publishing.verification import verify  # loads numba, which takes a second: not for `--help`
 
     try:
-        found = verify(given.repo_or_folder, given.level, revision=given.revision)
-    except Exception as error:  # whatever it is, it is no difference
-        print(f"cannot be verified: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        verification = verify(options.repo_or_folder, options.level, revision=options.revision)
+    except Exception as error:  # no error shows that the subset differs
+        print(f"cannot verify: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return UNKNOWN
-    print(found)  # noqa: T201
-    return OK if found else DIFFERS
+    print(verification)  # noqa: T201
+    return OK if verification else DIFFERS

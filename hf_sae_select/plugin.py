@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ._hub import Token
     from .encoding.text import TextSource
-    from .publishing.card import License
+    from .publishing.licence import License
     from .publishing.source import SourceName
     from .sae.loading import SaeSource
     from .selection.comparison import Methods

@@ -5,16 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.forge import RECORD
 from helpers.pools import coded
 
 from hf_sae_select import stage
 from hf_sae_select.cli import main
-from hf_sae_select.publishing import checks
-from hf_sae_select.publishing import provenance as record
-
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
+from hf_sae_select.publishing import checks, provenance
 
 
 @pytest.fixture
@@ -26,7 +22,7 @@ def folder(tmp_path):
 
 def run(capsys, *arguments):
     """The exit code, what was printed, and what was printed as an error."""
-    code = main([str(each) for each in arguments])
+    code = main([str(item) for item in arguments])
     return code, *capsys.readouterr()
 
 
@@ -53,17 +49,20 @@ def test_1_if_something_differs(folder, capsys):
     ("arguments", "message"),
     [
         (["FOLDER", "--level", "all"], "unknown `level='all'`; choose one of: digests, select, encode"),
-        (["FOLDER", "--level", "encode"], "the level `encode` needs `source`: the rows chosen from"),
+        (
+            ["FOLDER", "--level", "encode"],
+            "`level='encode'` requires `source`: the dataset that the rows were selected from",
+        ),
         (["FOLDER", "--revision", "main"], "`revision='main'` applies to Hub repos"),
-        (["FOLDER/data"], "holds no provenance.json: it was not published by `sae_publish`"),
+        (["FOLDER/data"], "has no provenance.json: it was not published by `sae_publish`"),
         (["no/such/thing"], "'no/such/thing' is neither a local folder nor a valid Hub repo id"),
         (["alice/none"], "is not in the cache and the Hub is out of reach"),
     ],
 )
 def test_2_if_that_cannot_be_told(folder, capsys, arguments, message):
-    code, printed, errors = run(capsys, "verify", *[each.replace("FOLDER", str(folder)) for each in arguments])
+    code, printed, errors = run(capsys, "verify", *[item.replace("FOLDER", str(folder)) for item in arguments])
     assert (code, printed) == (2, "")
-    assert errors.startswith("cannot be verified: ") and message in errors
+    assert errors.startswith("cannot verify: ") and message in errors
 
 
 def test_2_if_verifying_breaks_off(folder, capsys, monkeypatch):
@@ -71,14 +70,14 @@ def test_2_if_verifying_breaks_off(folder, capsys, monkeypatch):
         raise RecursionError("too deep")
 
     monkeypatch.setattr(checks, "of_card", broken)
-    assert run(capsys, "verify", folder) == (2, "", "cannot be verified: RecursionError: too deep\n")
+    assert run(capsys, "verify", folder) == (2, "", "cannot verify: RecursionError: too deep\n")
 
 
 def test_2_without_the_extra(folder, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "jsonschema"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jsonschema", None)
-    record._validator.cache_clear()
+    provenance._validator.cache_clear()
     code, _, errors = run(capsys, "verify", folder)
     assert code == 2 and 'pip install "hf-sae-select[publish]"' in errors
 
@@ -117,7 +116,7 @@ finally:
 )
 @pytest.mark.slow
 def test_no_torch_is_imported_where_no_model_is_run(folder, arguments, imported):
-    arguments = [each.replace("FOLDER", str(folder)) for each in arguments]
+    arguments = [item.replace("FOLDER", str(folder)) for item in arguments]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout
     assert done.stderr.splitlines()[-1] == imported

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_sae_select._datasets import check_dataset, fingerprint_of, has_row_mapping, set_fingerprint
-from hf_sae_select._files import whole_file
+from hf_sae_select._datasets import check_dataset, fingerprint_of, has_row_mapping, select_rows, set_fingerprint
+from hf_sae_select._files import whole_file, whole_folder
 from hf_sae_select._validation import check_choice, check_flag, check_int, check_number, is_number
 
 
@@ -68,6 +68,30 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         part.write_text("half")
         raise RuntimeError
     assert file.read_text() == "one" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "folder"
+    for content in ("one", "two"):
+        with whole_folder(folder) as part:
+            (part / content).write_text(content)
+            assert not (folder / content).exists()
+        assert [file.name for file in folder.iterdir()] == [content]
+    with pytest.raises(RuntimeError), whole_folder(folder) as part:
+        (part / "half").write_text("half")
+        raise RuntimeError
+    assert [file.name for file in folder.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("rows", [[2, 0], [1, 2], [0, 1, 2], [1], []])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_rows_are_selected_from_the_same_table(rows, is_mapped):
+    dataset = Dataset.from_dict({"n": [7, 8, 9]})
+    dataset = dataset.select([2, 0, 1]) if is_mapped else dataset
+    subset, expected = select_rows(dataset, np.array(rows, np.int64)), dataset.select(rows)
+    assert subset["n"][:] == expected["n"][:] and len(subset) == len(rows)
+    assert subset.features == expected.features
+    assert not rows or subset._data is dataset._data
 
 
 def test_what_we_use_of_datasets_is_there():

@@ -1,5 +1,5 @@
-"""A subset on the Hub, with proof of how it was selected, and checking one.
+"""A subset on the Hub with the record of how it was selected, and verifying one.
 
-In: a selected Dataset, or a published repo. Out: a folder, a commit, a `Verification`.
-May import: every wing but `training`.
+Input: a selected Dataset, or a published repo. Output: a folder, a commit, a `Verification`.
+It imports every wing but `training`.
 """

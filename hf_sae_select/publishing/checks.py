@@ -22,242 +22,246 @@ from .hashing import BATCH_ROWS, Digests, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS
 from .provenance import Record, is_edited
 
-STEERING = (".huggingface.yaml", "dataset_infos.json")  # files that `load_dataset` would go by
-NEAR = 1e-2  # activations may differ a little from device to device
-CLOSE = 1e-9  # figures are sums, whose order may differ from machine to machine
+OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
+DEVICE_TOLERANCE = 1e-2  # relative; activations differ a little from device to device
+SUM_TOLERANCE = 1e-9  # relative; the order of a sum may differ from machine to machine
 
 
 def of_record(record: Record) -> str | None:
-    """Look whether the record says what it said when it was written."""
+    """Check that the record, as it was written, has its own digest."""
     if is_edited(record):
         return f"{RECORD_FILE} was edited after it was written: its content does not have the SHA-256 that it states"
     return None
 
 
 def of_files(repo: Repo, record: Record) -> str | None:
-    """Look whether all files are there, as they were written, and none beside them that would be read as rows."""
-    for name, told in record["files"].items():
+    """Check that all files have the recorded content, and that `load_dataset` reads no other file."""
+    for name, recorded in record["files"].items():
         try:
             file = repo.fetch(name)
         except FileNotFoundError:
             return f"{name} is missing"
-        if (found := sha256_of(file)) != told["sha256"]:
-            return f"{name} was changed: its SHA-256 is {found}, recorded is {told['sha256']}"
-        if (size := file.stat().st_size) != told["bytes"]:
-            return f"{name} has {size:,} bytes, recorded are {told['bytes']:,}"
-    more = [name for name in repo.files() if name.startswith(f"{ROWS}/") and name not in record["files"]]
-    more += [name for name in repo.files() if name in STEERING]
-    return f"{more[0]} is not in the record, but `load_dataset` goes by it" if more else None
+        if (digest := sha256_of(file)) != recorded["sha256"]:
+            return f"{name} was changed: its SHA-256 is {digest}, recorded is {recorded['sha256']}"
+        if (size := file.stat().st_size) != recorded["bytes"]:
+            return f"{name} has {size:,} bytes, recorded are {recorded['bytes']:,}"
+    names = repo.files()
+    unknown = [name for name in names if name.startswith(f"{ROWS}/") and name not in record["files"]]
+    unknown += [name for name in names if name in OVERRIDES]
+    return f"{unknown[0]} is not in the record, but `load_dataset` reads it" if unknown else None
 
 
 def of_card(repo: Repo, record: Record) -> str | None:
-    """Look whether the card says that the rows are to be read from our files, and has the licence of the record."""
+    """Check that the card makes `load_dataset` read the published files, and has the recorded licence."""
     try:
-        data = parsed(repo.fetch(CARD_FILE).read_text(encoding="utf-8"), CARD_FILE).data.to_dict()
+        metadata = parsed(repo.fetch(CARD_FILE).read_text(encoding="utf-8"), CARD_FILE).data.to_dict()
     except (FileNotFoundError, ValueError) as error:
         return str(error)
-    if "dataset_info" in data:
-        return f"{CARD_FILE} has `dataset_info`, by which `load_dataset` would go rather than by the files"
-    configs = data.get("configs")
-    configs = [each for each in configs if isinstance(each, Mapping)] if isinstance(configs, list) else []
-    for config in CONFIGS:
-        name = config["config_name"]
-        found = [each for each in configs if each.get("config_name") == name]
-        if found != [config]:
-            return f"{CARD_FILE} has the config `{name}` as {found}, written was {config}"
-    if more := [each.get("config_name") for each in configs if each.get("default") and each not in CONFIGS]:
-        return f"{CARD_FILE} has the config `{more[0]}` for a default, which would be read in place of ours"
-    for name in LICENCE_FIELDS:
-        if data.get(name) != record["license"].get(name):
-            return f"{CARD_FILE} has `{name}` as {data.get(name)!r}, the record as {record['license'].get(name)!r}"
+    if "dataset_info" in metadata:
+        return f"{CARD_FILE} has `dataset_info`, which `load_dataset` prefers to the files' own types"
+    configs = metadata.get("configs")
+    configs = [config for config in configs if isinstance(config, Mapping)] if isinstance(configs, list) else []
+    for written in CONFIGS:
+        name = written["config_name"]
+        present = [config for config in configs if config.get("config_name") == name]
+        if present != [written]:
+            return f"{CARD_FILE} has the config `{name}` as {present}, written was {written}"
+    if others := [c.get("config_name") for c in configs if c.get("default") and c not in CONFIGS]:
+        return f"{CARD_FILE} has the config `{others[0]}` as a default, which `load_dataset` would read instead"
+    for field in LICENCE_FIELDS:
+        if metadata.get(field) != record["license"].get(field):
+            return (
+                f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, the record as {record['license'].get(field)!r}"
+            )
     return None
 
 
-def of_parameters(record: Record, receipt: Selection) -> str | None:
-    """Compare the record with the receipt that the table of picks holds, parameter by parameter."""
-    told = record["selection"]
+def of_parameters(record: Record, selection: Selection) -> str | None:
+    """Compare the record with the selection in the table of picks, parameter by parameter."""
+    recorded, parameters = record["selection"], dict(selection.parameters)
     encoding = dict(record["encoding"] or {})
     template = encoding.pop("chat_template", None)
     if template is not None and sha256(template.encode()).hexdigest() != encoding["chat_template_sha256"]:
-        return "encoding.`chat_template` does not have the SHA-256 that is recorded beside it"
-    parameters = dict(receipt.parameters)
-    pairs: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
-        ("encoding.", encoding, parameters.pop("encoding", {})),
-        *((f"{part}.", told["parameters"][part], parameters.pop(part)) for part in ("options", "constraints", "cuts")),
-        ("parameter ", _without_parts(told["parameters"]), parameters),
-        (
-            "",
-            {"method": told["method"], "rows": told["rows"], "round_starts": told["round_starts"]}
-            | {"pool_coverage": told["pool_coverage"], "fingerprint": record["source"]["fingerprint"]},
-            {"method": receipt.method, "rows": len(receipt), "round_starts": receipt.round_starts.tolist()}
-            | {"pool_coverage": receipt.pool_coverage, "fingerprint": receipt.fingerprint},
-        ),
-    ]
-    for what, ours, theirs in pairs:
-        if name := unequal(ours, theirs):
-            return f"{what}`{name}` is {ours.get(name)!r} in {RECORD_FILE}, {theirs.get(name)!r} in the table of picks"
+        return "encoding.`chat_template` does not have the recorded `chat_template_sha256`"
+    if name := unequal(encoding, parameters.pop("encoding", {})):
+        return _contradiction("encoding.", name, encoding, selection.parameters["encoding"])
+    for part in ("options", "constraints", "cuts"):
+        one, other = recorded["parameters"][part], parameters.pop(part)
+        if name := unequal(one, other):
+            return _contradiction(f"{part}.", name, one, other)
+    top_level = {name: value for name, value in recorded["parameters"].items() if not isinstance(value, Mapping)}
+    if name := unequal(top_level, parameters):
+        return _contradiction("parameter ", name, top_level, parameters)
+    summary = {name: recorded[name] for name in ("method", "rows", "round_starts", "pool_coverage")}
+    summary["fingerprint"] = record["source"]["fingerprint"]
+    own = {"method": selection.method, "rows": len(selection), "round_starts": selection.round_starts.tolist()}
+    own |= {"pool_coverage": selection.pool_coverage, "fingerprint": selection.fingerprint}
+    if name := unequal(summary, own):
+        return _contradiction("", name, summary, own)
     return None
 
 
-def _without_parts(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
+def _contradiction(prefix: str, name: str, recorded: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    return f"{prefix}`{name}` is {recorded.get(name)!r} in {RECORD_FILE}, {own.get(name)!r} in the table of picks"
 
 
-def of_indices(record: Record, receipt: Selection) -> str | None:
-    """Look whether the picked row numbers, in order, are those recorded."""
-    if digest_of(receipt.indices.astype("<i8")) == record["selection"]["indices_sha256"]:
+def of_indices(record: Record, selection: Selection) -> str | None:
+    """Check that the row numbers of the picks, in order, are the recorded ones."""
+    if digest_of(selection.indices.astype("<i8")) == record["selection"]["indices_sha256"]:
         return None
-    return "the row numbers in the table of picks, or their order, are not those that were recorded"
+    return "the row numbers in the table of picks, or their order, are not the recorded ones"
 
 
-def of_rows(repo: Repo, record: Record, receipt: Selection, digests: Sequence[str]) -> str | None:
-    """Compare the rows with their digests, one by one."""
-    if digest_of(_bytes(digests)) != record["selection"]["rows_sha256"]:
-        return "the digests of rows in the table of picks, or their order, are not those that were recorded"
+def of_rows(repo: Repo, record: Record, selection: Selection, digests: Sequence[str]) -> str | None:
+    """Compare the rows with their SHA-256 in the table of picks, one by one."""
+    if digest_of(np.frombuffer(bytes.fromhex("".join(digests)), np.uint8)) != record["selection"]["rows_sha256"]:
+        return "the digests of rows in the table of picks, or their order, are not the recorded ones"
     names = sorted(name for name in record["files"] if name.startswith(f"{ROWS}/"))
     try:
-        parts = [_digests(repo, name, record) for name in names]
+        parts = [_row_digests(repo, name, record) for name in names]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
         return f"the rows cannot be read: {error}"
-    found = [bytes(digest).hex() for part in parts for digest in part]
-    if len(found) != len(digests):
-        return f"there are {len(found):,} rows, picked were {len(digests):,}"
-    differ = [i for i, (ours, theirs) in enumerate(zip(digests, found, strict=True)) if ours != theirs]
+    actual = [bytes(digest).hex() for part in parts for digest in part]
+    if len(actual) != len(digests):
+        return f"there are {len(actual):,} rows, but {len(digests):,} were picked"
+    differ = [i for i, (one, other) in enumerate(zip(digests, actual, strict=True)) if one != other]
     if not differ:
         return None
-    if sorted(found) == sorted(digests):
+    if sorted(actual) == sorted(digests):
         return f"the rows are in another order: row {differ[0]} is not the one that was picked there"
-    return f"row {differ[0]} was changed: it is not row {receipt.indices[differ[0]]} of the source any more"
+    return f"row {differ[0]} was changed: it is no longer row {selection.indices[differ[0]]} of the source"
 
 
 def of_columns(record: Record, types: Mapping[str, Any]) -> str | None:
     """Compare the types of columns, as `datasets.Features.to_dict` writes them, with the record."""
     name = unequal(record["source"]["columns"], json.loads(json.dumps(types)))
-    return f"column `{name}` has another type than recorded, or is not in both" if name else None
+    return f"column `{name}` is missing, new, or has another type than recorded" if name else None
 
 
-def of_pool(record: Record, receipt: Selection, picked: Sequence[str], found: Digests) -> str | None:
-    """Compare the digests of the rows that there were to pick with the record and with the picks."""
-    if record["source"]["rows"] not in (None, len(found)):
-        return f"there are {len(found):,} rows to pick from, recorded are {record['source']['rows']:,}"
-    for pick, (row, digest) in enumerate(zip(receipt.indices.tolist(), picked, strict=True)):
-        if not 0 <= row < len(found):
-            return f"pick {pick} is row {row}, but there are {len(found):,} rows"
-        if bytes(found[row]).hex() != digest:
+def of_source(record: Record, selection: Selection, picked: Sequence[str], digests: Digests) -> str | None:
+    """Compare the SHA-256 of the source's rows with the record and with those of the picks."""
+    if record["source"]["rows"] not in (None, len(digests)):
+        return f"the source has {len(digests):,} rows, recorded are {record['source']['rows']:,}"
+    for pick, (row, digest) in enumerate(zip(selection.indices.tolist(), picked, strict=True)):
+        if not 0 <= row < len(digests):
+            return f"pick {pick} is row {row}, but the source has {len(digests):,} rows"
+        if bytes(digests[row]).hex() != digest:
             return f"pick {pick} is not row {row} of the source: that row has other content"
-    if record["source"]["sha256"] not in (None, digest_of(found)):
+    if record["source"]["sha256"] not in (None, digest_of(digests)):
         return "a row that was not picked has other content than recorded, or the rows are in another order"
     return None
 
 
-def of_picks(receipt: Selection, again: Selection, close: float = CLOSE) -> str | None:
-    """Compare the picks, and what each brought, with those made again; gains that are no counts up to `close`."""
-    if len(receipt) != len(again):
-        return f"{len(receipt):,} rows were picked, these parameters pick {len(again):,}"
-    differ = np.flatnonzero(receipt.indices != again.indices)
+def of_picks(selection: Selection, again: Selection, tolerance: float = SUM_TOLERANCE) -> str | None:
+    """Compare picks and gains with those of selecting again; `tolerance` is for gains that are not counts."""
+    if len(selection) != len(again):
+        return f"{len(selection):,} rows were picked, these parameters pick {len(again):,}"
+    differ = np.flatnonzero(selection.indices != again.indices)
     if len(differ):
         pick = differ[0]
-        return f"pick {pick} is row {receipt.indices[pick]}, these parameters pick row {again.indices[pick]}"
+        return f"pick {pick} is row {selection.indices[pick]}, these parameters pick row {again.indices[pick]}"
     for name in ("gains", "covered", "rounds"):
-        ours, theirs = getattr(receipt, name), getattr(again, name)
-        rtol = close if name == "gains" and ours.dtype.kind == "f" else CLOSE
-        differ = np.flatnonzero(~np.isclose(ours, theirs, rtol=rtol, atol=0))
+        recorded, repeated = getattr(selection, name), getattr(again, name)
+        rtol = tolerance if name == "gains" and recorded.dtype.kind == "f" else SUM_TOLERANCE
+        differ = np.flatnonzero(~np.isclose(recorded, repeated, rtol=rtol, atol=0))
         if len(differ):
             pick = differ[0]
-            return f"pick {pick}, row {receipt.indices[pick]}: `{name}` is {ours[pick]}, again {theirs[pick]}"
-    if receipt.pool_coverage != again.pool_coverage:
-        return f"`pool_coverage` is {receipt.pool_coverage}, again {again.pool_coverage}"
+            return f"pick {pick}, row {selection.indices[pick]}: `{name}` is {recorded[pick]}, again {repeated[pick]}"
+    if selection.pool_coverage != again.pool_coverage:
+        return f"`pool_coverage` is {selection.pool_coverage}, again {again.pool_coverage}"
     return None
 
 
-def of_counts(counts: NDArray[np.int64], again: NDArray[np.int64]) -> str | None:
-    """Compare how many features the picked rows have."""
+def of_counts(counts: NDArray[np.int64] | None, again: NDArray[np.int64]) -> str | None:
+    """Compare the number of features of each picked row."""
+    if counts is None:
+        return "the table of picks does not have the numbers of features"
     differ = np.flatnonzero(counts != again)
-    return f"pick {differ[0]} has {again[differ[0]]} features, stated are {counts[differ[0]]}" if len(differ) else None
+    return (
+        f"pick {differ[0]} has {again[differ[0]]} features, recorded are {counts[differ[0]]}" if len(differ) else None
+    )
 
 
-def of_coverage(told: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:
-    """Compare what the record says that rows cover with what they do."""
-    for name, figures in again.items():
-        for each, value in figures.items():
-            stated = told[name][each]
-            close = (
-                isinstance(value, float) and isinstance(stated, float) and math.isclose(value, stated, rel_tol=CLOSE)
-            )
-            if value != stated and not close:
-                return f"`{each}` of {name} is {stated} in {RECORD_FILE}, again {value}"
+def of_coverage(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:
+    """Compare the recorded figures of coverage with those measured again."""
+    for rows, figures in again.items():
+        for name, value in figures.items():
+            before = recorded[rows][name]
+            both_floats = isinstance(value, float) and isinstance(before, float)
+            if value != before and not (both_floats and math.isclose(value, before, rel_tol=SUM_TOLERANCE)):
+                return f"`{name}` of {rows} is {before} in {RECORD_FILE}, again {value}"
     return None
 
 
-def of_sae(told: Mapping[str, Any], digest: str, file: str | None) -> str | None:
-    """Look whether an SAE encodes by the same numbers as the one recorded, and is from the same file where fetched."""
-    where = told.get("sae", {})
-    if file is not None and file != where.get("sha256"):
-        return f"{where.get('path')} of {where.get('repo')} has SHA-256 {file}, recorded is {where.get('sha256')}"
-    if digest == told["sae_sha256"]:
+def of_sae(recorded: Mapping[str, Any], digest: str, file_digest: str | None) -> str | None:
+    """Check that an SAE has the recorded encoder, and, if it was fetched, that it is from the recorded file."""
+    place = recorded.get("sae", {})
+    if file_digest is not None and file_digest != place.get("sha256"):
+        return (
+            f"{place.get('path')} of {place.get('repo')} has SHA-256 {file_digest}, recorded is {place.get('sha256')}"
+        )
+    if digest == recorded["sae_sha256"]:
         return None
-    remedy = "; install the version of it that the record names" if "package" in where else ""
-    name = where.get("repo") or where.get("package") or "the SAE given"
-    return f"{name} has an encoder of SHA-256 {digest}, recorded is {told['sae_sha256']}{remedy}"
+    remedy = "; install the version of it that the record names" if "package" in place else ""
+    name = place.get("repo") or place.get("package") or "the SAE that was passed"
+    return f"{name} has an encoder of SHA-256 {digest}, recorded is {recorded['sae_sha256']}{remedy}"
 
 
-def of_encoding(told: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:
-    """Compare how rows were encoded with how they are encoded now."""
-    # Where SAE and model lie decides nothing; which SAE it is, its digest says, and it may have been given.
-    # A GPU holds models in the type they were saved in, a CPU in float32: what that changes, the features tell.
-    told, again = ({**each, "dtype": each["dtype"][1:]} for each in (told, again))
-    left_out = {"chat_template", "sae"} | ({"model", "model_revision"} if told["model"] is None else set())
-    ours, theirs = ({k: v for k, v in each.items() if k not in left_out} for each in (told, again))
-    name = unequal(ours, theirs)
-    return f"`{name}` is recorded as {ours.get(name)!r}, found is {theirs.get(name)!r}" if name else None
+def of_encoding(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:
+    """Compare how the rows were encoded with how they are encoded now."""
+    # The places of SAE and model decide nothing: `sae_sha256` identifies the SAE, and it may have been passed.
+    # Of the types, only the SAE's is compared. The model's depends on the device; the features show what it changes.
+    ignored = {"chat_template", "sae"} | ({"model", "model_revision"} if recorded["model"] is None else set())
+    one, other = (
+        {name: value for name, value in encoding.items() if name not in ignored} | {"dtype": encoding["dtype"][1:]}
+        for encoding in (recorded, again)
+    )
+    name = unequal(one, other)
+    return f"`{name}` is recorded as {one.get(name)!r}, now it is {other.get(name)!r}" if name else None
 
 
-def of_codes(stored: FeatureMatrix, again: FeatureMatrix) -> str | None:
-    """Compare the features of each row with those it is given now."""
-    if len(stored) != len(again):
-        return f"there are {len(stored):,} rows in store, the source has {len(again):,}"
-    differ = np.flatnonzero(stored.counts != again.counts)
+def of_codes(published: FeatureMatrix, again: FeatureMatrix) -> str | None:
+    """Compare the published features of all rows with those of the rows encoded again."""
+    if len(published) != len(again):
+        return f"features of {len(published):,} rows are published, but the source has {len(again):,} rows"
+    differ = np.flatnonzero(published.counts != again.counts)
     if not len(differ):
-        places = np.flatnonzero(stored.ids != again.ids)
-        differ = np.searchsorted(stored.offsets, places[:1], side="right") - 1
+        places = np.flatnonzero(published.ids != again.ids)
+        differ = np.searchsorted(published.offsets, places[:1], side="right") - 1
     if not len(differ):
-        return _of_numbers(stored, again)
+        return _of_numbers(published, again)
     row = differ[0]
-    only = np.setxor1d(stored.row(row), again.row(row))
+    only = np.setxor1d(published.row(row), again.row(row))
     return (
-        f"row {row} of the source has {stored.counts[row]} features in store and {again.counts[row]} when encoded "
+        f"row {row} of the source has {published.counts[row]} published features and {again.counts[row]} when encoded "
         f"again; the first that only one has is #{only[0]} (another device may differ in features at the threshold)"
     )
 
 
-def _of_numbers(stored: FeatureMatrix, again: FeatureMatrix) -> str | None:
-    """Compare tokens and activations, those of the same features."""
-    for row in np.flatnonzero(stored.tokens != again.tokens)[:1]:
-        return f"row {row} of the source has {stored.tokens[row]} tokens in store and {again.tokens[row]} again"
-    for place in np.flatnonzero(~np.isclose(stored.acts, again.acts, rtol=NEAR))[:1]:
-        row = np.searchsorted(stored.offsets, place, side="right") - 1
+def _of_numbers(published: FeatureMatrix, again: FeatureMatrix) -> str | None:
+    """Compare tokens and activations of rows that have the same features."""
+    for row in np.flatnonzero(published.tokens != again.tokens)[:1]:
+        return f"row {row} of the source has {published.tokens[row]} tokens published and {again.tokens[row]} again"
+    for place in np.flatnonzero(~np.isclose(published.acts, again.acts, rtol=DEVICE_TOLERANCE))[:1]:
+        row = np.searchsorted(published.offsets, place, side="right") - 1
         return (
-            f"feature #{stored.ids[place]} of row {row} of the source has the activation {stored.acts[place]:g} in "
-            f"store and {again.acts[place]:g} when encoded again"
+            f"feature #{published.ids[place]} of row {row} of the source has the activation "
+            f"{published.acts[place]:g} published and {again.acts[place]:g} when encoded again"
         )
     return None
 
 
-def unequal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """Return the first name under which two mappings differ; None if they do not."""
-    return next((name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name)), None)
+    return next((name for name in [*one, *other] if one.get(name) != other.get(name)), None)
 
 
-def _digests(repo: Repo, name: str, record: Record) -> Digests:
-    """Return the digests of the rows in a file, some rows in memory at once."""
-    opened = pq.ParquetFile(repo.fetch(name))
-    written = json.loads((opened.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
-    if column := of_columns(record, written):
-        raise ValueError(f"{name}: {column}")
-    types = Schema.from_dict(written)  # those of Arrow may be others: Parquet knows no seconds, for one
-    tables = (pa.Table.from_batches([batch]).cast(types.arrow_schema) for batch in opened.iter_batches(BATCH_ROWS))
+def _row_digests(repo: Repo, name: str, record: Record) -> Digests:
+    """Return the SHA-256 of the rows in a file, with some rows in memory at once."""
+    file = pq.ParquetFile(repo.fetch(name))
+    written = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+    if difference := of_columns(record, written):
+        raise ValueError(f"{name}: {difference}")
+    types = Schema.from_dict(written)  # Arrow's may differ: Parquet has no timestamps in seconds, for example
+    tables = (pa.Table.from_batches([batch]).cast(types.arrow_schema) for batch in file.iter_batches(BATCH_ROWS))
     return np.concatenate([np.empty((0, 32), np.uint8), *(digests_of(table, types) for table in tables)])
-
-
-def _bytes(digests: Sequence[str]) -> NDArray[np.uint8]:
-    return np.frombuffer(bytes.fromhex("".join(digests)), np.uint8)

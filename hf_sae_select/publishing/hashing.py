@@ -1,7 +1,7 @@
-"""Rows -> SHA-256, the same wherever and in whatever file a row lies. No torch.
+"""SHA-256 of rows: the same on every machine and for every file format. No torch.
 
-A row's digest is that of its values as JSON: keys in order, no spaces, UTF-8, numbers as Python writes them. Bytes
-stand there as their own SHA-256, times in ISO 8601. Of images, audio and video the content counts, not where it lies.
+The digest of a row is that of its values as JSON: keys sorted, no spaces, UTF-8, numbers as Python writes them. Bytes
+are replaced by their own SHA-256, times by ISO 8601. Of images, audio and video the content counts, not the path.
 
 Example: the row ``{"text": "Hi", "label": 1}`` has the digest of ``{"label":1,"text":"Hi"}``.
 """
@@ -21,65 +21,67 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 BATCH_ROWS = 1000  # rows in memory at once
-BATCH_FILES = 50  # of those that come with an image or a sound each
+BATCH_FILES = 50  # rows in memory at once where each has an image or a sound
 
 Digests = NDArray[np.uint8]
+"""[n, 32], uint8: the SHA-256 of each row."""
 
 
-def row_digests(ds: datasets.Dataset, what: str = "Hashing") -> Digests:
-    """Return the SHA-256 of each row: uint8 [n, 32]."""
-    parts = [digests_of(table, ds.features) for table in batches(ds, what)]
+def row_digests(dataset: datasets.Dataset, progress: str = "Hashing rows") -> Digests:
+    """Return the SHA-256 of each row; `progress` names the progress bar."""
+    parts = [digests_of(table, dataset.features) for table in batches(dataset, progress)]
     return np.concatenate([np.empty((0, 32), np.uint8), *parts])
 
 
-def batches(ds: datasets.Dataset, what: str) -> Iterator[pa.Table]:
-    """Yield the rows, in the dataset's order, as tables that hold all they refer to: files are read into them."""
-    embeds = any(map(_of_files, ds.features.values()))
-    size, view = BATCH_FILES if embeds else BATCH_ROWS, ds.with_format("arrow")
-    with tqdm(total=len(ds), desc=what, unit=" rows") as bar:
-        for start in range(0, len(ds), size):
-            table = view[start : start + size].cast(ds.features.arrow_schema)
+def batches(dataset: datasets.Dataset, progress: str) -> Iterator[pa.Table]:
+    """Yield the rows, in the dataset's order, as tables; the content of files that rows refer to is read into them."""
+    embeds = any(map(_has_files, dataset.features.values()))
+    size, view = BATCH_FILES if embeds else BATCH_ROWS, dataset.with_format("arrow")
+    with tqdm(total=len(dataset), desc=progress, unit=" rows") as bar:
+        for start in range(0, len(dataset), size):
+            table = view[start : start + size].cast(dataset.features.arrow_schema)
             yield embed_table_storage(table) if embeds else table
             bar.update(len(table))
 
 
 def digests_of(table: pa.Table, types: Mapping[str, Any]) -> Digests:
-    """Return the SHA-256 of each row of a table that holds all it refers to."""
-    files = {name: type for name, type in types.items() if _of_files(type)}
-    found = bytearray()
+    """Return the SHA-256 of each row of a table that contains its files."""
+    files = {name: type for name, type in types.items() if _has_files(type)}
+    digests = bytearray()
     for row in table.to_pylist():
         row |= {name: _contents(row[name], type) for name, type in files.items()}
-        found += hashlib.sha256(_written(row)).digest()
-    return np.frombuffer(bytes(found), np.uint8).reshape(-1, 32)
+        digests += hashlib.sha256(_json_bytes(row)).digest()
+    return np.frombuffer(bytes(digests), np.uint8).reshape(-1, 32)
 
 
 def digest_of(values: Any) -> str:
-    """Return the SHA-256, as 64 hexadecimal digits, of JSON values or of an array's bytes."""
-    return hashlib.sha256(values.tobytes() if isinstance(values, np.ndarray) else _written(values)).hexdigest()
+    """Return the SHA-256 of JSON values, or of an array's bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(values.tobytes() if isinstance(values, np.ndarray) else _json_bytes(values)).hexdigest()
 
 
-def _written(value: Any) -> bytes:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
+def _json_bytes(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_serializable)
     return text.encode("utf-8", "surrogatepass")
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON has no word for, in words that it has."""
+def _serializable(value: Any) -> Any:
+    """Convert a value that JSON does not know."""
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _of_files(type: Any) -> bool:
+def _has_files(type: Any) -> bool:
+    """Tell whether values of a type may refer to files."""
     return bool(datasets.features.features.require_storage_embed(type))
 
 
 def _contents(value: Any, type: Any) -> Any:
-    """Leave out of a value where its files lie; where they lie differs from machine to machine."""
-    if value is None or not _of_files(type):
+    """Replace files by their content: their paths differ from machine to machine."""
+    if value is None or not _has_files(type):
         return value
     if hasattr(type, "embed_storage"):
         return value["bytes"]
     if isinstance(type, Mapping):
-        return {name: _contents(value[name], each) for name, each in type.items()}
-    return [_contents(each, type.feature) for each in value]
+        return {name: _contents(value[name], inner) for name, inner in type.items()}
+    return [_contents(item, type.feature) for item in value]

@@ -1,4 +1,4 @@
-"""The layout of a published subset: names of its files, how `load_dataset` reads them, and what its names may be."""
+"""Layout of a published subset: its files, how `load_dataset` reads them, and the form of names and digests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
 ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE = "data", "selection.parquet", "pool.parquet", "coverage.png"
 FILES = frozenset({ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE, RECORD_FILE, CARD_FILE})
 
-DIGEST = "row_sha256"  # a column of both side tables
-PLACEHOLDER = "OWNER/NAME"  # stands in the card for the repo, whose name is not known before it is pushed
-# Metadata of the card: what `load_dataset` reads by default, and what by the name "selection".
+DIGEST = "row_sha256"  # column of both side tables
+PLACEHOLDER = "OWNER/NAME"  # replaces the repo id in the card until the subset is pushed
+# The card's metadata for `load_dataset`: the rows by default, the picks by the name "selection".
 CONFIGS: list[dict[str, Any]] = [
     {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}], "default": True},
     {"config_name": "selection", "data_files": [{"split": "train", "path": "selection.parquet"}]},

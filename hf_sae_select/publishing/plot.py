@@ -1,4 +1,4 @@
-"""The picture of what a subset covers, pick by pick, beside the baselines."""
+"""Plot of the features that a subset covers, pick by pick, beside the baselines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Record: what decided a published subset, and what it is, as JSON after a schema. No torch.
+"""Provenance record: how a published subset was selected and what it contains, as JSON with a schema. No torch.
 
-A record of version 1, which 0.1.0 wrote, is read too: `upgraded` gives its selection the form of version 2.
+Records of version 1, which 0.1.0 wrote, can be read too: `upgraded` converts them to version 2.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .._cards import HUB_ID
 from .._optional import extra
 from ..selection.methods import METHODS
 from .hashing import digest_of
-from .layout import COMMIT, RECORD_FILE
+from .layout import COMMIT, POOL_FILE, RECORD_FILE
 
 RECORD_VERSION = 2
 SCHEMA_FILES = {
@@ -32,35 +32,36 @@ PLACEMENT = {"device_map", "max_memory", "offload_folder", "offload_buffers"}
 
 Record = dict[str, Any]
 
-# Parameters of version 1, which were one flat mapping, by the part of version 2 that holds them.
+# The parameters of version 1 were one flat mapping. These are the names of those that version 2 keeps in `cuts` and in
+# `constraints`; the rest are the method's options.
 CUTS_1 = ("threshold", "top", "max_share", "embedding")
 CONSTRAINTS_1 = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
-DIGEST_1 = "sha256:"  # begins an option that is recorded by its digest
+DIGEST_1 = "sha256:"  # prefix of an option that version 1 recorded by its digest
 
 
 def sealed(record: Record) -> Record:
-    """Return a record with its version and, last, the digest of everything in it.
+    """Return a record with its version first and the digest of its content last.
 
     Raises:
-        AssertionError: If the record breaks its own schema.
+        AssertionError: If the record violates its own schema.
     """
     record = json.loads(json.dumps({"version": RECORD_VERSION, **record}))
     record["sha256"] = digest_of(record)
     if problem := problem_of(record):
-        raise AssertionError(f"the record breaks its own schema: {problem}")
+        raise AssertionError(f"the record violates its own schema: {problem}")
     return record
 
 
 def dumps(record: Record) -> str:
-    """Return the text of the file."""
+    """Return the text of the record's file."""
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read(file: Path) -> Record:
-    """Read a record as it was written, of any version.
+    """Read a record of any version, as it was written.
 
     Raises:
-        ValueError: If it is not a record, or breaks its schema; the first offence is named.
+        ValueError: If the file is not JSON or violates the schema of its version; the message names the first problem.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
@@ -72,7 +73,7 @@ def read(file: Path) -> Record:
 
 
 def upgraded(record: Record) -> Record:
-    """Return a record in the form of the present version; its `sha256` stays that of the file."""
+    """Convert a record to the current version; its `sha256` stays that of the file."""
     if record["version"] == RECORD_VERSION:
         return record
     selection = record["selection"]
@@ -81,7 +82,7 @@ def upgraded(record: Record) -> Record:
 
 
 def nested(flat: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """Return the flat parameters of version 1 in the nested form of version 2."""
+    """Convert the flat parameters of version 1 to the nested ones of version 2."""
     rest = dict(flat)
     parameters: dict[str, Any] = {"budget": rest.pop("budget"), "seed": rest.pop("seed")}
     encoding = {"encoding": rest.pop("encoding")} if "encoding" in rest else {}
@@ -94,16 +95,19 @@ def nested(flat: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 
 def _tagged(value: Any) -> Any:
+    """Convert an option that version 1 recorded by its digest."""
     if isinstance(value, str) and value.startswith(DIGEST_1):
         return {"sha256": value.removeprefix(DIGEST_1)}
     return value
 
 
 def problem_of(record: Any) -> str | None:
-    """Return what in a record breaks the schema, in words; None if nothing does."""
+    """Return the first problem of a record with its schema, in words; None for a valid record."""
     number = record.get("version") if isinstance(record, Mapping) else None
     if isinstance(number, int) and number > RECORD_VERSION:
-        return f"{RECORD_FILE} has version {number}, this library reads {RECORD_VERSION}: install a newer one"
+        return (
+            f"{RECORD_FILE} has version {number}, but this library reads up to {RECORD_VERSION}: upgrade hf-sae-select"
+        )
     validator = _validator(number if number in SCHEMA_FILES and not isinstance(number, bool) else RECORD_VERSION)
     error = extra("jsonschema").exceptions.best_match(validator.iter_errors(record))
     if error is not None:
@@ -117,20 +121,20 @@ def problem_of(record: Any) -> str | None:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that has a name twice: readers would differ on which one counts."""
+    """Refuse an object with a duplicate name: parsers differ on which of its values counts."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("an object has a name twice")
+        raise ValueError("an object has the same name twice")
     return values
 
 
 def is_edited(record: Record) -> bool:
-    """Tell whether a record, as it was read, differs from what was sealed."""
+    """Tell whether a record's content does not have the recorded digest."""
     return bool(digest_of({name: value for name, value in record.items() if name != "sha256"}) != record["sha256"])
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python and the packages that took part; None for what is not installed."""
+    """Return the versions of Python and of the packages that took part; None for a package that is not installed."""
     numbers: dict[str, str | None] = {"python": python_version()}
     for name in PACKAGES:
         try:
@@ -141,15 +145,33 @@ def versions() -> dict[str, str | None]:
 
 
 def public(encoding: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an encoding record without what is of this machine alone: the folder of a model, and its devices."""
+    """Return an encoding record without what is private to this machine: a model's folder, and its devices."""
     encoding = dict(encoding)
     if model_kwargs := encoding.pop("model_kwargs", {}):
         model_kwargs = {name: value for name, value in model_kwargs.items() if name not in PLACEMENT}
         encoding |= {"model_kwargs": model_kwargs} if model_kwargs else {}
     if not encoding or (COMMIT.fullmatch(str(encoding["model_revision"])) and HUB_ID.fullmatch(encoding["model"])):
         return encoding
-    sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # may name it too
+    sae = {name: value for name, value in encoding.get("sae", {}).items() if name != "config"}  # may have the path too
     return encoding | {"model": None, "model_revision": None} | ({"sae": sae} if sae else {})
+
+
+def required_arguments(record: Record, level: str) -> dict[str, str]:
+    """Return the arguments that `verify` requires for a level, because others cannot fetch them: name -> meaning."""
+    encoding, required = record["encoding"] or {}, {}
+    if level != "digests" and not record["selection"]["builtin"]:
+        required["method"] = "the function of the author's own method"
+    if level == "select" and POOL_FILE not in record["files"]:
+        codes = "encoded by `sae_encode`" if encoding else "with its column of vectors"
+        required["features"] = f"the source, {codes}, which is not published with the subset"
+    if level == "encode":
+        if not record["source"]["as_published"]:
+            required["source"] = "the dataset that the rows were selected from, which is not published"
+        if encoding.get("model") is None or not {"repo", "package"} & encoding.get("sae", {}).keys():
+            required["sae"] = "the SAE with its language model, which others cannot fetch"
+        if "function" in encoding.get("text", {}):
+            required["text"] = "the function that wrote the text of a row, whose code is not recorded"
+    return required
 
 
 @cache

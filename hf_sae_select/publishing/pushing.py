@@ -1,4 +1,4 @@
-"""Publishing: a staged folder -> one commit of a dataset repo on the Hub. No torch, unless `stage` needs it."""
+"""Pushing a staged subset to a dataset repo on the Hub in one commit. No torch, unless `stage` needs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .. import _hub as hub
 from .._cards import merged, parsed
 from .._hub import Repo, Token, hub_errors, prepare
 from ..selection.result import Selection
-from .card import License
 from .layout import (
     CARD_FILE,
     LICENCE_FIELDS,
@@ -29,14 +28,15 @@ from .layout import (
     ROWS,
     SELECTION_FILE,
 )
+from .licence import License
 from .provenance import read
 from .source import SourceName
 from .staging import stage
 from .verification import verify
 
-# What a repo may hold that we did not write: anything else may be rows of another dataset.
+# Files of a repo that cannot be rows of another dataset.
 NO_DATA = re.compile(r"\.git[^/]*|[^/]+\.md|(LICEN[CS]E|NOTICE|CITATION)[^/]*", re.IGNORECASE)
-# Of the card's metadata, what follows from the subset; `dataset_info` would be that of an earlier one.
+# Metadata of a README that the new card replaces; `dataset_info` would describe an earlier subset.
 RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE_FIELDS)
 MESSAGE = "Publish a subset and its provenance"
 
@@ -57,21 +57,54 @@ def publish(
     include_features: bool = True,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
-    """Write a subset, its provenance and a card to a dataset repo on the Hub, created if need be, in one commit.
+    """Publish a subset with its provenance and a card in a dataset repo on the Hub, in one commit.
 
-    `stage` and `push` in one. If pushing fails, what was staged stays, and the error says where it is.
+    This is `stage` and `push` in one call. If pushing fails, the staged folder is kept, and the error names it.
 
     Args:
-        subset: what `sae_select` returned, unchanged.
-        repo_id: such as "me/alpaca-3k".
-        private, revision, create_pr, commit_message, token: as in `push`.
-        license, source, features, metadata: as in `stage`.
+        subset (`Dataset`):
+            The subset that `sae_select` returned, unchanged.
+        repo_id (`str`):
+            Id of the repo, such as "me/alpaca-3k". It is created if it does not exist.
+        private (`bool`, *optional*):
+            Whether a new repo is private. By default as the Hub does for you.
+        revision (`str`, *optional*):
+            Branch to write to; by default main.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Whether to open a pull request instead of writing to the branch.
+        commit_message (`str`, *optional*, defaults to `"Publish a subset and its provenance"`):
+            Message of the commit.
+        token (`str` or `bool`, *optional*):
+            Token for the Hub.
+        selection (`Selection`, *optional*):
+            The selection of a subset that was saved and loaded, see `stage`.
+        pool (`Dataset`, *optional*):
+            The encoded dataset that the rows were selected from, for a subset that was saved and loaded, see `stage`.
+        license (`str` or `list`, *optional*):
+            Licence of the subset; by default that of the source, see `stage`.
+        source (`str` or `dict`, *optional*):
+            The Hub dataset that the rows are from, if the cache of `datasets` does not tell, see `stage`.
+        include_features (`bool`, *optional*, defaults to `True`):
+            Whether to publish the features too, so that others can repeat the selection without a model.
+        metadata (`dict`, *optional*):
+            Additional metadata of the card, see `stage`.
+
+    Returns:
+        `CommitInfo`: The commit.
 
     Raises:
-        TypeError, ValueError, ImportError: as `stage` and `push`; before anything is sent.
-        FileNotFoundError, PermissionError, OSError: the Hub refuses or is out of reach; the repo is as it was.
+        TypeError: As `stage`, before anything is sent.
+        ValueError: As `stage` and `push`, before anything is sent.
+        ImportError: If the extra `publish` is not installed.
+        FileNotFoundError: If the branch does not exist. Nothing was written.
+        PermissionError: If the Hub does not accept the token. Nothing was written.
+        OSError: If the Hub is out of reach, or somebody else wrote to the repo meanwhile. Nothing was written.
 
-    Example: ``publish(ds.sae_select(3000), "me/alpaca-3k")``.
+    Example:
+
+    ```python
+    publish(dataset.sae_select(3000), "me/alpaca-3k")
+    ```
     """
     _check_id(repo_id)
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
@@ -86,12 +119,14 @@ def publish(
         metadata=metadata,
         token=token,
     )
-    where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
+    options: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
     try:
-        commit = push(folder, repo_id, **where, commit_message=commit_message, token=token)
+        commit = push(folder, repo_id, **options, commit_message=commit_message, token=token)
     except BaseException as error:
-        said = "".join(f", {name}={value!r}" for name, value in where.items() if value)
-        error.add_note(f"staged, and kept: hf_sae_select.push({str(folder)!r}, {repo_id!r}{said}) goes on from there")
+        passed = "".join(f", {name}={value!r}" for name, value in options.items() if value)
+        error.add_note(
+            f"the staged folder is kept; to continue: hf_sae_select.push({str(folder)!r}, {repo_id!r}{passed})"
+        )
         raise
     shutil.rmtree(folder)
     return commit
@@ -107,41 +142,61 @@ def push(
     commit_message: str = MESSAGE,
     token: Token = None,
 ) -> CommitInfo:
-    """Write a folder that `stage` made to a dataset repo on the Hub, created if need be, in one commit.
+    """Push a folder that `stage` wrote to a dataset repo on the Hub, in one commit.
 
-    Nothing is there before all is; after a failure push again: files that arrived are not sent twice. Of a README that
-    is there the text is kept, and of its metadata what does not follow from the subset. An earlier subset is replaced.
+    The repo shows all files of the commit or none. After a failure, push again: files that arrived are not sent twice.
+    An earlier subset in the repo is replaced. Of an existing README the text stays, and of its metadata what does not
+    follow from the subset.
 
     Args:
-        private: whether the repo is to be private, if it is created; by default as the Hub does for you.
-        revision: the branch to write to; by default main.
-        create_pr: propose the commit as a pull request instead.
+        folder (`str` or `Path`):
+            The staged folder.
+        repo_id (`str`):
+            Id of the repo, such as "me/alpaca-3k". It is created if it does not exist.
+        private (`bool`, *optional*):
+            Whether a new repo is private. By default as the Hub does for you.
+        revision (`str`, *optional*):
+            Branch to write to; by default main.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Whether to open a pull request instead of writing to the branch.
+        commit_message (`str`, *optional*, defaults to `"Publish a subset and its provenance"`):
+            Message of the commit.
+        token (`str` or `bool`, *optional*):
+            Token for the Hub.
+
+    Returns:
+        `CommitInfo`: The commit.
 
     Raises:
-        ValueError: the folder is no staged subset, or was changed since; the repo holds other data, or its README
-            cannot be read; the Hub does not accept the card's metadata.
-        FileNotFoundError, PermissionError, OSError: the Hub refuses, is out of reach, or somebody else wrote to the
-            repo meanwhile; the repo is as it was.
+        ValueError: If `folder` is not a staged subset or was changed since, the repo holds other data or a README that
+            cannot be parsed, or the Hub does not accept the card's metadata.
+        FileNotFoundError: If the branch does not exist. Nothing was written.
+        PermissionError: If the Hub does not accept the token. Nothing was written.
+        OSError: If the Hub is out of reach, or somebody else wrote to the repo meanwhile. Nothing was written.
 
-    Example: ``push(stage(subset, "alpaca-3k"), "me/alpaca-3k")``.
+    Example:
+
+    ```python
+    push(stage(subset, "alpaca-3k"), "me/alpaca-3k")
+    ```
     """
     _check_id(repo_id)
     folder = Path(folder)
     if not (folder / RECORD_FILE).is_file():
-        raise ValueError(f"`folder={str(folder)!r}` holds no staged subset; make one with `stage`")
+        raise ValueError(f"`folder={str(folder)!r}` is not a staged subset; write one with `stage`")
     if difference := verify(folder).difference:
         raise ValueError(f"`folder={str(folder)!r}` was changed after it was staged: {difference}; stage it again")
     names = [*read(folder / RECORD_FILE)["files"], RECORD_FILE]
     files: dict[str, str | Path | bytes] = {name: folder / name for name in names}
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
-    with hub_errors(repo_id):  # or a repo would be made for a card that the Hub does not take
+    with hub_errors(repo_id):  # before a repo is created for a card that the Hub refuses
         parsed(card, CARD_FILE).validate(repo_type="dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
-    there = repo.files()
-    earlier = _earlier(repo, there)
+    present = repo.files()
+    earlier = _earlier_files(repo, present)
     files[CARD_FILE] = merged(card.replace(PLACEHOLDER, repo.name), readme, RENEWED).encode()
-    gone = [name for name in earlier if name in there and name not in files and _is_ours(name)]
-    return hub.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=gone)
+    deleted = [name for name in earlier if name in present and name not in files and _is_staged(name)]
+    return hub.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 
 
 def _check_id(repo_id: str) -> None:
@@ -150,24 +205,27 @@ def _check_id(repo_id: str) -> None:
             raise HFValidationError
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"`repo_id={repo_id!r}` is no id of a Hub repo; pass owner/name") from error
+        raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name") from error
 
 
-def _earlier(repo: Repo, there: list[str]) -> list[str]:
-    """Return the files of an earlier subset. Refuse a repo that holds other data, of which rows would be mixed."""
+def _earlier_files(repo: Repo, present: list[str]) -> list[str]:
+    """Return the files of an earlier subset in a repo.
+
+    Raises:
+        ValueError: If the repo holds other data: their rows would be mixed with those of the subset.
+    """
     try:
-        names = [*read(repo.fetch(RECORD_FILE))["files"], RECORD_FILE] if RECORD_FILE in there else []
+        names = [*read(repo.fetch(RECORD_FILE))["files"], RECORD_FILE] if RECORD_FILE in present else []
     except ValueError:
         names = []
-    foreign = [name for name in there if name not in names and not NO_DATA.fullmatch(name)]
-    if names:  # a repo of ours: other files may be there, but not where `load_dataset` would read them
+    foreign = [name for name in present if name not in names and not NO_DATA.fullmatch(name)]
+    if names:  # next to an earlier subset, only files that `load_dataset` would read as its rows matter
         foreign = [name for name in foreign if name.startswith(f"{ROWS}/")]
     if foreign:
-        name = foreign[0]
-        raise ValueError(f"{repo.name} holds other data, such as {name}; publish the subset to a repo of its own")
+        raise ValueError(f"{repo.name} holds other data, such as {foreign[0]}; publish the subset in another repo")
     return names
 
 
-def _is_ours(name: str) -> bool:
-    """Tell whether a file is one that `stage` writes: a record may say anything, and what it lists may be deleted."""
+def _is_staged(name: str) -> bool:
+    """Tell whether `stage` writes a file of this name: a record may list anything, and what it lists is deleted."""
     return name in (SELECTION_FILE, POOL_FILE, PLOT_FILE) or name.startswith(f"{ROWS}/")

@@ -1,4 +1,4 @@
-"""Refetching: the source and the SAE that a record, which may be anybody's, names; the rows encoded again."""
+"""Fetching the source and the SAE that a record names, which may be anybody's, and encoding the rows again."""
 
 from __future__ import annotations
 
@@ -22,92 +22,94 @@ if TYPE_CHECKING:  # annotations only
     from ..sae.model import SparseAutoencoder
 
 
-# The arguments of `from_pretrained` that a record, which may be anybody's, is trusted with.
+# The arguments of `from_pretrained` that verification takes from a record, which may be anybody's.
 MODEL_KWARGS = ("attn_implementation", "experts_implementation", "quantization_config")
 
 
 class NotAsRecorded(ValueError):
-    """Something that a record names cannot be had as it says."""
+    """Something that a record names does not exist as recorded."""
 
 
 def refetch_source(record: Record, token: Token) -> Dataset:
-    """Return the source as `load_dataset` gives it at its commit.
+    """Return the source as `load_dataset` loads it at its commit.
 
     Raises:
-        NotAsRecorded: it has no such commit, config or split.
-        FileNotFoundError, OSError: the Hub does not show it, or is out of reach.
+        NotAsRecorded: If it has no such commit, config or split.
+        FileNotFoundError, OSError: If the dataset is private or the Hub is out of reach.
     """
-    source = Source(**{each.name: record["source"][each.name] for each in fields(Source)})
-    reached = _check_commit(str(source.dataset), str(source.revision), "dataset", token)
+    source = Source(**{field.name: record["source"][field.name] for field in fields(Source)})
+    is_online = _check_commit(str(source.dataset), str(source.revision), "dataset", token)
     try:
         rows = load_dataset(**source.arguments, token=token)
     except ValueError as error:  # no such config or split
-        if not reached:
-            raise OSError(f"the Hub is out of reach, and the cache does not have {source.dataset}: {error}") from error
+        if not is_online:
+            raise OSError(f"the Hub is out of reach, and the cache lacks {source.dataset}: {error}") from error
         raise NotAsRecorded(f"{source.dataset} cannot be loaded as recorded: {error}") from error
-    if {each.revision for each in origins(rows)} - {
-        source.revision
-    }:  # without the Hub, `load_dataset` takes what the cache has
-        raise OSError(f"the cache has {source.dataset} at another commit than {source.revision}, and the Hub is away")
+    # Without the Hub, `load_dataset` takes any commit that the cache has.
+    if any(origin.revision != source.revision for origin in origins(rows)):
+        raise OSError(
+            f"the cache has {source.dataset} at another commit than {source.revision}, and the Hub is out of reach"
+        )
     return without_codes(rows)
 
 
-def refetch_sae(told: dict[str, Any], token: Token) -> SparseAutoencoder:
-    """Return the SAE of a record's `encoding`, set as it was when the rows were encoded.
+def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
+    """Return the SAE of a record's `encoding`, configured as it was when the rows were encoded.
 
     Raises:
-        NotAsRecorded: its repo has no such commit, or no such SAE at it.
-        FileNotFoundError, OSError: the Hub does not show it, or is out of reach.
+        NotAsRecorded: If its repo has no such commit, or no such SAE at that commit.
+        FileNotFoundError, OSError: If the repo is private or the Hub is out of reach.
     """
     import torch
 
     from ..encoding.language_model import READING_DEFAULTS
     from ..sae.loading import load_sae
 
-    _check_no_folder(told["model"])
-    where = told["sae"]
-    how: dict[str, Any] = {"encoder_only": True, "dtype": getattr(torch, told["dtype"][1])}
-    if "repo" in where:
-        _check_commit(where["repo"], where["revision"], "model", token)
-        how |= {"source": where["repo"], "revision": where["revision"], "filename": where["path"], "token": token}
-        how |= {"format": where.get("format", "auto"), "config": where.get("config")}
-    as_it_was: dict[str, Any] = {name: told.get(name, usual) for name, usual in READING_DEFAULTS.items()}
-    as_it_was |= {"model": told["model"], "model_revision": told["model_revision"], "hook": told["hook"]}
-    as_it_was |= {"context_size": told["window"], "feature_threshold": told["threshold"]}
+    _check_no_folder(encoding["model"])
+    place = encoding["sae"]
+    arguments: dict[str, Any] = {"encoder_only": True, "dtype": getattr(torch, encoding["dtype"][1])}
+    if "repo" in place:
+        _check_commit(place["repo"], place["revision"], "model", token)
+        arguments |= {"source": place["repo"], "revision": place["revision"], "filename": place["path"]}
+        arguments |= {"format": place.get("format", "auto"), "config": place.get("config"), "token": token}
+    settings: dict[str, Any] = {name: encoding.get(name, default) for name, default in READING_DEFAULTS.items()}
+    settings |= {"model": encoding["model"], "model_revision": encoding["model_revision"], "hook": encoding["hook"]}
+    settings |= {"context_size": encoding["window"], "feature_threshold": encoding["threshold"]}
     try:
-        sae = load_sae(**how)
-        sae.config = replace(sae.config, **as_it_was)
+        sae = load_sae(**arguments)
+        sae.config = replace(sae.config, **settings)
     except (FileNotFoundError, ValueError) as error:
-        raise NotAsRecorded(f"it cannot be loaded as recorded: {error}") from error
+        raise NotAsRecorded(f"the SAE cannot be loaded as recorded: {error}") from error
     return sae
 
 
 def encode_again(
     record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep: list[str]
 ) -> Dataset:
-    """Encode the rows of the source as the record says, with `keep` beside the codes.
+    """Return the rows of the source encoded, with `keep` in addition to the codes.
 
     Raises:
-        NotAsRecorded: they cannot be encoded as the record says.
+        NotAsRecorded: If they cannot be encoded as the record says.
     """
     from ..encoding.pipeline import encode  # needs torch
 
-    told = record["encoding"]
+    encoding = record["encoding"]
     rows = rows.with_format(None)
-    # A separate cache key, so that verification never reads the cache that it verifies, and can still be resumed.
-    key = {"record": record["sha256"]}
-    set_fingerprint(rows, update_fingerprint(fingerprint_of(rows), "hf_sae_select.verify", key))
-    text = told["text"]["columns"] if text is None else text
+    # A cache key of its own: verification must not read the cached codes that it verifies. With the record's digest in
+    # the key, a verification that was interrupted still continues from its own codes.
+    digest = {"record": record["sha256"]}
+    set_fingerprint(rows, update_fingerprint(fingerprint_of(rows), "hf_sae_select.verify", digest))
+    text = encoding["text"]["columns"] if text is None else text
     try:
         return encode(
             rows,
             sae,
             text=text,
-            max_length=told["max_length"],
+            max_length=encoding["max_length"],
             batch_size=batch_size,
             keep=keep,
-            dtype=None if told["dtype"][0] == "auto" else told["dtype"][0],
-            model_kwargs=_model_kwargs(told),
+            dtype=None if encoding["dtype"][0] == "auto" else encoding["dtype"][0],
+            model_kwargs=_model_kwargs(encoding),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
@@ -127,7 +129,7 @@ def _model_kwargs(encoding: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_commit(name: str, revision: str, kind: str, token: Token) -> bool:
-    """Refuse a repo that does not have the recorded commit; return False where the Hub cannot be asked."""
+    """Check that a repo has the recorded commit; return False if the Hub is out of reach."""
     _check_no_folder(name)
     try:
         with hub_errors(name, revision):
@@ -139,11 +141,14 @@ def _check_commit(name: str, revision: str, kind: str, token: Token) -> bool:
         raise
     except PermissionError:
         raise
-    except OSError:  # what the cache has of that commit will do
+    except OSError:  # the cache may have that commit
         return False
 
 
 def _check_no_folder(name: str) -> None:
-    """Refuse to read here what a record names there."""
+    """Check that no local folder has the name of a recorded repo."""
     if Path(name).is_dir():
-        raise ValueError(f"a folder `{name}` lies here, and would be read in place of the repo: verify elsewhere")
+        raise ValueError(
+            f"the folder `{name}` has the name of a repo in the record, and would be read instead of it: verify in "
+            "another working directory"
+        )

@@ -1,4 +1,4 @@
-"""Replay: a selection repeated from its parameters, and what it covers beside `random` and `longest`."""
+"""Replay: repeating a selection from its parameters, and measuring what it covers, compared with the baselines."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Hold what a selection covers, beside the baselines with the same budget, on the features it was made by."""
+    """Hold what a selection covers, compared with the baselines, by the features that the rows were selected by."""
 
     features: FeatureMatrix
-    """Those of all rows, cut as the selection cut them."""
+    """The features of all rows, cut as the selection cut them."""
     curves: dict[str, NDArray[np.int64]]
-    """For "subset", "random" and "longest": the number of distinct features of the rows up to each pick."""
+    """For "subset", "random" and "longest": the number of distinct features of all rows up to each pick."""
     figures: dict[str, dict[str, Any]]
-    """For these and "pool", all rows: what `compare` measures, and the distribution of the rows' tokens."""
+    """For these and "pool" (all rows): what `compare` measures, and the distribution of the rows' tokens."""
 
 
 def replay(dataset: Dataset, selection: Selection, method: MethodFunction | None = None) -> Selection:
@@ -84,7 +84,7 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
 
 
 def digest_tag(value: Any) -> dict[str, str]:
-    """Return a digest in place of an option that may be anything, such as a path on this machine."""
+    """Return the digest of an option that cannot be published, such as a path on this machine."""
     return {"sha256": digest_of(value)}
 
 
@@ -94,7 +94,11 @@ def is_digest_tag(value: Any) -> bool:
 
 
 def _without_digests(recorded: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded options of the user's own method, but for those that its defaults must match by digest."""
+    """Return the recorded options of the user's own method, without those that are recorded by their digest.
+
+    Raises:
+        ValueError: If the method's default of such an option has another digest.
+    """
     for name, value in recorded.items():
         if is_digest_tag(value) and value != digest_tag(defaults.get(name)):
             raise ValueError(f"`{name}` of the method is not as recorded; bind it: partial(method, {name}=...)")
@@ -103,7 +107,7 @@ def _without_digests(recorded: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Let a selection return fewer rows than its budget without a warning: its result says so."""
+    """Suppress the warning of a selection that returns fewer rows than its budget."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield

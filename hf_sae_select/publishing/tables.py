@@ -1,16 +1,19 @@
-"""The two Parquet tables of a published subset: a line for each pick, and a line for each row of the source. No torch.
+"""Parquet tables of a published subset: its rows, the picks, and the pool. No torch.
 
-`selection.parquet` is the selection, a line for each pick: `row` in the source, `pick` from 0 on, `gain`, `round`,
-`features` of the row, `covered` so far, `row_sha256`. The metadata of its schema hold method, parameters and the rest.
+`data/*.parquet` holds the selected rows.
 
-`pool.parquet` holds what the selection can be repeated from, a line for each row of the source: `row_sha256`, the
-row's codes as far as `threshold` and `top` keep them, and the columns that the method and the constraints read. The
-rows' texts are not in it.
+`selection.parquet` has a line for each pick: `row` in the source, `pick` from 0 on, `gain`, `round`, `features` of the
+row (null where they are not known), `covered` so far, `row_sha256`. Its schema's metadata hold the rest of the
+`Selection`: method, parameters, fingerprint, pool coverage.
+
+`pool.parquet` has a line for each row of the source, with what repeating the selection needs: `row_sha256`, the row's
+codes, cut by `threshold` and `top`, and the columns that the method and the constraints read. It holds no texts.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,40 +33,62 @@ from ..selection.attachment import Pool
 from ..selection.methods import METHODS
 from ..selection.request import Cuts
 from ..selection.result import Selection
-from .hashing import Digests
+from .hashing import Digests, batches, digests_of
 from .layout import DIGEST, SHA256
 from .provenance import nested, public
 
+SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
 METADATA_KEY = b"sae_selection"  # in the schema of `selection.parquet`
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
 FIELDS = {"fingerprint": str, "method": str, "parameters": dict, "pool_coverage": int, "pool_rows": int}
-FIELDS_1 = {name: type for name, type in FIELDS.items() if name != "pool_rows"}  # of 0.1.0, with flat parameters
+FIELDS_1 = {name: type for name, type in FIELDS.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
 
 
-def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64], digests: Digests) -> None:
-    """Write a selection; `counts` are the features and `digests` the SHA-256 of the picked rows."""
+def write_rows(folder: Path, rows: Dataset) -> Digests:
+    """Write rows as Parquet files, with the content of files that they refer to, and return their SHA-256."""
+    folder.mkdir()
+    digests: list[Digests] = []
+    size, shard, writer = 0, 0, None
+    with ExitStack() as stack:
+        for table in batches(rows, "Writing rows"):
+            if writer is None or size >= SHARD_BYTES:
+                stack.close()
+                file = folder / f"train-{shard:05d}.parquet"
+                writer = stack.enter_context(pq.ParquetWriter(file, rows.features.arrow_schema, write_page_index=True))
+                size, shard = 0, shard + 1
+            writer.write_table(table)
+            size += table.nbytes
+            digests.append(digests_of(table, rows.features))
+    return np.concatenate(digests)
+
+
+def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64] | None, digests: Digests) -> None:
+    """Write a selection; `counts` are the numbers of features, if known, and `digests` the SHA-256 of picked rows."""
     columns = {
         "row": selection.indices,
         "pick": np.arange(len(selection)),
         "gain": selection.gains,
         "round": selection.rounds,
-        "features": counts,
+        "features": [None] * len(selection) if counts is None else counts,
         "covered": selection.covered,
         DIGEST: [bytes(digest).hex() for digest in digests],
     }
-    types = {name: Value(str(getattr(values, "dtype", "string"))) for name, values in columns.items()}
+    types = {name: Value(COLUMNS[name][0]) for name in columns}
+    types["gain"] = Value(str(selection.gains.dtype))
     schema = datasets.Features(types).arrow_schema
     metadata = {name: getattr(selection, name) for name in FIELDS}
     schema = schema.with_metadata(schema.metadata | {METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     pq.write_table(pa.table(list(columns.values()), schema=schema), file)
 
 
-def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64]]:
-    """Return a selection, and the SHA-256 and the number of features of the picked rows.
+def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64] | None]:
+    """Return a selection, and the SHA-256 and, where they are known, the numbers of features of the picked rows.
+
+    The file may come from anywhere, so everything in it is checked.
 
     Raises:
-        ValueError: If the file is not such a table. It may come from anywhere, and everything in it is checked.
+        ValueError: If the file is not such a table.
     """
     try:
         table = pq.read_table(file)
@@ -77,21 +102,24 @@ def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64]]
         raise ValueError(f"{file.name} is not a table of picks that this library wrote: {error}") from error
     starts = np.flatnonzero(np.diff(columns["round"], prepend=-1))
     selection = Selection(columns["row"], columns["gain"], starts, covered=columns["covered"], **metadata)
-    return selection, columns[DIGEST].tolist(), columns["features"]
+    return selection, columns[DIGEST].tolist(), None if table["features"].null_count else columns["features"]
 
 
 def _problem_of_columns(table: pa.Table) -> str | None:
     for name, types in COLUMNS.items():
-        if str(table.schema.field(name).type) not in types or table[name].null_count:
-            return f"its column `{name}` is {table.schema.field(name).type}, or holds nulls"
+        nulls = table[name].null_count
+        unknown = name == "features" and nulls == len(table)
+        if str(table.schema.field(name).type) not in types or (nulls and not unknown):
+            actual, allowed = table.schema.field(name).type, " or ".join(types)
+            return f"its column `{name}` holds {actual} or nulls; it must hold {allowed}"
     if table.column_names != list(COLUMNS):
         return f"its columns are {', '.join(table.column_names)}"
     if not np.array_equal(table["pick"].to_numpy(), np.arange(len(table))):
-        return "its column `pick` does not count from 0 on"
+        return "its column `pick` does not count up from 0"
     if invalid := [digest for digest in table[DIGEST].to_pylist() if not SHA256.fullmatch(digest)]:
         return f"{invalid[0]!r} is not a SHA-256"
     if set(np.diff(table["round"].to_numpy(), prepend=-1).tolist()) - {0, 1} or table["round"][0].as_py() != 0:
-        return "its column `round` does not count from 0 on"
+        return "its column `round` does not count up from 0"
     return None
 
 
@@ -110,12 +138,12 @@ def _problem_of_metadata(metadata: Any) -> str | None:
 
 
 def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -> None:
-    """Write what the selection can be repeated from, some rows at a time."""
+    """Write what repeating the selection needs, some rows at a time."""
     rows, codes, columns = pool.rows, pool.codes, columns_read(selection, pool)
-    keep = needs(selection) if codes is not None else []
+    with_state = codes is not None and needs_state(selection)
     types = {DIGEST: Value("binary")} | {name: rows.features[name] for name in columns}
     if codes is not None:
-        types |= column_types(public(selection.parameters["encoding"]), state_width(codes) if keep else None)
+        types |= column_types(public(selection.parameters["encoding"]), state_width(codes) if with_state else None)
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):
@@ -124,7 +152,7 @@ def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -
             if codes is not None:
                 block = codes.select(range(start, stop))
                 parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection))
-                if keep:
+                if with_state:
                     parts[STATE] = block.select_columns([STATE]).with_format("arrow")[:][STATE]
             if columns:
                 table = rows.select_columns(columns).with_format("arrow")[start:stop]
@@ -133,7 +161,7 @@ def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -
 
 
 def read_pool(file: Path, d_sae: int | None) -> Dataset:
-    """Return the pool as a dataset with a column of digests, encoded with `d_sae` features or not (None).
+    """Return the pool as a dataset with a column of digests, encoded with `d_sae` features or, for None, not encoded.
 
     Raises:
         ValueError: If the file is not such a table.
@@ -158,16 +186,16 @@ def read_pool(file: Path, d_sae: int | None) -> Dataset:
 
 
 def view(pool: Pool, selection: Selection) -> Dataset:
-    """Return the codes of a pool with the columns that the selection reads."""
+    """Return the codes of a pool, with the columns that the selection reads."""
     columns, codes = columns_read(selection, pool), pool.codes
     parts = [pool.rows.select_columns(columns)] if columns else []
     return datasets.concatenate_datasets([codes, *parts], axis=1) if parts else codes
 
 
 def stored(features: FeatureMatrix, selection: Selection) -> FeatureMatrix:
-    """Cut the features of some rows as the selection did, except for what depends on the other rows.
+    """Cut features as the pool stores them: as the selection cut them, but for `max_share`.
 
-    That is `max_share`: what it drops makes place for weaker features among the `top`.
+    `max_share` depends on all rows, and weaker features take the places of those that it drops among the `top`.
     """
     cuts = Cuts(**selection.parameters["cuts"])
     features = features.above(cuts.threshold or 0.0)
@@ -178,7 +206,7 @@ def columns_read(selection: Selection, pool: Pool) -> list[str]:
     """Return the columns of the source that the picks depend on, beside the codes.
 
     Raises:
-        ValueError: If one has a name that the pool uses itself.
+        ValueError: If one of them has the name of a column of the pool.
     """
     constraints, cuts = selection.parameters["constraints"], selection.parameters["cuts"]
     quota, cost = constraints.get("quota"), constraints.get("cost")
@@ -186,20 +214,23 @@ def columns_read(selection: Selection, pool: Pool) -> list[str]:
     names |= {quota} if isinstance(quota, str) else set(quota or ())
     columns = [name for name in sorted(pool.rows.column_names) if name in names]
     if reserved := [name for name in columns if name in (DIGEST, IDS, ACTS, TOKENS, STATE)]:
-        raise ValueError(f"the rows were selected by a column `{reserved[0]}`: rename it, and select again")
+        raise ValueError(
+            f"the rows were selected by a column `{reserved[0]}`, a name that published tables use: rename it, and "
+            "select again"
+        )
     return columns
 
 
-def needs(selection: Selection) -> list[str]:
-    """Return what the method needs beside the codes, as `encode(keep=...)` names it."""
+def needs_state(selection: Selection) -> bool:
+    """Tell whether the picks depend on the mean hidden states."""
     embedding = selection.parameters["cuts"]["embedding"]
     if embedding is not None:
-        return ["state"] if embedding == STATE else []
-    method = METHODS.get(selection.method)
-    return ["state"] if method is not None and method.needs_vectors else []
+        return bool(embedding == STATE)
+    return selection.method in METHODS and METHODS[selection.method].needs_vectors
 
 
 def _arrays(features: FeatureMatrix) -> dict[str, pa.Array]:
+    """Return the code columns of features."""
     starts = pa.array(features.offsets.astype(np.int32))
     return {
         IDS: pa.ListArray.from_arrays(starts, pa.array(features.ids)),

@@ -1,28 +1,27 @@
-"""Verifying: is a published subset what its record says, and does it follow from that? To three depths."""
+"""Verification of a published subset: is it what its record says, and does the record follow from the source?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from datasets import Dataset
 
 from .._datasets import check_dataset
 from .._hub import Repo, Token
+from .._validation import check_choice
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from ..publishing import checks
 from ..selection.methods import MethodFunction
-from ..selection.result import Selection
+from . import checks
 from .hashing import Digests, row_digests
-from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE
-from .provenance import Record, public, read, upgraded
+from .provenance import public, required_arguments
+from .published import PublishedSubset, Unreadable
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
 from .replay import measure, replay
-from .tables import needs, read_pool, read_selection, stored
+from .tables import needs_state, stored
 
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
@@ -34,58 +33,73 @@ LEVELS = ("digests", "select", "encode")
 
 @dataclass(frozen=True)
 class Check:
-    """Hold one thing that was checked."""
+    """One check of a verification.
+
+    Attributes:
+        level (`str`):
+            The level that it belongs to.
+        name (`str`):
+            What was compared, such as "rows".
+        difference (`str`, *optional*):
+            The first difference from the record; None if there is none.
+    """
 
     level: str
     name: str
     difference: str | None
-    """The first difference found; None if all is as recorded."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Hold what was checked, in order; it is true if nothing differs."""
+    """The result of `verify`. It is true if nothing differs, and prints as one line per check.
+
+    Attributes:
+        level (`str`):
+            The level that was verified.
+        checks (`list[Check]`):
+            The checks, in the order they were made.
+
+    Example:
+
+    ```python
+    verification = verify("me/alpaca-3k", "select")
+    print(verification)
+    assert verification, verification.difference
+    ```
+    """
 
     level: str
     checks: list[Check]
 
     @property
     def difference(self) -> str | None:
-        """The first difference found, with the name of the check; None if there is none."""
-        return next((f"{each.name}: {each.difference}" for each in self.checks if each.difference), None)
+        """The first difference with the name of its check; None if nothing differs."""
+        return next((f"{check.name}: {check.difference}" for check in self.checks if check.difference), None)
 
     def __bool__(self) -> bool:
         return self.difference is None
 
     def __str__(self) -> str:
         lines = [
-            f"DIFFERS  {each.level}: {each.name}: {each.difference}"
-            if each.difference
-            else f"ok  {each.level}: {each.name}"
-            for each in self.checks
+            f"DIFFERS  {check.level}: {check.name}: {check.difference}"
+            if check.difference
+            else f"ok  {check.level}: {check.name}"
+            for check in self.checks
         ]
         return "\n".join([*lines, f"{'verified' if self else 'not verified'} to the level `{self.level}`"])
 
 
 @dataclass(frozen=True)
-class Published:
-    """Hold what is read of a published subset."""
+class _Arguments:
+    """The arguments of `verify` that stand for what others cannot fetch, and how to encode."""
 
-    repo: Repo
-    written: Record
-    """The record as it was written."""
-    record: Record
-    """The record in the form of the present version."""
-    receipt: Selection
-    digests: list[str]
-    """SHA-256 of each pick, as the table of picks states it."""
-    counts: Any
-    """Number of features of each pick, likewise."""
-
-    @property
-    def has_pool(self) -> bool:
-        """Tell whether the features that the selection went by are stored."""
-        return POOL_FILE in self.record["files"]
+    features: Dataset | None
+    source: Dataset | None
+    sae: SaeSource | None
+    text: TextSource | None
+    method: MethodFunction | None
+    token: Token
+    batch_size: int
 
 
 def verify(
@@ -103,213 +117,227 @@ def verify(
     local_files_only: bool = False,
     batch_size: int = 32,
 ) -> Verification:
-    """Check a published subset against its record, to one of three depths, each with those before it.
+    """Check a published subset against its record, at one of three levels. Each level includes those before it.
 
-    - "digests": files and rows are what the record says. Seconds, no model.
-    - "select": the rows are what the method picks from the features stored with the subset, or from `features`.
-    - "encode": the source is what the record says, and encoded again its rows have features from which the method
-      picks these rows. This runs the language model.
-
-    The result says what differs, the first difference of each check, and is true if nothing does.
+    - "digests": files and rows have the recorded content. Takes seconds, no model.
+    - "select": the method selects these rows by the published features, or by `features`. No model.
+    - "encode": the source has the recorded content, and encoded again its rows have features by which the method
+      selects these rows. Runs the language model.
 
     Args:
-        repo_or_folder: a dataset repo on the Hub, or a folder that `stage` wrote or that was downloaded.
-        features: the source as `sae_encode` returns it, where the subset does not hold its features.
-        source: the rows that were chosen from, where the record does not name a dataset that has them.
-        sae, text: how they were encoded, where the record cannot tell: an SAE or a function that others lack.
-        method: the rule, where it is none of ours.
-        revision: branch, tag or commit of the repo.
-        token, cache_dir, local_files_only: as in `load_sae`, for the repo; source and SAE go by `token` alone.
-        batch_size: as in `encode`; memory and speed, never the result.
+        repo_or_folder (`str` or `Path`):
+            A dataset repo on the Hub, or a folder that `stage` wrote or that was downloaded.
+        level (`str`, *optional*, defaults to `"digests"`):
+            One of "digests", "select" and "encode".
+        features (`Dataset`, *optional*):
+            The source, encoded by `sae_encode`. Required at "select" if the subset was published without features.
+        source (`Dataset`, *optional*):
+            The dataset that the rows were selected from. Required at "encode" if it is not published.
+        sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
+            The SAE. Required at "encode" if it is not published, or its language model is not.
+        text (`str`, `list` or `Callable`, *optional*):
+            The text of a row. Required at "encode" if a function wrote it, since its code is not recorded.
+        method (`Callable`, *optional*):
+            The method. Required at "select" and "encode" if it is the author's own.
+        revision (`str`, *optional*):
+            Branch, tag or commit of the repo.
+        token (`str` or `bool`, *optional*):
+            Token for the Hub.
+        cache_dir (`str` or `Path`, *optional*):
+            Cache folder for the repo. Source and SAE are cached where their libraries cache them.
+        local_files_only (`bool`, *optional*, defaults to `False`):
+            Whether to read the repo from the cache alone.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Windows per forward pass at "encode". It changes memory and speed, never the result.
+
+    Returns:
+        `Verification`: The checks, each with its first difference from the record. It is true if nothing differs.
 
     Raises:
-        ValueError: `level` is unknown, or what is needed for it is neither published nor given.
-        FileNotFoundError, PermissionError, OSError: a repo is not there, closed to you, or out of reach.
-        ImportError: the extra `publish` is not installed.
+        TypeError: If `features` or `source` is not a Dataset.
+        ValueError: If `level` is unknown, or an argument that it requires is missing.
+        FileNotFoundError: If a repo or its record does not exist, or is private.
+        PermissionError: If a repo is gated, or the Hub does not accept the token.
+        OSError: If the Hub is out of reach.
+        ImportError: If the extra `publish` is not installed.
 
-    Example: ``print(verify("me/alpaca-3k", "select"))``.
+    Example:
+
+    ```python
+    print(verify("me/alpaca-3k", "select"))
+    ```
     """
-    if level not in LEVELS:
-        raise ValueError(f"unknown `level={level!r}`; choose one of: {', '.join(LEVELS)}")
-    for name, given in (("features", features), ("source", source)):
-        if given is not None:
-            check_dataset(name, given, "compare with")
+    check_choice("level", level, LEVELS)
+    for name, dataset in (("features", features), ("source", source)):
+        if dataset is not None:
+            check_dataset(name, dataset, "compare with")
     repo = Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset")
-    published = _open(repo)
-    if isinstance(published, Check):
-        return Verification(level, [published])
-    _check_given(published, level, features=features, source=source, sae=sae, text=text, method=method)
-    found = list(_digests(published))
-    if level == "select" or (level == "encode" and (published.has_pool or features is not None)):
-        found += _select(published, features, method)
-    if level == "encode":
-        found += _encode(published, source, sae, text, method, token, batch_size)
-    return Verification(level, found)
-
-
-def _open(repo: Repo) -> Published | Check:
-    """Read the record and the table of picks, or say what is wrong with them."""
-    name = "record"
     try:
-        written = read(repo.fetch(RECORD_FILE))
-        name = "picks"
-        return Published(repo, written, upgraded(written), *read_selection(repo.fetch(SELECTION_FILE)))
-    except ValueError as error:
-        return Check("digests", name, str(error))
-    except FileNotFoundError as error:
-        if name == "record":
-            raise FileNotFoundError(
-                f"{repo.name} holds no {RECORD_FILE}: it was not published by `sae_publish`"
-            ) from error
-        return Check("digests", name, str(error))
+        subset = PublishedSubset.read(repo)
+    except Unreadable as error:
+        return Verification(level, [Check("digests", error.part, str(error))])
+    arguments = _Arguments(features, source, sae, text, method, token, batch_size)
+    _check_arguments(subset, level, arguments)
+    results = list(_digests(subset))
+    if level == "select" or (level == "encode" and (subset.has_pool or features is not None)):
+        results += _select(subset, arguments)
+    if level == "encode":
+        results += _encode(subset, arguments)
+    return Verification(level, results)
 
 
-def _check_given(published: Published, level: str, **given: Any) -> None:
-    """Ask, before any work, for what is needed and neither published nor given."""
-    encoding, features = published.record["encoding"], given["features"]
+def _check_arguments(subset: PublishedSubset, level: str, arguments: _Arguments) -> None:
+    """Check, before any work, that the arguments that a level requires were passed."""
+    encoding, features = subset.record["encoding"], arguments.features
     if level == "encode" and encoding is None:
-        raise ValueError("the level `encode` is for rows that were encoded; these were compared by a column: `select`")
-    for name, what in _lacking(published, level).items():
-        if given[name] is None:
-            raise ValueError(f"the level `{level}` needs `{name}`: {what}; pass it, or choose a lower level")
+        raise ValueError(
+            "`level='encode'` is for rows that an SAE encoded; these were compared by a column of vectors: use "
+            "`level='select'`"
+        )
+    for name, meaning in required_arguments(subset.record, level).items():
+        if getattr(arguments, name) is None:
+            raise ValueError(f"`level={level!r}` requires `{name}`: {meaning}; pass it, or choose a lower level")
     if features is not None and encoding is not None and not is_encoded(features):
-        raise ValueError("`features` is not encoded; pass what `sae_encode` returns of the source")
+        raise ValueError("`features` is not encoded; pass what `sae_encode` returns for the source")
 
 
-def _lacking(published: Published, level: str) -> dict[str, str]:
-    """Return what a level needs that neither the repo nor the Hub has: argument -> what it is."""
-    record, found = published.record, {}
-    encoding = record["encoding"]
-    if level != "digests" and not record["selection"]["builtin"]:
-        found["method"] = "the rule, which is none of ours"
-    if level == "select" and not published.has_pool:
-        found["features"] = "the source as `sae_encode` returns it, which is not stored here"
-    if level != "encode":
-        return found
-    if not record["source"]["as_published"]:
-        found["source"] = "the rows chosen from, which no published dataset has"
-    if encoding["model"] is None or not {"repo", "package"} & encoding.get("sae", {}).keys():
-        found["sae"] = "the SAE on its model, which others cannot fetch"
-    if "function" in encoding["text"]:
-        found["text"] = "the function that wrote the rows out, whose code is not recorded"
-    return found
-
-
-def _digests(published: Published) -> Iterator[Check]:
-    repo, record, receipt = published.repo, published.record, published.receipt
-    yield Check("digests", "record", checks.of_record(published.written))
-    yield Check("digests", "parameters", checks.of_parameters(record, receipt))
-    yield Check("digests", "indices", checks.of_indices(record, receipt))
-    yield Check("digests", "rows", checks.of_rows(repo, record, receipt, published.digests))
+def _digests(subset: PublishedSubset) -> Iterator[Check]:
+    """Check that files and rows have the recorded content."""
+    repo, record, selection = subset.repo, subset.record, subset.selection
+    yield Check("digests", "record", checks.of_record(subset.original))
+    yield Check("digests", "parameters", checks.of_parameters(record, selection))
+    yield Check("digests", "indices", checks.of_indices(record, selection))
+    yield Check("digests", "rows", checks.of_rows(repo, record, selection, subset.row_digests))
     yield Check("digests", "files", checks.of_files(repo, record))
     yield Check("digests", "card", checks.of_card(repo, record))
 
 
-def _select(published: Published, features: Dataset | None, method: MethodFunction | None) -> Iterator[Check]:
-    record, receipt = published.record, published.receipt
+def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
+    """Check that the method selects the rows by the published features, or by those that were passed."""
+    record = subset.record
     try:
-        pool, digests = _pool(published, features)
+        pool, digests = subset.read_pool() if arguments.features is None else _passed_pool(subset, arguments.features)
     except (ValueError, FileNotFoundError) as error:
         yield Check("select", "source", str(error))
         return
-    yield Check("select", "source", checks.of_pool(record, receipt, published.digests, digests))
+    yield Check("select", "source", checks.of_source(record, subset.selection, subset.row_digests, digests))
     if record["encoding"] is not None:
-        yield Check("select", "encoding", checks.of_encoding(record["encoding"], public(encoding_record(pool))))
-    yield from _again("select", published, pool, method)
+        yield Check("select", "encoding", _compare_encoding(subset, pool))
+    yield from _select_again("select", subset, pool, arguments.method)
 
 
-def _pool(published: Published, features: Dataset | None) -> tuple[Dataset, Digests]:
-    """Return the encoded rows that there were to pick, given or stored, and their digests."""
-    if features is not None:
-        rows = without_codes(features)
-        if problem := checks.of_columns(published.record, rows.features.to_dict()):
-            raise ValueError(problem)
-        return features, row_digests(rows, "Hashing the source")
-    pool = _stored(published)
-    digests = b"".join(pool.with_format("arrow")[:][DIGEST].to_pylist())
-    return pool, np.frombuffer(digests, np.uint8).reshape(-1, 32)
+def _passed_pool(subset: PublishedSubset, features: Dataset) -> tuple[Dataset, Digests]:
+    """Return the encoded source that was passed, and the SHA-256 of its rows."""
+    rows = without_codes(features)
+    if difference := checks.of_columns(subset.record, rows.features.to_dict()):
+        raise ValueError(difference)
+    return features, row_digests(rows, "Hashing the source")
 
 
-def _again(level: str, published: Published, pool: Dataset, method: MethodFunction | None) -> Iterator[Check]:
-    """Select again as the record says, and compare."""
-    record = published.record
-    told, receipt = record["selection"], _recorded(published)
-    name = "picks"
-    if given := told["parameters"]["constraints"].get("extend"):
-        name += f" (the first {given} of {told['rows']}, of an earlier selection, taken as given)"
+def _compare_encoding(subset: PublishedSubset, pool: Dataset) -> str | None:
+    """Compare how the codes of a pool were made with the record."""
     try:
-        close = checks.NEAR if level == "encode" else checks.CLOSE  # gains may be sums of activations
-        yield Check(level, name, checks.of_picks(receipt, replay(pool, receipt, method), close))
+        return checks.of_encoding(subset.record["encoding"], public(encoding_record(pool)))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return f"the codes do not have a complete record of how they were made: {error!r}"
+
+
+def _select_again(
+    level: str, subset: PublishedSubset, pool: Dataset, method: MethodFunction | None
+) -> Iterator[Check]:
+    """Select again by the recorded parameters, and compare picks and coverage."""
+    record, selection = subset.record, subset.recorded_selection
+    name = "picks"
+    if extended := selection.parameters["constraints"].get("extend"):
+        name += f" (the first {extended} of {len(selection)} are taken from an earlier selection)"
+    try:
+        tolerance = checks.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
+        yield Check(level, name, checks.of_picks(selection, replay(pool, selection, method), tolerance))
         if record["coverage"] is None:
             return
-        found = measure(pool, receipt)
+        measured = measure(pool, selection)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         yield Check(level, name, f"these parameters do not select: {error}")
         return
-    yield Check(level, "counts", checks.of_counts(published.counts, found.features.counts[receipt.indices]))
-    yield Check(level, "coverage", checks.of_coverage(record["coverage"], found.figures))
+    counts = measured.features.counts[selection.indices]
+    yield Check(level, "counts", checks.of_counts(subset.feature_counts, counts))
+    yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
 
 
-def _encode(
-    published: Published,
-    source: Dataset | None,
-    sae: SaeSource | None,
-    text: TextSource | None,
-    method: MethodFunction | None,
-    token: Token,
-    batch_size: int,
-) -> Iterator[Check]:
-    """Fetch source and SAE as recorded, encode, and select again; what differs too much to go on is the last check."""
-    record, receipt, name = published.record, published.receipt, "source"
-    told = record["encoding"]
-    try:
-        if source is None:
-            rows = refetch_source(record, token)
-        else:
-            rows, name = without_codes(source), "source, as it was given"
-        difference = checks.of_columns(record, rows.features.to_dict())
-        difference = difference or checks.of_pool(record, receipt, published.digests, row_digests(rows, "Hashing"))
-        yield Check("encode", name, difference)
-        if difference:
-            return
-        name = "sae"
-        autoencoder = refetch_sae(told, token) if sae is None else _given(sae)
-        file = None if sae is not None else autoencoder.config.source.get("sha256")
-        yield Check("encode", name, checks.of_sae(told, autoencoder.digest(), file))
-        name = "encoding"
-        coded = encode_again(record, rows, autoencoder, text, batch_size, needs(_recorded(published)))
-    except NotAsRecorded as error:
-        yield Check("encode", name, str(error))
+def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
+    """Check that the source, encoded again, has features by which the method selects the rows.
+
+    A step that returns nothing to go on with is the last one.
+    """
+    rows, check = _source_step(subset, arguments)
+    yield check
+    if rows is None:
         return
-    # A function is not known again by its hash, which a line's number changes; what it writes, the features tell.
-    again = public(encoding_record(coded)) | ({} if text is None else {"text": told["text"]})
-    yield Check("encode", name, checks.of_encoding(told, again))
-    if published.has_pool:
-        yield Check("encode", "features", _codes(published, coded))
-    yield from _again("encode", published, coded, method)
+    sae, check = _sae_step(subset, arguments)
+    yield check
+    if sae is None:
+        return
+    encoded, check = _encoding_step(subset, arguments, rows, sae)
+    yield check
+    if encoded is None:
+        return
+    if subset.has_pool:
+        yield Check("encode", "features", _compare_features(subset, encoded))
+    yield from _select_again("encode", subset, encoded, arguments.method)
 
 
-def _recorded(published: Published) -> Selection:
-    """Return the selection with the method and the parameters that the record has."""
-    selection = published.record["selection"]
-    return replace(published.receipt, method=selection["method"], parameters=selection["parameters"])
-
-
-def _given(sae: SaeSource) -> SparseAutoencoder:
-    from ..sae.loading import load_sae  # needs torch
-
-    return load_sae(sae, encoder_only=True)
-
-
-def _codes(published: Published, coded: Dataset) -> str | None:
-    """Compare the features in store with those of the rows encoded again."""
+def _source_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[Dataset | None, Check]:
+    """Return the source, as passed or from the Hub, if it has the recorded content."""
+    record, passed = subset.record, arguments.source
+    name = "source" if passed is None else "source (as passed)"
     try:
-        again = stored(FeatureMatrix.from_dataset(coded), _recorded(published))
-        return checks.of_codes(FeatureMatrix.from_dataset(_stored(published)), again)
+        rows = refetch_source(record, arguments.token) if passed is None else without_codes(passed)
+    except NotAsRecorded as error:
+        return None, Check("encode", name, str(error))
+    difference = checks.of_columns(record, rows.features.to_dict()) or checks.of_source(
+        record, subset.selection, subset.row_digests, row_digests(rows, "Hashing the source")
+    )
+    return None if difference else rows, Check("encode", name, difference)
+
+
+def _sae_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[SparseAutoencoder | None, Check]:
+    """Return the SAE, as passed or from the Hub, even if it is another one: the features show what that changes."""
+    recorded = subset.record["encoding"]
+    file_digest = None
+    if arguments.sae is None:
+        try:
+            sae = refetch_sae(recorded, arguments.token)
+        except NotAsRecorded as error:
+            return None, Check("encode", "sae", str(error))
+        file_digest = sae.config.source.get("sha256")
+    else:
+        from ..sae.loading import load_sae  # needs torch
+
+        sae = load_sae(arguments.sae, encoder_only=True)
+    return sae, Check("encode", "sae", checks.of_sae(recorded, sae.digest(), file_digest))
+
+
+def _encoding_step(
+    subset: PublishedSubset, arguments: _Arguments, rows: Dataset, sae: SparseAutoencoder
+) -> tuple[Dataset | None, Check]:
+    """Return the source, encoded again."""
+    recorded = subset.record["encoding"]
+    keep = ["state"] if needs_state(subset.recorded_selection) else []
+    try:
+        encoded = encode_again(subset.record, rows, sae, arguments.text, arguments.batch_size, keep)
+    except NotAsRecorded as error:
+        return None, Check("encode", "encoding", str(error))
+    encoding = public(encoding_record(encoded))
+    if arguments.text is not None:  # a function's hash depends on the lines around it; the features show what it wrote
+        encoding |= {"text": recorded["text"]}
+    return encoded, Check("encode", "encoding", checks.of_encoding(recorded, encoding))
+
+
+def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
+    """Compare the published features with those of the rows encoded again."""
+    try:
+        published, _ = subset.read_pool()
+        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection)
+        return checks.of_codes(FeatureMatrix.from_dataset(published), again)
     except (ValueError, ArithmeticError, FileNotFoundError) as error:
         return str(error)
-
-
-def _stored(published: Published) -> Dataset:
-    encoding = published.record["encoding"]
-    return read_pool(published.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._datasets import check_dataset, fingerprint_of
+from .._datasets import check_dataset, fingerprint_of, select_rows
 from ..features.columns import STATE, encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, selection_to_extend
@@ -228,7 +228,7 @@ def select(
         encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
     selection = run_on_dataset(request, source if encoded is None else encoded)
     selection = replace(selection, fingerprint=fingerprint_of(dataset))
-    subset = source.select(selection.indices)
+    subset = select_rows(source, selection.indices)
     attach(subset, selection, Pool(source, encoded))
     return subset
 

@@ -113,12 +113,30 @@ def test_what_was_published_is_verified(name, level):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_what_was_published_is_staged_again(name, tmp_path):
     staged = stage(published_subset(name), tmp_path / "staged", license="cc0-1.0")
-    for file in ("data/train-00000.parquet", "selection.parquet", "pool.parquet"):
+    for file in ("data/train-00000.parquet", "pool.parquet"):
         if EXACT:
             assert (staged / file).read_bytes() == (FOLDERS / name / file).read_bytes(), file
         elif file != "pool.parquet":  # its activations are verified, up to their last digits
             assert pq.read_table(staged / file).equals(pq.read_table(FOLDERS / name / file)), file
+    picks, recorded = (pq.read_table(folder / "selection.parquet") for folder in (staged, FOLDERS / name))
+    assert picks.equals(recorded) and picks.schema.equals(recorded.schema)
+    metadata, flat = (json.loads(table.schema.metadata[b"sae_selection"]) for table in (picks, recorded))
+    assert metadata.pop("pool_rows") == len(sources()["texts"])
+    assert metadata | {"parameters": flattened(metadata["parameters"])} == flat
     assert differing(staged, "select", **method_of(name)) == []
+
+
+def flattened(parameters):
+    """Return nested parameters as 0.1.0 wrote them: one mapping, hidden options as text."""
+    options = {
+        option: f"sha256:{value['sha256']}" if isinstance(value, dict) else value
+        for option, value in parameters["options"].items()
+    }
+    others = {name: parameters[name] for name in ("budget", "seed", "encoding")}
+    cuts = {
+        cut: value for cut, value in parameters["cuts"].items() if value is not None or cut in ("threshold", "top")
+    }
+    return options | parameters["constraints"] | cuts | others
 
 
 @pytest.mark.parametrize("file", ["pool.parquet", "selection.parquet", "data/train-00000.parquet"])

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from datasets import Dataset, Features, List, Value, load_dataset
+from hub.metadata import problems
+from huggingface_hub import DatasetCard
 
 from helpers import tiny
 from helpers.pools import coded
@@ -26,13 +28,13 @@ ENCODE = [*SELECT, "source", "sae", "encoding", "features", "picks", "counts", "
 ROWS_FILE = "data/train-00000.parquet"
 
 
-def choose_and_stage(folder, budget=3, method="greedy", *, features=True, rows=POOL, **options):
-    return stage(
-        coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options),
-        folder,
-        license="mit",
-        features=features,
-    )
+CONSTRAINTS = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
+CUTS = ("threshold", "top", "max_share", "embedding")
+
+
+def choose_and_stage(folder, budget=3, method="greedy", *, include_features=True, rows=POOL, **options):
+    subset = coded(rows, record=RECORD).sae_select(budget, method, seed=None, **options)
+    return stage(subset, folder, license="mit", include_features=include_features)
 
 
 def publish_source(hub, folder, texts):
@@ -51,11 +53,11 @@ def stage_whole(hub, sae, bert, tmp_path, method="greedy", **options):
     return stage(ds.sae_select(4, method, sae="alice/sae", **options), tmp_path / "staged")
 
 
-def said(place, level="digests", **given):
+def differences(place, level="digests", **passed):
     """What differs: the names of the checks and what each says."""
-    found = verify(place, level, **given)
-    differ = {f"{each.level}: {each.name}": each.difference for each in found.checks if each.difference}
-    assert bool(found) == (not differ) == (found.difference is None)
+    verification = verify(place, level, **passed)
+    differ = {f"{item.level}: {item.name}": item.difference for item in verification.checks if item.difference}
+    assert bool(verification) == (not differ) == (verification.difference is None)
     return differ
 
 
@@ -80,14 +82,14 @@ def reseal(folder, change=lambda record: None):
     edit(folder, consistently)
 
 
-def rewrite(file, change, told=lambda told: None):
+def rewrite(file, change, recorded=lambda recorded: None):
     """Change the columns of a Parquet file, and what the schema of the table of picks says."""
     table = pq.read_table(file)
     columns, metadata = table.to_pydict(), dict(table.schema.metadata)
     change(columns)
     if b"sae_selection" in metadata:
         receipt = json.loads(metadata[b"sae_selection"])
-        told(receipt)
+        recorded(receipt)
         metadata[b"sae_selection"] = json.dumps(receipt).encode()
     pq.write_table(pa.table(columns, schema=table.schema.with_metadata(metadata)), file)
 
@@ -108,44 +110,51 @@ def nothing(columns):
     pass
 
 
+def put_parameter(parameters, name, value):
+    """Set a parameter in the part that holds it; a name that none knows is an option of the method."""
+    known = {"budget": None, "seed": None} | dict.fromkeys(CONSTRAINTS, "constraints") | dict.fromkeys(CUTS, "cuts")
+    part = known.get(name, "options")
+    (parameters if part is None else parameters[part])[name] = value
+
+
 def set_parameter(folder, name, value):
     """Change a parameter wherever it is written."""
-    rewrite(folder / "selection.parquet", nothing, lambda told: told["parameters"].update({name: value}))
-    reseal(folder, lambda record: record["selection"]["parameters"].update({name: value}))
+    rewrite(folder / "selection.parquet", nothing, lambda recorded: put_parameter(recorded["parameters"], name, value))
+    reseal(folder, lambda record: put_parameter(record["selection"]["parameters"], name, value))
 
 
 def set_encoding(folder, change):
     """Change how rows were encoded in the record, in the table of picks and in the pool."""
-    rewrite(folder / "selection.parquet", nothing, lambda told: change(told["parameters"]["encoding"]))
+    rewrite(folder / "selection.parquet", nothing, lambda recorded: change(recorded["parameters"]["encoding"]))
     table = pq.read_table(folder / "pool.parquet")
     info = json.loads(table.schema.metadata[b"huggingface"])
     ids = info["info"]["features"]["sae_ids"]["feature"]
-    told = json.loads(ids["id"])
-    change(told)
-    ids["id"] = json.dumps(told)
+    recorded = json.loads(ids["id"])
+    change(recorded)
+    ids["id"] = json.dumps(recorded)
     metadata = table.schema.metadata | {b"huggingface": json.dumps(info)}
     pq.write_table(table.replace_schema_metadata(metadata), folder / "pool.parquet")
     reseal(folder, lambda record: change(record["encoding"]))
 
 
-def store(folder, told=None, **columns):
+def store(folder, recorded=None, **columns):
     """Write columns into the pool, of whatever types, and `told` as the record of how the codes were made."""
     table = pq.read_table(folder / "pool.parquet")
-    told = Features.from_arrow_schema(table.schema)["sae_ids"].feature.id if told is None else told
+    recorded = Features.from_arrow_schema(table.schema)["sae_ids"].feature.id if recorded is None else recorded
     for name, values in columns.items():
         table = table.set_column(table.column_names.index(name), name, values)
     types = Features.from_arrow_schema(table.schema.remove_metadata())
     types["sae_ids"] = List(
-        Value(types["sae_ids"].feature.dtype, id=told), length=getattr(types["sae_ids"], "length", -1)
+        Value(types["sae_ids"].feature.dtype, id=recorded), length=getattr(types["sae_ids"], "length", -1)
     )
     pq.write_table(table.replace_schema_metadata(types.arrow_schema.metadata), folder / "pool.parquet")
     reseal(folder)
 
 
-def tell(file, told):
+def tell(file, recorded):
     """Write `told` where `datasets` keeps the types of a Parquet file's columns."""
     table = pq.read_table(file)
-    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"huggingface": told}), file)
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"huggingface": recorded}), file)
 
 
 def set_card(folder, change):
@@ -154,3 +163,19 @@ def set_card(folder, change):
     data = yaml.safe_load(head)
     change(data)
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(data)}---\n{text}")
+
+
+def card_of(subset, tmp_path, license="mit", **options):
+    """Stage, and return the card's text and metadata once both are sound."""
+    text = (stage(subset, tmp_path / "f", license=license, **options) / "README.md").read_text()
+    data = DatasetCard(text).data.to_dict()
+    assert problems("dataset", data) == ([], [])
+    for word in ("None", "Undefined", "{{", "{%", " nan ", "\n\n\n\n"):
+        assert word not in text
+    return text, data
+
+
+def from_hub(hub, metadata, sae, id="alice/OpenOrca"):
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in ("the cat", "a dog ran", "", "the moon"))
+    hub.push(id, {"train.jsonl": rows, "README.md": f"---\n{metadata}---\n# Hi\n"}, kind="dataset")
+    return load_dataset(id, split="train").sae_select(2, sae=sae)

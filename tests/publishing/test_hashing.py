@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from hf_sae_select.publishing import hashing as digests
+from hf_sae_select.publishing import hashing
 from hf_sae_select.publishing.hashing import digest_of, digests_of, row_digests
 
 
@@ -22,30 +22,30 @@ def sha256(text):
     return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
 
 
-def found(ds):
+def hexdigests(ds):
     return [bytes(row).hex() for row in row_digests(ds)]
 
 
 def of(values, type=None):
     """The digests of the rows of one column `v`."""
     features = None if type is None else Features({"v": type})
-    return found(Dataset.from_dict({"v": values}, features=features))
+    return hexdigests(Dataset.from_dict({"v": values}, features=features))
 
 
 def test_a_row_has_the_digest_of_its_json():
     ds = Dataset.from_list([{"text": "Hi", "label": 1}, {"text": 'Ü 😀 "\n', "label": None}])
-    assert found(ds) == [sha256('{"label":1,"text":"Hi"}'), sha256('{"label":null,"text":"Ü 😀 \\"\\n"}')]
-    assert found(ds)[0] == "5473b01fb278334db223571c7a346f61d08dee8884f8b45578796e04d3cd9f97"
+    assert hexdigests(ds) == [sha256('{"label":1,"text":"Hi"}'), sha256('{"label":null,"text":"Ü 😀 \\"\\n"}')]
+    assert hexdigests(ds)[0] == "5473b01fb278334db223571c7a346f61d08dee8884f8b45578796e04d3cd9f97"
 
 
 def test_neither_the_order_of_columns_nor_that_of_keys_matters():
     one = Dataset.from_list([{"a": 1, "b": {"x": 1, "y": [2]}}])
     other = Dataset.from_list([{"b": {"y": [2], "x": 1}, "a": 1}])
-    assert found(one) == found(other) == [sha256('{"a":1,"b":{"x":1,"y":[2]}}')]
+    assert hexdigests(one) == hexdigests(other) == [sha256('{"a":1,"b":{"x":1,"y":[2]}}')]
 
 
 def test_the_name_of_a_column_counts():
-    assert found(Dataset.from_dict({"a": [1]})) != found(Dataset.from_dict({"b": [1]}))
+    assert hexdigests(Dataset.from_dict({"a": [1]})) != hexdigests(Dataset.from_dict({"b": [1]}))
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_how_arrow_holds_a_value_does_not_matter():
 
 def test_the_order_and_number_of_rows_is_the_dataset_s_own(monkeypatch):
     ds = Dataset.from_dict({"n": list(range(10))})
-    plain = found(ds)
+    plain = hexdigests(ds)
     assert plain == [sha256(f'{{"n":{n}}}') for n in range(10)]
-    monkeypatch.setattr(digests, "BATCH_ROWS", 3)  # in batches that do not divide
-    assert found(ds) == plain
-    assert found(ds.select([7, 2, 2])) == [plain[7], plain[2], plain[2]]
-    assert found(ds.select(range(4, 6))) == plain[4:6]
+    monkeypatch.setattr(hashing, "BATCH_ROWS", 3)  # in batches that do not divide
+    assert hexdigests(ds) == plain
+    assert hexdigests(ds.select([7, 2, 2])) == [plain[7], plain[2], plain[2]]
+    assert hexdigests(ds.select(range(4, 6))) == plain[4:6]
     shuffled = ds.shuffle(seed=1)
-    assert found(shuffled) == [plain[n] for n in shuffled["n"]] != plain
-    assert found(ds.with_format("numpy")) == plain
+    assert hexdigests(shuffled) == [plain[n] for n in shuffled["n"]] != plain
+    assert hexdigests(ds.with_format("numpy")) == plain
     assert row_digests(ds.select([])).shape == (0, 32) and row_digests(ds).dtype == np.uint8
 
 
@@ -124,8 +124,8 @@ def test_of_a_picture_the_content_counts_and_not_the_place(tmp_path, shape):
     expected = [sha256(f'{{"v":{written.format(sha256(content))}}}') for content in contents]
     embedded = [{"bytes": content, "path": "any.png"} for content in contents]
     for given_as in (paths, elsewhere, embedded, [{"bytes": content} for content in contents]):
-        given_as = [each if isinstance(each, str) else {"path": None} | each for each in given_as]
-        assert of([put(each) for each in given_as], type) == expected
+        given_as = [item if isinstance(item, str) else {"path": None} | item for item in given_as]
+        assert of([put(item) for item in given_as], type) == expected
     assert of([None], type) == [sha256('{"v":null}')]
 
 
@@ -160,5 +160,5 @@ def test_digests_survive_a_file(rows):
     pq.write_table(ds.with_format("arrow")[:], sink)
     table = pq.read_table(pa.BufferReader(sink.getvalue()))
     read = Features.from_arrow_schema(table.schema)
-    assert [bytes(row).hex() for row in digests_of(table, read)] == found(ds)
-    assert len(set(found(ds))) == len({repr(row) for row in ds})
+    assert [bytes(row).hex() for row in digests_of(table, read)] == hexdigests(ds)
+    assert len(set(hexdigests(ds))) == len({repr(row) for row in ds})

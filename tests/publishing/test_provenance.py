@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +15,24 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
 from helpers import tiny
+from helpers.forge import ALICE, POOL, RECORD
 from helpers.pools import coded
 from jsonschema import Draft202012Validator
 
 from hf_sae_select import METHODS, stage, verify
 from hf_sae_select.publishing.hashing import digest_of
-from hf_sae_select.publishing.provenance import SCHEMA_FILE, invalid, is_edited, read, sealed
+from hf_sae_select.publishing.provenance import (
+    RECORD_VERSION,
+    SCHEMA_FILES,
+    is_edited,
+    nested,
+    problem_of,
+    read,
+    sealed,
+    upgraded,
+)
 
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
-POOL = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 5: 0.5}, {6: 0.7}]
-SCHEMA = json.loads(SCHEMA_FILE.read_text())
-ALICE = {"token": "hf_alice"}
+SCHEMA = json.loads(SCHEMA_FILES[RECORD_VERSION].read_text())
 SAE = {"repo": "alice/sae", "path": "sae.safetensors", "sha256": "ab" * 32, "format": "native"}
 
 
@@ -38,17 +44,17 @@ def record(tmp_path):
 
 def places(schema, path=()):
     """Each property that the schema describes, with the path that it has in a record."""
-    for each in [schema, *schema.get("oneOf", [])]:
-        for name, inner in each.get("properties", {}).items():
+    for item in [schema, *schema.get("oneOf", [])]:
+        for name, inner in item.get("properties", {}).items():
             reference = inner.get("$ref", "").rpartition("/")[2]
             yield (*path, name), inner
             yield from places(SCHEMA["$defs"].get(reference, {}) | inner, (*path, name))
 
 
 def required(schema, path=()):
-    for each in [schema, *schema.get("oneOf", [])]:
-        for name in each.get("required", []) if "properties" in each else ():  # else it is one of several ways
-            inner = each["properties"][name]
+    for item in [schema, *schema.get("oneOf", [])]:
+        for name in item.get("required", []) if "properties" in item else ():  # else it is one of several ways
+            inner = item["properties"][name]
             yield (*path, name)
             yield from required(
                 SCHEMA["$defs"].get(inner.get("$ref", "").rpartition("/")[2], {}) | inner, (*path, name)
@@ -56,7 +62,7 @@ def required(schema, path=()):
 
 
 REQUIRED = sorted(required(SCHEMA))
-OBVIOUS = {"budget", "seed", "threshold", "top", "columns", "chat", "pool", "subset", "random", "longest"}
+OBVIOUS = {"columns", "chat", "pool", "subset", "random", "longest"}
 
 
 def at(record, path):
@@ -68,16 +74,16 @@ def at(record, path):
 def test_the_schema_is_one_and_describes_every_field():
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    found = dict(places(SCHEMA))
-    assert {("source", "revision"), ("encoding", "sae", "sha256"), ("coverage", "random", "share")} <= found.keys()
-    bare = [path for path, inner in found.items() if "description" not in inner and path[-1] not in OBVIOUS]
+    actual = dict(places(SCHEMA))
+    assert {("source", "revision"), ("encoding", "sae", "sha256"), ("coverage", "random", "share")} <= actual.keys()
+    bare = [path for path, inner in actual.items() if "description" not in inner and path[-1] not in OBVIOUS]
     assert bare == []
 
 
 def test_a_staged_record_keeps_to_it(record):
     Draft202012Validator(SCHEMA).validate(record)
-    assert invalid(record) is None and not is_edited(record)
-    assert record["version"] == 1
+    assert problem_of(record) is None and not is_edited(record)
+    assert record["version"] == 2
 
 
 def test_most_fields_are_required():
@@ -88,7 +94,7 @@ def test_most_fields_are_required():
 def test_a_field_that_is_missing_is_named(record, path):
     del at(record, path[:-1])[path[-1]]
     place = f" at {'.'.join(path[:-1])}" if path[1:] else ""
-    assert invalid(record) == f"provenance.json{place}: {path[-1]!r} is a required property"
+    assert problem_of(record) == f"provenance.json{place}: {path[-1]!r} is a required property"
 
 
 @pytest.mark.parametrize("path", [(), ("source",), ("selection",), ("coverage",), ("coverage", "pool")])
@@ -96,7 +102,7 @@ def test_a_field_that_is_unknown_is_named(record, path):
     at(record, path)["host"] = "x"
     place = f" at {'.'.join(path)}" if path else ""
     expected = f"provenance.json{place}: Additional properties are not allowed ('host' was unexpected)"
-    assert invalid(record) == expected
+    assert problem_of(record) == expected
 
 
 @pytest.mark.parametrize(
@@ -125,22 +131,25 @@ def test_a_field_that_is_unknown_is_named(record, path):
         (("encoding", "text", "columns"), [], "at encoding.text.columns: [] "),
         (("license", "stated_by"), "me", "at license.stated_by: 'me' is not one of ['source', 'publisher']"),
         (("license", "license"), 3, "at license.license: 3 is not valid under any of the given schemas"),
-        (("selection", "parameters", "top"), 1.5, "at selection.parameters.top: 1.5 is not of type 'integer', 'null'"),
-        (("coverage",), None, ": `encoding` and `coverage` go together"),
-        (("encoding",), None, ": `encoding` and `coverage` go together"),
-        (("version",), 0, "at version: 1 was expected"),
-        (("version",), "1", "at version: 1 was expected"),
+        (
+            ("selection", "parameters", "cuts", "top"),
+            1.5,
+            "at selection.parameters.cuts.top: 1.5 is not of type 'integer', 'null'",
+        ),
+        (("encoding",), None, ": `coverage` needs `encoding`"),
+        (("version",), 0, "at version: 2 was expected"),
+        (("version",), "2", "at version: 2 was expected"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
     at(record, path[:-1])[path[-1]] = value
-    assert invalid(record).startswith(f"provenance.json{message if message[0] == ':' else ' ' + message}")
+    assert problem_of(record).startswith(f"provenance.json{message if message[0] == ':' else ' ' + message}")
 
 
 def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
-    record["version"], record["unheard of"] = 2, True
-    expected = "provenance.json has version 2, this library reads 1: install a newer one"
-    assert invalid(record) == expected
+    record["version"], record["unheard of"] = 3, True
+    expected = "provenance.json has version 3, but this library reads up to 2: upgrade hf-sae-select"
+    assert problem_of(record) == expected
     (tmp_path / "staged" / "provenance.json").write_text(json.dumps(record))
     assert verify(tmp_path / "staged").difference == f"record: {expected}"
 
@@ -159,7 +168,7 @@ def test_a_name_that_is_there_twice_is_refused(record, tmp_path, name):
     place = text.index(f'"{name}": ')
     file.write_text(f'{text[:place]}"{name}": 1, {text[place:]}')
     assert json.loads(file.read_text()) == record  # Python's own way: the last one counts
-    expected = "provenance.json is no JSON: a name is there twice in one object"
+    expected = "provenance.json is not valid JSON: an object has the same name twice"
     assert verify(tmp_path / "staged").difference == f"record: {expected}"
 
 
@@ -182,7 +191,7 @@ def test_an_edited_record_shows(record):
     backwards = dict(reversed(record.items()))
     assert not is_edited(backwards)  # the order of keys says nothing
     assert is_edited(record | {"versions": {}})
-    with pytest.raises(AssertionError, match="does not keep to its own schema"):
+    with pytest.raises(AssertionError, match="violates its own schema"):
         sealed({"source": {}})
 
 
@@ -237,7 +246,7 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
         )
         for c in chats
     ]
-    assert source["sha256"] == hashlib.sha256(b"".join(each.digest() for each in digests)).hexdigest()
+    assert source["sha256"] == hashlib.sha256(b"".join(item.digest() for item in digests)).hexdigest()
     assert source["columns"] == ds.features.to_dict()
 
     encoding = record["encoding"]
@@ -260,19 +269,23 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
     assert encoding["chat_template"] == TEMPLATE
     assert encoding["chat_template_sha256"] == hashlib.sha256(TEMPLATE.encode()).hexdigest()
 
-    told, rows = record["selection"], subset.sae_selection.indices.tolist()
-    assert (told["method"], told["builtin"], told["rows"]) == ("concave", True, 3)
-    wanted = {"budget": 3, "seed": 5, "threshold": 0.5, "top": 6, "exclude": [7]}
-    assert wanted.items() <= told["parameters"].items()
-    assert METHODS["concave"].options.keys() <= told["parameters"].keys()
-    assert told["indices_sha256"] == hashlib.sha256(np.array(rows, "<i8").tobytes()).hexdigest()
-    assert told["rows_sha256"] == hashlib.sha256(b"".join(digests[row].digest() for row in rows)).hexdigest()
+    recorded, rows = record["selection"], subset.sae_selection.indices.tolist()
+    assert (recorded["method"], recorded["builtin"], recorded["rows"]) == ("concave", True, 3)
+    assert recorded["parameters"] == {
+        "budget": 3,
+        "seed": 5,
+        "options": METHODS["concave"].options,
+        "constraints": {"exclude": [7]},
+        "cuts": {"threshold": 0.5, "top": 6, "max_share": None, "embedding": None},
+    }
+    assert recorded["indices_sha256"] == hashlib.sha256(np.array(rows, "<i8").tobytes()).hexdigest()
+    assert recorded["rows_sha256"] == hashlib.sha256(b"".join(digests[row].digest() for row in rows)).hexdigest()
     assert sorted(record["coverage"]) == ["longest", "pool", "random", "subset"]
     assert {"python", "hf-sae-select", "torch", "transformers", "datasets", "numpy"} <= record["versions"].keys()
     for name, about in record["files"].items():
         assert about["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    found = verify(folder, "encode")
-    assert found, str(found)
+    verification = verify(folder, "encode")
+    assert verification, str(verification)
 
     for template, same in (("false", False), (None, True)):  # None: it was not to be had; its digest is there
         edited = record | {"encoding": encoding | {"chat_template": template}}
@@ -284,6 +297,7 @@ def test_everything_that_decides_the_result_is_in_it(hub, sae, bert, tmp_path):
 PLANTED = """
 import json, os, sys
 from dataclasses import replace
+from pathlib import Path
 import datasets, numpy as np, torch
 from hf_sae_select import Selection, SparseAutoencoder, stage
 torch.set_num_threads(1)
@@ -344,16 +358,18 @@ def test_no_secret_name_or_path_of_the_machine_is_in_any_file(bert, sae, tmp_pat
     assert done.returncode == 0, done.stderr[-2000:]
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert len(files) == 4 * 6
-    found = [
+    actual = [
         (file.relative_to(tmp_path / "out").as_posix(), word)
         for file in files
         for content in contents(file)
         for word in [*SECRETS, str(tmp_path)]
         if content and word.encode() in content
     ]
-    assert found == []
-    told = json.loads((tmp_path / "out" / "greedy" / "provenance.json").read_text())
-    assert (told["encoding"]["model"], told["encoding"]["model_revision"], told["source"]["dataset"]) == (None,) * 3
+    assert actual == []
+    recorded = json.loads((tmp_path / "out" / "greedy" / "provenance.json").read_text())
+    assert (recorded["encoding"]["model"], recorded["encoding"]["model_revision"], recorded["source"]["dataset"]) == (
+        None,
+    ) * 3
 
 
 def with_columns(rows=POOL):
@@ -395,8 +411,8 @@ ASKED = {
 def test_what_was_asked_is_staged_and_selected_again(tmp_path, name):
     budget, options = ASKED[name]
     folder = stage(with_columns().sae_select(budget, **options), tmp_path / "f", license="mit")
-    found = verify(folder, "select")
-    assert found and len(found.checks) == 11, str(found)
+    verification = verify(folder, "select")
+    assert verification and len(verification.checks) == 11, str(verification)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -406,9 +422,9 @@ def test_every_method_is_staged_and_selected_again(tmp_path, sae, method, seed):
     seed = 7 if method == "random" and seed is None else seed
     ds = Dataset.from_dict({"text": texts})
     folder = stage(ds.sae_select(9, method, sae=sae, seed=seed), tmp_path / "f", license="mit")
-    for given in ({"level": "select"}, {"level": "encode", "source": ds, "sae": sae}):
-        found = verify(folder, **given)
-        assert found, str(found)
+    for passed in ({"level": "select"}, {"level": "encode", "source": ds, "sae": sae}):
+        verification = verify(folder, **passed)
+        assert verification, str(verification)
     assert json.loads((folder / "provenance.json").read_text())["selection"]["method"] == method
 
 
@@ -418,7 +434,64 @@ def test_a_selection_that_grew_is_staged_and_selected_again(tmp_path, method):
     options = {"embedding": "vector"} if method == "kcenter" else {}
     first = ds.sae_select(2, method, **options)
     grown = ds.sae_select(5, method, extend=first, **options)
-    found = verify(stage(grown, tmp_path / "f", license="mit"), "select")
-    assert found, str(found)
+    verification = verify(stage(grown, tmp_path / "f", license="mit"), "select")
+    assert verification, str(verification)
     other = ds.sae_select(5, "longest", extend=first)
     assert verify(stage(other, tmp_path / "f", license="mit"), "select")
+
+
+# ---- version 1
+
+PUBLISHED = Path(__file__).parent.parent / "golden" / "published_0.1.0"
+HIDDEN = "6bc723e92f32bd9584c1f651440f455414a6cbc00486f74d41a339b41291d4a9"
+CUTS = {"max_share": None, "embedding": None}
+UPGRADED = {
+    "constrained": {
+        "budget": 12,
+        "seed": 0,
+        "options": {"idf": False, "exhausted": "restart"},
+        "constraints": {
+            "must_include": [30, 3],
+            "exclude": [0, 39],
+            "quota": {"lang": [["en", 5], ["de", 4]]},
+            "quality": "score",
+        },
+        "cuts": {"threshold": 6.697704315185547, "top": None, **CUTS},
+    },
+    "match_tokens": {
+        "budget": 150.0,
+        "seed": 7,
+        "options": {},
+        "constraints": {"cost": "tokens"},
+        "cuts": {"threshold": 0.0, "top": 256, **CUTS},
+    },
+    "own_rule": {
+        "budget": 10,
+        "seed": 0,
+        "options": {"order": {"sha256": HIDDEN}, "least": 2.5},
+        "constraints": {},
+        "cuts": {"threshold": 7.0, "top": None, **CUTS},
+    },
+}
+
+
+@pytest.mark.parametrize("name", UPGRADED)
+def test_a_record_of_version_1_is_upgraded(name):
+    record = read(PUBLISHED / name / "provenance.json")
+    assert record["version"] == 1 and not is_edited(record)
+    now = upgraded(record)
+    assert now["selection"]["parameters"] == UPGRADED[name]
+    assert now | {"version": 1, "selection": record["selection"]} == record  # nothing else changes
+    assert problem_of(now) is None and upgraded(now) is now
+
+
+def test_a_record_of_version_1_with_the_parameters_of_version_2_is_refused():
+    record = read(PUBLISHED / "constrained" / "provenance.json")
+    record["selection"]["parameters"] = UPGRADED["constrained"]
+    assert problem_of(record) == "provenance.json at selection.parameters: 'threshold' is a required property"
+
+
+def test_the_only_way_of_weighted_is_no_option_any_more():
+    flat = {"budget": 3, "seed": 0, "threshold": 0.5, "top": None, "weights": "idf", "mass": "max"}
+    assert nested(flat, "weighted")["options"] == {"weights": "idf"}
+    assert nested(flat | {"mass": "mean"}, "weighted")["options"] == {"weights": "idf", "mass": "mean"}

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, Value, concatenate_datasets, load_dataset, load_from_disk
+from helpers.forge import ALICE, TEXTS, publish_source
 from hub import go_offline
 from huggingface_hub import HfApi, constants
 
 from hf_sae_select import stage
 from hf_sae_select.publishing.source import Source, find_source, origins
+from hf_sae_select.selection.attachment import pool_of
 
 ID = "alice/OpenOrca"  # datasets keeps it as alice___open_orca
 CARD = "---\nlicense: mit\nlanguage: en\n---\n# Hi\n"
-ALICE = {"token": "hf_alice"}
 NOTHING = Source()
 
 
@@ -121,8 +122,8 @@ def test_numbers_that_are_none_are_equal(hub, tmp_path):
 
 def test_encoded_rows_are_as_published(ds, commit, sae):
     expected = Source(ID, "default", "train", commit, as_published=True)
-    assert find_source(ds.sae_select(2, sae=sae, text="prompt").sae_pool.rows) == expected
-    assert find_source(ds.sae_encode(sae, text="prompt").sae_select(2).sae_pool.rows) == expected
+    assert find_source(pool_of(ds.sae_select(2, sae=sae, text="prompt")).rows) == expected
+    assert find_source(pool_of(ds.sae_encode(sae, text="prompt").sae_select(2)).rows) == expected
 
 
 def test_rows_of_data_files_that_the_caller_named_are_not_as_published(commit):
@@ -162,9 +163,9 @@ def test_rows_of_two_published_datasets_have_no_source_and_two_origins(hub, ds, 
     other = hub.push("alice/other", {"train.jsonl": lines(2)}, kind="dataset")
     rows = concatenate_datasets([ds, load_dataset("alice/other", split="train")])
     assert find_source(rows) == NOTHING
-    found = [Source(ID, revision=commit), Source("alice/other", revision=other)]
-    assert origins(rows) == origins(rows.shuffle(seed=0)) == found
-    assert origins(concatenate_datasets([ds, Dataset.from_dict({"prompt": ["a"]})])) == found[:1]
+    actual = [Source(ID, revision=commit), Source("alice/other", revision=other)]
+    assert origins(rows) == origins(rows.shuffle(seed=0)) == actual
+    assert origins(concatenate_datasets([ds, Dataset.from_dict({"prompt": ["a"]})])) == actual[:1]
     assert origins(Dataset.from_dict({"prompt": ["a"]})) == []
     shutil.rmtree(constants.HF_HUB_CACHE)
     assert origins(ds) == []  # a single one is stated, or asked for
@@ -174,18 +175,20 @@ def test_rows_of_two_published_datasets_have_no_source_and_two_origins(hub, ds, 
 
 def test_where_the_cache_does_not_tell_the_name_it_is_asked_for(hub, ds, commit):
     shutil.rmtree(constants.HF_HUB_CACHE)
-    with pytest.raises(ValueError, match=r"which Hub dataset `alice___open_orca` is; say so: `source='owner/name'`"):
+    with pytest.raises(
+        ValueError, match=r"which Hub dataset `alice___open_orca` is; pass its id: `source='owner/name'`"
+    ):
         find_source(ds)
-    stated = find_source(ds, {"dataset": ID, "revision": commit})
-    assert stated == Source(ID, None, "train", commit, as_published=True)
+    source = find_source(ds, {"dataset": ID, "revision": commit})
+    assert source == Source(ID, None, "train", commit, as_published=True)
 
 
 def test_a_stated_source_is_taken_at_its_word(hub, commit, ds):
     rows = Dataset.from_dict({"prompt": ["a"]})
     assert find_source(rows, ID) == Source(ID, None, "train", commit, as_published=True)
     assert find_source(load_dataset(ID, split="test"), ID).split == "test"
-    given = {"dataset": ID, "config": "default", "split": "test", "revision": commit}
-    assert find_source(rows, given) == Source(ID, "default", "test", commit, as_published=True)
+    passed = {"dataset": ID, "config": "default", "split": "test", "revision": commit}
+    assert find_source(rows, passed) == Source(ID, "default", "test", commit, as_published=True)
     assert find_source(rows, {"dataset": ID, "config": None, "split": None, "revision": None}).split == "train"
     made = find_source(rows, {"dataset": ID, "split": "test", "as_published": False})
     assert made == Source(ID, None, "test", commit, as_published=False)
@@ -209,17 +212,17 @@ WHOLE = [{"dataset": ID, "as_published": whole} for whole in ("yes", None, [], 1
 
 
 @pytest.mark.parametrize(
-    "given", ["", {}, {"split": "train"}, {"dataset": ID, "name": "x"}, 3, [ID], {"dataset": None}, *WHOLE]
+    "passed", ["", {}, {"split": "train"}, {"dataset": ID, "name": "x"}, 3, [ID], {"dataset": None}, *WHOLE]
 )
-def test_a_source_of_another_form_is_refused(given):
+def test_a_source_of_another_form_is_refused(passed):
     with pytest.raises(TypeError, match=r"pass the id of a Hub dataset, or \{'dataset': id, 'config': name, 'split'"):
-        find_source(Dataset.from_dict({"a": ["a"]}), given)
+        find_source(Dataset.from_dict({"a": ["a"]}), passed)
 
 
-@pytest.mark.parametrize("given", ["/data/mine", "a/b/c", {"dataset": ID, "split": 3}, {"dataset": ("a", "b")}])
-def test_a_source_that_is_not_on_the_hub_is_refused(given):
-    with pytest.raises(ValueError, match=r"names no dataset on the Hub \(owner/name\); leave it out for files here"):
-        find_source(Dataset.from_dict({"a": ["a"]}), given)
+@pytest.mark.parametrize("passed", ["/data/mine", "a/b/c", {"dataset": ID, "split": 3}, {"dataset": ("a", "b")}])
+def test_a_source_that_is_not_on_the_hub_is_refused(passed):
+    with pytest.raises(ValueError, match=r"does not name a dataset on the Hub \(owner/name\); omit it"):
+        find_source(Dataset.from_dict({"a": ["a"]}), passed)
 
 
 def test_a_dataset_that_is_not_there_or_not_for_everybody(hub):
@@ -247,7 +250,7 @@ def test_the_card_is_that_of_the_commit_and_comes_out_of_the_cache(hub, ds, monk
 def test_a_dataset_without_a_card_is_staged_without_a_network(hub, tmp_path, sae, monkeypatch):
     hub.push("alice/bare", {"train.jsonl": lines(3)}, kind="dataset")
     subset = load_dataset("alice/bare", split="train").sae_select(2, sae=sae, text="prompt")
-    assert find_source(subset.sae_pool.rows).card().to_dict() == {}
+    assert find_source(pool_of(subset).rows).card().to_dict() == {}
     go_offline(monkeypatch)
     folder = stage(subset, tmp_path / "f", license="mit")
     assert json.loads((folder / "provenance.json").read_text())["source"]["dataset"] == "alice/bare"
@@ -256,3 +259,22 @@ def test_a_dataset_without_a_card_is_staged_without_a_network(hub, tmp_path, sae
 def test_a_cache_that_lost_its_account_of_the_rows_does_not_tell_whether_they_are_whole(ds, commit):
     Path(ds.cache_files[0]["filename"]).with_name("dataset_info.json").unlink()
     assert find_source(ds) == Source(ID, "default", "train", commit, as_published=False)
+
+
+def test_arguments_of_load_dataset_that_make_a_config_are_not_taken_for_one(hub):
+    revision = hub.push("alice/csv", {"train.csv": "text;n\nthe cat;1\na dog;2\n"}, kind="dataset")
+    ds = load_dataset("alice/csv", sep=";", split="train")
+    assert find_source(ds) == Source("alice/csv", None, "train", revision, False)
+
+
+def test_a_name_alone_adds_to_what_the_cache_tells(hub, tmp_path):
+    revision = publish_source(hub, tmp_path, TEXTS)
+    ds = load_dataset("alice/rows", split="train")
+    hub.push("alice/rows", {"more.txt": "x"}, kind="dataset")  # today's head is another
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    assert find_source(ds, "alice/rows") == Source("alice/rows", "default", "train", revision, True)
+    assert find_source(ds.select([2, 1]), "alice/rows").as_published is False
+    with pytest.raises(
+        ValueError, match="`source='alice/other'`, but in the cache the rows are those of `alice___rows`"
+    ):
+        find_source(ds, "alice/other")

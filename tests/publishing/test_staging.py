@@ -13,17 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset, concatenate_datasets, load_dataset, load_from_disk
 from helpers import tiny
+from helpers.forge import RECORD
 from helpers.pools import coded
 from hub.metadata import problems
 from huggingface_hub import DatasetCard
 
 from hf_sae_select import SaeConfig, Selection, push, stage, verify
-from hf_sae_select.publishing import hashing as digests
-from hf_sae_select.publishing import staging
+from hf_sae_select.publishing import hashing, staging, tables
+from hf_sae_select.selection.attachment import attach, pool_of
 
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 FILES = ["README.md", "coverage.png", "data/train-00000.parquet", "pool.parquet", "provenance.json"]
 FILES += ["selection.parquet"]
@@ -46,11 +44,11 @@ def test_the_folder_holds_what_the_repo_will_hold_and_nothing_else(tmp_path):
     folder = stage(picked(), tmp_path / "new" / "folder", license="mit")
     assert folder == tmp_path / "new" / "folder"
     assert sorted(contents(folder)) == FILES
-    assert [each.name for each in folder.parent.iterdir()] == ["folder"]
+    assert [item.name for item in folder.parent.iterdir()] == ["folder"]
     assert contents(folder)["coverage.png"].startswith(b"\x89PNG")
-    told = json.loads((folder / "provenance.json").read_text())["files"]
-    assert sorted(told) == sorted(set(FILES) - {"README.md", "provenance.json"})
-    for name, about in told.items():
+    recorded = json.loads((folder / "provenance.json").read_text())["files"]
+    assert sorted(recorded) == sorted(set(FILES) - {"README.md", "provenance.json"})
+    for name, about in recorded.items():
         data = contents(folder)[name]
         assert about == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     assert verify(folder)
@@ -81,7 +79,7 @@ def test_the_table_of_picks(tmp_path):
 
 
 def test_codes_are_not_published_as_columns_and_features_false_leaves_them_out(tmp_path):
-    folder = stage(picked(), tmp_path / "f", license="mit", features=False)
+    folder = stage(picked(), tmp_path / "f", license="mit", include_features=False)
     assert sorted(contents(folder)) == [name for name in FILES if name != "pool.parquet"]
     assert pq.read_schema(folder / "data" / "train-00000.parquet").names == ["text"]
 
@@ -117,18 +115,18 @@ def test_the_pool_has_weaker_features_too_where_max_share_makes_room_for_them(tm
     assert verify(folder, "select")
 
 
-@pytest.mark.parametrize("there", ["folder", "file", "beside ours"])
-def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path, there):
-    place = tmp_path / "mine" if there == "file" else tmp_path / "mine" / "notes.txt"
-    if there == "beside ours":
+@pytest.mark.parametrize("present", ["folder", "file", "beside ours"])
+def test_a_folder_with_other_things_is_refused_and_not_touched(tmp_path, present):
+    place = tmp_path / "mine" if present == "file" else tmp_path / "mine" / "notes.txt"
+    if present == "beside ours":
         stage(picked(1), tmp_path / "mine", license="mit")
     place.parent.mkdir(exist_ok=True)
     place.write_text("mine")
     before = contents(tmp_path / "mine")
-    with pytest.raises(ValueError, match=r"mine'` is there and no staged subset; pass a new or an empty folder"):
+    with pytest.raises(ValueError, match=r"mine'` exists and is not a staged subset; pass a new or an empty folder"):
         stage(picked(), tmp_path / "mine", license="mit")
     assert place.read_text() == "mine" and contents(tmp_path / "mine") == before
-    assert [each.name for each in tmp_path.iterdir() if each.name != "cache"] == ["mine"]
+    assert [item.name for item in tmp_path.iterdir() if item.name != "cache"] == ["mine"]
 
 
 def test_an_empty_folder_is_filled_and_a_staged_one_replaced(tmp_path):
@@ -153,7 +151,7 @@ def test_an_error_half_way_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_pa
     for name in ("old", "new"):
         with pytest.raises(KeyboardInterrupt):
             stage(picked(), tmp_path / name, license="mit")
-    assert [each.name for each in tmp_path.iterdir() if each.name != "cache"] == ["old"]
+    assert [item.name for item in tmp_path.iterdir() if item.name != "cache"] == ["old"]
     assert contents(tmp_path / "old") == before
 
 
@@ -175,20 +173,20 @@ def test_a_subset_that_was_changed_is_refused_with_what_to_do(tmp_path, change):
     changed = CHANGES[change](ds.sae_select(3, seed=None))
     with pytest.raises((TypeError, ValueError)) as error:
         stage(changed, tmp_path / "f", license="mit")
-    told = str(error.value)
-    assert "do those before you select" in told or "change the dataset first, and select from the result" in told
+    remedies = ("do those before you select", "change the dataset first, and select from the result")
+    assert any(remedy in str(error.value) for remedy in (*remedies, "filter first, then select"))
     assert not (tmp_path / "f").exists()
 
 
 def test_a_change_that_only_the_content_shows_is_refused(tmp_path):
     subset = picked()
     other = subset.map(lambda row: {"text": row["text"].replace("row 1", "row 9")})
-    other.sae_selection, other.sae_pool = subset.sae_selection, subset.sae_pool
-    with pytest.raises(ValueError, match=r"row 1 of `subset` is not row 1 of the source, which was picked: it was"):
+    attach(other, subset.sae_selection, pool_of(subset))
+    with pytest.raises(ValueError, match=r"row 1 of `subset` is not row 1 of the source, which was picked"):
         stage(other, tmp_path / "f", license="mit")
     moved = subset.select([1, 0, 2])
-    moved.sae_selection, moved.sae_pool = subset.sae_selection, subset.sae_pool
-    with pytest.raises(ValueError, match=r"row 0 of `subset` is not row 2 of the source.* select again"):
+    attach(moved, subset.sae_selection, pool_of(subset))
+    with pytest.raises(ValueError, match=r"row 0 of `subset` is not row 2 of the source.*select from the result"):
         stage(moved, tmp_path / "f", license="mit")
     assert not (tmp_path / "f").exists() and not list(tmp_path.glob(".*"))
 
@@ -198,17 +196,18 @@ def test_what_has_no_receipt_is_refused(tmp_path, what):
     subset = picked()
     if what == "reloaded":
         subset.save_to_disk(tmp_path / "saved")
-        given = load_from_disk(tmp_path / "saved")
+        passed = load_from_disk(tmp_path / "saved")
     else:
-        given = {"plain": coded(ROWS, record=RECORD), "list": [{"text": "a"}]}[what]
-    with pytest.raises(TypeError, match=r"`subset` has no receipt: pass what `sae_select` returned.*saving and load"):
-        stage(given, tmp_path / "f", license="mit")
+        passed = {"plain": coded(ROWS, record=RECORD), "list": [{"text": "a"}]}[what]
+    message = "`subset` is a list" if what == "list" else "`subset` has no `sae_selection`: .*saving and loading drop"
+    with pytest.raises(TypeError, match=message):
+        stage(passed, tmp_path / "f", license="mit")
 
 
 def test_a_subset_without_rows_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="returning 0 rows"):
         subset = picked(2, rows=[{1: 0.1}, {}], exhausted="stop")
-    with pytest.raises(ValueError, match="`subset` has no rows: there is nothing to publish"):
+    with pytest.raises(ValueError, match="`subset`: the dataset is empty"):
         stage(subset, tmp_path / "f", license="mit")
 
 
@@ -225,7 +224,11 @@ def test_a_subset_without_rows_is_refused(tmp_path):
         ({"license": "mit", "metadata": {"license": "mit"}}, ValueError, "`metadata` has `license`, which follows"),
         ({"license": "mit", "metadata": {"x": object()}}, TypeError, "YAML cannot: Object of type object"),
         ({"license": "mit", "source": 3}, TypeError, "`source=3`: pass the id of a Hub dataset"),
-        ({"license": "mit", "source": "/my/rows"}, ValueError, "`source='/my/rows'` names no dataset on the Hub"),
+        (
+            {"license": "mit", "source": "/my/rows"},
+            ValueError,
+            "`source='/my/rows'` does not name a dataset on the Hub",
+        ),
     ],
 )
 def test_what_cannot_be_said_of_a_subset_is_refused_before_a_folder_is_made(tmp_path, arguments, error, message):
@@ -243,11 +246,11 @@ def test_many_rows_go_to_several_files_batch_by_batch_and_load_back_in_order(tmp
             lengths.append(len(table))
             return super().write_table(table, *arguments, **options)
 
-    monkeypatch.setattr(digests, "BATCH_ROWS", 4)
-    monkeypatch.setattr(staging, "SHARD_BYTES", 100)
+    monkeypatch.setattr(hashing, "BATCH_ROWS", 4)
+    monkeypatch.setattr(tables, "SHARD_BYTES", 100)
     monkeypatch.setattr(pq, "ParquetWriter", Spy)
     subset = picked(25, rows=[{n % 16: 0.9} for n in range(30)])
-    folder = stage(subset, tmp_path / "f", license="mit", features=False)
+    folder = stage(subset, tmp_path / "f", license="mit", include_features=False)
     assert lengths == [4, 4, 4, 4, 4, 4, 1]  # never more rows in memory
     files = sorted(file.name for file in (folder / "data").iterdir())
     assert files[:2] == ["train-00000.parquet", "train-00001.parquet"] and len(files) == 3
@@ -301,7 +304,7 @@ def test_what_rows_say_cannot_break_the_card(tmp_path):
         assert text.rstrip().endswith("<!-- end of hf-sae-select: subset -->")
         assert text.count("<!--") == text.count("-->") == 2
         assert text.count("OWNER/NAME") == 5  # twice to load it, three times to check it
-        shown = text.partition("### What the first picks brought")[2].partition("### How long")[0]
+        shown = text.partition("### What the first picks added")[2].partition("### Length")[0]
         assert not set(shown.replace("<br>", "")) & set("<>|`*[]{}/")
         assert sum(line.startswith("# ") for line in text.splitlines()) == 1
         assert problems("dataset", DatasetCard(text).data.to_dict()) == ([], [])
@@ -332,9 +335,12 @@ def test_a_rule_of_ones_own_with_options_that_json_has_no_word_for(tmp_path):
         return Selection(np.array([3]), np.array([0]), np.array([0]))
 
     folder = stage(picked(1, method=mine), tmp_path / "f", license="mit")
-    told = json.loads((folder / "provenance.json").read_text())["selection"]
-    assert (told["method"], told["builtin"], told["parameters"]["weight"]) == ("mine", False, 2)
-    assert told["parameters"]["place"].startswith("sha256:")
+    recorded = json.loads((folder / "provenance.json").read_text())["selection"]
+    options = recorded["parameters"]["options"]
+    assert (recorded["method"], recorded["builtin"], options["weight"]) == ("mine", False, 2)
+    assert all(
+        list(options[name]) == ["sha256"] and len(options[name]["sha256"]) == 64 for name in ("place", "places")
+    )
     assert all(str(tmp_path).encode() not in data for data in contents(folder).values())
 
 
@@ -343,9 +349,9 @@ def test_a_rule_of_ones_own_that_is_named_like_one_of_ours_is_not_taken_for_it(t
         return Selection(np.array([3]), np.array([0]), np.array([0]))
 
     folder = stage(picked(1, method=longest), tmp_path / "f", license="mit")
-    told = json.loads((folder / "provenance.json").read_text())["selection"]
-    assert (told["method"], told["builtin"], rows_of(folder)["text"][:]) == ("own_longest", False, ["row 3"])
-    assert "# 1 row of a dataset, picked by `own_longest`\n" in (folder / "README.md").read_text()
+    recorded = json.loads((folder / "provenance.json").read_text())["selection"]
+    assert (recorded["method"], recorded["builtin"], rows_of(folder)["text"][:]) == ("own_longest", False, ["row 3"])
+    assert "# 1 row of a dataset, selected by `own_longest`\n" in (folder / "README.md").read_text()
     assert verify(folder, "select", method=longest)
 
 
@@ -363,7 +369,11 @@ def test_columns_that_are_named_like_ours_are_kept_apart(tmp_path, options):
 
 
 QUOTAS = {
-    "row_sha256": (list("abab"), ValueError, "the rows were picked by a column `row_sha256`: rename it, and select"),
+    "row_sha256": (
+        list("abab"),
+        ValueError,
+        "the rows were selected by a column `row_sha256`.*rename it, and select again",
+    ),
     "day": ([date(2024, 2, n) for n in (1, 2, 1, 2)], TypeError, "`subset` was selected with a parameter that JSON c"),
 }
 
@@ -416,7 +426,7 @@ EDITS = {
     "gone": (lambda f: (f / "pool.parquet").unlink(), "files: pool.parquet is missing"),
     "more rows": (lambda f: (f / "data" / "x.parquet").write_bytes(b""), "files: data/x.parquet is not in the record"),
     "configs": (lambda f: (f / "README.md").write_text("# Mine\n"), "card: README.md has the config `default` as"),
-    "a row": (edit_row, "rows: row 1 was changed: it is not row 1 of the source any more"),
+    "a row": (edit_row, "rows: row 1 was changed: it is no longer row 1 of the source"),
 }
 
 

@@ -10,12 +10,13 @@ from datasets import load_dataset
 from helpers.forge import (
     ALICE,
     ROWS_FILE,
+    differences,
     edit,
     nothing,
     put,
+    put_parameter,
     reseal,
     rewrite,
-    said,
     set_encoding,
     set_parameter,
     swap,
@@ -30,14 +31,14 @@ from hf_sae_select.publishing.hashing import digest_of
     [
         ("gain", 9, "picks", "pick 0, row 2: `gains` is 9, again 3"),
         ("covered", 9, "picks", "pick 0, row 2: `covered` is 9, again 3"),
-        ("features", 9, "counts", "pick 0 has 3 features, stated are 9"),
+        ("features", 9, "counts", "pick 0 has 3 features, recorded are 9"),
     ],
 )
 def test_a_table_of_picks_that_was_edited_consistently_is_named_too(folder, column, value, check, message):
     rewrite(folder / "selection.parquet", put(column, 0, value))
     reseal(folder)
     assert verify(folder)
-    differ = said(folder, "select")
+    differ = differences(folder, "select")
     assert list(differ) == [f"select: {check}"] and message in differ[f"select: {check}"]
 
 
@@ -51,54 +52,54 @@ def test_another_order_made_consistent_is_not_what_the_method_picks(folder):
     changed["rows_sha256"] = digest_of(np.frombuffer(bytes.fromhex("".join(digests)), np.uint8))
     reseal(folder, lambda record: record["selection"].update(changed))
     assert verify(folder)
-    assert said(folder, "select") == {"select: picks": "pick 1 is row 4, these parameters pick row 1"}
+    assert differences(folder, "select") == {"select: picks": "pick 1 is row 4, these parameters pick row 1"}
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told", "message"),
+    ("part", "name", "value", "recorded", "message"),
     [
-        ("budget", 2, "3", "3 rows were picked, these parameters pick 2"),
-        ("seed", 3, "None", "pick 1 is row 1, these parameters pick row 5"),
-        ("threshold", 0.8, "0.5", "pick 0 is row 2, these parameters pick row 1"),
-        ("top", 1, "None", "pick 0 is row 2, these parameters pick row 0"),
-        ("idf", True, "False", "pick 0, row 2: `gains`"),
-        ("exhausted", "never", "'restart'", "these parameters do not select: unknown `exhausted='never'`"),
-        ("max_share", 0.2, "None", "pick 0"),
-        ("exclude", [2], "None", "pick 0 is row 2, these parameters pick row 1"),
-        ("must_include", [5], "None", "pick 0 is row 2, these parameters pick row 5"),
-        ("quality", "n", "None", "these parameters do not select"),
-        ("per_token", "1", "None", "these parameters do not select"),
+        ("parameter ", "budget", 2, "3", "3 rows were picked, these parameters pick 2"),
+        ("parameter ", "seed", 3, "None", "pick 1 is row 1, these parameters pick row 5"),
+        ("cuts.", "threshold", 0.8, "0.5", "pick 0 is row 2, these parameters pick row 1"),
+        ("cuts.", "top", 1, "None", "pick 0 is row 2, these parameters pick row 0"),
+        ("options.", "idf", True, "False", "pick 0, row 2: `gains`"),
+        ("options.", "exhausted", "never", "'restart'", "these parameters do not select: unknown `exhausted='never'`"),
+        ("cuts.", "max_share", 0.2, "None", "pick 0"),
+        ("constraints.", "exclude", [2], "None", "pick 0 is row 2, these parameters pick row 1"),
+        ("constraints.", "must_include", [5], "None", "pick 0 is row 2, these parameters pick row 5"),
+        ("constraints.", "quality", "n", "None", "these parameters do not select"),
+        ("constraints.", "per_token", "1", "None", "these parameters do not select"),
     ],
 )
-def test_a_parameter_is_named_and_edited_everywhere_shows_in_the_picks(folder, name, value, told, message):
+def test_a_parameter_is_named_and_edited_everywhere_shows_in_the_picks(folder, part, name, value, recorded, message):
     shutil.copytree(folder, folder.with_name("naive"))
-    edit(folder.with_name("naive"), lambda record: record["selection"]["parameters"].update({name: value}))
-    naive = said(folder.with_name("naive"))
+    edit(folder.with_name("naive"), lambda record: put_parameter(record["selection"]["parameters"], name, value))
+    naive = differences(folder.with_name("naive"))
     assert naive["digests: record"].startswith("provenance.json was edited after it was written")
-    expected = f"parameter `{name}` is {value!r} in provenance.json, {told} in the table of picks"
+    expected = f"{part}`{name}` is {value!r} in provenance.json, {recorded} in the table of picks"
     assert naive["digests: parameters"] == expected
     set_parameter(folder, name, value)
     assert verify(folder)
-    differ = said(folder, "select")
+    differ = differences(folder, "select")
     assert next(iter(differ)) == "select: picks" and message in differ["select: picks"]
 
 
 @pytest.mark.parametrize("method", ["instag", "kcenter", "mine"])
 def test_another_method_is_named(folder, method):
-    rewrite(folder / "selection.parquet", nothing, lambda told: told.update(method=method))
+    rewrite(folder / "selection.parquet", nothing, lambda recorded: recorded.update(method=method))
     assert (
-        said(folder)["digests: parameters"]
+        differences(folder)["digests: parameters"]
         == f"`method` is 'greedy' in provenance.json, {method!r} in the table of picks"
     )
     reseal(folder, lambda record: record["selection"].update(method=method))
-    assert "do not select" in said(folder, "select")["select: picks"]
+    assert "do not select" in differences(folder, "select")["select: picks"]
 
 
 @pytest.mark.parametrize("rows", ["pool", "subset", "random", "longest"])
 @pytest.mark.parametrize(("figure", "value"), [("features", 99), ("share", 0.123), ("saturated_at", 1)])
 def test_a_figure_of_coverage_is_named(folder, rows, figure, value):
     reseal(folder, lambda record: record["coverage"][rows].update({figure: value}))
-    differ = said(folder, "select")
+    differ = differences(folder, "select")
     assert list(differ) == ["select: coverage"]
     assert differ["select: coverage"].startswith(f"`{figure}` of {rows} is {value} in provenance.json, again ")
 
@@ -110,14 +111,14 @@ def test_features_in_store_that_were_edited_show_in_the_picks_or_when_encoded_ag
     (missing, *_) = sorted(set(range(32)) - {feature for row in ids for feature in row})
     ids[0], acts[0] = zip(*sorted([*zip(ids[0], acts[0], strict=True), (missing, 1.0)]), strict=True)
     rewrite(whole / "pool.parquet", lambda columns: columns.update(sae_ids=ids, sae_acts=acts))
-    assert said(whole)["digests: files"].startswith("pool.parquet was changed")
+    assert differences(whole)["digests: files"].startswith("pool.parquet was changed")
     reseal(whole)
-    assert said(whole, "select")["select: picks"] == "`pool_coverage` is 25, again 26"
-    told = said(whole, "encode")["encode: features"]
-    assert told.startswith(
-        f"row 0 of the source has {len(ids[0])} features in store and {len(ids[0]) - 1} when encoded"
+    assert differences(whole, "select")["select: picks"] == "`pool_coverage` is 25, again 26"
+    recorded = differences(whole, "encode")["encode: features"]
+    assert recorded.startswith(
+        f"row 0 of the source has {len(ids[0])} published features and {len(ids[0]) - 1} when encoded"
     )
-    assert f"the first that only one has is #{missing} (" in told
+    assert f"the first that only one has is #{missing} (" in recorded
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_activations_and_tokens_in_store_that_were_edited_show_when_encoded_agai
 
     reseal(whole, follow)
     assert verify(whole, "select")
-    differ = said(whole, "encode")
+    differ = differences(whole, "encode")
     assert next(iter(differ)) == "encode: features" and message in differ["encode: features"]
 
 
@@ -151,13 +152,13 @@ def test_activations_within_a_hundredth_are_those_of_another_device(whole):
 
 def test_a_size_of_a_file_that_was_edited_is_named(folder):
     reseal(folder, lambda record: record["files"]["pool.parquet"].update(bytes=1))
-    assert "pool.parquet" in said(folder)["digests: files"]
+    assert "pool.parquet" in differences(folder)["digests: files"]
 
 
 def test_fewer_rows_in_store_than_there_were_are_named(whole):
     rewrite(whole / "pool.parquet", lambda columns: [values.pop() for values in columns.values()])
     reseal(whole)
-    assert said(whole, "encode")["select: source"] == "there are 11 rows to pick from, recorded are 12"
+    assert differences(whole, "encode")["select: source"] == "the source has 11 rows, recorded are 12"
 
 
 def test_another_sae_at_the_recorded_place_is_named(hub, whole, sae):
@@ -167,31 +168,37 @@ def test_another_sae_at_the_recorded_place_is_named(hub, whole, sae):
     assert verify(whole, "encode")  # the recorded commit is still there
     set_encoding(whole, lambda encoding: encoding["sae"].update(revision=other))
     assert verify(whole, "select")  # nothing is fetched
-    told = said(whole, "encode")
+    recorded = differences(whole, "encode")
     file = hub.files("alice/sae")["sae_weights.safetensors"]
-    found = hashlib.sha256(file).hexdigest()
-    assert told["encode: sae"].startswith(f"sae_weights.safetensors of alice/sae has SHA-256 {found}, recorded is ")
-    assert "encode: features" in told
-    set_encoding(whole, lambda encoding: encoding["sae"].update(sha256=found))
+    actual = hashlib.sha256(file).hexdigest()
+    assert recorded["encode: sae"].startswith(
+        f"sae_weights.safetensors of alice/sae has SHA-256 {actual}, recorded is "
+    )
+    assert "encode: features" in recorded
+    set_encoding(whole, lambda encoding: encoding["sae"].update(sha256=actual))
     expected = f"alice/sae has an encoder of SHA-256 {sae.digest()}, recorded is {digest}"
-    assert said(whole, "encode")["encode: sae"] == expected
+    assert differences(whole, "encode")["encode: sae"] == expected
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("revision", "0" * 40, "alice/sae has no revision '0000"),
-        ("path", "none.safetensors", "it cannot be loaded as recorded: no SAE at 'none.safetensors' in alice/sae"),
-        ("path", "../../secret", "it cannot be loaded as recorded: no SAE at '../../secret' in alice/sae"),
-        ("format", "nonsense", "it cannot be loaded as recorded: unknown `format='nonsense'`"),
-        ("config", {"more": 1}, "it cannot be loaded as recorded: unknown `config` key 'more'"),
+        (
+            "path",
+            "none.safetensors",
+            "the SAE cannot be loaded as recorded: no SAE at 'none.safetensors' in alice/sae",
+        ),
+        ("path", "../../secret", "the SAE cannot be loaded as recorded: no SAE at '../../secret' in alice/sae"),
+        ("format", "nonsense", "the SAE cannot be loaded as recorded: unknown `format='nonsense'`"),
+        ("config", {"more": 1}, "the SAE cannot be loaded as recorded: unknown `config` key 'more'"),
         ("sha256", "0" * 64, f"recorded is {'0' * 64}"),
     ],
 )
 def test_an_sae_that_is_not_where_the_record_says_is_named(whole, name, value, message):
     set_encoding(whole, lambda encoding: encoding["sae"].update({name: value}))
     assert verify(whole, "select")
-    differ = said(whole, "encode")
+    differ = differences(whole, "encode")
     assert list(differ) == ["encode: sae"] and message in differ["encode: sae"]
 
 
@@ -217,8 +224,8 @@ def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
         ("text", {"columns": ["text"], "chat": True}, "encoding", "`text` is recorded as {"),
         ("dtype", ["float32", "bfloat16"], "sae", "alice/sae has an encoder of SHA-256"),
         ("dtype", ["float32", "auto"], "", "auto"),
-        ("version", 99, "encoding", "`version` is recorded as 99, found is 1"),
-        ("more", 1, "encoding", "`more` is recorded as 1, found is None"),
+        ("version", 99, "encoding", "`version` is recorded as 99, now it is 1"),
+        ("more", 1, "encoding", "`more` is recorded as 1, now it is None"),
     ],
 )
 def test_how_rows_were_encoded_edited_everywhere_is_named(whole, name, value, check, message):
@@ -227,9 +234,9 @@ def test_how_rows_were_encoded_edited_everywhere_is_named(whole, name, value, ch
     edit(whole.with_name("naive"), lambda record: record["encoding"].update({name: value}))
     assert not verify(whole.with_name("naive"))
     set_encoding(whole, lambda encoding: encoding.update({name: value}))
-    differ = said(whole, "encode")
-    assert differ and message in next((said for each, said in differ.items() if each.endswith(check)), "")
-    assert not check or (verify(whole, "select") and all(each.startswith("encode: ") for each in differ))
+    differ = differences(whole, "encode")
+    assert differ and message in next((text for name, text in differ.items() if name.endswith(check)), "")
+    assert not check or (verify(whole, "select") and all(item.startswith("encode: ") for item in differ))
 
 
 def test_a_base_model_that_is_not_there_is_no_difference(whole):
@@ -241,14 +248,14 @@ def test_a_base_model_that_is_not_there_is_no_difference(whole):
 
 def test_a_chat_template_that_was_edited_is_named(folder):
     template = "{{ messages[0].content }}"
-    told = {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()}
-    set_encoding(folder, lambda encoding: encoding.update(told))
+    recorded = {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()}
+    set_encoding(folder, lambda encoding: encoding.update(recorded))
     reseal(folder, lambda record: record["encoding"].update(chat_template=template))
     assert verify(folder, "select")
-    for each in (template + " ", ""):
-        reseal(folder, lambda record, each=each: record["encoding"].update(chat_template=each))
-        expected = "encoding.`chat_template` does not have the SHA-256 that is recorded beside it"
-        assert said(folder) == {"digests: parameters": expected}
+    for item in (template + " ", ""):
+        reseal(folder, lambda record, item=item: record["encoding"].update(chat_template=item))
+        expected = "encoding.`chat_template` does not have the recorded `chat_template_sha256`"
+        assert differences(folder) == {"digests: parameters": expected}
 
 
 def test_a_threshold_lower_than_the_features_in_store_were_cut_by_is_named(whole):
@@ -256,4 +263,4 @@ def test_a_threshold_lower_than_the_features_in_store_were_cut_by_is_named(whole
     stage(ds.sae_select(4, sae="alice/sae", threshold=3.0), whole)
     assert verify(whole, "encode")
     set_parameter(whole, "threshold", 0.5)
-    assert " features in store and " in said(whole, "encode")["encode: features"]
+    assert " published features and " in differences(whole, "encode")["encode: features"]

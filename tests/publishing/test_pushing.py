@@ -17,20 +17,16 @@ from datasets import (
     concatenate_datasets,
     load_dataset,
 )
+from helpers.forge import ALICE, POOL, RECORD
 from helpers.pools import coded
 from hub import go_offline
 from huggingface_hub import HfApi
 from PIL import Image as Picture
 
-from hf_sae_select import _hub as ours
-from hf_sae_select import publish, push, stage, verify
+from hf_sae_select import _hub, publish, push, stage, verify
 from hf_sae_select.publishing import pushing as publishing
-from hf_sae_select.publishing import staging
+from hf_sae_select.publishing import tables
 
-RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
-RECORD |= {"model_revision": "a" * 40, "hook": "layers.3", "dtype": ["float32", "float32"], "window": 16}
-RECORD |= {"max_length": None, "text": {"columns": ["text"], "chat": False}, "chat_template_sha256": None}
-ALICE = {"token": "hf_alice"}
 MIT = {"license": "mit", **ALICE}
 ID, FILES = "alice/three", ["README.md", "coverage.png", "data/train-00000.parquet", "pool.parquet"]
 FILES += ["provenance.json", "selection.parquet"]
@@ -75,7 +71,7 @@ def test_published_it_is_one_commit_that_loads_and_verifies(hub, cache):
     subset = picked()
     commit = publish(subset, ID, commit_message="Three rows", **MIT)
     assert sorted(files_of(hub)) == FILES
-    titles = [(each.title, each.author) for each in hub.commits(ID, "dataset")]
+    titles = [(item.title, item.author) for item in hub.commits(ID, "dataset")]
     assert titles == [("Three rows", "alice"), ("initial commit", "alice")]
     assert commit.oid == head(hub).oid
     assert load_dataset(ID, split="train")["text"][:] == subset["text"][:] == ["row 4", "row 0", "row 1"]
@@ -88,10 +84,10 @@ def test_the_method_is_a_door_to_the_function(hub):
     subset = picked()
     subset.sae_publish(ID, **MIT)
     publish(subset, "alice/other", **MIT)
-    there, other = files_of(hub), files_of(hub, "alice/other")
-    assert there["README.md"].replace(b"alice/three", b"alice/other") == other["README.md"]
-    assert b"alice/three" in there["README.md"]
-    assert {name: there[name] for name in FILES[1:]} == {name: other[name] for name in FILES[1:]}
+    present, other = files_of(hub), files_of(hub, "alice/other")
+    assert present["README.md"].replace(b"alice/three", b"alice/other") == other["README.md"]
+    assert b"alice/three" in present["README.md"]
+    assert {name: present[name] for name in FILES[1:]} == {name: other[name] for name in FILES[1:]}
 
 
 def test_rows_of_all_types_come_back_as_they_were(hub):
@@ -212,12 +208,12 @@ def test_a_branch(hub):
 
 
 def test_a_second_subset_takes_the_place_of_the_first_in_one_commit(hub, monkeypatch):
-    monkeypatch.setattr(staging, "SHARD_BYTES", 1)
+    monkeypatch.setattr(tables, "SHARD_BYTES", 1)
     monkeypatch.setattr("hf_sae_select.publishing.hashing.BATCH_ROWS", 1)
     publish(picked(4), ID, **MIT)
     assert sum(name.startswith("data/") for name in files_of(hub)) == 4
     hub.push(ID, {"notes.md": "mine", "more/a.csv": "a\n1\n"}, kind="dataset")
-    publish(picked(2), ID, features=False, **MIT)
+    publish(picked(2), ID, include_features=False, **MIT)
     expected = {*FILES, "data/train-00001.parquet", "notes.md", "more/a.csv"} - {"pool.parquet"}
     assert set(files_of(hub)) == expected
     assert len(hub.commits(ID, "dataset")) == 4
@@ -227,10 +223,10 @@ def test_a_second_subset_takes_the_place_of_the_first_in_one_commit(hub, monkeyp
 
 def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
     publish(picked(4), ID, **MIT)
-    theirs = {"config_name": "more", "data_files": "more/*.parquet"}
+    other = {"config_name": "more", "data_files": "more/*.parquet"}
     text = card_of(hub)
     data = metadata(text) | {"pretty_name": "Mine", "license": "odbl", "dataset_info": {"config_name": "default"}}
-    data |= {"tags": ["mine", *data["tags"]], "configs": [theirs, *data["configs"]], "viewer": False}
+    data |= {"tags": ["mine", *data["tags"]], "configs": [other, *data["configs"]], "viewer": False}
     body = text.split("---\n", 2)[2]
     edited = f"---\n{yaml.safe_dump(data)}---\n# My words\n\n{body}\n## After\n\nmore --- words\n"
     rows = files_of(hub)["data/train-00000.parquet"]
@@ -243,7 +239,7 @@ def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
     now = metadata(again)
     assert (now["pretty_name"], now["viewer"], now["language"], now["license"]) == ("Mine", False, "en", "mit")
     assert now["tags"] == ["mine", "sae-select", "data-selection", "sparse-autoencoder", "diversity"]
-    assert [each["config_name"] for each in now["configs"]] == ["more", "default", "selection"]
+    assert [item["config_name"] for item in now["configs"]] == ["more", "default", "selection"]
     assert "dataset_info" not in now and now["size_categories"] == ["n<1K"]
     assert len(load_dataset(ID, "more", split="train")) == 4
     assert len(load_dataset(ID, split="train")) == 2
@@ -269,7 +265,7 @@ OTHERS += ["dataset_infos.json", ".huggingface.yaml", "deep/README.md", "selecti
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_repo_with_other_data_is_refused_and_not_touched(hub, name):
     before = hub.push(ID, {name: b"a\n1\n"}, kind="dataset")
-    with pytest.raises(ValueError, match=f"alice/three holds other data, such as {name}; publish the subset to a rep"):
+    with pytest.raises(ValueError, match=f"alice/three holds other data, such as {name}; publish the subset in anoth"):
         publish(picked(), ID, **MIT)
     assert head(hub).oid == before and uploads(hub) == []
 
@@ -279,18 +275,18 @@ def test_a_record_that_is_none_of_ours_and_rows_beside_ours_are_not_touched(hub)
     publish(picked(), "alice/other", **MIT)
     beside = hub.push("alice/other", {"data/theirs.parquet": b"x"}, kind="dataset")
     for id, name, commit in ((ID, "provenance.json", before), ("alice/other", "data/theirs.parquet", beside)):
-        with pytest.raises(ValueError, match=f"holds other data, such as {name}; publish the subset to a repo of its"):
+        with pytest.raises(ValueError, match=f"holds other data, such as {name}; publish the subset in another repo"):
             publish(picked(2), id, **MIT)
         assert head(hub, id).oid == commit
 
 
 def test_what_is_no_staged_folder_or_no_id_is_refused_before_anything_is_sent(hub, tmp_path, staged):
-    with pytest.raises(ValueError, match=r"holds no staged subset; make one with `stage`"):
+    with pytest.raises(ValueError, match=r"is not a staged subset; write one with `stage`"):
         push(tmp_path / "none", ID, **ALICE)
     for id in ("a/b/c", "alice/", "", None, "alice/a b", "alice/a--b", "alice/x.git", "alice/" + "x" * 100):
-        with pytest.raises(ValueError, match=r"is no id of a Hub repo; pass owner/name"):
+        with pytest.raises(ValueError, match=r"is not a valid id of a Hub repo; pass owner/name"):
             push(staged, id, **ALICE)
-        with pytest.raises(ValueError, match=r"is no id of a Hub repo; pass owner/name"):
+        with pytest.raises(ValueError, match=r"is not a valid id of a Hub repo; pass owner/name"):
             publish(picked(), id, **MIT)
     assert hub.requests == []
 
@@ -356,7 +352,10 @@ def test_every_fault_leaves_the_repo_as_it_was_and_push_goes_on(hub, cache, meth
     assert message in str(caught.value)
     assert head(hub).oid == before and list(files_of(hub)) == ["notes.md"]
     folder = cache / "hf_sae_select" / "staged" / "alice--three"
-    assert f"staged, and kept: hf_sae_select.push({str(folder)!r}, 'alice/three')" in caught.value.__notes__[0]
+    assert (
+        f"the staged folder is kept; to continue: hf_sae_select.push({str(folder)!r}, 'alice/three')"
+        in caught.value.__notes__[0]
+    )
     assert "hf_alice" not in str(caught.value) + caught.value.__notes__[0]
     hub.faults.clear()
     push(folder, ID, **ALICE)
@@ -399,8 +398,8 @@ def test_a_commit_whose_answer_is_lost_can_be_pushed_again(hub, staged):
 
 def test_a_commit_in_between_is_not_overwritten(hub, staged, monkeypatch):
     def late(*arguments, **options):
-        prepared = ours.prepare(*arguments, **options)
-        hub.push(ID, {"theirs.txt": "theirs"}, kind="dataset")
+        prepared = _hub.prepare(*arguments, **options)
+        hub.push(ID, {"theirs.txt": "other"}, kind="dataset")
         return prepared
 
     monkeypatch.setattr(publishing, "prepare", late)
@@ -425,14 +424,28 @@ def test_without_a_network_it_says_so_and_keeps_the_folder(hub, monkeypatch, cac
     go_offline(monkeypatch)
     with pytest.raises(OSError, match=r"the Hub is out of reach") as caught:
         publish(picked(), ID, **MIT)
-    assert "staged, and kept: hf_sae_select.push(" in caught.value.__notes__[0]
+    assert "the staged folder is kept; to continue: hf_sae_select.push(" in caught.value.__notes__[0]
     assert (cache / "hf_sae_select" / "staged" / "alice--three" / "README.md").is_file()
     assert hub.requests == []
 
 
 def test_what_was_changed_after_it_was_picked_is_refused_before_anything_is_sent(hub, cache):
-    with pytest.raises(TypeError, match=r"`subset` has no receipt: .* so do those before you select"):
+    with pytest.raises(TypeError, match=r"`subset` has no `sae_selection`: .* so do those before you select"):
         publish(picked().shuffle(seed=0), ID, **MIT)
     with pytest.raises(ValueError, match=r"column `words` was added, removed or changed after the rows were picked"):
         publish(picked().rename_column("text", "words"), ID, **MIT)
     assert hub.requests == [] and not list(cache.rglob("alice--three"))
+
+
+def test_a_note_says_how_to_go_on_in_private(hub, tmp_path):
+    hub.fail("POST", "/repos/create", 429, times=10)
+    with pytest.raises(OSError) as error:
+        publish(coded(POOL, record=RECORD).sae_select(2), "alice/secret", private=True, **MIT)
+    assert "to continue: hf_sae_select.push(" in error.value.__notes__[0]
+    assert "'alice/secret', private=True)" in error.value.__notes__[0]
+
+
+def test_a_branch_that_is_not_there_leaves_no_repo(hub):
+    with pytest.raises(FileNotFoundError, match="alice/new has no branch 'next': create it first"):
+        publish(coded(POOL, record=RECORD).sae_select(2), "alice/new", revision="next", **MIT)
+    assert ("dataset", "alice/new") not in hub.repos

@@ -1,0 +1,153 @@
+"""Publication: a subset with its selection and its pool, checked against each other before anything is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from .._datasets import check_dataset
+from ..features.columns import encoding_record, is_code_column, is_encoded, without_codes
+from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.methods import METHODS
+from ..selection.result import Selection
+from .hashing import Digests
+from .provenance import public
+from .replay import Measured, digest_tag, measure
+from .tables import view
+
+REMEDY = "publish what `sae_select` returned; change the dataset first, and select from the result"
+
+
+@dataclass(frozen=True, eq=False)
+class Publication:
+    """Hold what is published: rows, the selection that picked them, and the pool that it picked them from."""
+
+    rows: Dataset
+    """The subset without code columns."""
+    selection: Selection
+    """The selection; its parameters contain no path or object of this machine."""
+    pool: Pool | None
+    """The pool; None where it is not known."""
+
+    @classmethod
+    def parse(cls, subset: Any, selection: Any = None, pool: Any = None) -> Publication:
+        """Check the arguments of `stage`; selection and pool are by default those that are attached to `subset`.
+
+        Raises:
+            TypeError, ValueError: If they do not belong together; the message has the remedy.
+        """
+        check_dataset("subset", subset, "publish")
+        selection = _attached(subset) if selection is None else selection
+        if not isinstance(selection, Selection):
+            raise TypeError(
+                f"`selection` is a {type(selection).__name__}; pass a Selection, see `Selection.save` and `.load`"
+            )
+        if not selection.parameters.get("cuts"):
+            raise ValueError(
+                "`selection` is a result of `select_indices`, which does not know the dataset; pass one of `select`"
+            )
+        pool = pool_of(subset) if pool is None else _as_pool(pool, selection)
+        publication = cls(without_codes(subset), _without_private(selection), pool)
+        publication._check_columns()
+        return publication
+
+    @property
+    def source_rows(self) -> Dataset:
+        """The rows that the subset was selected from; where they are not known, the subset's own."""
+        return self.rows if self.pool is None else self.pool.rows
+
+    def check_rows(self, picked: Digests, source: Digests) -> None:
+        """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.
+
+        Raises:
+            ValueError: If one is not; the message names the first.
+        """
+        differ = np.flatnonzero((picked != source[self.selection.indices]).any(axis=1))
+        if len(differ):
+            raise ValueError(
+                f"row {differ[0]} of `subset` is not row {self.selection.indices[differ[0]]} of the source, which was "
+                f"picked: it was changed or moved; {REMEDY}"
+            )
+
+    def measure(self) -> Measured | None:
+        """Measure what the selection covers; None where the features of all rows are not known.
+
+        Raises:
+            ValueError: If the pool has other codes than those that the rows were selected by.
+        """
+        if self.pool is None or self.pool.codes is None:
+            return None
+        measured = measure(view(self.pool, self.selection), self.selection)
+        if not np.array_equal(measured.curves["subset"], self.selection.covered):
+            raise ValueError(
+                "`pool` has other codes than those that the rows were selected by; pass the dataset that `sae_encode` "
+                "returned when the rows were selected"
+            )
+        return measured
+
+    def _check_columns(self) -> None:
+        """Check the number of rows, and the columns."""
+        rows, source = self.rows, self.source_rows
+        if len(rows) != len(self.selection):
+            raise ValueError(f"`subset` has {len(rows):,} rows, but {len(self.selection):,} were picked; {REMEDY}")
+        for name, type in source.features.items():
+            if is_code_column(type):  # its encoding record names the language model, which may be in a folder
+                raise ValueError(f"column `{name}` holds renamed SAE codes: remove it, and select again")
+        for name in dict.fromkeys([*rows.column_names, *source.column_names]):
+            if rows.features.get(name) != source.features.get(name):
+                raise ValueError(f"column `{name}` was added, removed or changed after the rows were picked; {REMEDY}")
+
+
+def _attached(subset: Dataset) -> Selection:
+    try:
+        return selection_of(subset)
+    except AttributeError as error:
+        raise TypeError(
+            "`subset` has no `sae_selection`: pass what `sae_select` returned, unchanged, or a saved selection as "
+            "`selection`; `map`, `select`, `shuffle`, saving and loading drop the attribute, so do those before you "
+            "select"
+        ) from error
+
+
+def _as_pool(pool: Any, selection: Selection) -> Pool:
+    """Check that a dataset can be the one that the rows were selected from."""
+    check_dataset("pool", pool, "select from")
+    n_rows = selection.pool_rows or len(pool)
+    if len(pool) != n_rows or (len(selection) and selection.indices.max() >= n_rows):
+        raise ValueError(
+            f"`pool` has {len(pool):,} rows, but the rows were selected from "
+            f"{selection.pool_rows or selection.indices.max() + 1:,}; pass the dataset that they were selected from"
+        )
+    encoding = selection.parameters["encoding"]
+    if encoding and (not is_encoded(pool) or encoding_record(pool) != encoding):
+        raise ValueError(
+            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "
+            "same SAE and text"
+        )
+    return Pool(pool)
+
+
+def _without_private(selection: Selection) -> Selection:
+    """Return a selection whose parameters can be published: options of the user's own method may hold anything."""
+    parameters = selection.parameters | {"encoding": public(selection.parameters["encoding"])}
+    if selection.method not in METHODS:
+        options = parameters["options"].items()
+        parameters["options"] = {name: v if _is_numeric(v) else digest_tag(v) for name, v in options}
+    try:
+        json.dumps(parameters)
+    except TypeError as error:
+        raise TypeError(
+            f"`subset` was selected with a parameter that JSON cannot hold ({error}): pass dates as text"
+        ) from error
+    return replace(selection, parameters=parameters)
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_numeric, value))
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))

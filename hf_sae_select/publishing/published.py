@@ -1,0 +1,84 @@
+"""PublishedSubset: the record and the tables of a published subset, as `verify` reads them. They may be anybody's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from .._hub import Repo
+from ..selection.result import Selection
+from .hashing import Digests
+from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE
+from .provenance import Record, read, upgraded
+from .tables import read_pool, read_selection
+
+
+class Unreadable(ValueError):
+    """The record or the table of picks cannot be read; `part` is "record" or "picks"."""
+
+    def __init__(self, part: str, problem: str) -> None:
+        super().__init__(problem)
+        self.part = part
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedSubset:
+    """Hold what is read of a published subset."""
+
+    repo: Repo
+    original: Record
+    """The record as it was written."""
+    record: Record
+    """The record in the form of the current version."""
+    selection: Selection
+    """The selection of the table of picks."""
+    row_digests: list[str]
+    """SHA-256 of each picked row, from the table of picks."""
+    feature_counts: NDArray[np.int64] | None
+    """Number of features of each picked row, from the table of picks; None where it has none."""
+
+    @classmethod
+    def read(cls, repo: Repo) -> PublishedSubset:
+        """Read the record and the table of picks.
+
+        Raises:
+            FileNotFoundError: If the repo has no record.
+            Unreadable: If the record is invalid, or the table of picks is missing or invalid.
+        """
+        try:
+            original = read(repo.fetch(RECORD_FILE))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{repo.name} has no {RECORD_FILE}: it was not published by `sae_publish`"
+            ) from error
+        except ValueError as error:
+            raise Unreadable("record", str(error)) from error
+        try:
+            return cls(repo, original, upgraded(original), *read_selection(repo.fetch(SELECTION_FILE)))
+        except (ValueError, FileNotFoundError) as error:
+            raise Unreadable("picks", str(error)) from error
+
+    @property
+    def has_pool(self) -> bool:
+        """Tell whether the features that the rows were selected by are published too."""
+        return POOL_FILE in self.record["files"]
+
+    @property
+    def recorded_selection(self) -> Selection:
+        """The selection with the method and the parameters of the record."""
+        recorded = self.record["selection"]
+        return replace(self.selection, method=recorded["method"], parameters=recorded["parameters"])
+
+    def read_pool(self) -> tuple[Dataset, Digests]:
+        """Return the published pool, and the SHA-256 of each row of the source.
+
+        Raises:
+            ValueError, FileNotFoundError: If the pool is missing or invalid.
+        """
+        encoding = self.record["encoding"]
+        pool = read_pool(self.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])
+        digests = b"".join(pool.with_format("arrow")[:][DIGEST].to_pylist())
+        return pool, np.frombuffer(digests, np.uint8).reshape(-1, 32)
