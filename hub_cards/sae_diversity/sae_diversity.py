@@ -79,7 +79,7 @@ class SaeDiversity(evaluate.Measurement):
         max_length: int | None = None,
         batch_size: int = 32,
     ) -> dict[str, float] | None:
-        """Measure `data` and compare it with `reference`; without `data`, measure the texts that were passed to `add`."""
+        """Measure `data` and compare it with `reference`; without `data`, measure the texts passed to `add`."""
         # Evaluate itself would take a string for a list of letters, and drop arguments that it does not know.
         if data is None and self.writer is None:  # `add` opens the writer
             raise ValueError("`data` is missing; pass a list of strings, or `add` them first")
