@@ -32,7 +32,7 @@ class Encoder:
 
     Building one reads the config of the language model, and its tokenizer for chats; `load` loads the model.
 
-    Raises (on building one):
+    Raises:
         ValueError: the SAE was trained on vectors of another width than the language model's.
         OSError: the language model is neither on the Hub nor in an installed package.
     """

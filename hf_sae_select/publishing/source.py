@@ -93,11 +93,11 @@ def find_source(dataset: Dataset, source: SourceName | None = None, token: Token
     """
     if isinstance(source, str) and len({place[:3] for place in _places(dataset)}) == 1:
         return _cached(dataset, source)  # the cache has all but, perhaps, the name
-    return _cached(dataset) if source is None else _stated(dataset, source, token)
+    return _cached(dataset) if source is None else _passed(dataset, source, token)
 
 
-def _stated(dataset: Dataset, source: SourceName, token: Token) -> Source:
-    """Return the source that the user states."""
+def _passed(dataset: Dataset, source: SourceName, token: Token) -> Source:
+    """Return the source that the user passed."""
     fields: dict[str, Any] = {"dataset": source} if isinstance(source, str) else {}
     fields |= source if isinstance(source, Mapping) else {}
     as_published = fields.pop("as_published", True)

@@ -33,31 +33,19 @@ LEVELS = ("digests", "select", "encode")
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a verification.
-
-    Attributes:
-        level (`str`):
-            The level that it belongs to.
-        name (`str`):
-            What was compared, such as "rows".
-        difference (`str`, *optional*):
-            The first difference from the record; None if there is none.
-    """
+    """Hold the result of one check of a verification."""
 
     level: str
+    """The level that the check belongs to."""
     name: str
+    """What was compared, such as "rows"."""
     difference: str | None
+    """The first difference from the record; None if nothing differs."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of `verify`. It is true if nothing differs, and prints as one line per check.
-
-    Attributes:
-        level (`str`):
-            The level that was verified.
-        checks (`list[Check]`):
-            The checks, in the order they were made.
+    """Hold the result of `verify`: it is true if nothing differs, and prints one line per check.
 
     Example:
 
@@ -69,7 +57,9 @@ class Verification:
     """
 
     level: str
+    """The level that was verified."""
     checks: list[Check]
+    """The checks, in the order they were made."""
 
     @property
     def difference(self) -> str | None:
@@ -117,7 +107,9 @@ def verify(
     local_files_only: bool = False,
     batch_size: int = 32,
 ) -> Verification:
-    """Check a published subset against its record, at one of three levels. Each level includes those before it.
+    """Check a published subset against its record, at one of three levels.
+
+    Each level includes those before it.
 
     - "digests": files and rows have the recorded content. Takes seconds, no model.
     - "select": the method selects these rows by the published features, or by `features`. No model.

@@ -25,8 +25,8 @@ INPUTS = """
 Args:
     data (list of str): the texts to measure.
     reference (list of str): texts to compare with, any number of them; by default none.
-    sae (str, Path or SparseAutoencoder): a folder or an SAE in hand; by default the SAE inside hf-sae-select.
-    threshold (float): a text has the features whose activation is above it; by default the SAE's calibrated value.
+    sae (str, Path or SparseAutoencoder): a folder, a Hub repo, or an SAE; by default the SAE inside hf-sae-select.
+    threshold (float): only activations above it count as features; by default the SAE's calibrated value.
     top (int): only the `top` strongest features of each text count, so that long texts weigh less; by default all.
     max_length (int): read only the first `max_length` tokens of each text; by default all.
     batch_size (int): windows per forward pass, 32 by default; memory and speed, never the result.
@@ -79,9 +79,9 @@ class SaeDiversity(evaluate.Measurement):
         max_length: int | None = None,
         batch_size: int = 32,
     ) -> dict[str, float] | None:
-        """Measure `data` and compare it with `reference`; without `data`, measure the texts that `add` was given."""
-        # Checked here, since Evaluate would take a string for a list of its letters and drop names it does not know.
-        if data is None and self.writer is None:  # what `add` opens
+        """Measure `data` and compare it with `reference`; without `data`, measure the texts passed to `add`."""
+        # Evaluate itself would take a string for a list of letters, and drop arguments that it does not know.
+        if data is None and self.writer is None:  # `add` opens the writer
             raise ValueError("`data` is missing; pass a list of strings, or `add` them first")
         data = None if data is None else _texts("data", data)
         reference = None if reference is None else _texts("reference", reference)
@@ -101,7 +101,7 @@ class SaeDiversity(evaluate.Measurement):
     ) -> dict[str, float]:
         sets = [data] if reference is None else [data, reference]
         tables = [datasets.Dataset.from_dict({"text": list(texts)}) for texts in sets]
-        # Encoded apart, so that a reference is found in the cache whatever it is compared with.
+        # Encode each set alone, so that the cache serves a reference whatever it is compared with.
         coded = [encode(table, sae, text="text", **options) for table in tables]
         features = FeatureMatrix.from_dataset(datasets.concatenate_datasets(coded))
         features = features.above(sae.config.feature_threshold if threshold is None else threshold)
@@ -111,8 +111,8 @@ class SaeDiversity(evaluate.Measurement):
 
 
 def _texts(name: str, texts: Any) -> list[str]:
-    """Return `texts` as a list, which alone Evaluate reads by position; refuse what are no texts in a row."""
-    # A dict would be its keys, a table the names of its columns, and a set has no order.
+    """Check that `texts` is a collection of strings, and return it as a list: Evaluate reads lists by position."""
+    # Iterating a dict gives its keys, a table its column names, and a set has no order.
     other = isinstance(texts, str | Mapping | Set) or getattr(texts, "ndim", 1) != 1
     if other or not isinstance(texts, Collection):
         kind = type(texts).__name__
