@@ -127,7 +127,7 @@ def test_constant_vectors_are_an_error():
 def test_an_encoder_alone_cannot_be_measured(llama, tmp_path):
     sae = identity(llama, "layers.1")
     sae.save_pretrained(tmp_path / "sae")
-    with pytest.raises(ValueError, match="this SAE has no decoder"):
+    with pytest.raises(ValueError, match="SAE has no decoder"):
         evaluate_sae(SparseAutoencoder.from_pretrained(tmp_path / "sae", encoder_only=True), ["the cat"])
 
 
