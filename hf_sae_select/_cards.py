@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def render(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: If the template uses a value that is not in `values`.
     """
+    return str(_environment().get_template(template).render(**values))
+
+
+@cache  # it compiles each template once
+def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -35,7 +41,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {"SECTION_BEGIN": SECTION_BEGIN, "SECTION_END": SECTION_END}
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:

@@ -14,10 +14,10 @@ from .._cards import render
 from ..encoding.text import Rendering
 from ..selection.methods import BASELINES, METHODS
 from ..selection.reasons import reasons
+from .draft import Draft
 from .layout import CONFIGS, LICENCE_FIELDS
 from .licence import as_list
 from .provenance import Record, required_arguments
-from .publication import Publication
 from .replay import Measured
 
 # Metadata that follow from the source and the rows, so that users cannot set them.
@@ -54,7 +54,7 @@ def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def subset_card(
     record: Record,
-    publication: Publication,
+    draft: Draft,
     measured: Measured | None,
     *,
     source_card: CardData,
@@ -84,7 +84,7 @@ def subset_card(
         sae=_sae(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
-        reasons=[] if measured is None else _reasons(publication, measured, encoding["text"]),
+        reasons=[] if measured is None else _reasons(draft, measured, encoding["text"]),
         code=code,
         number=lambda value: "" if value is None else f"{value:,.1f}",
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
@@ -141,10 +141,10 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, _cell(value)) for name, value in cells.items() if value is not None]
 
 
-def _reasons(publication: Publication, measured: Measured, text: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _reasons(draft: Draft, measured: Measured, text: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return why the first rows were picked, with the beginning of their texts."""
-    rows, shown = publication.source_rows, []
-    for reason in reasons(measured.features, publication.selection, PICKS):
+    rows, shown = draft.source_rows, []
+    for reason in reasons(measured.features, draft.selection, PICKS):
         examples = [_row_text(rows, row, text) for row in reason.examples[:EXAMPLES].tolist()]
         shown.append(vars(reason) | {"text": _row_text(rows, reason.row, text), "examples": examples})
     return shown

@@ -15,12 +15,12 @@ from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .card import check_metadata, subset_card
+from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
 from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE
 from .licence import License, subset_licence
 from .plot import draw_coverage
 from .provenance import dumps, sealed, versions
-from .publication import Publication
 from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
 
@@ -88,9 +88,9 @@ def stage(
     """
     for module in ("jsonschema", "matplotlib.figure"):
         extra(module)
-    publication = Publication.parse(subset, selection, pool)
+    draft = Draft.parse(subset, selection, pool)
     card_metadata = check_metadata(metadata)
-    source_rows = publication.source_rows
+    source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
@@ -98,30 +98,30 @@ def stage(
     folder = Path(folder).absolute()
     _check_replaceable(folder)
     with whole_folder(folder) as unfinished:
-        picked = write_rows(unfinished / ROWS, publication.rows)
-        digests = None if publication.pool is None else row_digests(source_rows, "Hashing the source")
+        picked = write_rows(unfinished / ROWS, draft.rows)
+        digests = None if draft.pool is None else row_digests(source_rows, "Hashing the source")
         if digests is not None:
-            publication.check_rows(picked, digests)
-        measured = publication.measure()
-        counts = None if measured is None else measured.features.counts[publication.selection.indices]
-        write_selection(unfinished / SELECTION_FILE, publication.selection, counts, picked)
-        if include_features and publication.pool is not None and digests is not None:
-            write_pool(unfinished / POOL_FILE, publication.pool, publication.selection, digests)
+            draft.check_rows(picked, digests)
+        measured = draft.measure()
+        counts = None if measured is None else measured.features.counts[draft.selection.indices]
+        write_selection(unfinished / SELECTION_FILE, draft.selection, counts, picked)
+        if include_features and draft.pool is not None and digests is not None:
+            write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
         if measured is not None:
             draw_coverage(unfinished / PLOT_FILE, measured)
         record = sealed(
             {
-                "source": _source_record(publication, origin, digests),
+                "source": _source_record(draft, origin, digests),
                 "license": licence,
-                "encoding": _encoding_record(publication),
-                "selection": _selection_record(publication.selection, picked),
+                "encoding": _encoding_record(draft),
+                "selection": _selection_record(draft.selection, picked),
                 "coverage": None if measured is None else measured.figures,
                 "versions": versions(),
                 "files": _files_record(unfinished),
             }
         )
         (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
-        card = subset_card(record, publication, measured, source_card=source_card, metadata=card_metadata)
+        card = subset_card(record, draft, measured, source_card=source_card, metadata=card_metadata)
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
     return folder
 
@@ -133,12 +133,12 @@ def _check_replaceable(folder: Path) -> None:
         raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")
 
 
-def _source_record(publication: Publication, origin: Source, digests: Digests | None) -> dict[str, Any]:
+def _source_record(draft: Draft, origin: Source, digests: Digests | None) -> dict[str, Any]:
     return {
         **origin.record(),
-        "fingerprint": publication.selection.fingerprint,
-        "rows": publication.selection.pool_rows or None if digests is None else len(digests),
-        "columns": publication.source_rows.features.to_dict(),
+        "fingerprint": draft.selection.fingerprint,
+        "rows": draft.selection.pool_rows or None if digests is None else len(digests),
+        "columns": draft.source_rows.features.to_dict(),
         "sha256": None if digests is None else digest_of(digests),
     }
 
@@ -156,14 +156,14 @@ def _selection_record(selection: Selection, picked: Digests) -> dict[str, Any]:
     }
 
 
-def _encoding_record(publication: Publication) -> dict[str, Any] | None:
-    encoding = publication.selection.parameters["encoding"]
-    return {**encoding, "chat_template": _chat_template(publication)} if encoding else None
+def _encoding_record(draft: Draft) -> dict[str, Any] | None:
+    encoding = draft.selection.parameters["encoding"]
+    return {**encoding, "chat_template": _chat_template(draft)} if encoding else None
 
 
-def _chat_template(publication: Publication) -> str | None:
+def _chat_template(draft: Draft) -> str | None:
     """Return the text of the chat template that was used, if its model can still be loaded."""
-    digest, pool = publication.selection.parameters["encoding"]["chat_template_sha256"], publication.pool
+    digest, pool = draft.selection.parameters["encoding"]["chat_template_sha256"], draft.pool
     if digest is None or pool is None or pool.codes is None:
         return None
     from ..encoding.pretrained import ChatTemplate  # needs torch

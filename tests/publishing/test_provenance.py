@@ -37,9 +37,8 @@ SAE = {"repo": "alice/sae", "path": "sae.safetensors", "sha256": "ab" * 32, "for
 
 
 @pytest.fixture
-def record(tmp_path):
-    subset = coded(POOL, record=RECORD).sae_select(3, "greedy", seed=None)
-    return json.loads((stage(subset, tmp_path / "staged", license="mit") / "provenance.json").read_text())
+def record(folder):
+    return json.loads((folder / "provenance.json").read_text())
 
 
 def places(schema, path=()):

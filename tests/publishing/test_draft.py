@@ -239,6 +239,7 @@ def picks_of(subset):
     return subset.sae_selection.indices.tolist(), subset["text"][:], len(pool_of(subset).rows)
 
 
+@pytest.mark.slow
 def test_subsets_go_through_a_pool_of_processes(pool, sae):
     raw = Dataset.from_dict({"text": TEXTS}).sae_select(3, sae=sae)
     subsets = [pool.sae_select(3, "greedy", seed=None), raw]

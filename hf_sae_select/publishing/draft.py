@@ -1,4 +1,4 @@
-"""Publication: a subset with its selection and its pool, checked against each other before anything is written."""
+"""Draft: a subset with its selection and its pool, checked against each other before anything is written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REMEDY = "publish what `sae_select` returned; change the dataset first, and sele
 
 
 @dataclass(frozen=True, eq=False)
-class Publication:
+class Draft:
     """Hold what is published: rows, the selection that picked them, and the pool that it picked them from."""
 
     rows: Dataset
@@ -35,7 +35,7 @@ class Publication:
     """The pool; None where it is not known."""
 
     @classmethod
-    def parse(cls, subset: Any, selection: Any = None, pool: Any = None) -> Publication:
+    def parse(cls, subset: Any, selection: Any = None, pool: Any = None) -> Draft:
         """Check the arguments of `stage`; selection and pool are by default those that are attached to `subset`.
 
         Raises:
@@ -52,9 +52,9 @@ class Publication:
                 "`selection` is a result of `select_indices`, which does not know the dataset; pass one of `select`"
             )
         pool = pool_of(subset) if pool is None else _as_pool(pool, selection)
-        publication = cls(without_codes(subset), _without_private(selection), pool)
-        publication._check_columns()
-        return publication
+        draft = cls(without_codes(subset), _without_private(selection), pool)
+        draft._check_columns()
+        return draft
 
     @property
     def source_rows(self) -> Dataset:
