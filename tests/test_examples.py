@@ -83,7 +83,7 @@ def test_the_papers_experiment_on_a_tiny_model_goes_on_where_it_stopped(tmp_path
         files = ["losses.json", "model", "model_outputs.json", "responses.jsonl", "selection.json"]
         assert sorted(file.name for file in folder.iterdir()) == files
         selection = json.loads((folder / "selection.json").read_text())
-        picked, held_out = set(selection["indices"]), set(selection["parameters"]["exclude"])
+        picked, held_out = set(selection["indices"]), set(selection["parameters"]["constraints"]["exclude"])
         assert (selection["method"], len(selection["indices"]), len(picked), len(held_out)) == (method, 8, 8, 8)
         assert not picked & held_out
         responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
