@@ -73,6 +73,8 @@ class SelectionRequest:
     method: Method
     options: dict[str, Any]
     """All options of the method, those not passed at their defaults."""
+    recorded_options: dict[str, Any]
+    """The same as they are recorded: a copy, which the method cannot change while it runs."""
     budget: Budget
     seed: int | None
     arguments: ConstraintArguments
@@ -117,7 +119,8 @@ class SelectionRequest:
         _check_obeys(name, resolved, arguments)
         vectors = None if cuts.embedding is None else _vectors(resolved, columns, cuts.embedding)
         seed = None if seed is None else int(seed)
-        return cls(name, resolved, complete, parsed, seed, arguments, bound, cuts, vectors)
+        recorded = {option: _snapshot(value) for option, value in complete.items()}
+        return cls(name, resolved, complete, recorded, parsed, seed, arguments, bound, cuts, vectors)
 
     @property
     def needs_tokens(self) -> bool:
@@ -156,7 +159,7 @@ class SelectionRequest:
         return {
             "budget": amount,
             "seed": self.seed,
-            "options": self.options,
+            "options": self.recorded_options,
             "constraints": self.arguments.record(),
             "cuts": dict(cuts),
             "encoding": dict(encoding),
@@ -221,6 +224,15 @@ def _complete_options(name: str, method: Method, options: Mapping[str, Any]) -> 
         if option in method.checks:
             method.checks[option](option, value)
     return complete
+
+
+def _snapshot(value: Any) -> Any:
+    """Copy lists and mappings, with plain numbers in place of numpy's; JSON knows no tuples."""
+    if isinstance(value, list | tuple):
+        return [_snapshot(item) for item in value]
+    if isinstance(value, dict):
+        return {plain(name): _snapshot(item) for name, item in value.items()}
+    return plain(value)
 
 
 def _check_seed(name: str, seed: Any, is_needed: bool) -> None:

@@ -154,6 +154,9 @@ class Selection:
                 raise ValueError(f"its `format` is {layout!r}, this version reads {FORMAT}")
             if not all(type(gain) in (int, float) for gain in values["gains"]):
                 raise ValueError("`gains` are not numbers")
+            for name in ("indices", "round_starts", "covered"):
+                if not all(type(number) is int and 0 <= number < 2**63 for number in values[name]):
+                    raise ValueError(f"`{name}` are not numbers of rows")
             types: dict[str, Any] = {"indices": np.int64, "round_starts": np.int64, "covered": np.int64}
             types["gains"] = np.int64 if all(isinstance(gain, int) for gain in values["gains"]) else np.float64
             selection = cls(**values | {name: np.array(values[name], type) for name, type in types.items()})
@@ -171,8 +174,9 @@ class Selection:
             raise ValueError("an array has several dimensions")
         if len(self.gains) != k or len(self.covered) not in (0, k) or len(np.unique(self.indices)) != k:
             raise ValueError(f"`indices`, `gains` and `covered` do not belong together: {k} rows")
-        if k and self.indices.min() < 0:
-            raise ValueError(f"`indices` has {self.indices.min()}")
+        starts = self.round_starts
+        if len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= max(k, 1)):
+            raise ValueError("`round_starts` do not rise from 0, below the number of picks")
         if not isinstance(self.parameters, dict) or not isinstance(self.method, str):
             raise ValueError("`parameters` or `method` has another type")
 

@@ -78,6 +78,17 @@ def test_options_called_as_arguments_of_select_are_recorded_as_they_ran():
     assert (bound["cuts"]["top"], bound["seed"]) == (3, 4)
 
 
+def test_an_option_that_changes_later_is_recorded_as_it_was_passed():
+    def own(features, budget, rng, *, rows=()):
+        rows["seen"].append(7)
+        return Selection(np.arange(budget), np.zeros(budget, np.int64), np.zeros(1, np.int64))
+
+    rows = {"seen": [np.int64(3), (1, 2)]}
+    selection = select_indices(features_of([{0}, {1}]), 2, own, rows=rows)
+    rows["seen"].append(8)
+    assert selection.parameters["options"] == {"rows": {"seen": [3, [1, 2]]}}
+
+
 def test_an_option_called_seed_is_not_the_seed_of_select_indices():
     selection = select_indices(features_of([{0}, {1}]), 2, own, seed=0, threshold=0.9)
     assert selection.parameters["seed"] == 0
