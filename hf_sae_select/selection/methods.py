@@ -63,7 +63,7 @@ def greedy(
     """Select the row with the most features not yet covered, again and again: SAE-GreedSelect.
 
     Algorithm 1 of arXiv:2502.14050, read as exact greedy maximum coverage: no other k rows cover more than
-    1 / (1 - 1/e) times as many features. The paper's full text was not at hand; `instag` is the other reading.
+    1 / (1 - 1/e) times as many features. The paper's full text was not available; `instag` is the other reading.
 
     Args:
         idf (`bool`, *optional*, defaults to `False`):
@@ -147,7 +147,7 @@ def simscale(
     """Scan the rows and select each one that is not too similar to those selected before it: SAE-SimScale.
 
     Algorithm 1 of arXiv:2502.14050, read as: select a row if at most a share `max_overlap` of its features is covered
-    by this round's picks. The paper's full text was not at hand.
+    by this round's picks. The paper's full text was not available.
 
     Args:
         max_overlap (`float`, *optional*, defaults to `0.8`):
