@@ -99,4 +99,9 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
 
 
+def __dir__() -> list[str]:
+    """Show the public names, which are imported only when they are used."""
+    return __all__
+
+
 attach()

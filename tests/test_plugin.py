@@ -69,6 +69,7 @@ def test_a_foreign_attribute_is_not_overwritten(monkeypatch):
 
 
 def test_public_names_are_there_and_no_others():
+    assert dir(hf_sae_select) == sorted(hf_sae_select.__all__)
     assert all(getattr(hf_sae_select, name) is not None for name in hf_sae_select.__all__)
     with pytest.raises(AttributeError, match=r"has no attribute 'nothing'"):
         _ = hf_sae_select.nothing
