@@ -32,12 +32,10 @@ def wing_of(name):
     return first if rest else "door" if first in DOORS else "private"
 
 
-def imports_of(file, only_at_import=False):
-    """Return the files of ours that a file imports, wherever in it the import stands; or only at its own import."""
-    tree = ast.parse(file.read_text())
-    nodes = tree.body if only_at_import else ast.walk(tree)
+def imports_of(file):
+    """Return the files of the package that a file imports, wherever in it the import stands."""
     found = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(file.read_text())):
         if not (isinstance(node, ast.ImportFrom) and node.level):
             continue
         folder = file.parents[node.level - 1]
@@ -121,6 +119,33 @@ def libraries_of(file):
 
 def users_of(library):
     return {wing_of(name_of(file)) for file in FILES if library in libraries_of(file)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_of_the_package_are_relative_and_plain(file):
+    """Otherwise the tests above would not see them."""
+    assert "hf_sae_select" not in libraries_of(file)
+    uses_importlib = any(
+        isinstance(node, ast.Name) and node.id == "importlib" for node in ast.walk(ast.parse(file.read_text()))
+    )
+    assert not uses_importlib or name_of(file) in {"__init__", "_optional", "encoding/distributed"}
+
+
+def test_a_wing_s_init_imports_nothing():
+    assert not [
+        name_of(file)
+        for file in FILES
+        if file.name == "__init__.py"
+        and file.parent.parent == PACKAGE
+        and name_of(file) != "sae/formats/__init__"
+        and imports_of(file)
+    ]
+
+
+def test_torch_is_for_the_wings_that_compute_with_it():
+    users = {name_of(file) for file in FILES if "torch" in libraries_of(file)}
+    others = {name for name in users if wing_of(name) not in ("sae", "encoding", "training")}
+    assert others <= {"plugin", "publishing/refetching"}  # for an annotation; where the model runs again
 
 
 def test_sae_knows_no_datasets():

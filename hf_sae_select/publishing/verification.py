@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from .._datasets import check_dataset
 from .._hub import Repo, Token
-from .._validation import check_choice
+from .._validation import check_choice, check_int
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..selection.methods import MethodFunction
@@ -163,6 +163,10 @@ def verify(
     for name, dataset in (("features", features), ("source", source)):
         if dataset is not None:
             check_dataset(name, dataset, "compare with")
+    check_int("batch_size", batch_size)
+    for name, function in (("method", method), ("text", text if not isinstance(text, str | list | tuple) else None)):
+        if function is not None and not callable(function):
+            raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
     repo = Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset")
     try:
         subset = PublishedSubset.read(repo)

@@ -220,7 +220,9 @@ def _complete_options(name: str, method: Method, options: Mapping[str, Any]) -> 
     complete = known | {option: plain(value) for option, value in options.items()}
     for option, value in complete.items():
         if value is inspect.Parameter.empty:
-            raise TypeError(f"`method={name!r}` needs its option `{option}`; pass it by name")
+            raise TypeError(
+                f"`method={name!r}` needs its option `{option}`; pass it by name, or bind it with `partial`"
+            )
         if option in method.checks:
             method.checks[option](option, value)
     return complete
