@@ -112,9 +112,10 @@ def facility_location(
 
 def _greedy_by_pairs(vectors: Vectors, nearest: Vectors, state: ConstraintState, budget: int) -> tuple[Int64s, Floats]:
     """Continue `facility_location` on the pairs that still matter."""
-    ones, nothing = np.ones(len(vectors)), np.empty(0, np.int64)
-    objective = mass_objective(ones, "max")
-    search = new_search(pairs_above(vectors, nearest), objective, ones.astype(np.int64), state, budget)
+    pairs, nothing = pairs_above(vectors, nearest), np.empty(0, np.int64)
+    objective = mass_objective(np.ones(len(vectors)), "max")
+    holders = np.bincount(pairs.ids, minlength=len(vectors))  # the search ends when no row is left that has a feature
+    search = new_search(pairs, objective, holders, state, budget)
     indices, gains, _ = greedy_cover(search, nothing, nothing, restart=False, last=nothing)
     return indices, gains
 
