@@ -12,6 +12,8 @@ needs more than the package ships is only compiled; this comment, which GitHub d
 import importlib.util
 import inspect
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 RUN = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 PAGES = [*RUN, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *sorted(ROOT.glob("hub_cards/*/README.md"))]
 MOST_LINES_OF_README = 150
+OUTPUT = re.compile(r"\n+^```\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)  # a plain block right below
 BLOCK = re.compile(r"(?P<network><!-- needs a network -->\n+)?^```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -34,7 +37,10 @@ def text_of(page):
 
 
 def run_blocks(text):
-    """Run the blocks of a page, and return how many ran and how many were only compiled."""
+    """Run the blocks of a page, and return how many ran and how many were only compiled.
+
+    A plain block right below a block of code is what the code prints.
+    """
     namespace = {"__name__": "__main__"}
     ran = compiled = 0
     for block in BLOCK.finditer(text):
@@ -43,8 +49,11 @@ def run_blocks(text):
         if block["network"]:
             compiled += 1
         else:
-            exec(code, namespace)
+            with redirect_stdout(StringIO()) as printed:
+                exec(code, namespace)
             ran += 1
+            if shown := OUTPUT.match(text, block.end()):
+                assert printed.getvalue().strip() == shown["text"].strip()
     return ran, compiled
 
 
@@ -172,6 +181,13 @@ def test_code_that_fails_or_does_not_compile_is_seen():
         run_blocks(PAGE.replace("a = 1", "a = 2"))
     with pytest.raises(SyntaxError):
         run_blocks(PAGE.replace("a = undefined", "a ="))
+
+
+def test_output_that_differs_from_the_page_is_seen():
+    page = "```python\nprint(1 + 1)\n```\n\n```\n2\n```\n"
+    assert run_blocks(page) == (1, 0)
+    with pytest.raises(AssertionError):
+        run_blocks(page.replace("2\n", "3\n"))
 
 
 def test_dead_links_are_seen(tmp_path):

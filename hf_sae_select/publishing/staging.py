@@ -11,6 +11,7 @@ from datasets import Dataset
 from .._files import whole_folder
 from .._hub import Token, sha256_of
 from .._optional import extra
+from .._validation import check_flag
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
@@ -88,6 +89,7 @@ def stage(
     """
     for module in ("jsonschema", "matplotlib.figure"):
         extra(module)
+    check_flag("include_features", include_features)
     draft = Draft.parse(subset, selection, pool)
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows

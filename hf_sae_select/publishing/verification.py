@@ -185,6 +185,12 @@ def verify(
 def _check_arguments(subset: PublishedSubset, level: str, arguments: _Arguments) -> None:
     """Check, before any work, that the arguments that a level requires were passed."""
     encoding, features = subset.record["encoding"], arguments.features
+    recorded = subset.record["selection"]
+    if arguments.method is not None and recorded["builtin"]:
+        raise ValueError(
+            f"`method` is for subsets that the author's own method selected; this one was selected by "
+            f"{recorded['method']!r} of the library: leave it out"
+        )
     if level == "encode" and encoding is None:
         raise ValueError(
             "`level='encode'` is for rows that an SAE encoded; these were compared by a column of vectors: use "

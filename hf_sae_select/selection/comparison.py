@@ -70,8 +70,8 @@ def compare(
         budget (`int`, `float` or `str`):
             Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
         methods (`Sequence` or `dict`, *optional*, defaults to `('match',)`):
-            Names in `METHODS` or functions of your own; or, with arguments of `select` for one line,
-            `{"label": {"method": "simscale", "max_overlap": 0.7}}`.
+            Names in `METHODS` or functions of your own; or, with options, constraints, a seed or an embedding for one
+            line, `{"label": {"method": "simscale", "max_overlap": 0.7}}`.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             The autoencoder, see `encode`.
         text (`str`, `list` or `Callable`, *optional*):

@@ -440,3 +440,10 @@ def test_a_staged_folder_that_was_edited_is_refused_before_anything_is_sent(hub,
     assert f"was changed after it was staged: {message}" in str(error.value)
     assert str(error.value).endswith("; stage it again")
     assert hub.requests == []
+
+
+def test_include_features_must_be_a_flag(tmp_path):
+    subset = coded([{0: 0.9}, {1: 0.9}, {2: 0.9}, {3: 0.9}], record=RECORD).sae_select(3, "greedy", seed=None)
+    with pytest.raises(ValueError, match="`include_features='no'` must be True or False"):
+        stage(subset, tmp_path / "f", license="mit", include_features="no")
+    assert not (tmp_path / "f").exists()

@@ -508,3 +508,19 @@ def test_gains_that_are_sums_of_activations_may_differ_a_little_where_rows_are_e
     assert "`gains` is 200, again 201" in checks.of_picks(
         counts, replace(counts, gains=counts.gains + 1), checks.DEVICE_TOLERANCE
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"method": 5}, TypeError, "`method=5` must be a function"),
+        ({"method": "greedy"}, TypeError, "`method='greedy'` must be a function"),
+        ({"text": 5}, TypeError, "`text=5` must be a function"),
+        ({"batch_size": 0}, ValueError, "`batch_size=0` must be a positive integer"),
+        ({"method": lambda features, budget, rng: None}, ValueError, "`method` is for subsets .* 'greedy'"),
+    ],
+)
+def test_what_the_caller_got_wrong_is_an_error_and_not_a_difference(folder, arguments, error, message):
+    for level in ("digests", "select"):
+        with pytest.raises(error, match=message):
+            verify(folder, level, **arguments)
