@@ -341,7 +341,7 @@ METHODS: dict[str, Method] = {
     ),
     "concave": Method(
         concave,
-        "selects as `greedy`, where a feature goes on to count, less each time",
+        "selects as `greedy`, where each further row with a feature adds less",
         "Wei et al. 2015; MIG, arXiv:2504.13835",
         {"curve": _one_of("sqrt", "log"), "by": _one_of("count", "mass"), "idf": check_flag},
     ),
