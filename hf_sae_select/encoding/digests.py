@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
-from ..features.columns import DIGEST, columns_of_digests, is_encoded
-from .rows import RowReader, Rows
+from ..features.columns import DIGEST, Path, digested_columns, is_encoded
+from .rows import RowBatch, RowReader, Rows
+from .schemas import feature_at, is_text, type_name, value_at
 from .text import Rendering
 
 DIGEST_BYTES = 16
@@ -30,6 +32,11 @@ def digests_of(reader: RowReader, rows: Rows | None = None) -> pa.Array:
     return pa.concat_arrays([pa.array(_digests(reader, batch), pa.string()) for batch in batches])
 
 
+def digested(dataset: Dataset, rendering: Rendering) -> dict[Path, str]:
+    """Return the columns and fields that the digests of rows are of, with their types; none for a function."""
+    return {path: type_name(feature_at(dataset.features, path)) for path in _paths(rendering)}
+
+
 def check_digests(encoded: Dataset) -> None:
     """Check that the rows of an encoded dataset still are those that were encoded.
 
@@ -39,17 +46,17 @@ def check_digests(encoded: Dataset) -> None:
     Raises:
         ValueError: Rows were changed; the message has their number and the first of them.
     """
-    columns = columns_of_digests(encoded) if is_encoded(encoded) else {}
-    if not columns or any(_is_other(encoded, name, type) for name, type in columns.items()):
+    kinds = digested_columns(encoded) if is_encoded(encoded) else {}
+    if not kinds or any(_is_other(feature_at(encoded.features, path), kind) for path, kind in kinds.items()):
         return
     rows: Rows = range(len(encoded))
     if len(encoded) > ALL_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(len(encoded), SAMPLED_ROWS, replace=False))
-    digests = digests_of(RowReader(encoded, Rendering(tuple(columns))), rows)
-    recorded = encoded.with_format("arrow").select_columns([DIGEST])[list(map(int, rows))][DIGEST]
-    changed = np.flatnonzero(digests.to_numpy(zero_copy_only=False) != recorded.to_numpy())
+    digests = digests_of(RowReader(encoded, Rendering(tuple(kinds))), rows)
+    recorded = pa.array(RowBatch(encoded, rows).column(DIGEST), pa.string())
+    changed = np.flatnonzero(pc.not_equal(digests, recorded).to_numpy(zero_copy_only=False))
     if len(changed):
-        names = ", ".join(f"`{name}`" for name in columns)
+        names = ", ".join(f"`{'.'.join(path)}`" for path in kinds)
         raise ValueError(
             f"{len(changed):,} of {len(rows):,} rows were changed after they were encoded (column {names}; row "
             f"{rows[changed[0]]:,} is the first), and their codes are of the old text: encode the dataset again; or "
@@ -57,23 +64,21 @@ def check_digests(encoded: Dataset) -> None:
         )
 
 
-def _is_other(dataset: Dataset, name: str, type: str) -> bool:
+def _is_other(feature: Any, kind: str) -> bool:
     """Tell whether a column is gone, or was of texts and holds something else now, such as their tokens."""
-    if name not in dataset.column_names:
-        return True
-    was_text, is_text = ("string" in kind.split("<")[0] for kind in (type, arrow_types(dataset, [name])[name]))
-    return was_text and not is_text
+    return feature is None or ("string" in kind.split()[0] and not is_text(feature))
 
 
-def arrow_types(dataset: Dataset, columns: Iterable[str]) -> dict[str, str]:
-    """Return the Arrow types of columns."""
-    return {name: str(dataset.data.schema.field(name).type) for name in columns}
+def _paths(rendering: Rendering) -> list[Path]:
+    return [*rendering.paths, *((name,) for name in rendering.extras)]
 
 
 def _digests(reader: RowReader, rows: Rows) -> Iterator[str]:
     if reader.rendering.function is not None:
-        return map(_digest, reader.texts(rows))
-    return map(_digest, zip(*reader.cells(rows).values(), strict=True))
+        return map(_digest, (text for text, _ in reader.texts(rows)))
+    cells = reader.cells(rows)
+    columns = ([value_at(cell, path[1:]) for cell in cells[path[0]]] for path in _paths(reader.rendering))
+    return map(_digest, zip(*columns, strict=True))
 
 
 def _digest(value: Any) -> str:

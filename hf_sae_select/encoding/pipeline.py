@@ -38,7 +38,7 @@ from ..features.columns import (
 )
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
-from .digests import BATCH_ROWS, arrow_types, digests_of
+from .digests import BATCH_ROWS, digested, digests_of
 from .distributed import processes
 from .encoder import Encoder
 from .rows import RowReader
@@ -60,6 +60,7 @@ def encode(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
 ) -> Dataset:
     """Add the SAE features of each row to a dataset, in the columns `sae_ids`, `sae_acts` and `sae_tokens`.
@@ -76,8 +77,9 @@ def encode(
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             An SAE, or what `load_sae` takes: a folder or a Hub repo. By default the SAE inside the package.
         text (`str`, `list[str]` or `Callable`, *optional*):
-            A column, a list of columns, or a function from a row (a dict) to its text. By default the columns of a
-            common schema, such as `text`, `messages`, or `instruction`, `input` and `output`.
+            A column, a field of a struct (`"data.messages"`), a list of these, or a function from a row (a dict) to
+            its text. By default the columns of a common schema, such as `text`, `messages`, or `instruction`, `input`
+            and `output`: see `docs/text.md`.
         max_length (`int`, *optional*):
             Number of tokens to read of each row. By default all.
         batch_size (`int`, *optional*, defaults to `32`):
@@ -123,6 +125,7 @@ def encode(
         device=device,
         dtype=dtype,
         model_kwargs=model_kwargs,
+        chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
     )
     return _encode(dataset, sae, arguments)
@@ -163,7 +166,7 @@ def _encode_codes(
     key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
-    types = column_types(record, encoder.state_width, arrow_types(dataset, rendering.columns))
+    types = column_types(record, encoder.state_width, digested(dataset, rendering))
     store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
     _encode_missing(store, encoder, reader, digests)
     coded = store.assemble(digests)
@@ -217,7 +220,7 @@ def _encoded(
     """Yield the code columns of rows, batch by batch."""
     for start in range(0, len(rows), BATCH_ROWS):
         batch = rows[start : start + BATCH_ROWS]
-        yield encoder(reader.texts(batch)).append_column(DIGEST, digests.take(batch))
+        yield encoder([text for text, _ in reader.texts(batch)]).append_column(DIGEST, digests.take(batch))
         bar.update(len(batch))
 
 

@@ -6,19 +6,21 @@ row and which column it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Features
 from datasets.features.features import require_decoding
 from datasets.formatting import get_formatter
 from numpy.typing import NDArray
 
-from .text import Rendering, Turns
+from .schemas import feature_at
+from .text import Rendering, Template, Text, checked_string
 
-Cells = dict[str, list[Any]]
 Rows = Sequence[int] | NDArray[np.int64]
 UNREAD = object()  # the value of a column that nobody has looked up
 
@@ -73,110 +75,102 @@ class RowReader:
             Rows to read, in whatever format: they are read as Python objects.
         rendering (`Rendering`):
             How rows become texts.
-        template (`Callable`, *optional*):
+        template (`Template`, *optional*):
             Renders the turns of a chat, see `Rendering`.
     """
 
-    def __init__(self, dataset: Dataset, rendering: Rendering, template: Callable[[Turns], str] | None = None) -> None:
+    def __init__(self, dataset: Dataset, rendering: Rendering, template: Template | None = None) -> None:
         self.dataset, self.rendering, self.template = dataset.with_format(None), rendering, template
 
-    def texts(self, rows: Rows) -> list[str]:
-        """Return the texts of rows."""
-        function = self.rendering.function
-        if function is None:
-            return self.rendering(self.cells(rows), self.template)
-        return [_text(function, row, number) for row, number in zip(self._lazy_rows(rows), rows, strict=True)]
+    def texts(self, rows: Rows) -> list[Text]:
+        """Return the texts of rows.
 
-    def cells(self, rows: Rows) -> Cells:
-        """Return the columns that are read, as lists of Python objects.
+        Raises:
+            ValueError: A cell cannot be read; the message names its row and column.
+            TypeError: The function `text` returned no string.
+        """
+        batch, function = RowBatch(self.dataset, rows), self.rendering.function
+        if function is not None:
+            return [_text(function, batch.row(i), rows[i]) for i in range(len(rows))]
+        return self.rendering(self._cells(batch), self.template, rows)
+
+    def cells(self, rows: Rows) -> dict[str, list[Any]]:
+        """Return the columns that are read, as lists of Python objects; of a struct, the fields that are read.
 
         Raises:
             ValueError: A cell cannot be read; the message names its row and column.
         """
-        try:
-            cells: Cells = self._read_columns[_key(rows)]
-        except Exception as error:  # decoders may raise anything
-            raise self._error_of_cell(rows) or error from error
-        return cells
+        return self._cells(RowBatch(self.dataset, rows))
 
-    @cached_property
-    def _read_columns(self) -> Dataset:
-        return self.dataset.select_columns(list(self.rendering.columns))
-
-    def _error_of_cell(self, rows: Rows) -> ValueError | None:
-        """Return the error of the first cell that cannot be read."""
-        for name in self.rendering.columns:
-            batch = LazyBatch(self.dataset, rows)
-            for position in range(len(rows)):
-                try:
-                    batch.cell(position, name)
-                except ValueError as error:
-                    return error
-        return None
-
-    def _lazy_rows(self, rows: Rows) -> Iterator[LazyRow]:
-        batch = LazyBatch(self.dataset, rows)
-        for position in range(len(rows)):
-            yield LazyRow(self.dataset.column_names, partial(batch.cell, position))
+    def _cells(self, batch: RowBatch) -> dict[str, list[Any]]:
+        fields: dict[str, list[str]] = {}
+        for name, *rest in self.rendering.paths:
+            fields.setdefault(name, []).extend(rest[:1])
+        whole = {name for name, *rest in self.rendering.paths if not rest} | set(self.rendering.extras)
+        return {name: batch.column(name, None if name in whole else fields[name]) for name in self.rendering.columns}
 
 
-class LazyBatch:
-    """Read cells of some rows; a column comes from disk when one of its cells is first read."""
+class RowBatch:
+    """Some rows of a dataset; a column comes from disk when one of its cells is first read."""
 
     def __init__(self, dataset: Dataset, rows: Rows) -> None:
         self.dataset, self.rows = dataset, rows
-        self._columns: dict[str, Any] = {}
+        self._columns: dict[str, _Cells] = {}
 
-    def cell(self, position: int, name: str) -> Any:
-        """Return a cell as datasets does in a row.
+    def row(self, position: int) -> LazyRow:
+        """Return a row that reads what is looked up in it."""
+        return LazyRow(self.dataset.column_names, lambda name: self._cells(name)[position])
 
-        Raises:
-            ValueError: The cell cannot be read; the message names its row and column.
-        """
+    def column(self, name: str, fields: Sequence[str] | None = None) -> list[Any]:
+        """Return the cells of a column; of a struct, only `fields` unless they are None."""
+        cells = self._cells(name, fields)
+        return [cells[position] for position in range(len(self.rows))]
+
+    def _cells(self, name: str, fields: Sequence[str] | None = None) -> _Cells:
         if name not in self._columns:
-            self._columns[name] = self._column(name)
-        column = self._columns[name]
-        if isinstance(column, list):
-            return column[position]
+            # A range as a slice, of which datasets copies nothing.
+            is_slice = isinstance(self.rows, range) and self.rows.step == 1
+            key: Any = slice(self.rows[0], self.rows[-1] + 1) if is_slice else list(map(int, self.rows))
+            table = self.dataset.select_columns([name]).with_format("arrow")[key]
+            feature = self.dataset.features[name]
+            if fields is not None:
+                struct = table.column(0).combine_chunks()
+                values = [pc.struct_field(struct, field) for field in fields]
+                table = pa.table({name: pa.StructArray.from_arrays(values, names=list(fields))})
+                feature = {field: feature_at(feature, (field,)) for field in fields}
+            self._columns[name] = _Cells(table, feature, self.rows)
+        return self._columns[name]
+
+
+class _Cells:
+    """The cells of one column of some rows, as datasets returns them in a row."""
+
+    def __init__(self, table: pa.Table, feature: Any, rows: Rows) -> None:
+        self.table, self.feature, self.rows = table, feature, rows
+        self.formatter = get_formatter(None, features=Features({table.column_names[0]: feature}))
+        self.values: list[Any] | None = None
+        # What has to be decoded is decoded cell by cell, and so is a column with a cell that has no Python object.
+        if not require_decoding(feature):
+            with suppress(Exception):
+                self.values = self.formatter.format_column(table)
+
+    def __getitem__(self, position: int) -> Any:
+        if self.values is not None:
+            return self.values[position]
         try:
-            return self._formatted(column.slice(position, 1))[0]
+            return self.formatter.format_column(self.table.slice(position, 1))[0]
         except Exception as error:  # decoders may raise anything
-            row, feature = self.rows[position], self.dataset.features[name]
+            name, kind = self.table.column_names[0], str(self.feature)[:80]
             raise ValueError(
-                f"column `{name}` of row {row:,} cannot be read as {type(feature).__name__}: {error}; mend or drop "
-                "that row, or read other columns (`text`)"
+                f"column `{name}` of row {self.rows[position]:,} cannot be read as {kind}: {error}; mend or drop that "
+                "row, or read other columns (`text`)"
             ) from error
 
-    def _column(self, name: str) -> Any:
-        """Return a column as Python objects at once; as an Arrow table, to read cell by cell, where that may fail."""
-        table = self.dataset.select_columns([name]).with_format("arrow")[_key(self.rows)]
-        if require_decoding(self.dataset.features[name]):
-            return table
-        try:
-            return self._formatted(table)
-        except Exception:  # one cell has no Python object: then each is converted when it is read
-            return table
 
-    def _formatted(self, table: Any) -> list[Any]:
-        column: list[Any] = get_formatter(None, features=self.dataset.features).format_column(table)
-        return column
-
-
-def _key(rows: Rows) -> Any:
-    """Return rows as datasets takes them; a range as a slice, of which nothing is copied."""
-    return slice(rows.start, rows.stop) if isinstance(rows, range) and rows.step == 1 else list(map(int, rows))
-
-
-def _text(function: Callable[[Any], Any], row: Mapping[str, Any], number: int) -> str:
-    """Call the function `text` with a row; None is a blank text."""
+def _text(function: Callable[[Any], Any], row: LazyRow, number: int) -> Text:
+    """Call the function `text` with a row."""
     try:
-        text = function(row)
+        return Text(checked_string(function(row)))
     except Exception as error:
         error.add_note(f"`text` was called with row {number:,} of the dataset")
         raise
-    if text is None or isinstance(text, str):
-        return text or ""
-    raise TypeError(
-        f"the function `text` returned a value of type {type(text).__name__} for row {number:,}; it must return a "
-        "string"
-    )

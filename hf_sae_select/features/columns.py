@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
+Path = tuple[str, ...]
+"""A column, or the way to a field of a struct: ``("data", "messages")``."""
 IDS, ACTS, TOKENS, STATE, DIGEST = "sae_ids", "sae_acts", "sae_tokens", "sae_state", "sae_digest"
 
 
@@ -98,31 +100,31 @@ def without_codes(dataset: datasets.Dataset) -> datasets.Dataset:
 
 
 def column_types(
-    record: Mapping[str, Any], state_width: int | None = None, digested: Mapping[str, str] | None = None
+    record: Mapping[str, Any], state_width: int | None = None, digested: Mapping[Path, str] | None = None
 ) -> datasets.Features:
     """Return the types of the code columns.
 
-    `state_width` is the width of `sae_state`, `digested` the columns that `sae_digest` is of, with their Arrow types;
-    None leaves the column out.
+    `state_width` is the width of `sae_state`, `digested` the columns, or fields of structs, that `sae_digest` is of,
+    with their types in words; None leaves the column out.
     """
     from datasets import Features as Schema
     from datasets import List, Value
 
     types = {IDS: _ids_type(record), ACTS: List(Value("float32")), TOKENS: Value("int32")}
     if digested is not None:
-        types[DIGEST] = Value("string", id=json.dumps(dict(digested)))
+        types[DIGEST] = Value("string", id=json.dumps(list(digested.items())))
     if state_width is not None:
         types[STATE] = List(Value("float32"), length=state_width)
     return Schema(types)
 
 
-def columns_of_digests(dataset: datasets.Dataset) -> dict[str, str]:
-    """Return the columns that the digests are of, and their Arrow types; none without digests."""
+def digested_columns(dataset: datasets.Dataset) -> dict[Path, str]:
+    """Return the columns that the digests are of, and their types in words; none without digests."""
     try:
-        columns = json.loads(getattr(dataset.features.get(DIGEST), "id", None) or "{}")
-    except ValueError:  # a column of somebody else
+        columns = json.loads(getattr(dataset.features.get(DIGEST), "id", None) or "[]")
+        return {tuple(path): kind for path, kind in columns}
+    except (TypeError, ValueError):  # a column of somebody else
         return {}
-    return columns if isinstance(columns, dict) else {}
 
 
 def state_width(dataset: datasets.Dataset) -> int | None:
@@ -134,7 +136,7 @@ def with_record(codes: datasets.Dataset, record: Mapping[str, Any]) -> datasets.
     """Return code columns with another encoding record; no number is copied."""
     from .._datasets import retyped
 
-    digested = columns_of_digests(codes) if DIGEST in codes.column_names else None
+    digested = digested_columns(codes) if DIGEST in codes.column_names else None
     return retyped(codes, column_types(record, state_width(codes), digested))
 
 
