@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from ..features.columns import DIGEST, Path, digested_columns, is_encoded
-from .rows import RowBatch, RowReader, Rows
-from .schemas import feature_at, is_text, type_name, value_at
+from ..features.columns import DIGEST, digested_columns, is_encoded
+from .cells import RowBatch, Rows
+from .rows import RowReader
+from .schemas import Path, feature_at, is_text, type_name, value_at
 from .text import Rendering
 
 DIGEST_BYTES = 16

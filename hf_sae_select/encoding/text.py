@@ -77,8 +77,8 @@ class Rendering:
             TypeError: the function returns no string.
         """
         if self.function is not None:
-            rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-            return [Text(checked_string(self.function(row))) for row in rows]
+            values = zip(*batch.values(), strict=True)
+            return [Text(checked_string(self.function(dict(zip(batch, row, strict=True))))) for row in values]
         cells = [[value_at(cell, path[1:]) for cell in batch[path[0]]] for path in self.paths]
         if not self.chat:
             return [Text(joined(cell or "" for cell in row)) for row in zip(*cells, strict=True)]

@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
-Path = tuple[str, ...]
-"""A column, or the way to a field of a struct: ``("data", "messages")``."""
 IDS, ACTS, TOKENS, STATE, DIGEST = "sae_ids", "sae_acts", "sae_tokens", "sae_state", "sae_digest"
 
 
@@ -100,7 +98,7 @@ def without_codes(dataset: datasets.Dataset) -> datasets.Dataset:
 
 
 def column_types(
-    record: Mapping[str, Any], state_width: int | None = None, digested: Mapping[Path, str] | None = None
+    record: Mapping[str, Any], state_width: int | None = None, digested: Mapping[tuple[str, ...], str] | None = None
 ) -> datasets.Features:
     """Return the types of the code columns.
 
@@ -118,7 +116,7 @@ def column_types(
     return Schema(types)
 
 
-def digested_columns(dataset: datasets.Dataset) -> dict[Path, str]:
+def digested_columns(dataset: datasets.Dataset) -> dict[tuple[str, ...], str]:
     """Return the columns that the digests are of, and their types in words; none without digests."""
     try:
         columns = json.loads(getattr(dataset.features.get(DIGEST), "id", None) or "[]")
