@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 
 def check_dataset(name: str, value: Any, purpose: str) -> None:
@@ -45,6 +45,32 @@ def set_fingerprint(dataset: Dataset, fingerprint: str) -> None:
 def has_row_mapping(dataset: Dataset) -> bool:
     """Tell whether the rows are looked up through a mapping, as after `select`, `filter` and `shuffle`."""
     return dataset._indices is not None
+
+
+def retyped(dataset: Dataset, types: Features) -> Dataset:
+    """Return a dataset with other types of the same layout; no number is copied."""
+    import datasets
+
+    table = dataset.data.cast(types.arrow_schema)
+    return datasets.Dataset(table, indices_table=dataset._indices, fingerprint=fingerprint_of(dataset))
+
+
+def add_columns(dataset: Dataset, columns: Dataset, replaced: Iterable[str] = ()) -> Dataset:
+    """Return a dataset with further columns, without those that they replace.
+
+    Split and format stay, as with `Dataset.add_column`: new columns belong to the formatted ones. The fingerprint is
+    that of `columns`: datasets would make one from the times of files.
+    """
+    import datasets
+    from datasets.arrow_dataset import transmit_format
+
+    def joined(dataset: Dataset) -> Dataset:
+        rows = dataset.with_format(None).remove_columns(list(replaced))
+        return datasets.concatenate_datasets([rows, columns], axis=1, split=dataset.split)
+
+    result: Dataset = transmit_format(joined)(dataset)
+    set_fingerprint(result, fingerprint_of(columns))
+    return result
 
 
 def select_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:

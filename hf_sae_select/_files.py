@@ -3,31 +3,82 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file can neither be replaced nor removed
+    fcntl = None  # type: ignore[assignment]
+
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
     """Yield a path beside `file` to write to; it replaces `file` if the block succeeds, and is removed if not.
 
-    The path is unique, so several processes may write the same file: the last one to finish replaces it.
+    The path is unique, so several processes may write the same file: the last one to finish replaces it. A killed
+    process leaves its part behind, until `remove_leftovers`.
 
     Example: ``with whole_file(path) as part: part.write_text("all of it")``.
     """
     part = file.with_name(f".{file.name}.{uuid4().hex[:12]}.part")
     try:
-        part.touch()
-        mode = part.stat().st_mode  # as the umask has it; some writers make files that nobody else may read
-        yield part
-        with suppress(OSError):  # some mounts know no permissions
-            part.chmod(mode)
-        os.replace(part, file)
+        with _locked(part):
+            mode = part.stat().st_mode  # as the umask has it; some writers make files that nobody else may read
+            yield part
+            with suppress(OSError):  # some mounts know no permissions
+                part.chmod(mode)
+            os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[None]:
+    """Create a file, and hold a lock on it as long as this process lives."""
+    if fcntl is None:
+        part.touch()
+        yield
+        return
+    handle = -1
+    while handle < 0 or not part.exists():  # `remove_leftovers` may have removed it before it was locked
+        if handle >= 0:
+            os.close(handle)
+        handle = os.open(part, os.O_CREAT | os.O_RDWR, 0o666)
+        _lock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, mode: int) -> bool:
+    """Lock an open file, and tell whether that succeeded; some mounts know no locks."""
+    try:
+        fcntl.flock(handle, mode)
+    except OSError:
+        return False
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the parts of `whole_file` in a folder that killed processes have left; nobody holds their locks."""
+    for part in folder.glob(".*.part") if fcntl is not None else ():
+        if not PART.fullmatch(part.name):
+            continue
+        with suppress(OSError):  # another process removes it too, or it belongs to somebody else
+            handle = os.open(part, os.O_RDWR)
+            try:
+                if _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    part.unlink()
+            finally:
+                os.close(handle)
 
 
 @contextmanager

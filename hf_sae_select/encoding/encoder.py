@@ -1,4 +1,4 @@
-"""A batch of rows -> its code columns: text, language model up to the SAE's layer, SAE, maximum over the tokens."""
+"""Texts -> the code columns of their rows: language model up to the SAE's layer, SAE, maximum over the tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLANK: Code = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 class Encoder:
-    """Turn batches of rows into their code columns.
+    """Turn the texts of rows into their code columns.
 
     Building one reads the config of the language model, and its tokenizer for chats; `load` loads the model.
 
@@ -105,9 +105,8 @@ class Encoder:
             self.sae = copy.deepcopy(self.sae).to(device)  # the caller's SAE stays where it is
 
     @torch.no_grad()
-    def __call__(self, batch: dict[str, list[Any]]) -> pa.Table:
-        """Encode a batch, given as its columns."""
-        texts = [text for text, _ in self.rendering(batch, self.template)]
+    def __call__(self, texts: list[str]) -> pa.Table:
+        """Encode the texts of a batch of rows."""
         windows = self.model.windows(texts, max_length=self.arguments.max_length, special=self.template is None)
         codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
         tokens = np.zeros(len(texts), np.int32)

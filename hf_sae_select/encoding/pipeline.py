@@ -1,37 +1,52 @@
-"""Dataset -> Dataset with the features of each row, shard by shard, through datasets' cache.
+"""Dataset -> Dataset with the features of each row, through a store of codes in the cache of `datasets`.
 
-Each shard of rows has its own cache file, named after everything that decides its content. So an interrupted encoding
-goes on where it stopped, several processes (`torchrun`) share the shards, and a second call reads the files without
-loading a model.
+What is read of each row gives a digest. Rows whose digests the store lacks are encoded, in shards, which several
+processes (`torchrun`) share. A call that finds all rows in the store loads no model.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
 from datasets.utils import are_progress_bars_disabled
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from .._datasets import check_dataset, fingerprint_of, set_fingerprint
-from .._files import whole_file
-from ..features.columns import ACTS, IDS, STATE, TOKENS, code_columns, column_types, with_record
+from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerprint
+from ..features.columns import (
+    ACTS,
+    DIGEST,
+    IDS,
+    STATE,
+    TOKENS,
+    code_columns,
+    column_types,
+    with_record,
+)
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
+from .digests import BATCH_ROWS, digested, digests_of
 from .distributed import processes
 from .encoder import Encoder
+from .rows import RowReader
+from .store import CodeStore
 from .text import TextSource, find_text
 
 SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
-BATCH_ROWS = 1000  # rows that are tokenised and sorted by length together
+LIBRARIES = ("torch", "transformers", "tokenizers")  # whose versions may change the last bits of codes
 
 
 def encode(
@@ -116,15 +131,21 @@ def encode(
         chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
     )
+    return _encode(dataset, sae, arguments)
+
+
+def encode_apart(dataset: Dataset, sae: SaeSource | None, purpose: str, **arguments: Any) -> Dataset:
+    """Encode without reading any codes that were encoded for another `purpose`; arguments as in `encode`."""
+    return _encode(dataset, sae, EncodingArguments.parse(**arguments), purpose)
+
+
+def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments, purpose: str = "") -> Dataset:
     replaced = code_columns(dataset)
-    for name in [IDS, ACTS, TOKENS, *([STATE] if arguments.keep_state else [])]:
+    for name in [IDS, ACTS, TOKENS, *([STATE] if arguments.keep_state else []), DIGEST]:
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
-    coded = _encode_codes(dataset, sae, arguments)
-    encoded = datasets.concatenate_datasets([dataset.remove_columns(replaced), coded], axis=1, split=dataset.split)
-    # datasets would make a fingerprint from the times of files; this one depends on the content.
-    set_fingerprint(encoded, fingerprint_of(coded))
-    return encoded
+    coded = _encode_codes(dataset, sae, arguments, flat=True, purpose=purpose)
+    return add_columns(dataset, coded, replaced)
 
 
 def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> Dataset:
@@ -133,64 +154,77 @@ def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> D
     return _encode_codes(dataset, sae, EncodingArguments.parse(**arguments))
 
 
-def _encode_codes(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments) -> Dataset:
+def _encode_codes(
+    dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments, *, flat: bool = False, purpose: str = ""
+) -> Dataset:
+    """Return the code columns; `flat` ones have no row mapping."""
     rendering = find_text(dataset, arguments.text)
     encoder = Encoder(load_sae(sae, encoder_only=True), rendering, arguments)
-    record = _record_of_first_process(encoder)
-    # What is kept beside the codes decides the content of the files, but not the codes: it is not in the record.
-    key = {**record, "keep": ["state"]} if arguments.keep_state else record
-    fingerprint = update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key)
-    rows = dataset.with_format(None)
-    if rendering.columns:  # other columns, such as images, are not decoded
-        rows = rows.select_columns(list(rendering.columns))
-    coded = _encode_shards(rows, encoder, record, fingerprint)
-    set_fingerprint(coded, fingerprint)
-    # Where the SAE came from decides nothing, so neither the key nor the files have it.
-    source = encoder.sae.config.source
-    return with_record(coded, record | {"sae": source}) if source else coded
-
-
-def _record_of_first_process(encoder: Encoder) -> dict[str, Any]:
-    """Return the first process's record: the hash of a function may differ from process to process."""
-    record = encoder.record()
-    if processes().num_processes > 1:
-        (record,) = broadcast_object_list([record])
-    return record
-
-
-def _encode_shards(rows: Dataset, encoder: Encoder, record: dict[str, Any], fingerprint: str) -> Dataset:
-    """Encode the shards that have no cache file yet, and open the files of all shards."""
+    reader = RowReader(dataset, rendering, encoder.template)
     state = processes()
-    starts = range(0, len(rows), SHARD_ROWS)
-    folder = _cache_folder(shared=state.num_processes > 1) / fingerprint
-    files = [folder / f"{i:05d}-of-{len(starts):05d}.arrow" for i in range(len(starts))]
-    own = range(state.process_index, len(starts), state.num_processes)
-    if missing := [i for i in own if not files[i].is_file()]:
-        folder.mkdir(parents=True, exist_ok=True)
-        shards = {i: rows.select(range(starts[i], min(starts[i] + SHARD_ROWS, len(rows)))) for i in missing}
-        schema = column_types(record, encoder.state_width).arrow_schema
-        encoder.load()
-        with _progress_bar(sum(map(len, shards.values())), encoder.arguments.show_progress_bar) as bar:
-            for i, shard in shards.items():
-                _write_shard(files[i], shard, encoder, schema, bar)
+    # The first process decides for all: the hash of a function may differ from process to process.
+    record = _of_first_process(encoder.record)
+    digests = _of_first_process(lambda: digests_of(reader))
+    # What is kept beside the codes decides the content of the files, but not the codes: it is not in the record.
+    key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
+    versions = {name: version(name) for name in LIBRARIES}
+    name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
+    types = column_types(record, encoder.state_width, digested(dataset, rendering))
+    store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
+    _encode_missing(store, encoder, reader, digests)
+    coded = store.assemble(digests)
+    if flat:
+        if state.is_main_process:
+            coded = store.flatten(coded, digests)
+        state.wait_for_everyone()
+        coded = store.flatten(coded, digests)
+    # Where the SAE came from decides nothing, so neither the key nor the files have it.
+    if source := encoder.sae.config.source:
+        coded = with_record(coded, record | {"sae": source})
+    set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
+    return coded
+
+
+def _of_first_process(value: Callable[[], Any]) -> Any:
+    """Return what a function returns in the first process."""
+    state = processes()
+    if state.num_processes == 1:
+        return value()
+    (shared,) = broadcast_object_list([value() if state.is_main_process else None])
+    return shared
+
+
+def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, digests: pa.Array) -> None:
+    """Encode the rows that are not stored; each process takes every n-th shard of them."""
+    state = processes()
+    rows = _of_first_process(lambda: store.missing(digests))
+    shards = [rows[start : start + SHARD_ROWS] for start in range(0, len(rows), SHARD_ROWS)]
+    if shards := shards[state.process_index :: state.num_processes]:
+        store.prepare()
+        total = unwritten = sum(map(len, shards))
+        with _progress_bar(total, encoder.arguments.show_progress_bar) as bar:
+            try:
+                encoder.load()
+                for shard in shards:
+                    store.add(digests.take(shard), _encoded(shard, encoder, reader, digests, bar), unwritten)
+                    unwritten -= len(shard)
+            except KeyboardInterrupt:
+                # A new one, without the traceback from within torch.
+                raise KeyboardInterrupt(
+                    f"{total - unwritten:,} of {total:,} rows are encoded and kept in {store.folder}; the same call "
+                    "encodes the others"
+                ) from None
     state.wait_for_everyone()
-    return datasets.concatenate_datasets([_open_shard(file) for file in files])
 
 
-def _write_shard(file: Path, rows: Dataset, encoder: Encoder, schema: pa.Schema, bar: tqdm) -> None:
-    """Encode rows into an Arrow file as `Dataset.map` writes it; it appears when it is complete."""
-    with whole_file(file) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for start in range(0, len(rows), BATCH_ROWS):
-            batch = rows[start : start + BATCH_ROWS]
-            writer.write_table(encoder(batch).cast(schema))
-            bar.update(min(BATCH_ROWS, len(rows) - start))
-
-
-def _open_shard(file: Path) -> Dataset:
-    try:
-        return Dataset.from_file(str(file))
-    except pa.ArrowInvalid as error:
-        raise OSError(f"the cache file {file} is damaged ({error}); delete it, and encode again") from error
+def _encoded(
+    rows: NDArray[np.int64], encoder: Encoder, reader: RowReader, digests: pa.Array, bar: tqdm
+) -> Iterator[pa.Table]:
+    """Yield the code columns of rows, batch by batch."""
+    for start in range(0, len(rows), BATCH_ROWS):
+        batch = rows[start : start + BATCH_ROWS]
+        yield encoder([text for text, _ in reader.texts(batch)]).append_column(DIGEST, digests.take(batch))
+        bar.update(len(batch))
 
 
 def _cache_folder(shared: bool) -> Path:

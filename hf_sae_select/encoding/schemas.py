@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 
 from .blocks import is_list, parsed
+from .cells import RowBatch
 from .chats import CHAT_NAMES, names_speakers, names_turn, turns_of
 
 Path = tuple[str, ...]
@@ -149,8 +150,8 @@ def describes_rows(dataset: datasets.Dataset, name: str) -> bool:
 
 def peek(dataset: datasets.Dataset, path: Path, rows: int) -> list[Any]:
     """Return the values of a column, or of a field of a struct, in the first rows."""
-    head = dataset.with_format(None).select_columns([path[0]]).select(range(min(rows, len(dataset))))
-    return [value_at(cell, path[1:]) for cell in head[path[0]]]
+    head = RowBatch(dataset, range(min(rows, len(dataset))))
+    return [value_at(cell, path[1:]) for cell in head.column(path[0], path[1:2] or None)]
 
 
 def value_at(cell: Any, fields: Sequence[str]) -> Any:

@@ -64,22 +64,25 @@ class Rendering:
         """Columns of the dataset that are read."""
         return tuple(dict.fromkeys([*(path[0] for path in self.paths), *self.extras]))
 
-    def __call__(self, batch: dict[str, list[Any]], template: Template | None = None) -> list[Text]:
+    def __call__(
+        self, batch: dict[str, list[Any]], template: Template | None = None, rows: Sequence[int] | None = None
+    ) -> list[Text]:
         """Return one text per row of `batch`; a row without text gives a blank one.
 
         `template` renders the turns of a chat, as a tokenizer's chat template does; the default is `plain_chat`.
+        `rows` are the numbers of the rows, for errors; by default they count from 0.
 
         Raises:
-            ValueError: a cell holds what is no text; the message names the row of the batch and the column.
+            ValueError: a cell holds what is no text; the message names its row and column.
             TypeError: the function returns no string.
         """
         if self.function is not None:
-            rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-            return [Text(_string(self.function(row))) for row in rows]
+            values = zip(*batch.values(), strict=True)
+            return [Text(checked_string(self.function(dict(zip(batch, row, strict=True))))) for row in values]
         cells = [[value_at(cell, path[1:]) for cell in batch[path[0]]] for path in self.paths]
         if not self.chat:
             return [Text(joined(cell or "" for cell in row)) for row in zip(*cells, strict=True)]
-        chats = [self._chat(i, row) for i, row in enumerate(zip(*cells, strict=True))]
+        chats = [self._chat(i if rows is None else rows[i], row) for i, row in enumerate(zip(*cells, strict=True))]
         if template is None:
             return [Text(plain_chat(turns)) for turns in chats]
         extras = [{name: batch[name][i] for name in self.extras} for i in range(len(chats))]
@@ -182,7 +185,7 @@ def _record_of_function(function: Callable[..., Any]) -> dict[str, Any]:
     return {"function": name, "hash": digest}
 
 
-def _string(value: Any) -> str:
+def checked_string(value: Any) -> str:
     """Check what a function returned as the text of a row; None is a blank text."""
     if value is None or isinstance(value, str):
         return value or ""

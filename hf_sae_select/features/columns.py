@@ -1,10 +1,11 @@
 """The columns that encoding adds to a dataset: names, types, metadata, and reading them from Arrow. No torch.
 
-An encoded Dataset has three columns more than its source:
+An encoded Dataset has four columns more than its source:
 
     sae_ids     list<uint16|uint32>   the features that fired on any token of the row, ascending
     sae_acts    list<float32>         the largest activation of each feature over the row's tokens
     sae_tokens  int32                 the number of tokens read
+    sae_digest  string                a digest of what was read of the row; codes of 0.1.0 lack it
 
 and, with `keep="state"`,
 
@@ -13,7 +14,8 @@ and, with `keep="state"`,
 The *type* of `sae_ids` carries the encoding record: how the codes were made (SAE, model, text, threshold), in JSON. A
 type survives `map`, `filter`, `select`, Parquet and the Hub, where an attribute would be lost. `datasets` refuses to
 concatenate two columns of different types, so nobody mixes the codes of two SAEs by accident. `_ids_type` writes the
-record, `_record_text` reads it, and nothing else knows where it is.
+record, `_record_text` reads it, and nothing else knows where it is. The type of `sae_digest` names the columns that
+the digests are of.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
-IDS, ACTS, TOKENS, STATE = "sae_ids", "sae_acts", "sae_tokens", "sae_state"
+IDS, ACTS, TOKENS, STATE, DIGEST = "sae_ids", "sae_acts", "sae_tokens", "sae_state", "sae_digest"
 
 
 # ---- the encoding record
@@ -86,7 +88,7 @@ def is_code_column(feature: Any) -> bool:
 
 def code_columns(dataset: datasets.Dataset) -> list[str]:
     """Return the columns that `sae_encode` made; an empty list for a dataset that is not encoded."""
-    names = [IDS, ACTS, TOKENS, STATE] if is_encoded(dataset) else []
+    names = [IDS, ACTS, TOKENS, DIGEST, STATE] if is_encoded(dataset) else []
     return [name for name in names if name in dataset.column_names]
 
 
@@ -95,13 +97,32 @@ def without_codes(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.remove_columns(code_columns(dataset))
 
 
-def column_types(record: Mapping[str, Any], state_width: int | None = None) -> datasets.Features:
-    """Return the types of the code columns; `state_width` is the width of `sae_state`, None to leave it out."""
+def column_types(
+    record: Mapping[str, Any], state_width: int | None = None, digested: Mapping[tuple[str, ...], str] | None = None
+) -> datasets.Features:
+    """Return the types of the code columns.
+
+    `state_width` is the width of `sae_state`, `digested` the columns, or fields of structs, that `sae_digest` is of,
+    with their types in words; None leaves the column out.
+    """
     from datasets import Features as Schema
     from datasets import List, Value
 
     types = {IDS: _ids_type(record), ACTS: List(Value("float32")), TOKENS: Value("int32")}
-    return Schema(types if state_width is None else types | {STATE: List(Value("float32"), length=state_width)})
+    if digested is not None:
+        types[DIGEST] = Value("string", id=json.dumps(list(digested.items())))
+    if state_width is not None:
+        types[STATE] = List(Value("float32"), length=state_width)
+    return Schema(types)
+
+
+def digested_columns(dataset: datasets.Dataset) -> dict[tuple[str, ...], str]:
+    """Return the columns that the digests are of, and their types in words; none without digests."""
+    try:
+        columns = json.loads(getattr(dataset.features.get(DIGEST), "id", None) or "[]")
+        return {tuple(path): kind for path, kind in columns}
+    except (TypeError, ValueError):  # a column of somebody else
+        return {}
 
 
 def state_width(dataset: datasets.Dataset) -> int | None:
@@ -111,12 +132,10 @@ def state_width(dataset: datasets.Dataset) -> int | None:
 
 def with_record(codes: datasets.Dataset, record: Mapping[str, Any]) -> datasets.Dataset:
     """Return code columns with another encoding record; no number is copied."""
-    from datasets import Dataset
+    from .._datasets import retyped
 
-    from .._datasets import fingerprint_of
-
-    types = column_types(record, state_width(codes))
-    return Dataset(codes.data.cast(types.arrow_schema), fingerprint=fingerprint_of(codes))
+    digested = digested_columns(codes) if DIGEST in codes.column_names else None
+    return retyped(codes, column_types(record, state_width(codes), digested))
 
 
 # ---- reading from Arrow

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, load_dataset
-from datasets.fingerprint import update_fingerprint
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
-from .._datasets import fingerprint_of, set_fingerprint
 from .._hub import Token, hub_errors
 from ..features.columns import without_codes
 from .provenance import Record
@@ -91,19 +89,17 @@ def encode_again(
     Raises:
         NotAsRecorded: If they cannot be encoded as the record says.
     """
-    from ..encoding.pipeline import encode  # needs torch
+    from ..encoding.pipeline import encode_apart  # needs torch
 
     encoding = record["encoding"]
-    rows = rows.with_format(None)
-    # A cache key of its own: verification must not read the cached codes that it verifies. With the record's digest in
-    # the key, a verification that was interrupted still continues from its own codes.
-    digest = {"record": record["sha256"]}
-    set_fingerprint(rows, update_fingerprint(fingerprint_of(rows), "hf_sae_select.verify", digest))
     text = encoding["text"]["columns"] if text is None else text
     try:
-        return encode(
+        return encode_apart(
             rows,
             sae,
+            # Verification must not read the cached codes that it verifies. With the record's digest in the name of the
+            # store, a verification that was interrupted still continues from its own codes.
+            purpose=f"verify {record['sha256']}",
             text=text,
             max_length=encoding["max_length"],
             batch_size=batch_size,

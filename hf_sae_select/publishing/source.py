@@ -27,7 +27,7 @@ from .layout import COMMIT, REPO_ID
 CARD = "README.md"
 # Where `load_dataset` keeps the rows of a Hub dataset: owner___name/config/version/commit/name-split.arrow
 CACHED = re.compile(r"(?P<name>[^/]+)/(?P<config>[^/]+)/\d+\.\d+\.\d+/(?P<commit>[0-9a-f]{40})/[^/]+\.arrow$")
-CODES = re.compile(r"\d{5}-of-\d{5}\.arrow")  # files of `encode`, in the same cache
+CODES = re.compile(r"/hf_sae_select/[0-9a-f]+/(ordered/)?[^/]+\.arrow$")  # files of `encode`, in the same cache
 ANONYMOUS = re.compile("-[0-9a-f]{16}$|[=%]")  # a config that `load_dataset` named after its arguments: not loadable
 
 SourceName = str | Mapping[str, Any]
@@ -136,7 +136,7 @@ def origins(dataset: Dataset) -> list[Source]:
 def _files(dataset: Dataset) -> list[Path]:
     """Return the files that a dataset reads, without those of its codes."""
     files = [Path(entry["filename"]) for entry in dataset.cache_files]
-    return [file for file in files if not CODES.fullmatch(file.name)]
+    return [file for file in files if not CODES.search(file.as_posix())]
 
 
 def _places(dataset: Dataset) -> list[tuple[str, str, str, Path]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
+from ..encoding.digests import check_digests
 from ..features.columns import STATE, encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, selection_to_extend
@@ -287,6 +288,7 @@ def check_encoded(
         raise ValueError(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )
+    check_digests(dataset)
 
 
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:

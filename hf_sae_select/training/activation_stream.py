@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..encoding.chat_template import ChatTemplate
 from ..encoding.language_model import LanguageModel, Window
+from ..encoding.rows import RowReader
 from ..encoding.text import Rendering
 
 MAX_DOCUMENTS = 512  # to tokenise and sort by length together
@@ -48,7 +49,8 @@ class ActivationStream:
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self.dataset, self.rendering, self.model, self.template = dataset, rendering, model, template
+        self.reader, self.rows = RowReader(dataset, rendering, template), len(dataset)
+        self.model, self.template = model, template
         self.max_length, self.batch_size, self.seed = max_length, batch_size, seed
         self.read_tokens, self.process, self.processes = read_tokens, process, processes
         self.epoch = self.document = self.window = self.chunk = 0
@@ -69,7 +71,7 @@ class ActivationStream:
     @torch.no_grad()
     def _read(self) -> None:
         """Run the model over about `read_tokens` tokens of the next documents; a long document is read in parts."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
         order = order[self.process :: self.processes]
         windows, documents = self._tokenize(order[self.document : self.document + MAX_DOCUMENTS])
         ends = np.cumsum([sum(window.is_text) for window in windows])
@@ -96,7 +98,7 @@ class ActivationStream:
         documents = tokens = 0
         while tokens < self.read_tokens and documents < len(rows):
             some = rows[documents : documents + max(1, documents)]
-            texts = [text for text, _ in self.rendering(self.dataset[some], self.template)]
+            texts = [text for text, _ in self.reader.texts(some)]
             new = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
             if not documents:
                 new = new[self.window :]

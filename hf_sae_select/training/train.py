@@ -268,7 +268,7 @@ def _stream(
     """Return the stream of this process."""
     config, accelerator = trainer.config, trainer.accelerator
     return ActivationStream(
-        dataset.with_format(None),
+        dataset,
         rendering,
         lm,
         template,

@@ -17,7 +17,7 @@ pipeline.SHARD_ROWS = 2
 ds = datasets.Dataset.from_dict({"text": ["the cat", "a dog", "the moon", "it was red", "a log"]})
 read = []
 call = Encoder.__call__
-Encoder.__call__ = lambda self, batch: read.extend(batch["text"]) or call(self, batch)
+Encoder.__call__ = lambda self, texts: read.extend(texts) or call(self, texts)
 # the hash of a set in a lambda differs from process to process
 text = lambda row: " ".join(word for word in row["text"].split() if word not in {"x", "y", "z"})
 coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"), text=text, keep="state")

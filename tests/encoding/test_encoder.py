@@ -30,7 +30,7 @@ def by_formula(bert, sae, text):
 
 def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
     coded = encode(ds, sae)
-    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens"]
+    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest"]
     assert coded["text"][:] == TEXTS and coded["sae_tokens"][:] == [6, 0, 2, 0, 13, 0]
     for row in (0, 2, 4):
         expected = by_formula(bert, sae, TEXTS[row])
@@ -39,7 +39,7 @@ def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
 
 def test_the_mean_state_is_kept_when_asked_for(ds, sae, bert):
     coded = encode(ds, sae, keep="state")
-    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_state"]
+    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest", "sae_state"]
     assert coded.features["sae_state"] == List(Value("float32"), length=16)
     for row in (0, 2, 4):
         mean = hidden_states(bert, TEXTS[row]).mean(dim=0).tolist()

@@ -1,0 +1,96 @@
+"""Digests of what is read of rows: they tell rows apart in the cache, and show that rows were changed. No torch.
+
+Where columns are read, the digest covers their cells; of a function, it covers the text that the function returns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from ..features.columns import DIGEST, digested_columns, is_encoded
+from .cells import RowBatch, Rows
+from .rows import RowReader
+from .schemas import Path, feature_at, is_text, type_name, value_at
+from .text import Rendering
+
+DIGEST_BYTES = 16
+BATCH_ROWS = 1000
+ALL_ROWS, SAMPLED_ROWS = 100_000, 10_000  # rows are compared up to the first number; of more, a sample
+
+
+def digests_of(reader: RowReader, rows: Rows | None = None) -> pa.Array:
+    """Return the digests of rows as strings, by default of all rows."""
+    rows = range(len(reader.dataset)) if rows is None else rows
+    batches = (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
+    return pa.concat_arrays([pa.array(_digests(reader, batch), pa.string()) for batch in batches])
+
+
+def digested(dataset: Dataset, rendering: Rendering) -> dict[Path, str]:
+    """Return the columns and fields that the digests of rows are of, with their types; none for a function."""
+    return {path: type_name(feature_at(dataset.features, path)) for path in _paths(rendering)}
+
+
+def check_digests(encoded: Dataset) -> None:
+    """Check that the rows of an encoded dataset still are those that were encoded.
+
+    The check needs the digests, and the columns that were read, still with texts. Without them, and for texts that a
+    function returned, it does nothing. It compares all rows of up to 100,000; of more, 10,000, always the same ones.
+
+    Raises:
+        ValueError: Rows were changed; the message has their number and the first of them.
+    """
+    kinds = digested_columns(encoded) if is_encoded(encoded) else {}
+    if not kinds or any(_is_other(feature_at(encoded.features, path), kind) for path, kind in kinds.items()):
+        return
+    rows: Rows = range(len(encoded))
+    if len(encoded) > ALL_ROWS:
+        rows = np.sort(np.random.default_rng(0).choice(len(encoded), SAMPLED_ROWS, replace=False))
+    digests = digests_of(RowReader(encoded, Rendering(tuple(kinds))), rows)
+    recorded = pa.array(RowBatch(encoded, rows).column(DIGEST), pa.string())
+    changed = np.flatnonzero(pc.not_equal(digests, recorded).to_numpy(zero_copy_only=False))
+    if len(changed):
+        names = ", ".join(f"`{'.'.join(path)}`" for path in kinds)
+        raise ValueError(
+            f"{len(changed):,} of {len(rows):,} rows were changed after they were encoded (column {names}; row "
+            f"{rows[changed[0]]:,} is the first), and their codes are of the old text: encode the dataset again; or "
+            f"remove the column `{DIGEST}`, to use the old codes all the same"
+        )
+
+
+def _is_other(feature: Any, kind: str) -> bool:
+    """Tell whether a column is gone, or was of texts and holds something else now, such as their tokens."""
+    return feature is None or ("string" in kind.split()[0] and not is_text(feature))
+
+
+def _paths(rendering: Rendering) -> list[Path]:
+    return [*rendering.paths, *((name,) for name in rendering.extras)]
+
+
+def _digests(reader: RowReader, rows: Rows) -> Iterator[str]:
+    if reader.rendering.function is not None:
+        return map(_digest, (text for text, _ in reader.texts(rows)))
+    cells = reader.cells(rows)
+    columns = ([value_at(cell, path[1:]) for cell in cells[path[0]]] for path in _paths(reader.rendering))
+    return map(_digest, zip(*columns, strict=True))
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, default=_canonical, separators=(",", ":"))
+    return blake2b(canonical.encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """Return a value that JSON lacks in another form."""
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, Iterable):  # an array
+        return list(value)
+    return {type(value).__name__: str(value)}
