@@ -20,7 +20,7 @@ from .language_model import READING_DEFAULTS, LanguageModel
 from .pretrained import ChatTemplate, look_up
 from .text import Rendering
 
-ENCODING_VERSION = 1  # raise it when the same input gives other codes: then no older cache file is read
+ENCODING_VERSION = 2  # raise it when the same input gives other codes: then no older cache file is read
 
 Code = tuple[NDArray[Any], NDArray[np.float32]]
 """Feature ids, ascending, and activations of a window or a row."""
