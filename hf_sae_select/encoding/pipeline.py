@@ -167,6 +167,7 @@ def _encode_shards(rows: Dataset, encoder: Encoder, record: dict[str, Any], fing
         with _progress_bar(sum(map(len, shards.values())), encoder.arguments.show_progress_bar) as bar:
             for i, shard in shards.items():
                 _write_shard(files[i], shard, encoder, schema, bar)
+        encoder.warn_of_unknown_text()
     state.wait_for_everyone()
     return datasets.concatenate_datasets([_open_shard(file) for file in files])
 
