@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..sae.config import SaeConfig
-from .hooks import INPUT, OUTPUT, find_hook
+from .families import INPUT, OUTPUT, proven
+from .hooks import PLACES, find_hook, names_of
 from .pretrained import is_quantized, load
 from .tokens import TextTokenizer
 
@@ -94,6 +96,7 @@ class LanguageModel:
             self.model.to(self.device)
         self.tokenizer = tokenizer
         self.hook = find_hook(model.base_model, hook, side)
+        self._check_place(hook)
         self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
         self.tokens = TextTokenizer(tokenizer, prepend_bos)
         limits = (window, most_tokens(model), tokenizer.model_max_length)
@@ -239,27 +242,58 @@ class LanguageModel:
 
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the vectors at the hook, [windows, length, d_in]."""
-        captured: list[Tensor] = []
+        vectors = self._read({"": (self.hook.module, self.hook.side)}, ids, mask).get("")
+        if vectors is None or vectors.dim() != 3:
+            raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
+        return vectors
 
-        def capture(module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+    def _read(self, places: Mapping[str, tuple[nn.Module, str]], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Run the model until all places have been read, each the first time; return name -> vectors."""
+        captured: dict[str, Tensor] = {}
+
+        def capture(name: str, module: nn.Module, args: Any, kwargs: Any, *output: Any) -> None:
             # A layer takes its input as the first argument or by name; some layers return a tuple.
-            vectors = output if self.hook.side == OUTPUT else (*args, *kwargs.values())
-            captured.append(vectors[0] if isinstance(vectors, tuple) else vectors)
-            raise _StopForward
+            vectors = output[0] if output else kwargs.get("hidden_states", next(iter((*args, *kwargs.values())), None))
+            vectors = vectors[0] if isinstance(vectors, tuple) else vectors
+            if isinstance(vectors, Tensor):
+                # A layer may add to its input in place.
+                captured.setdefault(name, vectors if len(places) == 1 else vectors.clone())
+            if len(captured) == len(places):
+                raise _StopForward
 
-        if self.hook.side == INPUT:
-            handle = self.hook.module.register_forward_pre_hook(capture, with_kwargs=True)
-        else:
-            handle = self.hook.module.register_forward_hook(capture, with_kwargs=True)
+        handles = []
+        for name, (module, side) in places.items():
+            register = module.register_forward_pre_hook if side == INPUT else module.register_forward_hook
+            handles.append(register(partial(capture, name), with_kwargs=True))
         try:
             self.model(input_ids=ids, attention_mask=mask)
         except _StopForward:
             pass
         finally:
-            handle.remove()
-        if not captured or captured[0].dim() != 3:
-            raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
-        return captured[0]
+            for handle in handles:
+                handle.remove()
+        return captured
+
+    @torch.no_grad()
+    def _check_place(self, name: str) -> None:
+        """Check on a few tokens that the hook is the place that its name says.
+
+        Raises:
+            ValueError: it is not; those places of the layer that are what their names say are listed.
+        """
+        parts = self.hook.parts
+        if parts is None:
+            return
+        places = {place: (parts.modules[path], side) for place, (path, side) in (parts.raw | parts.places).items()}
+        ids = torch.arange(1, 9, device=self.device)[None]
+        holds = proven(parts, self._read(places, ids, torch.ones_like(ids)))
+        if self.hook.place not in holds:
+            known = [known for known in names_of(parts.places) if PLACES[known] in holds]
+            raise ValueError(
+                f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: at `{self.hook.path}` "
+                f"the vectors do not add up to the residual stream; choose one of: {', '.join(known)}, or the path of "
+                "a module"
+            )
 
 
 def _is_placed(model: Any) -> bool:
