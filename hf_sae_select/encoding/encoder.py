@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,11 @@ from ..sae.segments import segment_sums
 from .arguments import EncodingArguments
 from .chat_template import ChatTemplate
 from .hooks import reads_residual
-from .language_model import READING_DEFAULTS, LanguageModel
+from .language_model import READING_DEFAULTS, LanguageModel, Window
 from .pretrained import look_up
 from .text import Rendering
 
-ENCODING_VERSION = 1  # raise it when the same input gives other codes: then no older cache file is read
+ENCODING_VERSION = 2  # raise it when the same input gives other codes: then no older cache file is read
 
 Code = tuple[NDArray[Any], NDArray[np.float32]]
 """Feature ids, ascending, and activations of a window or a row."""
@@ -108,6 +110,8 @@ class Encoder:
     def __call__(self, texts: list[str]) -> pa.Table:
         """Encode the texts of a batch of rows."""
         windows = self.model.windows(texts, max_length=self.arguments.max_length, special=self.template is None)
+        self.rows += len(texts)
+        self.unknown_rows += _unknown_rows(windows)
         codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
         tokens = np.zeros(len(texts), np.int32)
         state_sums = np.zeros((len(texts), self.state_width or 0))
@@ -123,6 +127,15 @@ class Encoder:
         means = state_sums / np.maximum(tokens, 1)[:, None]
         return _table([_merged(parts) for parts in codes], tokens, means, self.sae.config.d_sae)
 
+    def warn_of_unknown_text(self) -> None:
+        """Warn, once for all rows, if the model cannot read some of them."""
+        if self.unknown_rows:
+            warnings.warn(
+                f"{self.unknown_rows:,} of {self.rows:,} rows: more than half of the tokens are unknown to the tokenizer "
+                f"of {self.sae.config.model}; their features say little, so use an SAE of a model that reads such text",
+                stacklevel=2,
+            )
+
     def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
         """Return the code of each window; window i has the next `lengths[i]` vectors of `states`."""
         largest = self.sae.encode_max(states.to(self.sae.W_enc.dtype), lengths)
@@ -130,6 +143,14 @@ class Encoder:
         ends = torch.bincount(window, minlength=len(lengths)).cumsum(0)[:-1].cpu().numpy()
         columns = (ids, largest[window, ids].float())
         return list(zip(*(np.split(column.cpu().numpy(), ends) for column in columns), strict=True))
+
+
+def _unknown_rows(windows: list[Window]) -> int:
+    """Count the rows of which the tokenizer knows less than half of the tokens."""
+    unknown: Counter[int] = Counter()
+    for window in windows:
+        unknown[window.row] += 2 * window.unknown - sum(window.is_text)
+    return sum(excess > 0 for excess in unknown.values())
 
 
 def _merged(codes: list[Code]) -> Code:

@@ -13,51 +13,15 @@ BERT normalises after it adds, so resid_mid and resid_post are read after the no
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from torch import nn
 
-INPUT, OUTPUT = "input", "output"
+from .families import INPUT, OUTPUT, Parts, parts_of
 
-# Families of layers, by a module that only they have -> place -> (module in the layer, side).
-FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
-    "pre_feedforward_layernorm": {  # Gemma 2 and 3: norms before and after both parts
-        "resid_mid": ("pre_feedforward_layernorm", INPUT),
-        "attn_out": ("post_attention_layernorm", OUTPUT),
-        "mlp_out": ("post_feedforward_layernorm", OUTPUT),
-        "z": ("self_attn.o_proj", INPUT),
-        "mlp_post": ("mlp.down_proj", INPUT),
-    },
-    "self_attn.o_proj": {  # Llama, Qwen 2 and 3, Mistral, Gemma 1
-        "resid_mid": ("post_attention_layernorm", INPUT),
-        "attn_out": ("self_attn", OUTPUT),
-        "mlp_out": ("mlp", OUTPUT),
-        "z": ("self_attn.o_proj", INPUT),
-        "mlp_post": ("mlp.down_proj", INPUT),
-    },
-    "attn.c_proj": {  # GPT-2
-        "resid_mid": ("ln_2", INPUT),
-        "attn_out": ("attn", OUTPUT),
-        "mlp_out": ("mlp", OUTPUT),
-        "z": ("attn.c_proj", INPUT),
-        "mlp_post": ("mlp.c_proj", INPUT),
-    },
-    "attention.query_key_value": {  # GPT-NeoX, Pythia
-        "resid_mid": ("post_attention_layernorm", INPUT),
-        "attn_out": ("attention", OUTPUT),
-        "mlp_out": ("mlp", OUTPUT),
-        "z": ("attention.dense", INPUT),
-        "mlp_post": ("mlp.dense_4h_to_h", INPUT),
-    },
-    "attention.output.dense": {  # BERT, RoBERTa
-        "resid_mid": ("attention.output", OUTPUT),
-        "attn_out": ("attention.output.dense", OUTPUT),
-        "mlp_out": ("output.dense", OUTPUT),
-        "z": ("attention.output.dense", INPUT),
-        "mlp_post": ("output.dense", INPUT),
-    },
-}
 PLACES = {
     "hook_resid_pre": "resid_pre",
     "hook_resid_mid": "resid_mid",
@@ -67,9 +31,11 @@ PLACES = {
     "hook_mlp_in": "resid_mid",
     "attn.hook_z": "z",
     "mlp.hook_post": "mlp_post",
+    "mlp.hook_in": "mlp_in",
 }
 # Paths of the stack of layers. The text part of a multimodal model comes first.
-STACKS = ("language_model.layers", "layers", "h", "encoder.layer")
+STACKS = ("language_model.layers", "language_model.model.layers", "text_model.layers", "layers", "h", "blocks")
+STACKS += ("encoder.layer", "encoder.layers", "decoder.layers", "transformer.layer")
 
 
 class Hook(NamedTuple):
@@ -78,6 +44,10 @@ class Hook(NamedTuple):
     path: str
     side: str
     module: nn.Module
+    place: str | None = None
+    """What a name of TransformerLens stands for, such as `attn_out`; None for a path."""
+    parts: Parts | None = None
+    """The layer around it."""
 
 
 def find_hook(model: nn.Module, name: str, side: str = OUTPUT) -> Hook:
@@ -100,8 +70,12 @@ def find_hook(model: nn.Module, name: str, side: str = OUTPUT) -> Hook:
             if path and not path.endswith(".") and start + path in modules:
                 return Hook(start + path, side, modules[start + path])
     parent = name.rpartition(".")[0]
-    siblings = [path for path in modules if path.rpartition(".")[0] == parent] or list(dict(model.named_children()))
-    raise ValueError(f"no module `{name}` in {type(model).__name__}; choose one of: {', '.join(siblings)}")
+    siblings = [path for path in modules if path.rpartition(".")[0] == parent]
+    choice = f"choose one of: {', '.join(siblings or dict(model.named_children()))}"
+    if not parent or not siblings:
+        near = difflib.get_close_matches(name, filter(None, modules), n=1)
+        choice = f"did you mean `{near[0]}`? {choice}" if near else choice
+    raise ValueError(f"no module `{name}` in {type(model).__name__}; {choice}")
 
 
 def reads_residual(name: str) -> bool:
@@ -114,28 +88,40 @@ def _embedding(model: Any) -> Hook:
     return Hook(next(path for path, other in model.named_modules() if other is module), OUTPUT, module)
 
 
-def _in_layer(model: nn.Module, number: int, name: str) -> Hook:
+def names_of(places: Collection[str]) -> list[str]:
+    """Return the names of TransformerLens for places."""
+    return [name for name, place in PLACES.items() if place in places]
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return path -> layer of all layers, in their order."""
     modules = dict(model.named_modules())
-    stack = next((start + path for path in STACKS for start in ("", "model.") if start + path in modules), None)
-    if stack is None:
-        raise ValueError(f"cannot find the layers of {type(model).__name__}; set the hook to the path of a module")
-    layer = modules.get(f"{stack}.{number}")
-    if layer is None:
-        count = len(dict(modules[stack].named_children()))
-        raise ValueError(f"no layer {number} in {type(model).__name__}; it has {count}, from 0 to {count - 1}")
+    kind = type(model).__name__
+    stacks = [start + path for start in ("", "model.") for path in STACKS if start + path in modules]
+    if not stacks or {"encoder", "decoder"} <= {path.rpartition(".")[0] for path in stacks}:
+        reason = "it has an encoder and a decoder" if stacks else "it has no stack of layers under a known name"
+        raise ValueError(f"cannot tell the layers of {kind}: {reason}; set the hook to the path of a module")
+    return {f"{stacks[0]}.{name}": layer for name, layer in modules[stacks[0]].named_children()}
+
+
+def _in_layer(model: nn.Module, number: int, name: str) -> Hook:
+    layers = list(_layers(model).items())
+    kind = type(model).__name__
+    if number >= len(layers):
+        raise ValueError(f"no layer {number} in {kind}; it has {len(layers)}, from 0 to {len(layers) - 1}")
+    start, layer = layers[number]
+    parts = parts_of(layer)
     place = PLACES.get(name)
-    if place in ("resid_pre", "resid_post"):
-        return Hook(f"{stack}.{number}", INPUT if place == "resid_pre" else OUTPUT, layer)
-    inside = dict(layer.named_modules())
-    places = next((places for mark, places in FAMILIES.items() if mark in inside), {})
-    # Attention and MLP in parallel read the same stream, so there is no resid_mid.
-    parallel = getattr(layer, "use_parallel_residual", False)
-    if place is None or place not in places or (place == "resid_mid" and parallel):
-        known = [hook for hook, place in PLACES.items() if place in (*places, "resid_pre", "resid_post")]
-        known = [hook for hook in known if not (parallel and PLACES[hook] == "resid_mid")]
+    if place is None or place not in parts.places:
+        reason = ""
+        if name.endswith("hook_normalized"):
+            reason = (
+                "it is the vector within a norm, before the norm's weights, which is neither the input nor the output "
+                "of a module; "
+            )
         raise ValueError(
-            f"no place `{name}` in the layers of {type(model).__name__}; choose one of: {', '.join(known)}, or the "
-            "path of a module"
+            f"no place `{name}` in the layers of {kind}; {reason}choose one of: {', '.join(names_of(parts.places))}, "
+            "or the path of a module"
         )
-    path, side = places[place]
-    return Hook(f"{stack}.{number}.{path}", side, inside[path])
+    path, side = parts.places[place]
+    return Hook(f"{start}.{path}".rstrip("."), side, parts.modules[path], place, parts)

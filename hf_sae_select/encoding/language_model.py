@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..sae.config import SaeConfig
-from .hooks import INPUT, OUTPUT, find_hook
+from .families import INPUT, OUTPUT, proven
+from .hooks import PLACES, find_hook, names_of
 from .pretrained import is_quantized, load
+from .tokens import TextTokenizer
 
 PAD_TO = 8  # lengths are padded up to a multiple of this: few shapes to compute, few pad tokens to waste
+# Where neither the model nor its tokenizer says how many tokens it reads: tokenizers then have a limit of 1e30.
+LONGEST_WINDOW, NO_LIMIT = 4096, 2**31
 FEW_TOKENS = 256  # BLAS sums in another order when a thread has only a few rows; batches are filled up to this
 
 # How vectors are read: fields of `SaeConfig`, and the values that most SAEs have.
@@ -32,6 +37,8 @@ class Window:
     ids: list[int]
     is_text: list[bool]
     """False for BOS, EOS, separators and every other special token."""
+    unknown: int = 0
+    """Number of text tokens that are [UNK]: text that the tokenizer does not know."""
 
 
 class _StopForward(Exception):
@@ -53,7 +60,7 @@ class LanguageModel:
             `"output"` or `"input"` of the module.
         window (`int`, *optional*):
             Number of tokens that go through the model at once, special tokens included. By default, and at most, as
-            many as the model reads.
+            many as the model reads; 4096 if neither the model nor its tokenizer has a limit.
         prepend_bos (`bool`, *optional*):
             Whether each window begins with BOS. By default as the tokenizer does it.
         skip_first (`bool`, *optional*, defaults to `False`):
@@ -89,12 +96,11 @@ class LanguageModel:
             self.model.to(self.device)
         self.tokenizer = tokenizer
         self.hook = find_hook(model.base_model, hook, side)
+        self._check_place(hook)
         self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
-        limits = [window, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
-        self.window: int = min(limit for limit in (*limits, tokenizer.model_max_length) if limit)
-        self._before, self._after = _special_tokens_around(tokenizer, prepend_bos)
-        added = tokenizer.added_tokens_decoder.items()
-        self._special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
+        self.tokens = TextTokenizer(tokenizer, prepend_bos)
+        limits = (window, most_tokens(model), tokenizer.model_max_length)
+        self.window: int = min((limit for limit in limits if limit and limit < NO_LIMIT), default=LONGEST_WINDOW)
 
     @classmethod
     def from_pretrained(
@@ -159,27 +165,28 @@ class LanguageModel:
         """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
 
         A long text becomes several windows. `max_length` keeps its first tokens only, special tokens not counted. Pass
-        `special=False` for text that already has its special tokens, such as a rendered chat template.
+        `special=False` for text that already has its special tokens, such as a rendered chat template: those at its
+        beginning and its end are left out, and its windows are those of the same text without them.
 
         Raises:
             ValueError: a window is too short for text beside the special tokens.
         """
-        before, after = (self._before, self._after) if special else ([], [])
+        before, after = self.tokens.before, self.tokens.after
         room = self.window - len(before) - len(after)
         if room < 1:
             raise ValueError(
                 f"a window of {self.window} tokens (`context_size`) leaves no room for text beside the special tokens"
             )
-        # `verbose=False`: the tokenizer would warn that a text is long; here it is cut on purpose.
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        if not special:
+            texts = [self.tokens.unframed(text) for text in texts]
         windows = []
-        for row, tokens in enumerate(encoded):
-            tokens = tokens[:max_length]
+        for row, tokens in enumerate(self.tokens(texts, max_length)):
             for start in range(0, len(tokens), room):
                 ids = before + tokens[start : start + room] + after
-                is_text = [i not in self._special for i in ids]
+                is_text = [i not in self.tokens.special for i in ids]
                 is_text[0] = is_text[0] and not self.skip_first
-                windows.append(Window(row, ids, is_text))
+                unknown = sum(i == self.tokens.unknown and text for i, text in zip(ids, is_text, strict=True))
+                windows.append(Window(row, ids, is_text, unknown))
         return windows
 
     def states(self, windows: Sequence[Window], batch_size: int = 32) -> Iterator[tuple[list[Window], Tensor]]:
@@ -235,27 +242,58 @@ class LanguageModel:
 
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the vectors at the hook, [windows, length, d_in]."""
-        captured: list[Tensor] = []
+        vectors = self._read({"": (self.hook.module, self.hook.side)}, ids, mask).get("")
+        if vectors is None or vectors.dim() != 3:
+            raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
+        return vectors
 
-        def capture(module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+    def _read(self, places: Mapping[str, tuple[nn.Module, str]], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Run the model until all places have been read, each the first time; return name -> vectors."""
+        captured: dict[str, Tensor] = {}
+
+        def capture(name: str, module: nn.Module, args: Any, kwargs: Any, *output: Any) -> None:
             # A layer takes its input as the first argument or by name; some layers return a tuple.
-            vectors = output if self.hook.side == OUTPUT else (*args, *kwargs.values())
-            captured.append(vectors[0] if isinstance(vectors, tuple) else vectors)
-            raise _StopForward
+            vectors = output[0] if output else kwargs.get("hidden_states", next(iter((*args, *kwargs.values())), None))
+            vectors = vectors[0] if isinstance(vectors, tuple) else vectors
+            if isinstance(vectors, Tensor):
+                # A layer may add to its input in place.
+                captured.setdefault(name, vectors if len(places) == 1 else vectors.clone())
+            if len(captured) == len(places):
+                raise _StopForward
 
-        if self.hook.side == INPUT:
-            handle = self.hook.module.register_forward_pre_hook(capture, with_kwargs=True)
-        else:
-            handle = self.hook.module.register_forward_hook(capture, with_kwargs=True)
+        handles = []
+        for name, (module, side) in places.items():
+            register = module.register_forward_pre_hook if side == INPUT else module.register_forward_hook
+            handles.append(register(partial(capture, name), with_kwargs=True))
         try:
             self.model(input_ids=ids, attention_mask=mask)
         except _StopForward:
             pass
         finally:
-            handle.remove()
-        if not captured or captured[0].dim() != 3:
-            raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
-        return captured[0]
+            for handle in handles:
+                handle.remove()
+        return captured
+
+    @torch.no_grad()
+    def _check_place(self, name: str) -> None:
+        """Check on a few tokens that the hook is the place that its name says.
+
+        Raises:
+            ValueError: it is not; those places of the layer that are what their names say are listed.
+        """
+        parts = self.hook.parts
+        if parts is None:
+            return
+        places = {place: (parts.modules[path], side) for place, (path, side) in (parts.raw | parts.places).items()}
+        ids = torch.arange(1, 9, device=self.device)[None]
+        holds = proven(parts, self._read(places, ids, torch.ones_like(ids)))
+        if self.hook.place not in holds:
+            known = [known for known in names_of(parts.places) if PLACES[known] in holds]
+            raise ValueError(
+                f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: at `{self.hook.path}` "
+                f"the vectors do not add up to the residual stream; choose one of: {', '.join(known)}, or the path of "
+                "a module"
+            )
 
 
 def _is_placed(model: Any) -> bool:
@@ -263,20 +301,21 @@ def _is_placed(model: Any) -> bool:
     return bool(getattr(model, "hf_device_map", None)) or getattr(model, "hf_quantizer", None) is not None
 
 
-def _special_tokens_around(tokenizer: Any, prepend_bos: bool | None) -> tuple[list[int], list[int]]:
-    """Return the special tokens before and after a text."""
-    bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    for start in range(len(framed) - len(bare) + 1):
-        if framed[start : start + len(bare)] == bare:
-            before, after = framed[:start], framed[start + len(bare) :]
-            break
-    else:
-        kind = type(tokenizer).__name__
-        raise ValueError(f"cannot tell the special tokens of {kind} from the text: 'a' gives {framed}")
-    if prepend_bos is False:
-        before = []
-    elif prepend_bos and not before:
-        # A model without a BOS begins with the token that ends a document, as in TransformerLens.
-        bos = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
-        before = [] if bos is None else [bos]
-    return before, after
+# Names that configs have for the number of positions.
+POSITIONS = "max_position_embeddings n_positions n_ctx max_seq_len max_seq_length max_sequence_length seq_length context_length"
+
+
+def most_tokens(model: Any) -> int | None:
+    """Return how many tokens a model reads at once; None if its config does not say."""
+    config = model.config.get_text_config()
+    values = (getattr(config, name, None) for name in POSITIONS.split())
+    positions = next((value for value in values if isinstance(value, int) and value > 0), None)
+    if positions is None:
+        return None
+    # RoBERTa and its relatives count positions from the one after that of the padding.
+    paddings = [
+        m.padding_idx
+        for n, m in model.named_modules()
+        if n.endswith("position_embeddings") and hasattr(m, "padding_idx")
+    ]
+    return positions - max((padding + 1 for padding in paddings if padding is not None), default=0)

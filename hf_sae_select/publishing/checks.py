@@ -212,6 +212,8 @@ def of_encoding(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | 
     # The places of SAE and model decide nothing: `sae_sha256` identifies the SAE, and it may have been passed.
     # Of the types, only the SAE's is compared. The model's depends on the device; the features show what it changes.
     ignored = {"chat_template", "sae"} | ({"model", "model_revision"} if recorded["model"] is None else set())
+    if recorded.get("version") in range(1, again["version"]):  # the features show whether an older one differs
+        ignored.add("version")
     one, other = (
         {name: value for name, value in encoding.items() if name not in ignored} | {"dtype": encoding["dtype"][1:]}
         for encoding in (recorded, again)

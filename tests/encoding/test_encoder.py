@@ -115,7 +115,7 @@ def test_max_length_reads_the_first_tokens_and_is_recorded(sae):
 
 def test_the_record_says_how_the_codes_were_made(ds, sae, bert):
     assert encoding_record(encode(ds, sae)) == {
-        "version": 1,
+        "version": 2,
         "sae_sha256": sae.digest(),
         "d_sae": 32,
         "threshold": 0.5,

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from helpers import tiny
+from transformers import PretrainedConfig
 
 from hf_sae_select.encoding.language_model import LanguageModel
 
@@ -60,16 +61,16 @@ def test_padding_changes_nothing(kind):
     torch.testing.assert_close(states_of(lm, TEXTS)[0], bare, atol=1e-5, rtol=1e-5)
 
 
-def test_special_and_unknown_tokens_are_struck_out():
+def test_special_tokens_are_struck_out_and_unknown_ones_are_text():
     lm = language_model("bert", "encoder.layer.0")
     (window,) = lm.windows(["the zebra [SEP] sat"])
     assert window.ids == [tiny.VOCABULARY[w] for w in ("[CLS]", "the", "[UNK]", "[SEP]", "sat", "[SEP]")]
-    assert window.is_text == [False, True, False, False, True, False]
-    assert states_of(lm, ["the zebra [SEP] sat"])[0].shape == (2, 16)
+    assert window.is_text == [False, True, True, False, True, False]
+    assert window.unknown == 1 and states_of(lm, ["the zebra [SEP] sat"])[0].shape == (3, 16)
 
 
 def test_blank_texts_and_texts_of_special_tokens_yield_nothing():
-    assert states_of(language_model("bert", "encoder.layer.0"), ["", "  \n", "zebra"]) == {}
+    assert states_of(language_model("bert", "encoder.layer.0"), ["", "  \n", "[SEP] [PAD]"]) == {}
 
 
 def test_a_long_text_is_read_in_windows_and_none_of_it_is_lost():
@@ -87,6 +88,62 @@ def test_the_window_is_the_least_of_what_is_asked_and_what_the_model_reads():
     assert language_model("bert", "encoder.layer.0").window == 16
     assert language_model("bert", "encoder.layer.0", window=99).window == 16
     assert language_model("bert", "encoder.layer.0", window=8).window == 8
+
+
+RENDERED = ["{}", "[CLS] {}", "[CLS]{}", "{} [SEP]", "[CLS] {} [SEP]", "[CLS]{}[SEP]"]
+LONG = "the cat sat on the mat and then it was red"
+
+
+@pytest.mark.parametrize("text", ["the cat", LONG, "the cat [SEP] sat", ""])
+@pytest.mark.parametrize("rendered", RENDERED)
+@pytest.mark.parametrize("prepend_bos", [None, True, False])
+@pytest.mark.parametrize("frame", ["[CLS] $A", "[CLS] $A [SEP]", "$A", "$A [SEP]"])
+def test_a_rendered_text_has_the_windows_of_the_same_text_given_plain(frame, prepend_bos, rendered, text):
+    tokenizer = tiny.tokenizer(frame=frame)
+    tokenizer.bos_token, tokenizer.eos_token = "[CLS]", "[SEP]"
+    lm = LanguageModel(tiny.model("bert"), tokenizer, "encoder.layer.0", window=6, prepend_bos=prepend_bos)
+    plain = lm.windows([text])
+    assert lm.windows([rendered.format(text)], special=False) == plain
+    assert lm.windows([rendered.format(text)], special=False, max_length=3) == lm.windows([text], max_length=3)
+    has_bos = frame.startswith("[CLS]") if prepend_bos is None else prepend_bos
+    assert all((window.ids[0] == tiny.VOCABULARY["[CLS]"]) is has_bos for window in plain)
+    assert all((window.ids[-1] == tiny.VOCABULARY["[SEP]"]) is frame.endswith("[SEP]") for window in plain)
+
+
+def test_turn_markers_in_a_rendered_chat_are_tokens_and_no_text():
+    tokenizer = tiny.tokenizer(frame="[CLS] $A")
+    tokenizer.bos_token = "[CLS]"
+    lm = LanguageModel(tiny.model("bert"), tokenizer, "encoder.layer.0")
+    (window,) = lm.windows(["[CLS][SEP] the cat [SEP] sat"], special=False)
+    assert window.ids == [tiny.VOCABULARY[w] for w in ("[CLS]", "[SEP]", "the", "cat", "[SEP]", "sat")]
+    assert window.is_text == [False, False, True, True, False, True]
+
+
+def test_a_token_that_is_unk_and_eos_ends_documents():
+    tokenizer = tiny.tokenizer(frame="$A")  # as in GPT-2
+    tokenizer.eos_token = tokenizer.bos_token = "[UNK]"
+    (window,) = LanguageModel(tiny.model("bert"), tokenizer, "encoder.layer.0").windows(["the zebra"])
+    assert (window.is_text, window.unknown) == ([True, False], 0)
+
+
+def test_without_any_limit_a_window_has_4096_tokens():
+    model, tokenizer = tiny.model("llama"), tiny.tokenizer()
+    tokenizer.model_max_length = int(1e30)
+    assert LanguageModel(model, tokenizer, "layers.0").window == 16  # the model's
+    for name in ("max_position_embeddings", "n_ctx", "max_sequence_length", "seq_length"):
+        model.config = PretrainedConfig(**{name: 12})
+        assert LanguageModel(model, tokenizer, "layers.0").window == 12
+    model.config = PretrainedConfig(max_position_embeddings=-1)
+    assert LanguageModel(model, tokenizer, "layers.0").window == 4096
+    assert LanguageModel(model, tokenizer, "layers.0", window=9000).window == 9000
+
+
+def test_roberta_counts_positions_from_the_one_after_its_padding():
+    tokenizer = tiny.tokenizer()
+    tokenizer.model_max_length = int(1e30)
+    lm = LanguageModel(tiny.model("roberta"), tokenizer, "encoder.layer.1")
+    assert lm.window == 20 - 2  # pad is 1
+    assert states_of(lm, ["the cat sat on the mat " * 9])[0].shape == (54, 16)
 
 
 def test_an_unknown_hook_lists_what_is_there():

@@ -102,7 +102,7 @@ def test_disabled_caching_is_respected(ds, sae, loads, cache):
 def test_an_interrupted_encoding_goes_on_where_it_stopped(sae, cache, monkeypatch):
     ds = Dataset.from_dict({"text": [f"the {word}" for word in tiny.WORDS[:9]]})
     whole = codes(encode(ds, sae))
-    monkeypatch.setattr(encoder, "ENCODING_VERSION", 2)  # another cache file, the same codes
+    monkeypatch.setattr(encoder, "ENCODING_VERSION", 3)  # another cache file, the same codes
     monkeypatch.setattr(pipeline, "SHARD_ROWS", 3)
     encoded = []
     call = encoder.Encoder.__call__

@@ -224,7 +224,8 @@ def test_an_sae_whose_repo_is_not_seen_is_no_difference(whole):
         ("text", {"columns": ["text"], "chat": True}, "encoding", "`text` is recorded as {"),
         ("dtype", ["float32", "bfloat16"], "sae", "alice/sae has an encoder of SHA-256"),
         ("dtype", ["float32", "auto"], "", "auto"),
-        ("version", 99, "encoding", "`version` is recorded as 99, now it is 1"),
+        ("version", 0, "encoding", "`version` is recorded as 0, now it is 2"),
+        ("version", 99, "encoding", "`version` is recorded as 99, now it is 2"),
         ("more", 1, "encoding", "`more` is recorded as 1, now it is None"),
     ],
 )
