@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..features.columns import RowFlags
 from .blocks import as_text, call_text, is_list, joined, parsed, without_nulls
 from .chats import REASONING_KEYS, Turn, plain_chat
 from .pretrained import load
-from .text import Outcome, Text
+from .text import Text
 
 # Some templates write the date of today. A row's text must not depend on the day, so it is always this one: the day
 # that Llama's templates fall back to.
@@ -64,7 +65,7 @@ class ChatTemplate:
         options: dict[str, Any] = {"tools": _tools(tools), **self.options}
         own = parsed(chat_template_kwargs) if isinstance(chat_template_kwargs, str) else chat_template_kwargs
         options |= without_nulls(own) if isinstance(own, Mapping) else {}
-        for outcome, attempt in ((Outcome.WRITTEN, fitted), (Outcome.REFUSED, _simplified(fitted))):
+        for flags, attempt in ((RowFlags(0), fitted), (RowFlags.REFUSED, _simplified(fitted))):
             try:
                 source = self.tokenizer.get_chat_template(tools=options["tools"])
                 source = STRFTIME + source if "strftime_now" in source else source
@@ -73,8 +74,8 @@ class ChatTemplate:
                 )
             except Exception:  # a template may raise anything
                 continue
-            return Text(text, outcome if has_all_words(text, turns) else outcome | Outcome.LEFT_OUT)
-        return Text(plain_chat(turns), Outcome.REFUSED)
+            return Text(text, flags if has_all_words(text, turns) else flags | RowFlags.LEFT_OUT)
+        return Text(plain_chat(turns), RowFlags.REFUSED)
 
     def _names(self, word: str) -> bool:
         return re.search(rf"\b{word}\b", self.source) is not None

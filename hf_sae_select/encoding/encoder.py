@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types
+from ..features.columns import ACTS, FLAGS, IDS, STATE, TOKENS, RowFlags, column_types
 from ..sae.model import SparseAutoencoder
 from ..sae.segments import segment_sums
 from .arguments import EncodingArguments
@@ -21,7 +19,7 @@ from .chat_template import ChatTemplate
 from .hooks import reads_residual
 from .language_model import READING_DEFAULTS, LanguageModel, Window
 from .pretrained import look_up
-from .text import Rendering
+from .text import Rendering, Text
 
 ENCODING_VERSION = 2  # raise it when the same input gives other codes: then no older cache file is read
 
@@ -107,11 +105,12 @@ class Encoder:
             self.sae = copy.deepcopy(self.sae).to(device)  # the caller's SAE stays where it is
 
     @torch.no_grad()
-    def __call__(self, texts: list[str]) -> pa.Table:
+    def __call__(self, texts: list[Text]) -> pa.Table:
         """Encode the texts of a batch of rows."""
-        windows = self.model.windows(texts, max_length=self.arguments.max_length, special=self.template is None)
-        self.rows += len(texts)
-        self.unknown_rows += _unknown_rows(windows)
+        is_plain, length = self.template is None, self.arguments.max_length
+        windows = self.model.windows([text for text, _ in texts], max_length=length, special=is_plain)
+        flags = np.array([flags for _, flags in texts], np.uint8)
+        flags |= np.where(_mostly_unknown(windows, len(texts)), RowFlags.UNKNOWN, 0).astype(np.uint8)
         codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
         tokens = np.zeros(len(texts), np.int32)
         state_sums = np.zeros((len(texts), self.state_width or 0))
@@ -125,16 +124,7 @@ class Encoder:
                 rows = [window.row for window in group]
                 np.add.at(state_sums, rows, segment_sums(states, lengths).cpu().numpy())
         means = state_sums / np.maximum(tokens, 1)[:, None]
-        return _table([_merged(parts) for parts in codes], tokens, means, self.sae.config.d_sae)
-
-    def warn_of_unknown_text(self) -> None:
-        """Warn, once for all rows, if the model cannot read some of them."""
-        if self.unknown_rows:
-            warnings.warn(
-                f"{self.unknown_rows:,} of {self.rows:,} rows: more than half of the tokens are unknown to the tokenizer "
-                f"of {self.sae.config.model}; their features say little, so use an SAE of a model that reads such text",
-                stacklevel=2,
-            )
+        return _table([_merged(parts) for parts in codes], tokens, flags, means, self.sae.config.d_sae)
 
     def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
         """Return the code of each window; window i has the next `lengths[i]` vectors of `states`."""
@@ -145,12 +135,12 @@ class Encoder:
         return list(zip(*(np.split(column.cpu().numpy(), ends) for column in columns), strict=True))
 
 
-def _unknown_rows(windows: list[Window]) -> int:
-    """Count the rows of which the tokenizer knows less than half of the tokens."""
-    unknown: Counter[int] = Counter()
+def _mostly_unknown(windows: list[Window], rows: int) -> NDArray[np.bool_]:
+    """Tell of which rows the tokenizer knows less than half of the tokens."""
+    excess = np.zeros(rows, np.int64)
     for window in windows:
-        unknown[window.row] += 2 * window.unknown - sum(window.is_text)
-    return sum(excess > 0 for excess in unknown.values())
+        excess[window.row] += 2 * window.unknown - sum(window.is_text)
+    return excess > 0
 
 
 def _merged(codes: list[Code]) -> Code:
@@ -164,7 +154,13 @@ def _merged(codes: list[Code]) -> Code:
     return unique, largest
 
 
-def _table(codes: list[Code], tokens: NDArray[np.int32], states: NDArray[np.float64], d_sae: int) -> pa.Table:
+def _table(
+    codes: list[Code],
+    tokens: NDArray[np.int32],
+    flags: NDArray[np.uint8],
+    states: NDArray[np.float64],
+    d_sae: int,
+) -> pa.Table:
     """Lay out codes and mean states as Arrow columns, without a Python object for each number.
 
     `states` [n, d_in] has width 0 if states are not kept.
@@ -176,6 +172,7 @@ def _table(codes: list[Code], tokens: NDArray[np.int32], states: NDArray[np.floa
         IDS: pa.ListArray.from_arrays(offsets, pa.array(ids, schema.field(IDS).type.value_type)),
         ACTS: pa.ListArray.from_arrays(offsets, pa.array(acts, pa.float32())),
         TOKENS: pa.array(tokens),
+        FLAGS: pa.array(flags),
     }
     if width := states.shape[1]:
         columns[STATE] = pa.FixedSizeListArray.from_arrays(pa.array(states.astype(np.float32).ravel()), width)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from hashlib import sha256
 from importlib.metadata import version
@@ -34,6 +35,7 @@ from ..features.columns import (
     TOKENS,
     code_columns,
     column_types,
+    unusual_rows,
     with_record,
 )
 from ..sae.loading import SaeSource, load_sae
@@ -173,6 +175,7 @@ def _encode_codes(
     store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
     _encode_missing(store, encoder, reader, digests)
     coded = store.assemble(digests)
+    _warn_of_unusual_rows(coded, encoder)
     if flat:
         if state.is_main_process:
             coded = store.flatten(coded, digests)
@@ -217,13 +220,32 @@ def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, diges
     state.wait_for_everyone()
 
 
+def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
+    """Warn once of each kind of rows that were not read as usual."""
+    counts, model = unusual_rows(coded), encoder.sae.config.model
+    for kind, words in {
+        "refused": f"the chat template of {model} refused them, so they were rendered in another way",
+        "left_out": f"the chat template of {model} left out words of their turns",
+        "unknown": f"the tokenizer of {model} knows less than half of their tokens; an SAE of a model that reads such "
+        "text would tell more of them",
+    }.items():
+        if count := counts.get(kind):
+            warnings.warn(f"{count:,} of {len(coded):,} rows: {words}; see docs/text.md", stacklevel=2)
+    if 2 * counts.get("blank", 0) > len(coded):
+        columns = ", ".join(f"`{'.'.join(path)}`" for path in encoder.rendering.paths) or "the function `text`"
+        warnings.warn(
+            f"{counts['blank']:,} of {len(coded):,} rows are blank: {columns} has no text there; pass another `text`",
+            stacklevel=2,
+        )
+
+
 def _encoded(
     rows: NDArray[np.int64], encoder: Encoder, reader: RowReader, digests: pa.Array, bar: tqdm
 ) -> Iterator[pa.Table]:
     """Yield the code columns of rows, batch by batch."""
     for start in range(0, len(rows), BATCH_ROWS):
         batch = rows[start : start + BATCH_ROWS]
-        yield encoder([text for text, _ in reader.texts(batch)]).append_column(DIGEST, digests.take(batch))
+        yield encoder(reader.texts(batch)).append_column(DIGEST, digests.take(batch))
         bar.update(len(batch))
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import Any, NamedTuple, Protocol
 
 import datasets
 
+from ..features.columns import RowFlags
 from .blocks import joined
 from .chats import ROLES, Turn, plain_chat, turns_of
 from .schemas import EXTRAS, Path, columns_of, feature_at, is_chat, is_text, type_name, value_at
@@ -20,21 +20,11 @@ from .schemas import EXTRAS, Path, columns_of, feature_at, is_chat, is_text, typ
 TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
 
 
-class Outcome(IntFlag):
-    """Say what a chat template did with the turns of a row."""
-
-    WRITTEN = 0
-    REFUSED = 1
-    """The template raised an error, so the row was rendered in another way."""
-    LEFT_OUT = 2
-    """The template left out words of a turn."""
-
-
 class Text(NamedTuple):
     """The text of a row."""
 
     text: str
-    outcome: Outcome = Outcome.WRITTEN
+    flags: RowFlags = RowFlags(0)
 
 
 class Template(Protocol):

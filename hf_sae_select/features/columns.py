@@ -1,10 +1,11 @@
 """The columns that encoding adds to a dataset: names, types, metadata, and reading them from Arrow. No torch.
 
-An encoded Dataset has four columns more than its source:
+An encoded Dataset has five columns more than its source:
 
     sae_ids     list<uint16|uint32>   the features that fired on any token of the row, ascending
     sae_acts    list<float32>         the largest activation of each feature over the row's tokens
     sae_tokens  int32                 the number of tokens read
+    sae_flags   uint8                 what was unusual about reading the row, see `RowFlags`; codes of 0.1.0 lack it
     sae_digest  string                a digest of what was read of the row; codes of 0.1.0 lack it
 
 and, with `keep="state"`,
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,19 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
-IDS, ACTS, TOKENS, STATE, DIGEST = "sae_ids", "sae_acts", "sae_tokens", "sae_state", "sae_digest"
+IDS, ACTS, TOKENS, STATE = "sae_ids", "sae_acts", "sae_tokens", "sae_state"
+FLAGS, DIGEST = "sae_flags", "sae_digest"
+
+
+class RowFlags(IntFlag):
+    """Say what was unusual about reading a row."""
+
+    REFUSED = 1
+    """The chat template raised an error, so the row was rendered in another way."""
+    LEFT_OUT = 2
+    """The chat template left out words of a turn."""
+    UNKNOWN = 4
+    """The tokenizer knows less than half of the tokens."""
 
 
 # ---- the encoding record
@@ -88,7 +102,7 @@ def is_code_column(feature: Any) -> bool:
 
 def code_columns(dataset: datasets.Dataset) -> list[str]:
     """Return the columns that `sae_encode` made; an empty list for a dataset that is not encoded."""
-    names = [IDS, ACTS, TOKENS, DIGEST, STATE] if is_encoded(dataset) else []
+    names = [IDS, ACTS, TOKENS, FLAGS, DIGEST, STATE] if is_encoded(dataset) else []
     return [name for name in names if name in dataset.column_names]
 
 
@@ -110,6 +124,7 @@ def column_types(
 
     types = {IDS: _ids_type(record), ACTS: List(Value("float32")), TOKENS: Value("int32")}
     if digested is not None:
+        types[FLAGS] = Value("uint8")
         types[DIGEST] = Value("string", id=json.dumps(list(digested.items())))
     if state_width is not None:
         types[STATE] = List(Value("float32"), length=state_width)
@@ -123,6 +138,17 @@ def digested_columns(dataset: datasets.Dataset) -> dict[tuple[str, ...], str]:
         return {tuple(path): kind for path, kind in columns}
     except (TypeError, ValueError):  # a column of somebody else
         return {}
+
+
+def unusual_rows(dataset: datasets.Dataset) -> dict[str, int]:
+    """Count the rows that have a flag, by the flag's name, and those without a token as `blank`; no zeros."""
+    names = [name for name in (FLAGS, TOKENS) if name in dataset.column_names]
+    table = read_columns(dataset, names)
+    counts = {"blank": int((table.column(TOKENS).to_numpy() == 0).sum())}
+    if FLAGS in names:
+        flags = table.column(FLAGS).to_numpy()
+        counts |= {str(flag.name).lower(): int((flags & flag > 0).sum()) for flag in RowFlags}
+    return {name: count for name, count in counts.items() if count}
 
 
 def state_width(dataset: datasets.Dataset) -> int | None:

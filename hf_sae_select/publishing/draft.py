@@ -123,7 +123,7 @@ def _as_pool(pool: Any, selection: Selection) -> Pool:
             f"`pool` has {len(pool):,} rows, but the rows were selected from "
             f"{selection.pool_rows or selection.indices.max() + 1:,}; pass the dataset that they were selected from"
         )
-    encoding = selection.parameters["encoding"]
+    encoding = {name: value for name, value in selection.parameters["encoding"].items() if name != "rows"}
     if encoding and (not is_encoded(pool) or encoding_record(pool) != encoding):
         raise ValueError(
             "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "

@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_sae_select.encoding.chat_template import ChatTemplate, has_all_words
 from hf_sae_select.encoding.chats import plain_chat, turns_of
-from hf_sae_select.encoding.text import Outcome, Text
+from hf_sae_select.encoding.text import Text
+from hf_sae_select.features.columns import RowFlags
 
 BARE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 CALLS = (
@@ -49,39 +50,39 @@ USER, BOT = turn("user", "Hi"), turn("assistant", "Yes")
 
 
 @pytest.mark.parametrize(
-    ("source", "turns", "text", "outcome"),
+    ("source", "turns", "text", "flags"),
     [
-        (BARE, [USER, BOT], "<user>Hi<assistant>Yes", Outcome.WRITTEN),
-        (BARE, [USER, turn("assistant", "")], "<user>Hi<assistant>", Outcome.WRITTEN),
+        (BARE, [USER, BOT], "<user>Hi<assistant>Yes", RowFlags(0)),
+        (BARE, [USER, turn("assistant", "")], "<user>Hi<assistant>", RowFlags(0)),
         # Fields that the template does not name are written into the content.
-        (BARE, [USER, called({"a": 1})], '<user>Hi<assistant>add {"a": 1}', Outcome.WRITTEN),
-        (BARE, [turn("assistant", "b", reasoning_content="a")], "<assistant>a\nb", Outcome.WRITTEN),
-        (BARE, [turn("developer", "Be brief."), USER], "<system>Be brief.<user>Hi", Outcome.WRITTEN),
-        (BARE + "{# developer #}", [turn("developer", "Be brief.")], "<developer>Be brief.", Outcome.WRITTEN),
+        (BARE, [USER, called({"a": 1})], '<user>Hi<assistant>add {"a": 1}', RowFlags(0)),
+        (BARE, [turn("assistant", "b", reasoning_content="a")], "<assistant>a\nb", RowFlags(0)),
+        (BARE, [turn("developer", "Be brief."), USER], "<system>Be brief.<user>Hi", RowFlags(0)),
+        (BARE + "{# developer #}", [turn("developer", "Be brief.")], "<developer>Be brief.", RowFlags(0)),
         # A template that writes JSON itself gets objects, even where the dataset holds JSON text.
-        (CALLS, [called({"a": 1})], '<assistant>add{"a": 1}', Outcome.WRITTEN),
-        (CALLS, [called('{"a": 1}')], '<assistant>add{"a": 1}', Outcome.WRITTEN),
-        (CALLS, [called("no json")], '<assistant>add"no json"', Outcome.WRITTEN),
-        (CALLS.replace(" | tojson", ""), [called({"a": "ä"})], '<assistant>add{"a": "ä"}', Outcome.WRITTEN),
+        (CALLS, [called({"a": 1})], '<assistant>add{"a": 1}', RowFlags(0)),
+        (CALLS, [called('{"a": 1}')], '<assistant>add{"a": 1}', RowFlags(0)),
+        (CALLS, [called("no json")], '<assistant>add"no json"', RowFlags(0)),
+        (CALLS.replace(" | tojson", ""), [called({"a": "ä"})], '<assistant>add{"a": "ä"}', RowFlags(0)),
         # What the template refuses is rendered in another way.
-        (STRICT, [USER, BOT], "<user>Hi<assistant>Yes", Outcome.WRITTEN),
-        (STRICT, [turn("system", "Be brief."), USER, BOT], "<user>Be brief.\n\nHi<assistant>Yes", Outcome.REFUSED),
-        (STRICT, [turn("system", "Be brief.")], "<user>Be brief.", Outcome.REFUSED),
-        (STRICT, [USER, turn("user", "Ho"), BOT], "<user>Hi\n\nHo<assistant>Yes", Outcome.REFUSED),
-        (STRICT, [BOT, USER], "assistant: Yes\nuser: Hi", Outcome.REFUSED),
-        (STRICT, [USER, BOT, turn("tool", "3")], "user: Hi\nassistant: Yes\ntool: 3", Outcome.REFUSED),
-        ("{{ messages[7].content.nothing }}", [USER], "user: Hi", Outcome.REFUSED),
-        ("{% for", [USER], "user: Hi", Outcome.REFUSED),
+        (STRICT, [USER, BOT], "<user>Hi<assistant>Yes", RowFlags(0)),
+        (STRICT, [turn("system", "Be brief."), USER, BOT], "<user>Be brief.\n\nHi<assistant>Yes", RowFlags.REFUSED),
+        (STRICT, [turn("system", "Be brief.")], "<user>Be brief.", RowFlags.REFUSED),
+        (STRICT, [USER, turn("user", "Ho"), BOT], "<user>Hi\n\nHo<assistant>Yes", RowFlags.REFUSED),
+        (STRICT, [BOT, USER], "assistant: Yes\nuser: Hi", RowFlags.REFUSED),
+        (STRICT, [USER, BOT, turn("tool", "3")], "user: Hi\nassistant: Yes\ntool: 3", RowFlags.REFUSED),
+        ("{{ messages[7].content.nothing }}", [USER], "user: Hi", RowFlags.REFUSED),
+        ("{% for", [USER], "user: Hi", RowFlags.REFUSED),
         # Words that the template leaves out are counted.
-        (KNOWN, [USER, turn("tool", "3"), BOT], "<user>Hi<assistant>Yes", Outcome.LEFT_OUT),
-        (KNOWN, [USER, turn("tool", ""), BOT], "<user>Hi<assistant>Yes", Outcome.WRITTEN),
-        (KNOWN, [USER, turn("tool", "Hi"), BOT], "<user>Hi<assistant>Yes", Outcome.LEFT_OUT),
-        (THINKING, [turn("assistant", "b", reasoning_content="a")], "<assistant>(a)b", Outcome.WRITTEN),
-        (THINKING, [turn("assistant", "b", reasoning_content="Hm"), USER], "<assistant>b<user>Hi", Outcome.LEFT_OUT),
+        (KNOWN, [USER, turn("tool", "3"), BOT], "<user>Hi<assistant>Yes", RowFlags.LEFT_OUT),
+        (KNOWN, [USER, turn("tool", ""), BOT], "<user>Hi<assistant>Yes", RowFlags(0)),
+        (KNOWN, [USER, turn("tool", "Hi"), BOT], "<user>Hi<assistant>Yes", RowFlags.LEFT_OUT),
+        (THINKING, [turn("assistant", "b", reasoning_content="a")], "<assistant>(a)b", RowFlags(0)),
+        (THINKING, [turn("assistant", "b", reasoning_content="Hm"), USER], "<assistant>b<user>Hi", RowFlags.LEFT_OUT),
     ],
 )
-def test_what_a_template_writes(source, turns, text, outcome):
-    assert template(source)(turns) == Text(text, outcome)
+def test_what_a_template_writes(source, turns, text, flags):
+    assert template(source)(turns) == Text(text, flags)
 
 
 TOOL = {"function": {"name": "add"}}
@@ -138,6 +139,6 @@ CHATS = st.lists(
 @given(CHATS, st.sampled_from([BARE, CALLS, STRICT, KNOWN]))
 def test_all_words_are_written_or_counted(chat, source):
     turns = turns_of(chat)
-    text, outcome = template(source)(turns) if turns else Text("")
-    assert outcome is not Outcome.WRITTEN or has_all_words(text, turns)
+    text, flags = template(source)(turns) if turns else Text("")
+    assert flags is not RowFlags(0) or has_all_words(text, turns)
     assert has_all_words(plain_chat(turns), turns)

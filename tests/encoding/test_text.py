@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
 
-from hf_sae_select.encoding.text import Outcome, Text, find_text
+from hf_sae_select.encoding.text import Text, find_text
+from hf_sae_select.features.columns import RowFlags
 
 
 def texts(ds, text=None, **options):
@@ -38,8 +39,8 @@ def test_turns_with_different_keys_loaded_from_json_are_a_chat(tmp_path):
 def test_a_chat_goes_through_the_template_where_there_is_one():
     ds = table(messages=[[{"role": "user", "content": "Hi"}], []], tools=[[{"name": "add"}], None])
     rendering = find_text(ds)
-    seen = rendering(ds[:], lambda turns, tools: Text(f"<{turns[0]['content']} {tools}>", Outcome.LEFT_OUT))
-    assert seen == [Text("<Hi [{'name': 'add'}]>", Outcome.LEFT_OUT), Text("")]
+    seen = rendering(ds[:], lambda turns, tools: Text(f"<{turns[0]['content']} {tools}>", RowFlags.LEFT_OUT))
+    assert seen == [Text("<Hi [{'name': 'add'}]>", RowFlags.LEFT_OUT), Text("")]
     assert rendering.columns == ("messages", "tools")
     assert rendering.record() == {"columns": ["messages"], "chat": True, "extras": ["tools"]}
 
