@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from .._validation import check_choice, check_flag, check_int
+from .chat_template import RESERVED_VARIABLES
 from .distributed import processes
 from .text import TextSource
 
@@ -35,20 +36,6 @@ RESERVED = {
     "proxies": "set the environment variable HTTPS_PROXY",
     "token": "log in with `hf auth login`, or set the environment variable HF_TOKEN",
     "use_auth_token": "log in with `hf auth login`, or set the environment variable HF_TOKEN",
-}
-
-RESERVED_OF_TEMPLATES = {
-    "messages": "the turns come from the dataset",
-    "conversation": "the turns come from the dataset",
-    "tools": "put the tools of each row into a column `tools`",
-    "chat_template": "the template is that of the model's tokenizer",
-    "tokenize": "the library reads the template's text",
-    "return_dict": "the library reads the template's text",
-    "return_tensors": "the library reads the template's text",
-    "return_assistant_tokens_mask": "the library reads the template's text",
-    "truncation": "pass `max_length`",
-    "max_length": "pass `max_length`",
-    "padding": "rows are never padded",
 }
 
 
@@ -104,7 +91,7 @@ class EncodingArguments:
         template_kwargs = _as_json_dict(
             "chat_template_kwargs",
             chat_template_kwargs,
-            RESERVED_OF_TEMPLATES,
+            RESERVED_VARIABLES,
             "variables of the chat template",
             "{'enable_thinking': True}",
         )

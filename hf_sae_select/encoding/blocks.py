@@ -1,32 +1,73 @@
-"""Content of a turn -> its words: strings, and the content blocks of OpenAI, Anthropic, Gemini and ChatGPT's exports.
+"""Content of a turn -> its words: strings, and the content blocks of the makers of models.
 
-A block is a dict. It holds text, reasoning, a call of a tool, the result of a call, or media. Upstream formats:
-Chat Completions and Responses (platform.openai.com/docs), Messages (docs.anthropic.com), `Content.parts`
-(ai.google.dev), and the `conversations.json` of a ChatGPT export.
+A block is a dict. It holds text, reasoning, a call of a tool, the result of a call, or media. Known are those of
+OpenAI (Chat Completions, Responses), Anthropic (Messages), Gemini (`Content.parts`), Bedrock (Converse), the Vercel AI
+SDK and the `conversations.json` of a ChatGPT export. Of these, the keys with words are read, and ids, addresses and
+media are not. Any other dict is written as JSON, so that none of its words is lost.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TEXT_KEYS = ("content", "output", "response", "result")  # of the result of a call
-ARGUMENT_KEYS = ("arguments", "args", "input", "parameters")  # of a call
-ID_KEYS = ("id", "call_id", "tool_call_id", "tool_use_id")
-CALL_KEYS = ("function", "functionCall", "function_call", "custom")  # blocks that wrap a call
-RESULT_KEYS = ("functionResponse", "function_response")
-CALL_TYPES = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "function_call", "custom_tool_call")
-RESULT_TYPES = ("tool_result", "mcp_tool_result", "tool_response", "function_call_output", "custom_tool_call_output")
-REASONING_TYPES = ("thinking", "reasoning", "reasoning_text", "thoughts", "reasoning_recap")
-# Keys of a block that hold no words: its kind, ids, signatures, addresses, and media.
-NO_WORDS = frozenset(
-    "type content_type id call_id tool_call_id tool_use_id signature thought_signature thoughtSignature thought "
-    "encrypted_content cache_control citations annotations logprobs index status is_error url image image_url "
-    "images input_audio video video_url file file_id file_url file_data fileData inline_data inlineData bytes path "
-    "media_type mime_type mimeType asset_pointer size_bytes width height fovea metadata detail".split()
-)
+RESULT_KEYS = ("content", "output", "outputs", "response", "result", "results", "text")  # of what a tool answered
+ARGUMENT_KEYS = ("arguments", "args", "input", "parameters", "action", "code", "queries")  # of a call
+NAME_KEYS = ("name", "toolName", "tool_name", "tool")
+ID_KEYS = ("call_id", "tool_call_id", "tool_use_id", "toolCallId", "toolUseId", "id")
+# Blocks that hold a call or a result under one key.
+CALL_KEYS = ("function", "functionCall", "function_call", "custom", "toolUse")
+ANSWER_KEYS = ("functionResponse", "function_response", "toolResult")
+CALL_TYPES = ("tool_use", "server_tool_use", "mcp_tool_use", "tool-call")  # and all that end in `_call`
+# And all that end in `_tool_result`, `_tool_response` or `_call_output`.
+RESULT_TYPES = ("tool_result", "tool_response", "tool-result", "execution_output")
+REASONING_TYPES = ("thinking", "reasoning", "reasoning_text", "thoughts", "reasoning_recap", "redacted_thinking")
+# Type of a block -> the keys that hold its words.
+TEXTS = {
+    **dict.fromkeys(("input_text", "output_text", "summary_text", "audio_transcription"), ("text",)),
+    "text": ("text", "parts"),
+    "code": ("text", "code"),
+    **dict.fromkeys(("thinking", "reasoning", "reasoning_text"), ("thinking", "summary", "content", "text")),
+    **dict.fromkeys(("thoughts", "reasoning_recap"), ("thoughts", "summary", "content")),
+    **dict.fromkeys(("multimodal_text", "message"), ("parts", "content")),
+    "refusal": ("refusal",),
+    "document": ("title", "context", "source", "document"),
+    "search_result": ("title", "content"),
+    "tether_quote": ("title", "text"),
+    "user_editable_context": ("user_profile", "user_instructions"),
+    **dict.fromkeys(("redacted_thinking", "image", "image_url", "input_image", "image_file", "file"), ()),
+    **dict.fromkeys(("image_asset_pointer", "audio_asset_pointer", "video", "video_url", "input_video"), ()),
+    **dict.fromkeys(("input_file", "container_upload", "resource_link"), ()),
+    **dict.fromkeys(("audio", "input_audio", "audio_url"), ("transcript", "audio", "input_audio")),
+}
+# Blocks without a type: the key that tells what they are -> the keys that hold their words.
+UNTYPED = {
+    "parts": ("parts",),
+    "text": ("text",),
+    "summary": ("summary", "content"),
+    "executableCode": ("executableCode",),
+    "codeExecutionResult": ("codeExecutionResult",),
+    "reasoningContent": ("reasoningContent",),
+    "reasoningText": ("reasoningText",),
+    "json": ("json",),
+    "transcript": ("transcript",),
+    **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data", "image", "video", "bytes", "url"), ()),
+}
+# Keys without words that such blocks may have too.
+BESIDE_UNTYPED = {"thought", "thoughtSignature", "thought_signature", "annotations", "cache_control", "signature"}
+BESIDE_UNTYPED |= {
+    "mime_type",
+    "mimeType",
+    "path",
+    "format",
+    "asset_pointer",
+    "source_analysis_msg_id",
+    "finished",
+    "chunks",
+}
 
 
 @dataclass
@@ -64,29 +105,19 @@ class Parts:
             self.texts.append(as_text(content))
 
     def _add_block(self, block: dict[str, Any]) -> None:
-        kind = block.get("type") or block.get("content_type")
-        if kind in RESULT_TYPES or any(key in block for key in RESULT_KEYS):
-            self.results.append(_result_of(block))
-        elif (kind in CALL_TYPES or any(key in block for key in CALL_KEYS)) and (call := call_of(block)):
+        kind = str(block.get("type") or block.get("content_type") or "")
+        if is_result(block, kind):
+            self.results.append(_result_of(block, kind))
+        elif is_call(block, kind) and (call := call_of(block)):
             self.calls.append(call)
-        elif kind in REASONING_TYPES or block.get("thought") is True:
-            thoughts = Parts()
-            for key, value in block.items():
-                thoughts.add_value(key, value)
+        elif (keys := word_keys(block, kind)) is None:
+            self.texts += [to_json(block)] if block else []
+        elif kind in REASONING_TYPES or block.get("thought") is True or keys[:1] == ("reasoningContent",):
+            thoughts = Parts.of([_words_at(block, key) for key in keys])
             self.reasoning += thoughts.words()
         else:
-            for key, value in block.items():
-                self.add_value(key, value)
-
-    def add_value(self, key: str, value: Any) -> None:
-        """Add the words of one key of a block, if it may have any."""
-        if key == "source" and isinstance(value, Mapping):  # of a document
-            value = value.get("content", value.get("data") if value.get("type") == "text" else None)
-        elif key in ("audio", "input_audio") and isinstance(value, Mapping):
-            value = value.get("transcript")
-        elif key in NO_WORDS or (key == "data" and not isinstance(value, Mapping | list)):
-            return
-        self.add(value)
+            for key in keys:
+                self.add(_words_at(block, key))
 
     def add_calls(self, calls: Any) -> None:
         """Add a call, a list of calls, or JSON text of either; what is no call counts as text."""
@@ -103,6 +134,45 @@ class Parts:
         return [*self.reasoning, *self.texts, *map(call_text, self.calls), *results]
 
 
+def is_call(block: Mapping[str, Any], kind: str) -> bool:
+    """Tell whether a block is a call of a tool."""
+    wraps_call = any(isinstance(block.get(key), Mapping) for key in CALL_KEYS)
+    return kind in CALL_TYPES or kind.endswith("_call") or wraps_call
+
+
+def is_result(block: Mapping[str, Any], kind: str) -> bool:
+    """Tell whether a block is what a tool answered."""
+    ends = kind.endswith(("_tool_result", "_call_output", "_tool_response")) or kind in (
+        "tool_result",
+        "tool_response",
+    )
+    return kind in RESULT_TYPES or ends or any(isinstance(block.get(key), Mapping) for key in ANSWER_KEYS)
+
+
+def word_keys(block: Mapping[str, Any], kind: str) -> tuple[str, ...] | None:
+    """Return the keys of a known block that hold its words; None for another dict."""
+    if kind:
+        return TEXTS.get(kind)
+    key = next((key for key in UNTYPED if key in block), None)
+    return UNTYPED[key] if key is not None and BESIDE_UNTYPED.issuperset({*block} - {key, *UNTYPED[key]}) else None
+
+
+def _words_at(block: Mapping[str, Any], key: str) -> Any:
+    """Return what a key of a known block holds, as content."""
+    value = block.get(key)
+    if not isinstance(value, Mapping):
+        return value
+    if key in ("source", "document"):  # `{"type": "base64", "data": ...}` has no words
+        return value.get("content", value.get("data") if value.get("type", "text") == "text" else None)
+    if key in ("audio", "input_audio"):
+        return value.get("transcript")
+    if key in ("executableCode", "codeExecutionResult"):
+        return value.get("code", value.get("output"))
+    if key == "text":  # of OpenAI's Assistants
+        return value.get("value", value)
+    return to_json(value) if key == "json" else value
+
+
 def call_of(block: Any) -> dict[str, Any] | None:
     """Return the call of a tool as chat templates read it; None if the block names no tool and has no arguments.
 
@@ -112,10 +182,15 @@ def call_of(block: Any) -> dict[str, Any] | None:
     if not isinstance(block, Mapping):
         return None
     inner = next((block[key] for key in CALL_KEYS if isinstance(block.get(key), Mapping)), block)
-    name = inner.get("name") or block.get("name")
-    arguments = next((inner[key] for key in ARGUMENT_KEYS if inner.get(key) is not None), None)
+    kind = str(block.get("type") or "")
+    name = _first(inner, NAME_KEYS) or _first(block, NAME_KEYS)
+    if name is None and isinstance(block.get("function"), str):
+        name = block["function"]
+    arguments = _first(inner, ARGUMENT_KEYS)
     if name is None and arguments is None:
         return None
+    if name is None and kind.endswith("_call"):
+        name = kind.removesuffix("_call")
     call: dict[str, Any] = {"type": "function"}
     if identifier := _first(block, ID_KEYS):
         call["id"] = as_text(identifier)
@@ -123,34 +198,38 @@ def call_of(block: Any) -> dict[str, Any] | None:
     return call | {"function": function}
 
 
-def _result_of(block: Mapping[str, Any]) -> dict[str, Any]:
+def _result_of(block: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return the result of a call as a turn of the role `tool`."""
-    inner = next((block[key] for key in RESULT_KEYS if isinstance(block.get(key), Mapping)), block)
-    turn: dict[str, Any] = {"role": "tool", "content": result_text(_first(inner, TEXT_KEYS))}
-    if identifier := _first(inner, ("tool_use_id", "call_id", "tool_call_id", "id")):
+    inner = next((block[key] for key in ANSWER_KEYS if isinstance(block.get(key), Mapping)), block)
+    content = _first(inner, RESULT_KEYS)
+    if content is None:
+        known = (*ID_KEYS, *NAME_KEYS, "type", "content_type", "status", "is_error", "isError", "toolCallId")
+        content = {key: value for key, value in inner.items() if key not in known} or None
+    turn: dict[str, Any] = {"role": "tool", "content": result_text(content)}
+    if identifier := _first(inner, ID_KEYS):
         turn["tool_call_id"] = as_text(identifier)
-    if name := inner.get("name"):
+    if name := _first(inner, NAME_KEYS):
         turn["name"] = as_text(name)
     return turn
 
 
-def parsed(text: str) -> Any:
-    """Return the list or dict that a text is the JSON of; None for any other text."""
-    if not text.lstrip().startswith(("[", "{")):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def result_text(content: Any) -> str:
     """Return the words of what a tool answered: its blocks' text, or JSON for any other object."""
-    if isinstance(content, Mapping) and "type" not in content:
-        return to_json(content)
-    if is_list(content) and any(isinstance(item, Mapping) and "type" not in item for item in content):
+    if is_list(content) and not all(_is_block(item) for item in content):
         return to_json(list(content))
+    return to_json(content) if isinstance(content, Mapping) and not _is_block(content) else _plain(content)
+
+
+def _plain(content: Any) -> str:
     return joined(Parts.of(content).words())
+
+
+def _is_block(item: Any) -> bool:
+    """Tell whether an item of a list is text, or a block that is known."""
+    if not isinstance(item, Mapping):
+        return not is_list(item)
+    kind = str(item.get("type") or item.get("content_type") or "")
+    return is_call(item, kind) or is_result(item, kind) or word_keys(item, kind) is not None
 
 
 def call_text(call: Mapping[str, Any]) -> str:
@@ -169,6 +248,24 @@ def joined(texts: Iterable[str]) -> str:
 def to_json(value: Any) -> str:
     """Write a value as JSON, its text unescaped where JSON allows it, without keys whose value is null."""
     return json.dumps(without_nulls(value), ensure_ascii=False, default=as_text)
+
+
+def parsed(text: str) -> Any:
+    """Return the list or dict that a text is the JSON of, or as Python prints it; None for any other text.
+
+    A chat in a CSV file is as Python prints it: `[{'role': 'user', ...}]`.
+    """
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return value if isinstance(value, list | dict) else None
 
 
 def without_nulls(value: Any) -> Any:

@@ -1,52 +1,100 @@
-"""ChatTemplate: turns -> text by the template of a model's tokenizer, and otherwise where it refuses them."""
+"""ChatTemplate: turns -> text by the template of a model's tokenizer, and otherwise where it loses or refuses them."""
 
 from __future__ import annotations
 
 import hashlib
+import html
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..features.columns import RowFlags
 from .blocks import as_text, call_text, is_list, joined, parsed, without_nulls
-from .chats import REASONING_KEYS, Turn, plain_chat
+from .chats import REASONING_KEYS, Turn, plain_chat, turn_text
 from .pretrained import load
 from .text import Text
 
 # Some templates write the date of today. A row's text must not depend on the day, so it is always this one: the day
 # that Llama's templates fall back to.
-DATE = {"d": "26", "m": "07", "Y": "2024", "y": "24", "b": "Jul", "B": "July", "a": "Fri", "A": "Friday", "H": "12"}
+DATE = {"d": "26", "-d": "26", "m": "07", "-m": "7", "Y": "2024", "y": "24", "b": "Jul", "B": "July", "a": "Fri"}
+DATE |= {"A": "Friday", "H": "12", "I": "12", "M": "00", "S": "00", "p": "PM", "j": "208", "Z": "", "z": ""}
 STRFTIME = (
     "{%- macro strftime_now(format) -%}{{ format"
     + "".join(f" | replace('%{code}', '{value}')" for code, value in DATE.items())
     + " }}{%- endmacro -%}"
 )
+RESERVED_VARIABLES = {
+    **dict.fromkeys(("messages", "conversation"), "the turns come from the dataset"),
+    "tools": "put the tools of each row into a column `tools`",
+    "chat_template": "the template is that of the model's tokenizer",
+    **dict.fromkeys(
+        ("tokenize", "return_dict", "return_tensors", "return_assistant_tokens_mask", "continue_final_message"),
+        "the library reads the template's whole text",
+    ),
+    **dict.fromkeys(("truncation", "max_length"), "pass `max_length`"),
+    "padding": "rows are never padded",
+}
+PROBE = "nebulosa"  # a word that no template has
 
 
 @dataclass(frozen=True)
+class Fields:
+    """What a template reads of a turn."""
+
+    reasoning: str | None
+    """Name of the field that it reads for the reasoning."""
+    calls: bool
+    developer: bool
+    json: bool
+    """Whether it writes JSON itself, so that arguments must be objects."""
+
+    @classmethod
+    @lru_cache
+    def of(cls, source: str) -> Fields:
+        """Read a template's text."""
+
+        def names(word: str) -> bool:
+            return re.search(rf"\.{word}\b|['\"]{word}['\"]", source) is not None
+
+        reasoning = next((key for key in REASONING_KEYS if names(key)), None)
+        return cls(reasoning, names("tool_calls"), names("developer"), "tojson" in source)
+
+
 class ChatTemplate:
     """Render the turns of a chat with the template of a model's tokenizer.
 
-    Fields that the template does not name, such as `tool_calls`, are written into the content, as `plain_chat` does.
+    Fields that the template does not read, such as `tool_calls`, are written into the content, as `plain_chat` does.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            A tokenizer with a chat template.
+        options (`dict`, *optional*):
+            Variables of the template, such as `enable_thinking`.
 
     Example: ``template([{"role": "user", "content": "Hi"}])`` gives ``Text("<|im_start|>user\\nHi<|im_end|>\\n")``.
     """
 
-    tokenizer: Any
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Variables of the template, such as `enable_thinking`."""
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any] | None = None) -> None:
+        self.tokenizer, self.options = tokenizer, dict(options or {})
+        self.refusal: str | None = None
+        """What the template said when it first refused a chat."""
+        probe = [{"role": "user", "content": PROBE}]
+        self._reads_blocks = False
+        self._reads_blocks = PROBE not in (self._render(probe, {}) or PROBE)
+        self.refusal = None
 
     @classmethod
     def of(cls, name: str, revision: str | None, options: Mapping[str, Any] | None = None) -> ChatTemplate | None:
         """Return the chat template of a model; None for a model without one."""
         tokenizer = load("AutoTokenizer", name, revision)
-        return cls(tokenizer, dict(options or {})) if tokenizer.chat_template else None
+        return cls(tokenizer, options) if tokenizer.chat_template else None
 
-    @cached_property
+    @property
     def source(self) -> str:
-        """The template's text; of several templates, the one that is used with tools and then the others."""
+        """The template's text; of several templates, all of them."""
         templates = self.tokenizer.chat_template
         return "\n".join(map(str, templates.values())) if isinstance(templates, Mapping) else str(templates)
 
@@ -58,52 +106,52 @@ class ChatTemplate:
     def __call__(self, turns: Sequence[Turn], tools: Any = None, chat_template_kwargs: Any = None) -> Text:
         """Render a chat; `tools` and `chat_template_kwargs` are what these columns hold in its row.
 
-        A chat that the template refuses is rendered with its system turns joined to the first turn of the user and
-        with turns of one role in succession joined. If the template refuses this too, `plain_chat` renders the chat.
+        Where the template refuses the turns or leaves out words of them, it gets simpler ones: all words of a turn in
+        its content, results of tools as turns of the user; then also the system's words in the user's first turn, and
+        users and assistants in alternation. A template that refuses these too is not used: `plain_chat` is.
+
+        Raises:
+            ValueError: `chat_template_kwargs` has a name that is reserved.
         """
-        fitted = [self._fit(turn) for turn in turns]
-        options: dict[str, Any] = {"tools": _tools(tools), **self.options}
-        own = parsed(chat_template_kwargs) if isinstance(chat_template_kwargs, str) else chat_template_kwargs
-        options |= without_nulls(own) if isinstance(own, Mapping) else {}
-        for flags, attempt in ((RowFlags(0), fitted), (RowFlags.REFUSED, _simplified(fitted))):
-            try:
-                source = self.tokenizer.get_chat_template(tools=options["tools"])
-                source = STRFTIME + source if "strftime_now" in source else source
-                text = str(
-                    self.tokenizer.apply_chat_template(attempt, chat_template=source, tokenize=False, **options)
-                )
-            except Exception:  # a template may raise anything
-                continue
-            return Text(text, flags if has_all_words(text, turns) else flags | RowFlags.LEFT_OUT)
-        return Text(plain_chat(turns), RowFlags.REFUSED)
+        options = {"tools": _tools(tools), **self.options, **_variables(chat_template_kwargs)}
+        flags, incomplete = RowFlags(0), None
+        for simplify in (list, _folded, _alternating):
+            text = self._render(simplify(turns), options)
+            if text is not None and has_all_words(text, turns):
+                return Text(text, flags)
+            if simplify is list:
+                flags = RowFlags.REFUSED if text is None else RowFlags.LEFT_OUT
+            incomplete = text if incomplete is None else incomplete
+        return Text(plain_chat(turns) if incomplete is None else incomplete, flags)
 
-    def _names(self, word: str) -> bool:
-        return re.search(rf"\b{word}\b", self.source) is not None
+    def _render(self, turns: Sequence[Turn], options: Mapping[str, Any]) -> str | None:
+        """Return what the template writes; None where it refuses the turns."""
+        try:
+            source = self.tokenizer.get_chat_template(tools=options.get("tools"))
+            fields = Fields.of(source)
+            fitted = [_fitted(turn, fields) for turn in turns]
+            if self._reads_blocks:
+                fitted = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in fitted]
+            source = STRFTIME + source if "strftime_now" in source else source
+            return str(self.tokenizer.apply_chat_template(fitted, chat_template=source, tokenize=False, **options))
+        except Exception as error:  # a template may raise anything
+            self.refusal = self.refusal or f"{type(error).__name__}: {error}".partition("\n")[0]
+            return None
 
-    @cached_property
-    def _fields(self) -> tuple[str | None, bool, bool, bool]:
-        """What the template names: a field for reasoning, calls, the role developer; and whether it writes JSON."""
-        reasoning = next((key for key in REASONING_KEYS if self._names(key)), None)
-        return reasoning, self._names("tool_calls"), self._names("developer"), "tojson" in self.source
 
-    def _fit(self, turn: Turn) -> Turn:
-        """Return a turn with the fields that the template names, and the words of all others in its content."""
-        reasoning_key, has_calls, has_developer, writes_json = self._fields
-        fitted = {key: value for key, value in turn.items() if key not in ("reasoning_content", "tool_calls")}
-        reasoning, calls, before, after = turn.get("reasoning_content", ""), turn.get("tool_calls", []), "", []
-        if reasoning_key and reasoning:
-            fitted[reasoning_key] = reasoning
-        else:
-            before = reasoning
-        if has_calls and calls:
-            fitted["tool_calls"] = [_with_arguments(call, as_dict=writes_json) for call in calls]
-        else:
-            after = [call_text(call) for call in calls]
-        if before or after:
-            fitted["content"] = joined([before, turn["content"], *after])
-        if turn["role"] == "developer" and not has_developer:
-            fitted["role"] = "system"
-        return fitted
+def _fitted(turn: Turn, fields: Fields) -> Turn:
+    """Return a turn with the fields that the template reads, and the words of all others in its content."""
+    fitted = {key: value for key, value in turn.items() if key not in ("reasoning_content", "tool_calls")}
+    reasoning, calls = turn.get("reasoning_content", ""), turn.get("tool_calls", [])
+    if reasoning and fields.reasoning:
+        fitted[fields.reasoning], reasoning = reasoning, ""
+    if calls and fields.calls:
+        fitted["tool_calls"], calls = [_with_arguments(call, as_dict=fields.json) for call in calls], []
+    if reasoning or calls:
+        fitted["content"] = joined([reasoning, turn["content"], *map(call_text, calls)])
+    if turn["role"] == "developer" and not fields.developer:
+        fitted["role"] = "system"
+    return fitted
 
 
 def _with_arguments(call: Mapping[str, Any], as_dict: bool) -> dict[str, Any]:
@@ -118,64 +166,90 @@ def _with_arguments(call: Mapping[str, Any], as_dict: bool) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _simplified(turns: Sequence[Turn]) -> list[Turn]:
-    """Return the turns with the system's words in the user's first turn, and successive turns of one role joined."""
-    system = [turn["content"] for turn in turns if turn["role"] in ("system", "developer")]
-    rest = [turn for turn in turns if turn["role"] not in ("system", "developer")]
-    first = next((i for i, turn in enumerate(rest) if turn["role"] == "user"), 0)
-    rest.insert(first, {"role": "user", "content": _paragraphs(system)})
-    chat: list[Turn] = []
-    for turn in rest:
-        if chat and chat[-1]["role"] == turn["role"] in ("user", "assistant") and "tool_calls" not in chat[-1]:
-            chat[-1] = {**turn, "content": _paragraphs([chat[-1]["content"], turn["content"]])}
-        elif turn is not rest[first] or turn["content"]:
-            chat.append(turn)
+def _folded(turns: Sequence[Turn]) -> list[Turn]:
+    """Return the turns with all words in their contents, and the results of tools as turns of the user."""
+    roles = {"tool": "user", "developer": "system"}
+    return [{"role": roles.get(turn["role"], turn["role"]), "content": turn_text(turn)} for turn in turns]
+
+
+def _alternating(turns: Sequence[Turn]) -> list[Turn]:
+    """Return the words of users, which begin, and of assistants in turn; those of the system are a user's."""
+    chat: list[Turn] = [{"role": "user", "content": ""}]
+    for turn in _folded(turns):
+        role = "assistant" if turn["role"] == "assistant" else "user"
+        if role == chat[-1]["role"]:
+            texts = (text for text in (chat[-1]["content"], turn["content"]) if text.strip())
+            chat[-1] = {"role": role, "content": "\n\n".join(texts)}
+        else:
+            chat.append({"role": role, "content": turn["content"]})
     return chat
 
 
-def _paragraphs(texts: Sequence[str]) -> str:
-    return "\n\n".join(text for text in texts if text.strip())
-
-
-def _tools(tools: Any) -> list[Any] | None:
+def _tools(tools: Any) -> Any:
     """Return the tools of a row as a template reads them; the column may hold JSON text of all tools or of each."""
     values = parsed(tools) if isinstance(tools, str) else tools
     if isinstance(values, Mapping):
         values = [values]
-    if not is_list(values) or not len(values):
+    if not is_list(values):
         return None
-    return [without_nulls(parsed(tool) if isinstance(tool, str) else tool) for tool in values]
+    return [
+        without_nulls((parsed(tool) or tool) if isinstance(tool, str) else tool) for tool in values if tool
+    ] or None
+
+
+def _variables(values: Any) -> dict[str, Any]:
+    """Return the variables that the column `chat_template_kwargs` holds in a row.
+
+    Raises:
+        ValueError: A name is reserved.
+    """
+    values = parsed(values) if isinstance(values, str) else values
+    variables: dict[str, Any] = without_nulls(values) if isinstance(values, Mapping) else {}
+    for name in variables:
+        if name in RESERVED_VARIABLES:
+            raise ValueError(f"`{name}` in the column `chat_template_kwargs`: {RESERVED_VARIABLES[name]}")
+    return variables
 
 
 def has_all_words(text: str, turns: Sequence[Turn]) -> bool:
     """Tell whether a rendered text has the words of all turns.
 
-    What two turns say must be in the text twice, in any order. A template may change the white space.
+    A word that is said twice must be in the text twice. White space, the order and the escapes of JSON and HTML do not
+    count.
     """
-    rest = text
-    for said in sorted(_sayings(turns), key=len, reverse=True):
-        if (place := rest.find(said)) >= 0:
-            rest = f"{rest[:place]}\0{rest[place + len(said) :]}"
-        elif not all(word in rest for word in said.split()):
-            return False
-    return True
+    place = 0
+    for said in (said for turn in turns for said in _said(turn)):
+        place = text.find(said, place)
+        if place < 0:
+            break
+        place += len(said)
+    else:
+        return True  # the usual case: all is written as it is, in order
+    needed = Counter(word for turn in turns for said in _said(turn) for word in _words(said))
+    return needed <= Counter(_words(text))
 
 
-def _sayings(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield the stretches of words of all turns; of a call, its name and the strings of its arguments."""
-    for turn in turns:
-        yield from filter(None, (turn["content"].strip(), turn.get("reasoning_content", "").strip()))
-        for call in turn.get("tool_calls", ()):
-            yield from _words_of(call["function"])
+def _words(text: str) -> list[str]:
+    """Return the words of a text, with the escapes of JSON and HTML undone."""
+    for escaped in ("\\n", "\\t", "\\r", '\\"', "\\/"):
+        text = text.replace(escaped, " ")
+    return re.findall(r"\w+", html.unescape(text))
 
 
-def _words_of(value: Any) -> Iterator[str]:
+def _said(turn: Turn) -> Iterator[str]:
+    """Yield the words of a turn: reasoning, content, and of a call its name and the strings of its arguments."""
+    yield from filter(None, (turn.get("reasoning_content", "").strip(), turn["content"].strip()))
+    for call in turn.get("tool_calls", ()):
+        yield from _strings(call["function"])
+
+
+def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str) and (values := parsed(value)) is not None:
         value = values
     if isinstance(value, Mapping):
         value = list(value.values())
     if is_list(value):
         for item in value:
-            yield from _words_of(item)
-    elif value is not None:
-        yield from as_text(value).replace("\\", " ").replace('"', " ").split()  # both may be escaped in JSON
+            yield from _strings(item)
+    elif value is not None and (text := as_text(value)):
+        yield text

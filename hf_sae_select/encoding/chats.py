@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .blocks import (
-    CALL_TYPES,
     REASONING_TYPES,
-    RESULT_TYPES,
     Parts,
     as_text,
     call_text,
+    is_call,
     is_list,
+    is_result,
     joined,
     parsed,
     result_text,
@@ -26,31 +26,46 @@ from .blocks import (
 Turn = dict[str, Any]
 
 ROLE_KEYS = ("role", "from", "author", "speaker", "sender")
-CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance", "body")
-REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thoughts")
+CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance", "body", "system_prompt")
+REASONING_KEYS = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thoughts",
+    "thought",
+    "tool_plan",
+    "reasoning_details",
+)
+CALLS_KEYS = ("tool_calls", "function_call")
+WORD_KEYS = (*CONTENT_KEYS, *REASONING_KEYS, *CALLS_KEYS, "refusal", "audio")
 # Names of columns that hold chats. A dict that wraps a chat has one of these keys too.
 CHAT_NAMES = (
     *("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns"),
-    *("chat_messages", "trajectory"),
+    *("chat_messages", "trajectory", "contents"),
 )
-SPEAKERS = ("user", "human", "assistant", "gpt", "bot", "model", "chatgpt", "ai")
-WORD_KEYS = (*CONTENT_KEYS, *REASONING_KEYS, "tool_calls", "function_call", "refusal", "audio")
 CALL_ROLES = ("function_call", "tool_call", "tool_calls", "function-call", "tool-call")
 ROLES = {
     name: role
     for role, names in {
-        "user": "user human prompter usr humanmessage humanmessagechunk question instruction prompt query problem "
-        "input inputs context",
-        "assistant": "assistant gpt bot model chatbot chatgpt ai assistant_message aimessage aimessagechunk bing bard "
-        "claude gemini gpt4 gpt-4 llm answer response completion chosen output outputs target targets solution",
-        "system": "system sys system_prompt system_message systemmessage",
+        "user": "user human prompter usr humanmessage humanmessagechunk",
+        "assistant": "assistant gpt bot model chatbot chatgpt ai llm aimessage aimessagechunk bing bard claude gemini "
+        "gpt4 gpt-4",
+        "system": "system sys system_prompt system_message systemmessage system_instruction systeminstruction",
         "developer": "developer",
         "tool": "tool function observation ipython tool_response tool_result tool_output function_response "
         "function_result function_output toolmessage functionmessage environment function-response tool-response",
     }.items()
     for name in names.split()
 }
-"""Lower-case names of a role, of a key of a pair such as `{"user": ..., "assistant": ...}`, or of a column."""
+"""Names of roles, in lower case -> the usual names."""
+ASKING = "instruction prompt question problem query input inputs context".split()
+ANSWERING = (
+    "output outputs response responses completion completions answer answers chosen chosen_response target targets "
+    "solution ground_truth"
+).split()
+SIDES = {name: role for name, role in ROLES.items() if role in ("user", "assistant", "system")}
+SIDES |= dict.fromkeys(ASKING, "user") | dict.fromkeys(ANSWERING, "assistant")
+"""Lower-case names of columns, and of the keys of a pair such as `{"question": ..., "answer": ...}` -> their role."""
 
 
 def turns_of(chat: Any) -> list[Turn]:
@@ -93,28 +108,46 @@ def _heading(turn: Turn) -> str:
     return f"{role} ({turn['name']})" if turn.get("name") else str(role)
 
 
-def is_turn(value: Any) -> bool:
-    """Tell whether a value is a turn, a pair of turns, or JSON text of one."""
-    if isinstance(value, str):
-        value = parsed(value)
-    return isinstance(value, Mapping) and names_turn(value)
-
-
 def names_turn(keys: Any) -> bool:
     """Tell whether a dict with these keys is a turn, or a pair of turns by their roles."""
-    has_role = any(key in keys for key in (*ROLE_KEYS, "type"))
-    has_words = any(key in keys for key in (*CONTENT_KEYS, "tool_calls", "function_call", "data", "kwargs"))
-    return (has_role and has_words) or _is_pair(keys)
+    return names_speaker(keys) or _is_pair(keys)
 
 
-def names_speakers(keys: Any) -> bool:
-    """Tell whether a dict with these keys says who speaks."""
-    return names_turn(keys) and (any(k in keys for k in ROLE_KEYS) or _is_pair(set(SPEAKERS).intersection(keys)))
+def names_speaker(keys: Any) -> bool:
+    """Tell whether a dict with these keys says who speaks, and has words."""
+    has_words = any(key in keys for key in WORD_KEYS)
+    return (has_words and any(key in keys for key in ROLE_KEYS)) or _is_pair(set(ROLES).intersection(map(str, keys)))
 
 
 def _is_pair(keys: Any) -> bool:
-    roles = [ROLES.get(str(key).lower()) for key in keys]
+    roles = [SIDES.get(str(key).lower()) for key in keys]
     return "user" in roles and "assistant" in roles
+
+
+def is_chat(value: Any) -> bool:
+    """Tell whether a value is a chat for sure: all its items are turns with known roles, or items of a log.
+
+    A list of entities, `[{"type": "PERSON", "value": "Ann"}]`, is none.
+    """
+    if isinstance(value, Mapping):
+        return "mapping" in value or _wrapped(value) is not None or _is_dict_of_lists(value) or _is_sure_turn(value)
+    turns = [turn for turn in value if turn is not None] if is_list(value) else []
+    items = [parsed(turn) if isinstance(turn, str) else turn for turn in turns]
+    return bool(items) and all(isinstance(turn, Mapping) and _is_sure_turn(turn) for turn in items)
+
+
+def _is_sure_turn(turn: Mapping[str, Any]) -> bool:
+    kind = str(turn.get("type") or "")
+    role = next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), kind)
+    role = role.get("role") if isinstance(role, Mapping) else role
+    if isinstance(turn.get("message"), Mapping):
+        return _is_sure_turn(turn["message"])
+    is_item = is_call(turn, kind) or is_result(turn, kind) or kind in REASONING_TYPES
+    if is_item or ("role" in turn and "content" in turn) or ("from" in turn and "value" in turn):
+        return True
+    if isinstance(role, str) and role.lower() in (*ROLES, *CALL_ROLES):
+        return any(key in turn for key in (*WORD_KEYS, "data", "kwargs"))
+    return _is_pair(set(ROLES).intersection(turn)) or ("lc" in turn and "kwargs" in turn)
 
 
 def _turns(chat: Any) -> Iterator[Turn]:
@@ -122,26 +155,20 @@ def _turns(chat: Any) -> Iterator[Turn]:
         return
     if isinstance(chat, str):
         inner = parsed(chat)
-        yield from _turns(inner) if _is_chat(inner) else [{"role": "user", "content": chat}]
+        if inner is not None and (not inner or is_chat(inner)):
+            yield from _turns(inner)
+        else:
+            yield {"role": "user", "content": chat}
     elif isinstance(chat, Mapping):
         yield from _turns_of_dict(chat)
     elif is_list(chat):
-        spoken = -1  # of strings, the speakers alternate
-        for turn in chat:
-            if isinstance(turn, str) and not is_turn(turn):
-                spoken += 1
-                yield {"role": ("user", "assistant")[spoken % 2], "content": turn}
+        for i, turn in enumerate(chat):
+            if isinstance(turn, str) and not is_chat([turn]):  # of strings, the speakers alternate
+                yield {"role": ("user", "assistant")[i % 2], "content": turn}
             else:
                 yield from _turns(turn)
     else:
         raise ValueError(f"a chat is a list of turns, and this is {as_text(chat)[:60]!r}")
-
-
-def _is_chat(chat: Any) -> bool:
-    """Tell whether a value read from JSON is a chat, and not a text that happens to be JSON."""
-    if isinstance(chat, list):
-        return not chat or any(is_turn(turn) for turn in chat)
-    return isinstance(chat, dict) and (names_turn(chat) or "mapping" in chat or _wrapped(chat) is not None)
 
 
 def _wrapped(chat: Mapping[str, Any]) -> Any:
@@ -156,8 +183,10 @@ def _turns_of_dict(chat: Mapping[str, Any]) -> Iterator[Turn]:
     if isinstance(tree := values.get("mapping"), Mapping):
         yield from _turns([node["message"] for node in _path(tree, values.get("current_node")) if node.get("message")])
     elif not roles and (wrapped := _wrapped(values)) is not None:
+        if "system" in values:
+            yield from _turn({"role": "system", "content": values["system"]})
         yield from _turns(wrapped)
-    elif _is_dict_of_lists(values, roles):
+    elif _is_dict_of_lists(values):
         lists = {key: value for key, value in values.items() if is_list(value)}
         for i in range(max(map(len, lists.values()))):
             yield from _turns_of_dict({key: items[i] for key, items in lists.items() if i < len(items)})
@@ -165,7 +194,8 @@ def _turns_of_dict(chat: Mapping[str, Any]) -> Iterator[Turn]:
         yield from _turns_of_dict({**roles, **message})
     elif isinstance(inner := values.get("kwargs", values.get("data")), Mapping) and "content" in inner:  # LangChain's
         kind = values["id"][-1] if is_list(values.get("id")) else values.get("type", "")
-        yield from _turns_of_dict({**inner, "role": kind})
+        more = inner.get("additional_kwargs")
+        yield from _turns_of_dict({**(more if isinstance(more, Mapping) else {}), **inner, "role": kind})
     elif values:
         yield from _turn_or_pair(values, list(chat))
 
@@ -174,7 +204,7 @@ def _turn_or_pair(values: Mapping[str, Any], keys: Sequence[str]) -> Iterator[Tu
     """Read one turn, or a pair such as `{"user": ..., "assistant": ...}`; `keys` has those of nulls too."""
     if not any(key in keys for key in (*ROLE_KEYS, *CONTENT_KEYS)) and _is_pair(keys):
         for key, content in values.items():
-            if role := ROLES.get(key.lower()):
+            if role := SIDES.get(key.lower()):
                 yield from _turn({"role": role, "content": content})
         return
     others = [value for key, value in values.items() if key not in (*ROLE_KEYS, "name")]
@@ -185,10 +215,13 @@ def _turn_or_pair(values: Mapping[str, Any], keys: Sequence[str]) -> Iterator[Tu
     yield from _turn(values)
 
 
-def _is_dict_of_lists(chat: Mapping[str, Any], roles: Mapping[str, Any]) -> bool:
+def _is_dict_of_lists(chat: Mapping[str, Any]) -> bool:
+    roles = [chat[key] for key in ROLE_KEYS if chat.get(key) is not None]
     if roles:
-        return all(map(is_list, roles.values()))
-    return bool(chat) and all(map(is_list, chat.values())) and (_is_pair(chat) or any(k in chat for k in CONTENT_KEYS))
+        return all(map(is_list, roles))
+    values = [value for value in chat.values() if value is not None]
+    has_words = _is_pair(chat) or any(key in chat for key in CONTENT_KEYS)
+    return bool(values) and all(map(is_list, values)) and has_words
 
 
 def _path(tree: Mapping[str, Any], node: Any) -> list[Mapping[str, Any]]:
@@ -209,19 +242,17 @@ def _path(tree: Mapping[str, Any], node: Any) -> list[Mapping[str, Any]]:
 
 def _turn(raw: Mapping[str, Any]) -> Iterator[Turn]:
     """Read one turn; results of tools among its blocks become turns of the role `tool` before it."""
-    kind = raw.get("type")
-    if not any(key in raw for key in ROLE_KEYS) and kind in (*CALL_TYPES, *RESULT_TYPES, *REASONING_TYPES):
+    if not any(key in raw for key in ROLE_KEYS) and str(raw.get("type") or "").lower() not in ROLES and "type" in raw:
         raw = {"role": "assistant", "content": [raw]}  # an item of OpenAI's Responses
     role, name = _role_and_name(raw)
     content = next((raw[key] for key in CONTENT_KEYS if raw.get(key) not in (None, "")), None)
     parts = Parts.of(content)
     if role == "tool" and not parts.results:
         parts = Parts(texts=[result_text(content)])
-    for key in ("refusal", "audio"):
-        parts.add_value(key, raw.get(key))
+    parts.add([{"type": key, key: raw.get(key)} for key in ("refusal", "audio")])
     for key in REASONING_KEYS:
         parts.reasoning += Parts.of(raw.get(key)).words()
-    for key in ("tool_calls", "function_call"):
+    for key in CALLS_KEYS:
         parts.add_calls(raw.get(key))
     if role in CALL_ROLES:
         role, texts, parts.texts = "assistant", parts.texts, []
@@ -231,7 +262,7 @@ def _turn(raw: Mapping[str, Any]) -> Iterator[Turn]:
     turn |= {"tool_calls": parts.calls} if parts.calls else {}
     turn |= {"name": name} if name else {}
     yield from parts.results
-    used = (*ROLE_KEYS, "name", *WORD_KEYS)
+    used = (*ROLE_KEYS, "name", *WORD_KEYS, "additional_kwargs")
     if has_words(turn) or not parts.results:
         yield turn | {key: without_nulls(value) for key, value in raw.items() if key not in used}
 

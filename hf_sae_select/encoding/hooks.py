@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .families import INPUT, OUTPUT, Parts, parts_of
+from .families import OUTPUT, Parts, parts_of
 
 PLACES = {
     "hook_resid_pre": "resid_pre",

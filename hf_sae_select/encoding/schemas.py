@@ -1,7 +1,7 @@
 """Which columns of a dataset are its text: by their names and types, and where names say little by a look at values.
 
 A column that holds ids, file names, labels, dates or addresses is never taken for the text. Where the text may be in a
-column that cannot be read, the search ends in an error that lists all columns with their types.
+column that is not read, the search ends in an error that lists all columns with their types.
 """
 
 from __future__ import annotations
@@ -12,58 +12,37 @@ from typing import Any
 
 import datasets
 
-from .blocks import is_list, parsed
+from .blocks import parsed
 from .cells import RowBatch
-from .chats import CHAT_NAMES, names_speakers, names_turn, turns_of
+from .chats import ANSWERING, ASKING, CHAT_NAMES, is_chat, names_speaker, names_turn
 
 Path = tuple[str, ...]
 """A column, or the way to a field of a struct: ``("data", "messages")``."""
 
-OUTPUTS = ("output", "outputs", "response", "completion", "answer", "answers", "target", "targets", "solution")
-# Known schemas: names that a dataset must have, then names that are read too, in reading order. Case does not count.
-SCHEMAS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("text",), ()),
-    (("instruction",), ("system", "system_prompt", "instruction", "input", "inputs", "context", *OUTPUTS)),
-    (("prompt", "completion"), ("system", "system_prompt", "prompt", "completion")),
-    (("prompt", "response"), ("system", "system_prompt", "prompt", "response")),
-    (("prompt", "chosen"), ("system", "system_prompt", "prompt", "chosen")),
-    (("prompt", "answer"), ("prompt", "answer")),
-    (("chosen",), ()),
-    (("question", "answer"), ("system_prompt", "context", "question", "answer")),
-    (("question", "answers"), ("context", "question", "answers")),
-    (("question", "response"), ("system_prompt", "question", "response")),
-    (("question", "solution"), ("question", "solution")),
-    (("problem", "solution"), ("problem", "solution")),
-    (("problem", "answer"), ("problem", "answer")),
-    (("query", "response"), ("query", "response")),
-    (("query", "answer"), ("query", "answer")),
-    (("query", "answers"), ("query", "answers")),
-    (("inputs", "targets"), ("inputs", "targets")),
-    (("input", "output"), ("system", "system_prompt", "input", "output")),
-    (("system", "chat"), ()),
-    (("content",), ()),
-    (("prompt",), ()),
+# Names of columns in reading order, in lower case. Columns of asking and of answering together are the text.
+SYSTEM = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
+HISTORY = ("history",)  # earlier turns
+THINKING = ("reasoning", "rationale", "chain_of_thought", "cot", "complex_cot", "thinking")
+PAIRS = (
+    *(("source", "target"), ("system", "chat"), ("article", "highlights"), ("document", "summary")),
+    *(("dialogue", "summary"), ("title", "body")),
 )
-# Columns beside a chat that belong to it: the first turn, and what a chat template gets beside the turns.
-SYSTEM, EXTRAS = ("system", "system_prompt"), ("tools", "chat_template_kwargs")
+ALONE = ("content", "chosen", "prompt", "instruction", "question")
+EXTRAS = ("tools", "chat_template_kwargs")  # what a chat template gets beside the turns
 PEEK_ROWS = 200  # rows that are looked at where names and types do not tell
 
 # Names of columns that describe a row and are not its text.
 DESCRIPTION = re.compile(
-    r"(.*[_\- ])?(id|ids|idx|index|key|uuid|guid|url|urls|uri|link|href|path|file|filename|filepath|hash|md5|sha1|"
-    r"sha256|label|labels|class|category|tag|tags|topic|lang|language|locale|source|dataset|subset|split|task|type|kind|model|"
-    r"author|user|username|domain|repo|license|licence|date|time|timestamp|created|updated|version|status|score|rating|kwargs|meta|metadata|"
-    r"moderation)(_list)?",
+    r"(.*[_\- ])?(id|ids|uid|idx|index|key|uuid|guid|url|urls|uri|link|href|path|file|filename|filepath|hash|md5|sha1|"
+    r"sha256|label|labels|class|category|tag|tags|topic|lang|language|locale|source|dataset|subset|split|task|type|kind|"
+    r"model|models|author|user|username|name|title|domain|repo|license|licence|date|time|timestamp|at|created|updated|"
+    r"version|status|score|scores|rating|country|genre|kwargs|meta|metadata|moderation|rejected)(_list)?"
+)
+WORDS_OF_DATES = re.compile(
+    r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*|[ap]\.?m\.?|[\d\W_]+|utc|gmt",
     re.IGNORECASE,
 )
-# Values that name something: addresses, uuids, hashes, file names, numbers, dates.
-REFERENCE = re.compile(
-    r"\s*([a-z][a-z0-9+.-]*://\S+|www\.\S+|\S+@\S+\.\w+"
-    r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}"
-    r"|([a-z]:)?[\w.~@-]*([/\\][\w.~@ -]+)+|[\w.-]+\.[a-z][a-z0-9]{1,4}|[\w-]*\d[\w-]*"
-    r"|[\d\s.,:;/+\-TZ()]*)\s*",
-    re.IGNORECASE,
-)
+FEW_WORDS = 3  # ids, names, labels and titles of files have fewer words than texts
 
 
 def columns_of(dataset: datasets.Dataset) -> tuple[tuple[Path, ...], bool]:
@@ -72,35 +51,77 @@ def columns_of(dataset: datasets.Dataset) -> tuple[tuple[Path, ...], bool]:
     Raises:
         ValueError: no column is the text for sure; all are listed with their types.
     """
-    features = dataset.features
-    by_name = {name.lower(): name for name in reversed(dataset.column_names)}
-    chats = [by_name[name] for name in CHAT_NAMES if name in by_name and is_chat(dataset, (by_name[name],))]
-    by_type = [] if is_text(features.get(by_name.get("text", ""))) else _chats_by_type(dataset)
-    for required, optional in () if chats else SCHEMAS:
-        names = [by_name[name] for name in optional or required if name in by_name]
-        if all(name in by_name for name in required) and (not by_type or by_type[0] in names):
-            return _schema(dataset, names)
-    if chats := chats or by_type:
-        system = [by_name[name] for name in SYSTEM if name in by_name and is_text(features[by_name[name]])]
-        return tuple((name,) for name in (*system[:1], chats[0])), True
-    return ((_only_text(dataset),),), False
+    by_name = {name.lower().replace(" ", "_"): name for name in reversed(dataset.column_names)}
+    texts = {key for key, name in by_name.items() if is_text(dataset.features[name])}
+    chats = {key for key, name in by_name.items() if holds_chats(dataset, (name,))}
+    keys = _chat(dataset, by_name, chats) or _known(dataset, by_name, texts, chats)
+    if not keys and (
+        others := [key for key in chats if names_speaker(_turn_of(dataset.features[by_name[key]]) or ())]
+    ):
+        keys = others if len(others) == 1 and not _unread_texts(dataset, by_name, texts, others) else ()
+    if not keys:
+        return ((_only_text(dataset),),), False
+    return tuple((by_name[key],) for key in keys), bool(chats.intersection(keys))
 
 
-def _schema(dataset: datasets.Dataset, names: Sequence[str]) -> tuple[tuple[Path, ...], bool]:
-    """Return the columns of a known schema, if all can be read and no other column has a part of the text."""
-    chats = [name for name in names if is_chat(dataset, (name,))]
-    unreadable = [name for name in names if name not in chats and not is_text(dataset.features[name])]
-    if names == ["instruction"] or names == ["prompt"]:
-        unreadable += _unreadable(dataset, names)
-    if unreadable:
+def _chat(dataset: datasets.Dataset, by_name: Mapping[str, str], chats: set[str]) -> Sequence[str]:
+    """Return a column with a usual name of chats, after one with the system's words; none where there is no such."""
+    named = next((name for name in CHAT_NAMES if name in chats), None)
+    if named is None:
+        return ()
+    system = [name for name in SYSTEM if name in by_name and name not in chats][:1]
+    # A preference pair may have its last turn apart, as a struct.
+    chosen = isinstance(feature := dataset.features.get(by_name.get("chosen", "")), Mapping) and names_turn(feature)
+    return (*system, named, *(["chosen"] if chosen else []))
+
+
+def _known(dataset: datasets.Dataset, by_name: Mapping[str, str], texts: set[str], chats: set[str]) -> Sequence[str]:
+    """Return the columns of a known schema, none where there is no such.
+
+    Raises:
+        ValueError: a part of it cannot be read, or another column may have the rest of the text.
+    """
+    readable = texts | chats
+    if "text" in readable:
+        return ("text",)
+    if "text" in by_name and not chats:
+        raise ambiguous(dataset, [by_name["text"]])
+    asking = [name for name in ASKING if name in by_name]
+    answering = [name for name in ANSWERING if name in by_name]
+    if not set(asking) - {"context"} or not answering:
+        pair = next((pair for pair in PAIRS if set(pair) <= readable), None)
+        return pair or _alone(dataset, by_name, readable)
+    history = [name for name in HISTORY if name in chats]
+    system = [name for name in SYSTEM if name in by_name]
+    thinking = [name for name in THINKING if name in readable]
+    if asking[0] != "instruction" and asking[-1] == "context":  # of a question, the context comes first
+        asking = ["context", *asking[:-1]]
+    keys = [*system, *history, *asking, *thinking, *answering]
+    if unreadable := [by_name[key] for key in keys if key not in readable]:
         raise ambiguous(dataset, unreadable)
-    return tuple((name,) for name in names), bool(chats)
+    return keys
 
 
-def _chats_by_type(dataset: datasets.Dataset) -> list[str]:
-    """Return the only column whose type is that of turns, whatever its name."""
-    names = [name for name in dataset.column_names if _is_turns(dataset.features[name], speakers=True)]
-    return names if len(names) == 1 else []
+def _alone(dataset: datasets.Dataset, by_name: Mapping[str, str], readable: set[str]) -> Sequence[str]:
+    """Return a column that is the text on its own, if no other column may have a part of the text."""
+    key = next((name for name in ALONE if name in readable), None)
+    if key is None:
+        return ()
+    others = _unreadable(dataset, [by_name[key]]) + _unread_texts(dataset, by_name, readable, [key])
+    if others:
+        raise ambiguous(dataset, others)
+    return (key,)
+
+
+def _unread_texts(
+    dataset: datasets.Dataset, by_name: Mapping[str, str], texts: set[str], read: Sequence[str]
+) -> list[str]:
+    """Return the columns of strings that may be text too."""
+    return [
+        name
+        for key, name in by_name.items()
+        if key in texts and key not in read and is_text(dataset.features[name]) and not describes_rows(dataset, name)
+    ]
 
 
 def _only_text(dataset: datasets.Dataset) -> str:
@@ -122,7 +143,7 @@ def _unreadable(dataset: datasets.Dataset, read: Sequence[str]) -> list[str]:
     return [
         name
         for name in dataset.column_names
-        if name not in read and not DESCRIPTION.fullmatch(name) and not name.startswith("sae_")
+        if name not in read and not _is_description(name) and not name.startswith("sae_")
         if not is_text(dataset.features[name]) and _may_hold_text(dataset.features[name])
     ]
 
@@ -138,20 +159,31 @@ def _may_hold_text(feature: Any) -> bool:
 
 def describes_rows(dataset: datasets.Dataset, name: str) -> bool:
     """Tell whether a column of strings holds ids, labels, file names and the like, judged by its name and values."""
-    if DESCRIPTION.fullmatch(name):
+    if _is_description(name):
         return True
-    values = [value for value in peek(dataset, (name,), PEEK_ROWS) if value and value.strip()]
-    if not values or sum(REFERENCE.fullmatch(value) is not None for value in values) > len(values) / 2:
-        return bool(values)
-    # A label: few values, without spaces, beside other columns.
-    words = [value for value in values if len(value.split()) == 1 and value.isascii()]
-    return len(dataset.column_names) > 1 and len(words) == len(values) > 2 * len(set(values))
+    values = [value for value in peek(dataset, (name,)) if value and value.strip()]
+    texts = [value for value in values if _reads_like_text(value)]
+    # Labels are few, and come again and again.
+    return 2 * len(texts) < len(values) or (len(values) > FEW_WORDS and 4 * len(set(values)) <= len(values))
 
 
-def peek(dataset: datasets.Dataset, path: Path, rows: int) -> list[Any]:
+def _is_description(name: str) -> bool:
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)  # `docId` is `doc_Id`
+    return DESCRIPTION.fullmatch(snake.lower()) is not None
+
+
+def _reads_like_text(value: str) -> bool:
+    """Tell whether a value has several words that are no parts of a date; a script without spaces has long ones."""
+    words = [word for word in value.split() if not WORDS_OF_DATES.fullmatch(word)]
+    letters = sum(character.isalpha() and not character.isascii() for character in value)
+    return len(words) >= FEW_WORDS or (letters >= 2 * FEW_WORDS and 2 * letters >= len(value))
+
+
+def peek(dataset: datasets.Dataset, path: Path) -> list[Any]:
     """Return the values of a column, or of a field of a struct, in the first rows."""
-    head = RowBatch(dataset, range(min(rows, len(dataset))))
-    return [value_at(cell, path[1:]) for cell in head.column(path[0], path[1:2] or None)]
+    head = range(min(PEEK_ROWS, len(dataset)))
+    column = RowBatch(dataset.with_format(None), head).column(path[0], list(path[1:2]) or None)
+    return [value_at(cell, path[1:]) for cell in column]
 
 
 def value_at(cell: Any, fields: Sequence[str]) -> Any:
@@ -166,38 +198,21 @@ def is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string", "string_view", "null")
 
 
-def is_chat(dataset: datasets.Dataset, path: Path) -> bool:
-    """Tell whether a column, or a field of a struct, holds chats: by its type, or as JSON."""
-    feature = feature_at(dataset.features, path)
-    name = path[-1].lower()
-    if _is_turns(feature):
-        return True
+def holds_chats(dataset: datasets.Dataset, path: Path, is_named: bool = False) -> bool:
+    """Tell whether a column, or a field of a struct, holds chats: by its type, or for JSON by a look at values.
+
+    Text that is the JSON of a chat counts where the column has a usual name of chats, or where the user names it.
+    """
+    feature, name = feature_at(dataset.features, path), path[-1].lower()
     item = _item(feature)
-    if item is not None and is_text(item) and name in CHAT_NAMES:  # what two speakers say in turn, or JSON of turns
-        return True
-    return _holds_chats(dataset, path) if _may_be_json(feature) else False
-
-
-def _may_be_json(feature: Any) -> bool:
-    return is_text(feature) or "Json" in (type(feature).__name__, type(_item(feature)).__name__)
-
-
-def _holds_chats(dataset: datasets.Dataset, path: Path) -> bool:
-    """Tell whether the first value that is not blank is a chat, or JSON text of one."""
-    for rows in (PEEK_ROWS, len(dataset)):
-        for value in peek(dataset, path, rows):
-            chat = parsed(value) if isinstance(value, str) else value
-            if is_list(chat) or isinstance(chat, Mapping):
-                return _looks_like_chat(chat)
-            if isinstance(value, str) and value.strip():
-                return False
-    return type(_item(feature_at(dataset.features, path))).__name__ == "Json" and path[-1].lower() in CHAT_NAMES
-
-
-def _looks_like_chat(chat: Any) -> bool:
-    if is_list(chat):
-        return any(isinstance(turn, Mapping) and names_turn(turn) for turn in chat)
-    return names_turn(chat) or (len(turns_of(chat)) > 0 and any(name in chat for name in ("mapping", *CHAT_NAMES)))
+    if (turn := _turn_of(feature)) is not None:
+        return names_turn(turn)
+    if name in (*CHAT_NAMES, *HISTORY) and (strings := _item(item) if name in HISTORY else item) is not None:
+        return is_text(strings) or type(strings).__name__ == "Json"
+    is_json = "Json" in (type(feature).__name__, type(item).__name__)
+    if is_json or (is_text(feature) and (is_named or name in CHAT_NAMES)):
+        return any(is_chat(parsed(value) if isinstance(value, str) else value) for value in peek(dataset, path))
+    return False
 
 
 def feature_at(features: Mapping[str, Any], path: Path) -> Any:
@@ -208,16 +223,12 @@ def feature_at(features: Mapping[str, Any], path: Path) -> Any:
     return feature
 
 
-def _is_turns(feature: Any, speakers: bool = False) -> bool:
-    """Tell whether a type is that of a list of turns, or of a struct of the turns' lists.
-
-    With `speakers`, the type must say who speaks: `{input, output}` may be a pair of turns, or anything else.
-    """
+def _turn_of(feature: Any) -> Mapping[str, Any] | None:
+    """Return the type of the turns in a list of structs, or in a struct of lists; None for another type."""
     if isinstance(feature, Mapping):
-        turn = feature if all(_item(value) is not None for value in feature.values()) else None
-    else:
-        turn = _item(feature)
-    return isinstance(turn, Mapping) and (names_speakers(turn) if speakers else names_turn(turn))
+        return feature if feature and all(_item(value) is not None for value in feature.values()) else None
+    item = _item(feature)
+    return item if isinstance(item, Mapping) else None
 
 
 def _item(feature: Any) -> Any:

@@ -14,8 +14,8 @@ import datasets
 
 from ..features.columns import RowFlags
 from .blocks import joined
-from .chats import ROLES, Turn, plain_chat, turns_of
-from .schemas import EXTRAS, Path, columns_of, feature_at, is_chat, is_text, type_name, value_at
+from .chats import SIDES, Turn, plain_chat, turns_of
+from .schemas import EXTRAS, Path, columns_of, feature_at, holds_chats, is_text, type_name, value_at
 
 TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
 
@@ -72,24 +72,37 @@ class Rendering:
         cells = [[value_at(cell, path[1:]) for cell in batch[path[0]]] for path in self.paths]
         if not self.chat:
             return [Text(joined(cell or "" for cell in row)) for row in zip(*cells, strict=True)]
-        chats = [self._chat(i if rows is None else rows[i], row) for i, row in enumerate(zip(*cells, strict=True))]
-        if template is None:
-            return [Text(plain_chat(turns)) for turns in chats]
-        extras = [{name: batch[name][i] for name in self.extras} for i in range(len(chats))]
-        return [template(turns, **extra) if turns else Text("") for turns, extra in zip(chats, extras, strict=True)]
+        numbers = range(len(cells[0])) if rows is None else rows
+        extras = [{name: batch[name][i] for name in self.extras} for i in range(len(numbers))]
+        return [
+            self._chat_text(number, row, extra, template)
+            for number, row, extra in zip(numbers, zip(*cells, strict=True), extras, strict=True)
+        ]
+
+    def _chat_text(self, row: int, cells: Sequence[Any], extras: dict[str, Any], template: Template | None) -> Text:
+        """Return the text of a chat; errors name the row."""
+        turns = self._chat(row, cells)
+        if template is None or not turns:
+            return Text(plain_chat(turns))
+        try:
+            return template(turns, **extras)
+        except ValueError as error:
+            raise ValueError(f"row {row:,}: {error}") from error
 
     def _chat(self, row: int, cells: Sequence[Any]) -> list[Turn]:
-        """Return the turns of a row; turns that the next column repeats are written once."""
+        """Return the turns of a row; turns that the next column begins with are written once."""
         chat: list[Turn] = []
         for path, cell in zip(self.paths, cells, strict=True):
+            role = SIDES.get(path[-1].lower(), "user")
+            is_system = role == "system" and not isinstance(cell, str) and cell is not None
             try:
-                turns = turns_of(cell)
-            except ValueError as error:
-                raise ValueError(f"row {row}, column `{'.'.join(path)}`: cannot read {error}") from error
+                turns = turns_of([{"role": role, "content": cell}] if is_system else cell)
+            except (ValueError, RecursionError) as error:
+                reason = error if isinstance(error, ValueError) else "a chat that is nested too deep"
+                raise ValueError(f"row {row:,}, column `{'.'.join(path)}`: cannot read {reason}") from error
             if isinstance(cell, str) and turns and turns[0]["content"] == cell:  # text, which has no role of its own
-                turns[0]["role"] = ROLES.get(path[-1].lower(), "user")
-            said = [(turn["role"], turn["content"].strip()) for turn in turns]
-            chat = [turn for turn in chat if (turn["role"], turn["content"].strip()) not in said] + turns
+                turns[0]["role"] = role
+            chat = _continued(chat, turns)
         return chat
 
     def record(self) -> dict[str, Any]:
@@ -98,6 +111,15 @@ class Rendering:
             return _record_of_function(self.function)
         record: dict[str, Any] = {"columns": [".".join(path) for path in self.paths], "chat": self.chat}
         return record | {"extras": list(self.extras)} if self.extras else record
+
+
+def _continued(chat: list[Turn], turns: list[Turn]) -> list[Turn]:
+    """Return a chat with the turns of the next column; what these begin with is not written twice."""
+    systems = [turn for turn in chat if turn["role"] == "system"]
+    said, next_said = ([turn for turn in part if turn["role"] != "system"] for part in (chat, turns))
+    if next_said[: len(said)] != said:
+        return chat + turns
+    return [*(turn for turn in systems if turn not in turns), *turns]
 
 
 def find_text(dataset: datasets.Dataset, text: TextSource | None = None) -> Rendering:
@@ -148,7 +170,7 @@ def _check_readable(dataset: datasets.Dataset, path: Path) -> bool:
     Raises:
         TypeError: it holds neither chats nor strings.
     """
-    if is_chat(dataset, path):
+    if holds_chats(dataset, path, is_named=True):
         return True
     feature = feature_at(dataset.features, path)
     if not is_text(feature):

@@ -24,6 +24,7 @@ STRICT = (
     "<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
 )
 KNOWN = "{% for m in messages if m.role in ('user', 'assistant') %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+BLOCKS = "{% for m in messages %}<{{ m.role }}>{% for c in m.content if c.type == 'text' %}{{ c.text }}{% endfor %}{% endfor %}"
 THINKING = (
     "{% for m in messages %}<{{ m.role }}>{% if loop.last and m.reasoning_content %}({{ m.reasoning_content }})"
     "{% endif %}{{ m.content }}{% endfor %}"
@@ -58,7 +59,7 @@ USER, BOT = turn("user", "Hi"), turn("assistant", "Yes")
         (BARE, [USER, called({"a": 1})], '<user>Hi<assistant>add {"a": 1}', RowFlags(0)),
         (BARE, [turn("assistant", "b", reasoning_content="a")], "<assistant>a\nb", RowFlags(0)),
         (BARE, [turn("developer", "Be brief."), USER], "<system>Be brief.<user>Hi", RowFlags(0)),
-        (BARE + "{# developer #}", [turn("developer", "Be brief.")], "<developer>Be brief.", RowFlags(0)),
+        (BARE + "{{ 'developer' and '' }}", [turn("developer", "Be brief.")], "<developer>Be brief.", RowFlags(0)),
         # A template that writes JSON itself gets objects, even where the dataset holds JSON text.
         (CALLS, [called({"a": 1})], '<assistant>add{"a": 1}', RowFlags(0)),
         (CALLS, [called('{"a": 1}')], '<assistant>add{"a": 1}', RowFlags(0)),
@@ -69,16 +70,40 @@ USER, BOT = turn("user", "Hi"), turn("assistant", "Yes")
         (STRICT, [turn("system", "Be brief."), USER, BOT], "<user>Be brief.\n\nHi<assistant>Yes", RowFlags.REFUSED),
         (STRICT, [turn("system", "Be brief.")], "<user>Be brief.", RowFlags.REFUSED),
         (STRICT, [USER, turn("user", "Ho"), BOT], "<user>Hi\n\nHo<assistant>Yes", RowFlags.REFUSED),
-        (STRICT, [BOT, USER], "assistant: Yes\nuser: Hi", RowFlags.REFUSED),
-        (STRICT, [USER, BOT, turn("tool", "3")], "user: Hi\nassistant: Yes\ntool: 3", RowFlags.REFUSED),
+        (STRICT, [BOT, USER], "<user><assistant>Yes<user>Hi", RowFlags.REFUSED),
+        (STRICT, [USER, BOT, turn("tool", "3")], "<user>Hi<assistant>Yes<user>3", RowFlags.REFUSED),
         ("{{ messages[7].content.nothing }}", [USER], "user: Hi", RowFlags.REFUSED),
         ("{% for", [USER], "user: Hi", RowFlags.REFUSED),
-        # Words that the template leaves out are counted.
-        (KNOWN, [USER, turn("tool", "3"), BOT], "<user>Hi<assistant>Yes", RowFlags.LEFT_OUT),
+        # Words that the template leaves out are written in another way, and counted.
+        (KNOWN, [USER, turn("tool", "3"), BOT], "<user>Hi<user>3<assistant>Yes", RowFlags.LEFT_OUT),
         (KNOWN, [USER, turn("tool", ""), BOT], "<user>Hi<assistant>Yes", RowFlags(0)),
-        (KNOWN, [USER, turn("tool", "Hi"), BOT], "<user>Hi<assistant>Yes", RowFlags.LEFT_OUT),
+        (KNOWN, [USER, turn("tool", "Hi"), BOT], "<user>Hi<user>Hi<assistant>Yes", RowFlags.LEFT_OUT),
+        (KNOWN, [USER, turn("Anna", "Ho"), BOT], "<user>Hi\n\nHo<assistant>Yes", RowFlags.LEFT_OUT),
+        ("{{ messages[-1].content }}", [USER, BOT], "Yes", RowFlags.LEFT_OUT),
         (THINKING, [turn("assistant", "b", reasoning_content="a")], "<assistant>(a)b", RowFlags(0)),
-        (THINKING, [turn("assistant", "b", reasoning_content="Hm"), USER], "<assistant>b<user>Hi", RowFlags.LEFT_OUT),
+        (
+            THINKING,
+            [turn("assistant", "b", reasoning_content="Hm"), USER],
+            "<assistant>Hm\nb<user>Hi",
+            RowFlags.LEFT_OUT,
+        ),
+        # A template of a vision model reads content in blocks.
+        (BLOCKS, [USER, BOT], "<user>Hi<assistant>Yes", RowFlags(0)),
+        (
+            BLOCKS,
+            [turn("system", "s"), USER, called({"a": 1})],
+            '<system>s<user>Hi<assistant>add {"a": 1}',
+            RowFlags(0),
+        ),
+        # Words of the template that look like the name of a field.
+        (
+            BARE + "{{ 'use systematic thinking'[:0] }}",
+            [turn("assistant", "b", reasoning_content="a")],
+            "<assistant>a\nb",
+            RowFlags(0),
+        ),
+        (CALLS, [turn("tool", 'say "x"\ny')], '<tool>say "x"\ny', RowFlags(0)),
+        (CALLS, [called({"a": 'say "x"\ny'})], '<assistant>add{"a": "say \\"x\\"\\ny"}', RowFlags(0)),
     ],
 )
 def test_what_a_template_writes(source, turns, text, flags):
@@ -107,6 +132,32 @@ def test_a_template_gets_its_variables_and_those_of_the_row():
     assert template(source)([USER], chat_template_kwargs='{"style": "y"}').text == "yHi"
 
 
+def test_a_template_per_use_reads_what_it_names():
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a")))
+    tokenizer.chat_template = {"default": BARE, "tool_use": CALLS}
+    both = ChatTemplate(tokenizer)
+    assert both([called({"a": 1})]).text == '<assistant>add {"a": 1}'
+    assert both([called({"a": 1})], tools=[TOOL]).text == '[add]<assistant>add{"a": 1}'
+
+
+@pytest.mark.parametrize("name", ["tokenize", "chat_template", "tools", "continue_final_message"])
+def test_reserved_variables_of_a_row_are_refused(name):
+    with pytest.raises(ValueError, match=rf"`{name}` in the column `chat_template_kwargs`: "):
+        template(BARE)([USER], chat_template_kwargs={name: True})
+
+
+def test_the_first_refusal_is_kept():
+    strict = template(STRICT)
+    assert strict.refusal is None
+    strict([turn("system", "Be brief."), USER])
+    assert strict.refusal == "TemplateError: System role not supported"
+
+
+def test_the_check_of_words_is_linear():
+    words = " ".join(f"w{i}" for i in range(20_000))
+    assert has_all_words(words.replace(" ", "\n"), [turn("user", words)])  # minutes where it is quadratic
+
+
 def test_the_text_does_not_depend_on_the_day():
     source = (
         "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y, %Y-%m-%d') }}{% endif %} {{ messages[0].content }}"
@@ -124,6 +175,9 @@ def test_the_text_does_not_depend_on_the_day():
         ("x  y", ["x y"], True),  # white space may change
         ("x", ["x y"], False),
         ("", [""], True),
+        ("<|user|>x", ["x", "users"], False),
+        ('["a \\"b\\" c"]', ['a "b" c'], True),
+        ("a &lt; b &amp; c", ["a < b & c"], True),
     ],
 )
 def test_words_that_are_missing_are_noticed(text, contents, expected):

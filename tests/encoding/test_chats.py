@@ -27,6 +27,10 @@ def user(content):
         (json.dumps({"messages": [user("Hi")]}), "user: Hi"),
         ([json.dumps(user("Hi"))], "user: Hi"),
         (["Hi", "Yes", "Bye"], "user: Hi\nassistant: Yes\nuser: Bye"),
+        (["Hi", None, "Bye"], "user: Hi\nuser: Bye"),
+        (repr([user("Hi")]), "user: Hi"),
+        (json.dumps({"system": "Be brief.", "messages": [user("Hi")]}), "system: Be brief.\nuser: Hi"),
+        ('[{"type": "PERSON", "value": "Ann"}]', 'user: [{"type": "PERSON", "value": "Ann"}]'),
         ([["Hi", "Yes"], ["Bye", "Bye"]], "user: Hi\nassistant: Yes\nuser: Bye\nassistant: Bye"),
         (
             [{"user": "Hi", "assistant": "Yes"}, {"user": "Bye", "assistant": None}],
@@ -46,7 +50,7 @@ def user(content):
         ([user(datetime.date(2024, 5, 1))], "user: 2024-05-01"),
         ([user("grüße".encode())], "user: grüße"),
         ([user(["a", "b"])], "user: a\nb"),
-        ([user({"question": "a?", "hint": "b", "id": "x7"})], "user: a?\nb"),
+        ([user({"question": "a?", "hint": None, "id": "x7"})], 'user: {"question": "a?", "id": "x7"}'),
         ([{"role": "tool", "content": {"degrees": 21, "sky": None}}], 'tool: {"degrees": 21}'),
         ([{"role": "tool", "content": [{"degrees": 21}]}], 'tool: [{"degrees": 21}]'),
     ],
@@ -219,7 +223,18 @@ def test_turns_have_the_form_that_templates_read():
         ({"content": [{"type": "document", "title": "t", "source": {"type": "text", "data": "d"}}]}, "t\nd"),
         ({"content": [{"type": "document", "source": {"type": "base64", "data": "UklG"}}, "x"]}, "x"),
         ({"content": [{"type": "document", "source": {"type": "content", "content": [{"text": "d"}]}}]}, "d"),
-        ({"content": [{"type": "something_new", "words": {"deep": ["x", "y"]}}]}, "x\ny"),
+        ({"content": [{"type": "something_new", "words": ["x"]}]}, '{"type": "something_new", "words": ["x"]}'),
+        ({"content": [{"type": "order", "id": 7, "url": "u"}]}, '{"type": "order", "id": 7, "url": "u"}'),
+        ({"content": {"status": "approved", "path": "a.py"}}, '{"status": "approved", "path": "a.py"}'),
+        ({"content": [{"toolUse": {"toolUseId": "t", "name": "f", "input": {"a": 1}}}]}, 'f {"a": 1}'),
+        (
+            {"content": [{"reasoningContent": {"reasoningText": {"text": "y", "signature": "s"}}}, {"text": "x"}]},
+            "y\nx",
+        ),
+        ({"content": [{"type": "tool-call", "toolCallId": "c", "toolName": "f", "args": {"a": 1}}]}, 'f {"a": 1}'),
+        ({"content": None, "tool_plan": "I will look."}, "I will look."),
+        ({"content": None, "thought": "secret words"}, "secret words"),
+        ({"content": "", "tool_calls": [{"function": "bash", "arguments": {"a": 1}}]}, 'bash {"a": 1}'),
         ({"content": {"type": "text", "text": {"value": "x", "annotations": [{"text": "no"}]}}}, "x"),
         ({"content": [{"type": "redacted_thinking", "data": "EmwKAhgB"}, {"type": "text", "text": "x"}]}, "x"),
         ({"parts": [{"executableCode": {"code": "print(1)"}}]}, "print(1)"),
@@ -230,6 +245,33 @@ def test_turns_have_the_form_that_templates_read():
 )
 def test_all_words_of_a_turn_and_nothing_else(turn, words):
     assert plain_chat(turns_of([{"role": "assistant", **turn}])) == f"assistant: {words}"
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (
+            {"type": "local_shell_call", "call_id": "c", "action": {"command": ["ls"]}},
+            'local_shell {"command": ["ls"]}',
+        ),
+        ({"type": "local_shell_call_output", "call_id": "c", "output": "a.py"}, "tool: a.py"),
+        ({"type": "code_interpreter_call", "code": "1 + 1", "container_id": "c"}, "code_interpreter 1 + 1"),
+        ({"type": "mcp_call", "name": "f", "arguments": "{}", "output": "x"}, "f {}"),
+        ({"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"text": "21"}]}}]}, "tool: 21"),
+        (
+            {
+                "role": "tool",
+                "content": [{"type": "tool-result", "toolCallId": "c", "toolName": "f", "result": {"a": 1}}],
+            },
+            'tool (f): {"a": 1}',
+        ),
+        ({"role": "tool", "content": {"type": "order", "id": 7}}, 'tool: {"type": "order", "id": 7}'),
+        ({"role": "tool", "content": [{"a": 1, "type": "x"}]}, 'tool: [{"a": 1, "type": "x"}]'),
+        ({"author": {"role": "tool"}, "content": {"content_type": "execution_output", "text": "1"}}, "tool: 1"),
+    ],
+)
+def test_items_of_logs(item, text):
+    assert plain_chat(turns_of([item])).removeprefix("assistant: ") == text
 
 
 def test_fields_that_only_a_template_knows_stay():

@@ -66,6 +66,7 @@ ROWS = {
     },
     "AI-MO/NuminaMath-CoT": {"source": "synthetic_math", "problem": A, "solution": B, "messages": OPENAI},
     "GAIR/lima": {"conversations": [A, B], "source": "stackexchange"},
+    "Intel/orca_dpo_pairs": {"system": "", "question": A, "chosen": B, "rejected": B},
     "li2017dailydialog/daily_dialog": {"dialog": [A, B], "act": [3, 4], "emotion": [0, 0]},
     "HuggingFaceH4/ultrafeedback_binarized": {
         "prompt": A,

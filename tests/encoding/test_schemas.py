@@ -49,6 +49,28 @@ def columns(**table):
         ({"query": TEXTS, "answers": ANSWERS, "tools": ANSWERS, "id": [1, 2, 3]}, ("query", "answers")),  # xLAM
         ({"problem": TEXTS, "solution": ANSWERS, "level": IDS}, ("problem", "solution")),  # MATH
         ({"inputs": TEXTS, "targets": ANSWERS, "task": IDS}, ("inputs", "targets")),  # FLAN
+        (
+            {"system": TEXTS, "question": TEXTS, "chosen": ANSWERS, "rejected": ANSWERS},  # orca_dpo_pairs
+            ("system", "question", "chosen"),
+        ),
+        ({"input": TEXTS, "chosen": ANSWERS, "rejected": ANSWERS}, ("input", "chosen")),
+        (
+            {"instruction": TEXTS, "chosen_response": ANSWERS, "rejected_response": IDS},
+            ("instruction", "chosen_response"),
+        ),
+        ({"source": TEXTS, "target": ANSWERS}, ("source", "target")),
+        ({"question": TEXTS, "reasoning": TEXTS, "answer": ANSWERS}, ("question", "reasoning", "answer")),
+        ({"Question": TEXTS, "Complex_CoT": TEXTS, "Response": ANSWERS}, ("Question", "Complex_CoT", "Response")),
+        ({"prompt": TEXTS, "solution": ANSWERS}, ("prompt", "solution")),
+        ({"problem": TEXTS, "answer": IDS, "solution": ANSWERS}, ("problem", "answer", "solution")),
+        ({"context": TEXTS, "question": TEXTS, "answer": ANSWERS}, ("context", "question", "answer")),
+        (
+            {
+                "caption": ["一只猫坐在垫子上看着月亮", "狗在花园里跑来跑去很快乐", "鸟儿飞过红色的月亮和大海"],
+                "id": IDS,
+            },
+            ("caption",),
+        ),
     ],
 )
 def test_text_is_recognised(table, expected):
@@ -94,7 +116,7 @@ def test_a_chat_is_told_from_its_neighbours(table, expected):
     assert columns(**table) == expected
 
 
-@pytest.mark.parametrize("name", ["caption", "value"])
+@pytest.mark.parametrize("name", ["caption", "value", "docId"])
 @pytest.mark.parametrize(
     "values",
     [
@@ -123,6 +145,12 @@ def test_a_reference_is_never_the_text(name, values):
         ({"instruction": TEXTS, "completions": [[{"say": "a"}]] * 3}, "instruction: string; completions: list of {"),
         ({"question": TEXTS, "answers": [{"text": ["a"]}] * 3}, "question: string; answers: {text: list of string}"),
         ({"n": [1, 2, 3]}, "n: int64"),
+        ({"prompt": TEXTS, "response_0": ANSWERS, "response_1": ANSWERS}, "prompt: string; response_0: string"),
+        (
+            {"context": CHATS, "response1": ANSWERS, "response2": ANSWERS},
+            "context: list of {role: string, content: string}",
+        ),
+        ({"file_name": ["a red car on a road", "a b c d", "e f g h"], "n": [1, 2, 3]}, "file_name: string; n: int64"),
     ],
 )
 def test_an_unknown_schema_lists_the_columns_with_their_types(table, types):

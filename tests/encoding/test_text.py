@@ -64,7 +64,27 @@ CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
             "system: s\nuser: a\nassistant: b",
         ),
         ({"system": None, "messages": CHAT}, None, "user: a\nassistant: b"),
+        # ... but not what is said again
+        ({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]}, None, "user: a\nassistant: b\nuser: a\nassistant: b"),
+        ({"system": "s", "prompt": CHAT[:1], "chosen": CHAT}, None, "system: s\nuser: a\nassistant: b"),
+        (
+            {"instruction": "i", "input": "j", "output": "o", "history": [["q", "a"]]},
+            None,
+            "user: q\nassistant: a\nuser: i\nuser: j\nassistant: o",
+        ),
+        ({"system": [{"text": "s"}], "messages": CHAT[:1]}, None, "system: s\nuser: a"),
+        ({"systemInstruction": {"parts": [{"text": "s"}]}, "contents": CHAT[:1]}, None, "system: s\nuser: a"),
+        ({"conversations": CHAT[:1], "chosen": CHAT[1], "rejected": CHAT[1]}, None, "user: a\nassistant: b"),
+        # text that is JSON stays text
+        (
+            {"prompt": "Who?", "completion": '[{"type": "PERSON", "value": "Ann"}]'},
+            None,
+            'Who?\n[{"type": "PERSON", "value": "Ann"}]',
+        ),
+        ({"text": json.dumps(CHAT)}, None, json.dumps(CHAT)),
+        ({"content": '{"author": "Ann", "body": "Works."}'}, None, '{"author": "Ann", "body": "Works."}'),
         # JSON text
+        ({"messages": repr(CHAT)}, None, "user: a\nassistant: b"),
         ({"messages": json.dumps(CHAT)}, None, "user: a\nassistant: b"),
         (
             {"conversations": json.dumps({"from": ["human", "gpt"], "value": ["a", "b"]})},
