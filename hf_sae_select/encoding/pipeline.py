@@ -142,7 +142,8 @@ def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArgument
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
     coded = _encode_codes(dataset, sae, arguments, flat=True, purpose=purpose)
-    return add_columns(dataset, coded, replaced)
+    with processes().main_process_first():  # it may write a file
+        return add_columns(dataset, coded, replaced)
 
 
 def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> Dataset:
@@ -166,18 +167,14 @@ def _encode_codes(
     key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
-    types = column_types(record, encoder.state_width, digested(dataset, rendering))
+    types = column_types(record, encoder.state_width, digested={})
     store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
     _encode_missing(store, encoder, reader, digests)
-    coded = store.assemble(digests)
-    if flat:
-        if state.is_main_process:
-            coded = store.flatten(coded, digests)
-        state.wait_for_everyone()
-        coded = store.flatten(coded, digests)
+    with state.main_process_first():  # it may write a file
+        coded = store.assemble(digests, flat=flat)
     # Where the SAE came from decides nothing, so neither the key nor the files have it.
-    if source := encoder.sae.config.source:
-        coded = with_record(coded, record | {"sae": source})
+    source = encoder.sae.config.source
+    coded = with_record(coded, record | {"sae": source} if source else record, digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
     return coded
 
@@ -206,10 +203,11 @@ def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, diges
                     store.add(digests.take(shard), _encoded(shard, encoder, reader, digests, bar), unwritten)
                     unwritten -= len(shard)
             except KeyboardInterrupt:
+                place = "nowhere, since caching is disabled" if not is_caching_enabled() else f"in {store.folder}"
                 # A new one, without the traceback from within torch.
                 raise KeyboardInterrupt(
-                    f"{total - unwritten:,} of {total:,} rows are encoded and kept in {store.folder}; the same call "
-                    "encodes the others"
+                    f"{total - unwritten:,} of {total:,} rows are encoded and kept {place}; the same call encodes the "
+                    "others"
                 ) from None
     state.wait_for_everyone()
 

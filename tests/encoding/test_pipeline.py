@@ -15,7 +15,7 @@ from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import SparseAutoencoder, encode
 from hf_sae_select.encoding import encoder, pipeline
-from hf_sae_select.features.columns import encoding_record
+from hf_sae_select.features.columns import column_types, encoding_record
 
 
 def test_the_second_time_no_model_is_loaded(ds, sae, loads):
@@ -181,7 +181,7 @@ def test_the_file_of_a_shard_is_one_that_datasets_reads(ds, sae, cache):
     coded = encode(ds, sae)
     (file,) = cache.rglob("*.arrow")
     stored = Dataset.from_file(str(file))
-    assert stored.features == datasets.Features({name: coded.features[name] for name in stored.column_names})
+    assert stored.features == column_types(encoding_record(coded), digested={})
     assert stored[:] == coded.select_columns(stored.column_names)[:]
 
 
