@@ -62,10 +62,8 @@ def tail():
     return Dataset.from_dict({"text": ["a dog", "", "a dog"], "id": [9, 10, 11]})
 
 
-@pytest.mark.parametrize("flat", [1, 256])
 @pytest.mark.parametrize("change", CHANGES)
-def test_only_rows_whose_text_is_new_are_encoded(ds, sae, read, cache, monkeypatch, change, flat):
-    monkeypatch.setattr(store, "MOST_RUNS", flat)
+def test_only_rows_whose_text_is_new_are_encoded(ds, sae, read, cache, monkeypatch, change):
     whole = rows_of(encode(ds, sae))
     assert sorted(read) == sorted(ds["text"])
     change, expected = CHANGES[change]
