@@ -28,7 +28,7 @@ BLOCK_ROWS = 4000  # rows in memory while codes are copied
 
 
 class CodeStore:
-    """Keep the code columns of rows.
+    """Keep the code columns of rows. What killed processes have left in the folder is removed.
 
     Args:
         folder (`Path`):
@@ -39,6 +39,9 @@ class CodeStore:
 
     def __init__(self, folder: Path, types: datasets.Features) -> None:
         self.folder, self.types = folder, types
+        self._ordered = folder / "ordered"
+        for part in (folder, self._ordered):
+            remove_leftovers(part)
 
     def missing(self, digests: pa.Array) -> NDArray[np.int64]:
         """Return, for each digest that is not stored, the first row that has it."""
@@ -68,7 +71,7 @@ class CodeStore:
             return datasets.concatenate_datasets([stored.select(range(run[0], run[-1] + 1)) for run in runs])
         if not flat:
             return stored.select(places)
-        file = self.folder / "ordered" / f"{_name(digests)}.arrow"
+        file = self._ordered / f"{_name(digests)}.arrow"
         if not file.is_file():
             blocks = np.split(places, range(BLOCK_ROWS, len(places), BLOCK_ROWS))
             tables = (_gathered(stored.data.table, block) for block in blocks)
@@ -76,7 +79,7 @@ class CodeStore:
         return self._open(file)
 
     def prepare(self) -> None:
-        """Create the folder, and remove what killed processes have left in it.
+        """Create the folder.
 
         Raises:
             OSError: It cannot be written to.
@@ -85,8 +88,6 @@ class CodeStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=self.folder):
                 pass
-        for folder in (self.folder, self.folder / "ordered"):
-            remove_leftovers(folder)
 
     def add(self, digests: pa.Array, tables: Iterable[pa.Table], rows: int) -> None:
         """Write the codes of rows; `rows` is the number of rows that are still to be written, these included.
