@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from hashlib import sha256
 from importlib.metadata import version
@@ -34,6 +35,7 @@ from ..features.columns import (
     TOKENS,
     code_columns,
     column_types,
+    read_columns,
     with_record,
 )
 from ..sae.loading import SaeSource, load_sae
@@ -43,9 +45,14 @@ from .distributed import processes
 from .encoder import Encoder
 from .rows import RowReader
 from .store import CodeStore
-from .text import TextSource, find_text
+from .text import Outcome, TextSource, find_text
 
 SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
+OUTCOME = "outcome"  # a column of the store alone: what became of the chat of a row
+OUTCOMES = {
+    Outcome.REFUSED: "refuses the chat, which was rendered otherwise (see docs/text.md)",
+    Outcome.LEFT_OUT: "leaves out words of the chat (see docs/text.md); `text=lambda row: ...` can write them",
+}
 LIBRARIES = ("torch", "transformers", "tokenizers")  # whose versions may change the last bits of codes
 
 
@@ -171,10 +178,13 @@ def _encode_codes(
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
     types = column_types(record, encoder.state_width, digested={})
+    types[OUTCOME] = datasets.Value("uint8")
     store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
     _encode_missing(store, encoder, reader, digests)
     with state.main_process_first():  # it may write a file
         coded = store.assemble(digests, flat=flat)
+    _warn_of(read_columns(coded, [OUTCOME]).column(OUTCOME).to_numpy())
+    coded = coded.remove_columns(OUTCOME)
     # Where the SAE came from decides nothing, so neither the key nor the files have it.
     source = encoder.sae.config.source
     coded = with_record(coded, record | {"sae": source} if source else record, digested(dataset, rendering))
@@ -221,8 +231,17 @@ def _encoded(
     """Yield the code columns of rows, batch by batch."""
     for start in range(0, len(rows), BATCH_ROWS):
         batch = rows[start : start + BATCH_ROWS]
-        yield encoder([text for text, _ in reader.texts(batch)]).append_column(DIGEST, digests.take(batch))
+        texts, outcomes = zip(*reader.texts(batch), strict=True)
+        codes = encoder(list(texts)).append_column(DIGEST, digests.take(batch))
+        yield codes.append_column(OUTCOME, pa.array(outcomes, pa.uint8()))
         bar.update(len(batch))
+
+
+def _warn_of(outcomes: NDArray[np.uint8]) -> None:
+    """Say once how many chats the template did not write as they are, whether they were encoded now or before."""
+    for outcome, words in OUTCOMES.items():
+        if count := np.count_nonzero(outcomes & outcome):
+            warnings.warn(f"{count:,} of {len(outcomes):,} rows: the model's chat template {words}", stacklevel=5)
 
 
 def _cache_folder(shared: bool) -> Path:

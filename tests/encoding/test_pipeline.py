@@ -214,6 +214,7 @@ def test_the_file_of_a_shard_is_one_that_datasets_reads(ds, sae, cache):
     coded = encode(ds, sae)
     (file,) = cache.rglob("*.arrow")
     stored = Dataset.from_file(str(file))
+    stored = stored.remove_columns("outcome")
     assert stored.features == column_types(encoding_record(coded), digested={})
     assert stored[:] == coded.select_columns(stored.column_names)[:]
 
@@ -252,3 +253,26 @@ def test_one_progress_bar_is_shown_as_asked(ds, sae, monkeypatch, enabled, show,
 def test_encoding_leaves_the_progress_bars_of_datasets_alone(ds, sae, monkeypatch, capfd):
     encode(ds, sae, show_progress_bar=True)
     assert datasets.utils.are_progress_bars_disabled() and "Encoding: 100%" in capfd.readouterr().err
+
+
+REFUSES = "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+REFUSES += "{% if turn.role != 'tool' %}{{ turn.content }} {% endif %}{% endfor %}"
+
+
+def test_chats_that_the_template_does_not_write_are_counted_each_time(sae, bert, tmp_path, loads):
+    folder = shutil.copytree(bert, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(REFUSES)
+    sae.config = replace(sae.config, model=str(folder))
+    chats = [
+        [("user", "the cat")],
+        [("system", "a dog"), ("user", "the moon")],
+        [("user", "a log"), ("tool", "it ran")],
+    ]
+    turns = [[{"role": role, "content": content} for role, content in chat] for chat in chats]
+    for rows in (turns, turns, turns[::-1]):
+        with (
+            pytest.warns(UserWarning, match=r"^1 of 3 rows: the model's chat template refuses"),
+            pytest.warns(UserWarning, match=r"^1 of 3 rows: the model's chat template leaves out"),
+        ):
+            coded = encode(Dataset.from_dict({"messages": rows}), sae)
+    assert len(loads) == 1 and "outcome" not in coded.column_names
