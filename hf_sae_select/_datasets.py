@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset, Features
+
+
+BATCH_ROWS = 1000  # rows that are copied at once
 
 
 def check_dataset(name: str, value: Any, purpose: str) -> None:
@@ -65,12 +69,33 @@ def add_columns(dataset: Dataset, columns: Dataset, replaced: Iterable[str] = ()
     from datasets.arrow_dataset import transmit_format
 
     def joined(dataset: Dataset) -> Dataset:
-        rows = dataset.with_format(None).remove_columns(list(replaced))
+        rows = _without_mapping(dataset.with_format(None).remove_columns(list(replaced)))
         return datasets.concatenate_datasets([rows, columns], axis=1, split=dataset.split)
 
     result: Dataset = transmit_format(joined)(dataset)
     set_fingerprint(result, fingerprint_of(columns))
     return result
+
+
+def _without_mapping(dataset: Dataset) -> Dataset:
+    """Return a dataset whose table has the rows in order, in a file where `Dataset.flatten_indices` has its own.
+
+    Where the disk is full, `flatten_indices` leaves a temporary file behind for good.
+    """
+    from ._arrow import open_file, write_tables
+    from ._files import remove_leftovers
+
+    if not has_row_mapping(dataset):
+        return dataset
+    file = Path(dataset._get_cache_file_path(f"{fingerprint_of(dataset)}-rows"))
+    if not file.is_file():
+        remove_leftovers(file.parent)
+        view = dataset.with_format("arrow")
+        tables = (view[start : start + BATCH_ROWS] for start in range(0, len(view), BATCH_ROWS))
+        write_tables(file, dataset.data.schema, tables, len(dataset))
+    rows = open_file(file)
+    rows.info.update(dataset.info)
+    return rows
 
 
 def select_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:

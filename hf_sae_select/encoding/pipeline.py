@@ -147,7 +147,8 @@ def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArgument
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
     coded = _encode_codes(dataset, sae, arguments, flat=True, purpose=purpose)
-    return add_columns(dataset, coded, replaced)
+    with processes().main_process_first():  # it may write a file
+        return add_columns(dataset, coded, replaced)
 
 
 def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> Dataset:
@@ -171,19 +172,15 @@ def _encode_codes(
     key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
-    types = column_types(record, encoder.state_width, digested(dataset, rendering))
+    types = column_types(record, encoder.state_width, digested={})
     store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
     _encode_missing(store, encoder, reader, digests)
-    coded = store.assemble(digests)
+    with state.main_process_first():  # it may write a file
+        coded = store.assemble(digests, flat=flat)
     _warn_of_unusual_rows(coded, encoder)
-    if flat:
-        if state.is_main_process:
-            coded = store.flatten(coded, digests)
-        state.wait_for_everyone()
-        coded = store.flatten(coded, digests)
     # Where the SAE came from decides nothing, so neither the key nor the files have it.
-    if source := encoder.sae.config.source:
-        coded = with_record(coded, record | {"sae": source})
+    source = encoder.sae.config.source
+    coded = with_record(coded, record | {"sae": source} if source else record, digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
     return coded
 
@@ -205,17 +202,25 @@ def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, diges
     if shards := shards[state.process_index :: state.num_processes]:
         store.prepare()
         total = unwritten = sum(map(len, shards))
-        with _progress_bar(total, encoder.arguments.show_progress_bar) as bar:
+        show = encoder.arguments.show_progress_bar
+        if reader.rendering.chat:  # a row that cannot be read is an error before the slow work
+            with _progress_bar(total, show, "Reading") as bar:
+                for shard in shards:
+                    for batch in _batches(shard):
+                        reader.check(batch)
+                        bar.update(len(batch))
+        with _progress_bar(total, show, f"Encoding {_names_of_text(encoder)}") as bar:
             try:
                 encoder.load()
                 for shard in shards:
                     store.add(digests.take(shard), _encoded(shard, encoder, reader, digests, bar), unwritten)
                     unwritten -= len(shard)
             except KeyboardInterrupt:
+                place = "nowhere, since caching is disabled" if not is_caching_enabled() else f"in {store.folder}"
                 # A new one, without the traceback from within torch.
                 raise KeyboardInterrupt(
-                    f"{total - unwritten:,} of {total:,} rows are encoded and kept in {store.folder}; the same call "
-                    "encodes the others"
+                    f"{total - unwritten:,} of {total:,} rows are encoded and kept {place}; the same call encodes the "
+                    "others"
                 ) from None
     state.wait_for_everyone()
 
@@ -223,8 +228,10 @@ def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, diges
 def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
     """Warn once of each kind of rows that were not read as usual."""
     counts, model = unusual_rows(coded), encoder.sae.config.model
+    refusal = encoder.template.refusal if encoder.template else None
+    reason = f" (for example: {refusal})" if refusal else ""
     for kind, words in {
-        "refused": f"the chat template of {model} refused them, so they were rendered in another way",
+        "refused": f"the chat template of {model} refused them{reason}, so they were rendered in another way",
         "left_out": f"the chat template of {model} left out words of their turns",
         "unknown": f"the tokenizer of {model} knows less than half of their tokens; an SAE of a model that reads such "
         "text would tell more of them",
@@ -232,9 +239,9 @@ def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
         if count := counts.get(kind):
             warnings.warn(f"{count:,} of {len(coded):,} rows: {words}; see docs/text.md", stacklevel=2)
     if 2 * counts.get("blank", 0) > len(coded):
-        columns = ", ".join(f"`{'.'.join(path)}`" for path in encoder.rendering.paths) or "the function `text`"
         warnings.warn(
-            f"{counts['blank']:,} of {len(coded):,} rows are blank: {columns} has no text there; pass another `text`",
+            f"{counts['blank']:,} of {len(coded):,} rows are blank: {_names_of_text(encoder)} has no text there; pass "
+            "another `text`",
             stacklevel=2,
         )
 
@@ -243,10 +250,18 @@ def _encoded(
     rows: NDArray[np.int64], encoder: Encoder, reader: RowReader, digests: pa.Array, bar: tqdm
 ) -> Iterator[pa.Table]:
     """Yield the code columns of rows, batch by batch."""
-    for start in range(0, len(rows), BATCH_ROWS):
-        batch = rows[start : start + BATCH_ROWS]
+    for batch in _batches(rows):
         yield encoder(reader.texts(batch)).append_column(DIGEST, digests.take(batch))
         bar.update(len(batch))
+
+
+def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    return (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
+
+
+def _names_of_text(encoder: Encoder) -> str:
+    """Say which columns are read."""
+    return ", ".join(f"`{'.'.join(path)}`" for path in encoder.rendering.paths) or "what `text` returns"
 
 
 def _cache_folder(shared: bool) -> Path:
@@ -256,6 +271,6 @@ def _cache_folder(shared: bool) -> Path:
     return Path(tempfile.mkdtemp(dir=get_temporary_cache_files_directory()))  # datasets removes it at exit
 
 
-def _progress_bar(rows: int, show: bool | None) -> tqdm:
+def _progress_bar(rows: int, show: bool | None, description: str) -> tqdm:
     hidden = are_progress_bars_disabled() if show is None else not show
-    return tqdm(total=rows, desc="Encoding", unit=" rows", disable=hidden)
+    return tqdm(total=rows, desc=description, unit=" rows", disable=hidden)

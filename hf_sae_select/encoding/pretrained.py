@@ -53,7 +53,10 @@ def look_up(name: str, revision: str | None) -> tuple[int, str | None]:
     elif locate(name, revision)[0] != name:
         version = PACKAGED[name].revision
     elif not Path(name).is_dir():
-        version = resolve_revision(name, revision=revision).resolved
+        try:
+            version = resolve_revision(name, revision=revision).resolved
+        except Exception as error:
+            raise OSError(f"cannot look up the base model {name}: {error}{_offline_remedy(name)}") from error
     return int(config.get_text_config().hidden_size), version
 
 
@@ -80,15 +83,19 @@ def load(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any
     transformers_logging.disable_progress_bar()
     try:
         # By default transformers would ask whether to run a repo's code; the name may come from a stranger's config.
-        return getattr(transformers, auto_class).from_pretrained(path, trust_remote_code=False, **where, **kwargs)
-    except ValueError as error:
-        if "trust_remote_code" not in str(error):
+        loaded = getattr(transformers, auto_class).from_pretrained(path, trust_remote_code=False, **where, **kwargs)
+        # Where its files are missing, transformers makes a tokenizer that knows special tokens alone.
+        if auto_class == "AutoTokenizer" and len(loaded) <= len(set(loaded.all_special_ids)):
+            raise OSError("the tokenizer has no words, so files of it are missing")
+        return loaded
+    except Exception as error:  # what raises without the Hub is not always an OSError
+        if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+            raise ValueError(
+                f"the base model {name} needs code from its repo, which never runs; choose a model that transformers "
+                "has built in"
+            ) from error
+        if not isinstance(error, OSError) and name not in PACKAGED:
             raise
-        raise ValueError(
-            f"the base model {name} needs code from its repo, which never runs; choose a model that transformers "
-            "has built in"
-        ) from error
-    except OSError as error:
         raise OSError(f"cannot load the base model {name}: {error}{_offline_remedy(name)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -38,6 +38,14 @@ class RowReader:
             return [_text(function, batch.row(i), rows[i]) for i in range(len(rows))]
         return self.rendering(self._cells(batch), self.template, list(rows))
 
+    def check(self, rows: Rows) -> None:
+        """Check that rows of chats can be read, without rendering them by the template.
+
+        Raises:
+            ValueError: A cell cannot be read; the message names its row and column.
+        """
+        self.rendering(self.cells(rows), rows=list(rows))
+
     def cells(self, rows: Rows) -> dict[str, list[Any]]:
         """Return the columns that are read, as lists of Python objects; of a struct, the fields that are read.
 

@@ -156,11 +156,12 @@ def state_width(dataset: datasets.Dataset) -> int | None:
     return getattr(dataset.features[STATE], "length", -1) if STATE in dataset.column_names else None
 
 
-def with_record(codes: datasets.Dataset, record: Mapping[str, Any]) -> datasets.Dataset:
-    """Return code columns with another encoding record; no number is copied."""
+def with_record(
+    codes: datasets.Dataset, record: Mapping[str, Any], digested: Mapping[tuple[str, ...], str] | None = None
+) -> datasets.Dataset:
+    """Return code columns with another encoding record, and digests of these columns; no number is copied."""
     from .._datasets import retyped
 
-    digested = digested_columns(codes) if DIGEST in codes.column_names else None
     return retyped(codes, column_types(record, state_width(codes), digested))
 
 

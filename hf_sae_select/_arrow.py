@@ -1,0 +1,71 @@
+"""Arrow files in the cache of `datasets`, as `Dataset.map` writes them, but whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ._files import whole_file
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
+
+
+def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows: int) -> None:
+    """Write tables to a file that appears when it is complete.
+
+    `rows` is the number of rows that the disk must still hold, these included: of them, an error tells the bytes.
+
+    Raises:
+        OSError: the disk is full or the like.
+    """
+    with ExitStack() as stack:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = stack.enter_context(whole_file(file))
+            sink = pa.OSFile(str(part), "wb")
+            writer = pa.ipc.new_stream(sink, schema)
+        for table in tables:
+            with writing(file, rows * table.nbytes / max(len(table), 1)):
+                writer.write_table(table.select(schema.names).cast(schema))
+            rows -= len(table)
+        with writing(file):
+            writer.close()
+            sink.close()
+
+
+@contextmanager
+def writing(path: Path, needed: float = 0) -> Iterator[None]:
+    """Say in an error of writing what to do about it; `needed` is the number of bytes still to be written."""
+    try:
+        yield
+    except OSError as error:
+        size = f"; {needed / 1e6:,.1f} MB are still to be written" if needed else ""
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {error.strerror or error}{size}; free space on that disk, or set the environment "
+            "variable HF_DATASETS_CACHE to a folder that can be written to; finished files are kept",
+        ) from error
+
+
+def open_file(file: Path) -> Dataset:
+    """Open a file that `write_tables` wrote.
+
+    Raises:
+        OSError: it is damaged.
+    """
+    from datasets import Dataset
+
+    try:
+        return Dataset.from_file(str(file))
+    except (OSError, ValueError) as error:  # Arrow raises both
+        raise damaged(file, error) from error
+
+
+def damaged(file: Path, reason: object) -> OSError:
+    """Return the error that a file of the cache is damaged."""
+    return OSError(f"the cache file {file} is damaged ({reason}); delete it, and encode again")
