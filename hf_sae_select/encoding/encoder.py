@@ -129,8 +129,9 @@ class Encoder:
         """Warn, once for all rows, if the model cannot read some of them."""
         if self.unknown_rows:
             warnings.warn(
-                f"{self.unknown_rows:,} of {self.rows:,} rows: more than half of the tokens are unknown to the tokenizer "
-                f"of {self.sae.config.model}; their features say little, so use an SAE of a model that reads such text",
+                f"{self.unknown_rows:,} of {self.rows:,} rows: more than half of the tokens are unknown to the "
+                f"tokenizer of {self.sae.config.model}, so their features say little; use an SAE of a model that "
+                "reads such text",
                 stacklevel=2,
             )
 

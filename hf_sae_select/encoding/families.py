@@ -84,6 +84,11 @@ FAMILIES: list[tuple[str, str, Family]] = [
         Family(ATTENTION, MLP, ("feedforward_layernorm", INPUT)),
     ),  # Apertus
     ("pre_ff_layernorm", "", Family(ATTENTION, MLP, ("pre_ff_layernorm", INPUT))),  # Jamba
+    (  # LFM 3
+        "post_operator_norm post_ffn_norm",
+        "",
+        Family(ATTENTION, MLP, ("ffn_norm", INPUT), ("post_operator_norm", "post_ffn_norm")),
+    ),
     ("operator_norm ffn_norm", "", Family(ATTENTION, MLP, ("ffn_norm", INPUT))),  # LFM 2
     ("layer_norm1 layer_norm2", "", Family(ATTENTION, MLP, ("layer_norm2", INPUT))),  # CLIP
     (
@@ -143,8 +148,8 @@ FAMILIES: list[tuple[str, str, Family]] = [
     ),
 ]
 # Projections that end attention and the MLP.
-ATTENTION_ENDS = "o_proj dense out_proj c_proj Wo out_lin o output wo".split()
-MLP_ENDS = "down_proj c_proj fc2 dense_4h_to_h fc_out Wo lin2 wo".split()
+ATTENTION_ENDS = "o_proj dense out_proj c_proj Wo out_lin o output attention.out_proj".split()
+MLP_ENDS = "down_proj c_proj fc2 dense_4h_to_h fc_out Wo lin2 w2".split()
 
 
 class Parts(NamedTuple):
@@ -194,7 +199,9 @@ def parts_of(layer: nn.Module) -> Parts:
 
 def proven(parts: Parts, vectors: Mapping[str, Tensor]) -> set[str]:
     """Return the places that are what they are called, judged by the vectors of a few tokens at each of them."""
-    holds = {"resid_pre", "resid_post", "mlp_in"}
+    holds = set(vectors) & {"resid_pre", "resid_post", "mlp_in"}
+    if not {"resid_pre", "resid_post"} <= holds:
+        return holds
     pre, post, mid = vectors["resid_pre"], vectors["resid_post"], vectors.get("resid_mid")
     attention, mlp = vectors.get("attn_out"), vectors.get("mlp_out")
     first, second = (parts.modules[name] for name in parts.norms) if parts.norms else (None, None)
@@ -220,7 +227,8 @@ def _adds_up(total: Tensor, stream: Tensor, *parts: Tensor, norm: nn.Module | No
         return False
     if norm is None:
         return _close(total - stream, torch.stack(parts).sum(dim=0), total, stream)
-    return _close(total, norm(stream + torch.stack(parts).sum(dim=0)))
+    normed = norm(stream + torch.stack(parts).sum(dim=0))
+    return isinstance(normed, Tensor) and _close(total, normed)
 
 
 def _share(total: Tensor, part: Tensor) -> Tensor:

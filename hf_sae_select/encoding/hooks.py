@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .families import INPUT, OUTPUT, Parts, parts_of
+from .families import OUTPUT, Parts, parts_of
 
 PLACES = {
     "hook_resid_pre": "resid_pre",
@@ -34,8 +34,8 @@ PLACES = {
     "mlp.hook_in": "mlp_in",
 }
 # Paths of the stack of layers. The text part of a multimodal model comes first.
-STACKS = ("language_model.layers", "language_model.model.layers", "text_model.layers", "layers", "h", "blocks")
-STACKS += ("encoder.layer", "encoder.layers", "decoder.layers", "transformer.layer")
+STACKS = """language_model.layers language_model.model.layers text_model.layers layers h blocks encoder.layer
+encoder.layers encoder.block decoder.layers decoder.block transformer.layer""".split()
 
 
 class Hook(NamedTuple):
@@ -84,8 +84,17 @@ def reads_residual(name: str) -> bool:
 
 
 def _embedding(model: Any) -> Hook:
-    module = model.get_input_embeddings()
-    return Hook(next(path for path, other in model.named_modules() if other is module), OUTPUT, module)
+    try:
+        module = model.get_input_embeddings()
+    except NotImplementedError:
+        module = None
+    path = next((path for path, other in model.named_modules() if other is module), None)
+    if path is None:
+        raise ValueError(
+            f"cannot find the embedding of {type(model).__name__}; set the hook to the path of a module, one of: "
+            f"{', '.join(dict(model.named_children()))}"
+        )
+    return Hook(path, OUTPUT, module)
 
 
 def names_of(places: Collection[str]) -> list[str]:
@@ -100,7 +109,7 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
     stacks = [start + path for start in ("", "model.") for path in STACKS if start + path in modules]
     if not stacks or {"encoder", "decoder"} <= {path.rpartition(".")[0] for path in stacks}:
         reason = "it has an encoder and a decoder" if stacks else "it has no stack of layers under a known name"
-        raise ValueError(f"cannot tell the layers of {kind}: {reason}; set the hook to the path of a module")
+        raise ValueError(f"cannot find the layers of {kind}: {reason}; set the hook to the path of a module")
     return {f"{stacks[0]}.{name}": layer for name, layer in modules[stacks[0]].named_children()}
 
 

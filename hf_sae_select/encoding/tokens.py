@@ -34,7 +34,7 @@ class TextTokenizer:
         added = tokenizer.added_tokens_decoder.items()
         self.special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
         named = {getattr(tokenizer, f"{name}_token_id") for name in NAMES}
-        # [UNK] stands for text that the tokenizer does not know. GPT-2 has one token for all: there it ends a document.
+        # [UNK] stands for text that the tokenizer does not know. GPT-2's has another use too: it ends documents.
         self.unknown: int | None = None if tokenizer.unk_token_id in named else tokenizer.unk_token_id
         self.special.discard(self.unknown)
 
@@ -83,15 +83,15 @@ class TextTokenizer:
 
     # ---- the first tokens of a long text
     #
-    # They must be those of the whole text. A tokenizer splits a text into words, from left to right, and each word into
-    # tokens. Two facts make a prefix enough:
+    # They must be those of the whole text. A tokenizer splits a text into words, from left to right, and each word
+    # into tokens. Two facts make a prefix enough:
     #
     # - The rest of a text changes only the last word of a prefix, and the one before where that is white space. An
     #   exception are tokenizers that group digits from the right, so no prefix ends with a digit.
-    # - Some tokenizers (Llama, Gemma, XLM-R) have long words: the whole text, or all between two spaces. If no token of
-    #   the vocabulary has the two characters on both sides of the cut, then one token of the text ends there. Up to the
-    #   end of a token, BPE gives a prefix the same tokens: merges on one side never use the other side. Unigram does so
-    #   too: the best way to a place does not depend on what follows.
+    # - Some tokenizers (Llama, Gemma, XLM-R) have long words: the whole text, or all between two spaces. If no token
+    #   of the vocabulary has the two characters on both sides of the cut, then one token of the text ends there. Up to
+    #   the end of a token, BPE gives a prefix the same tokens: merges on one side never use the other side. Unigram
+    #   does so too: the best way to a place does not depend on what follows.
     #
     # Where neither helps, as in a long run of one character, the whole text is tokenised.
 
