@@ -61,7 +61,7 @@ def find_hook(model: nn.Module, name: str, side: str = OUTPUT) -> Hook:
     """
     if name == "hook_embed":
         return _embedding(model)
-    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.*hook_\w+)", name):
         return _in_layer(model, int(match[1]), match[2])
     modules = dict(model.named_modules())
     short = name.partition(".")[2]
@@ -86,7 +86,7 @@ def reads_residual(name: str) -> bool:
 def _embedding(model: Any) -> Hook:
     try:
         module = model.get_input_embeddings()
-    except NotImplementedError:
+    except (NotImplementedError, AttributeError):
         module = None
     path = next((path for path, other in model.named_modules() if other is module), None)
     if path is None:
@@ -109,6 +109,8 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
     stacks = [start + path for start in ("", "model.") for path in STACKS if start + path in modules]
     if not stacks or {"encoder", "decoder"} <= {path.rpartition(".")[0] for path in stacks}:
         reason = "it has an encoder and a decoder" if stacks else "it has no stack of layers under a known name"
+        if "encoder.albert_layer_groups" in modules:
+            reason = "they share one module, which runs once for each"
         raise ValueError(f"cannot find the layers of {kind}: {reason}; set the hook to the path of a module")
     return {f"{stacks[0]}.{name}": layer for name, layer in modules[stacks[0]].named_children()}
 
@@ -125,8 +127,9 @@ def _in_layer(model: nn.Module, number: int, name: str) -> Hook:
         reason = ""
         if name.endswith("hook_normalized"):
             reason = (
-                "it is the vector within a norm, before the norm's weights, which is neither the input nor the output "
-                "of a module; "
+                "it lies within a norm, before or after its weights as TransformerLens loaded the model, so no module "
+                "surely reads or returns it (before the weights of an RMSNorm, it is `hook_resid_mid` with "
+                "`input_norm='rms'` in the config of the SAE); "
             )
         raise ValueError(
             f"no place `{name}` in the layers of {kind}; {reason}choose one of: {', '.join(names_of(parts.places))}, "

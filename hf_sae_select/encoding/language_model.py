@@ -101,13 +101,13 @@ class LanguageModel:
             self.model.to(self.device)
         self.tokenizer = tokenizer
         self.hook = find_hook(model.base_model, hook, side)
-        # Longformer pads each window at its end to a multiple of this.
-        self._pads_windows = hasattr(model.config, "attention_window")
-        self._check_place(hook)
         self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
         self.tokens = TextTokenizer(tokenizer, prepend_bos)
         limits = (window, most_tokens(model), tokenizer.model_max_length)
         self.window: int = min((limit for limit in limits if limit and limit < NO_LIMIT), default=LONGEST_WINDOW)
+        # Longformer pads each window at its end to a multiple of this.
+        self._pads_windows = hasattr(model.config, "attention_window")
+        self._check_place(hook)
 
     @classmethod
     def from_pretrained(
@@ -166,10 +166,10 @@ class LanguageModel:
 
     @property
     def width(self) -> int:
-        """Width of the vectors at the hook, from a forward pass of one token."""
-        one = torch.ones(1, 1, dtype=torch.long, device=self.device)
+        """Width of the vectors at the hook, from a forward pass of two tokens."""
+        ones = torch.ones(1, min(self.window, 2), dtype=torch.long, device=self.device)
         with torch.no_grad():
-            return int(self._run(one, one).shape[-1])
+            return int(self._run(ones, ones).shape[-1])
 
     def windows(self, texts: Sequence[str], *, max_length: int | None = None, special: bool = True) -> list[Window]:
         """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
@@ -299,7 +299,7 @@ class LanguageModel:
         if parts is None:
             return
         places = {place: (parts.modules[path], side) for place, (path, side) in (parts.raw | parts.places).items()}
-        ids = torch.arange(1, 9, device=self.device)[None]
+        ids = torch.arange(1, min(self.window, 8) + 1, device=self.device)[None]
         holds = proven(parts, self._read(places, ids, torch.ones_like(ids)))
         if self.hook.place not in holds:
             known = [known for known in names_of(parts.places) if PLACES[known] in holds]

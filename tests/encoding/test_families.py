@@ -133,8 +133,15 @@ def test_each_family_is_built_or_the_reason_is_known():
 
 
 def test_a_layer_that_is_shared_or_in_a_decoder_is_found_by_its_path_alone():
-    for kind, reason in {"albert": "no stack of layers", "t5": "an encoder and a decoder"}.items():
+    for kind, reason in {"albert": "they share one module", "t5": "an encoder and a decoder"}.items():
         with pytest.raises(
             ValueError, match=rf"cannot find the layers of \w+: .*{reason}.*; set the hook to the path"
         ):
             opened(kind, "blocks.0.hook_resid_post")
+
+
+@torch.no_grad()
+def test_the_encoder_of_an_encoder_decoder_is_read_by_its_path():
+    mask = torch.ones_like(IDS)
+    states = families.model("t5").encoder(input_ids=IDS, attention_mask=mask, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(opened("t5", "encoder.block.0")._run(IDS, mask), states[1])
