@@ -92,12 +92,14 @@ class CausalLanguageModel(LanguageModel):
             return hidden.view(shape)
 
         def on_output(module: nn.Module, args: Any, output: Any) -> Any:
-            return (replaced(output[0]), *output[1:]) if isinstance(output, tuple) else replaced(output)
+            if isinstance(output, tuple | list):
+                return type(output)([replaced(output[0]), *output[1:]])
+            return replaced(output)
 
         def on_input(module: nn.Module, args: Any, kwargs: Any) -> Any:
             if args:
                 return (replaced(args[0]), *args[1:]), kwargs
-            first = next(iter(kwargs))
+            first = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
             return args, {**kwargs, first: replaced(kwargs[first])}
 
         if self.hook.side == INPUT:
