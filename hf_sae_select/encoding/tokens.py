@@ -154,7 +154,12 @@ class TextTokenizer:
 
     def _is_in_no_token(self, pair: str) -> bool:
         """Tell whether no token has these two characters side by side."""
-        if unicodedata.category(pair[1]) in ("Mn", "Mc", "Me", "Cf"):  # it may be of one character with what stands before
+        if unicodedata.category(pair[1]) in (
+            "Mn",
+            "Mc",
+            "Me",
+            "Cf",
+        ):  # it may be of one character with what stands before
             return False
         normalizer = self.tokenizer.backend_tokenizer.normalizer
         marked = pair.replace(" ", "▁")
