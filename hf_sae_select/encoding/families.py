@@ -208,13 +208,13 @@ def proven(parts: Parts, vectors: Mapping[str, Tensor]) -> set[str]:
     if mid is None:
         if attention is not None and mlp is not None and _adds_up(post, pre, attention, mlp):
             holds |= {"attn_out", "mlp_out"}
-    elif attention is not None and attention.shape == pre.shape == mid.shape:
-        if _adds_up(mid, pre, attention, norm=first):
+    else:
+        if attention is not None and _adds_up(mid, pre, attention, norm=first):
             holds |= {"resid_mid", "attn_out"}
-        elif first is None and _adds_up(mid, pre, _share(mid - pre, attention)):
+        elif attention is not None and first is None and _is_multiple(mid, pre, attention):
             holds |= {"resid_mid"}  # the model scales what attention adds
-        if "resid_mid" in holds and mlp is not None and _adds_up(post, mid, mlp, norm=second):
-            holds |= {"mlp_out"}
+        if mlp is not None and _adds_up(post, mid, mlp, norm=second):
+            holds |= {"resid_mid", "mlp_out"}  # also in a layer without attention
     for part, inside in (("attn", "z"), ("mlp", "mlp_post")):
         if f"{part}_end" in vectors and part in vectors and _close(vectors[part], vectors[f"{part}_end"]):
             holds |= {inside}
@@ -231,9 +231,12 @@ def _adds_up(total: Tensor, stream: Tensor, *parts: Tensor, norm: nn.Module | No
     return isinstance(normed, Tensor) and _close(total, normed)
 
 
-def _share(total: Tensor, part: Tensor) -> Tensor:
-    """Return the multiple of `part` that is nearest to `total`."""
-    return part * ((total * part).sum() / (part * part).sum())
+def _is_multiple(total: Tensor, stream: Tensor, part: Tensor) -> bool:
+    """Tell whether a stream and some multiple of `part` are the total."""
+    if not total.shape == stream.shape == part.shape:
+        return False
+    factor = ((total - stream) * part).sum() / (part * part).sum()
+    return _adds_up(total, stream, factor * part)
 
 
 def _close(one: Tensor, other: Tensor, *rounded: Tensor) -> bool:

@@ -20,6 +20,7 @@ ROWS = {
     "everything": STREAM | PARTS | {"resid_mid"},
     "parallel": STREAM | PARTS,
     "scaled": STREAM | {"resid_mid"},
+    "mlp": STREAM | {"resid_mid", "mlp_out"},
     "attention": STREAM | {"resid_mid", "attn_out"},
     "ends": STREAM,
     "none": set(),
@@ -68,7 +69,7 @@ def documented():
 def test_a_name_is_the_right_place_or_refused(kind):
     vectors = read(kind, 1)
     found = {place for place in vectors if place in ROWS["everything"]}
-    check_sums(kind, vectors)
+    check_sums(kind, 1, vectors)
     if found:
         check_hidden_states(kind, vectors["resid_pre"])
     if kind in documented():
@@ -77,13 +78,13 @@ def test_a_name_is_the_right_place_or_refused(kind):
         assert transformers.__version__ != "5.24.0", f"{kind} is not in docs/encoding.md: {found}"
 
 
-def check_sums(kind, vectors):
+def check_sums(kind, layer, vectors):
     """Check that what the parts of a layer add is what the stream gains."""
     pre, mid, post = (vectors.get(f"resid_{where}") for where in ("pre", "mid", "post"))
     attention, mlp = vectors.get("attn_out"), vectors.get("mlp_out")
     norms = None
     if mid is not None:
-        parts = opened(kind, "blocks.1.hook_resid_mid").hook.parts
+        parts = opened(kind, f"blocks.{layer}.hook_resid_mid").hook.parts
         norms = [parts.modules[name] for name in parts.norms or ()] or [torch.nn.Identity()] * 2
     near = {"atol": 1e-4, "rtol": 1e-4}
     if attention is not None and mid is not None:
@@ -97,7 +98,7 @@ def check_sums(kind, vectors):
     for inside, out in (("z", attention), ("mlp_post", mlp)):
         if inside in vectors and out is not None:
             name = next(name for name, place in PLACES.items() if place == inside)
-            hook = opened(kind, f"blocks.1.{name}").hook
+            hook = opened(kind, f"blocks.{layer}.{name}").hook
             added = hook.module(vectors[inside])
             path, _ = hook.parts.places["attn_out" if inside == "z" else "mlp_out"]
             if path != hook.parts.raw["attn" if inside == "z" else "mlp"][0]:
@@ -111,6 +112,25 @@ def check_hidden_states(kind, before_last):
     outputs = families.model(kind)(input_ids=IDS, attention_mask=torch.ones_like(IDS), output_hidden_states=True)
     if states := getattr(outputs, "hidden_states", None):
         torch.testing.assert_close(states[0 if kind in SHIFTED else 1][:, : IDS.shape[1]], before_last)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    {
+        "jamba": STREAM | {"resid_mid", "mlp_out"},  # Mamba
+        "bamba": STREAM | {"resid_mid", "mlp_out"},
+        "lfm2_moe": STREAM | {"resid_mid", "mlp_out"},  # convolution
+        "lfm3": STREAM | {"resid_mid", "mlp_out"},
+        "granitemoehybrid": STREAM,
+        "qwen3_next": ROWS["everything"],  # linear attention
+        "rwkv": STREAM | {"resid_mid", "mlp_out"},  # normalised before the residual stream begins
+    }.items(),
+)
+@torch.no_grad()
+def test_the_first_layer_of_a_model_whose_layers_differ(kind, places):
+    vectors = read(kind, 0)
+    check_sums(kind, 0, vectors)
+    assert {place for place in vectors if place in ROWS["everything"]} == places
 
 
 @pytest.mark.parametrize("kind", parametrized(KINDS))

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from helpers import families, tiny
+from transformers import CONFIG_MAPPING, AutoModel
 
 from hf_sae_select.encoding.hooks import find_hook, reads_residual
 from hf_sae_select.encoding.language_model import LanguageModel
@@ -174,3 +175,37 @@ def test_a_path_that_begins_with_blocks_is_a_path():
     model = families.model("mpt")
     assert find_hook(model, "blocks.1.ffn").module is model.blocks[1].ffn
     assert find_hook(model, "blocks.1").module is find_hook(model, "blocks.1.hook_resid_post").module
+
+
+EVERYTHING = "resid_pre resid_mid resid_post attn_out mlp_out"
+PARALLEL_ONES = "resid_pre resid_post attn_out mlp_out"
+# Families whose config changes the order of a layer's parts -> what resolves then.
+VARIANTS = [
+    ("falcon", {"parallel_attn": False}, EVERYTHING),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, PARALLEL_ONES),
+    ("stablelm", {"use_parallel_residual": True}, PARALLEL_ONES),
+    ("gpt_neox", {"use_parallel_residual": False}, EVERYTHING),
+    ("opt", {"do_layer_norm_before": False}, "resid_pre resid_post"),
+    ("opt", {"word_embed_proj_dim": 16}, EVERYTHING),
+    ("bloom", {"apply_residual_connection_post_layernorm": True}, "resid_pre resid_mid resid_post mlp_out"),
+    ("granite", {"residual_multiplier": 1.0}, EVERYTHING),
+    ("gpt2", {"add_cross_attention": True}, EVERYTHING),
+    ("nemotron_h", {}, "resid_pre resid_post"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "places"), VARIANTS)
+def test_what_a_config_makes_of_a_family(kind, fields, places):
+    torch.manual_seed(0)
+    config = families.config(kind).to_dict() | fields
+    model = AutoModel.from_config(CONFIG_MAPPING[kind].from_dict(config)).eval()
+    vectors = {}
+    for place in EVERYTHING.split():
+        try:
+            vectors[place] = read(model, f"blocks.1.hook_{place}")
+        except ValueError as error:
+            assert "choose one of: hook_resid_pre" in str(error)
+    assert " ".join(vectors) == places
+    if "attn_out" in vectors:
+        added = vectors["attn_out"] + vectors["mlp_out"]
+        torch.testing.assert_close(vectors["resid_pre"] + added, vectors["resid_post"], atol=1e-5, rtol=1e-4)
