@@ -84,6 +84,11 @@ FAMILIES: list[tuple[str, str, Family]] = [
         Family(ATTENTION, MLP, ("feedforward_layernorm", INPUT)),
     ),  # Apertus
     ("pre_ff_layernorm", "", Family(ATTENTION, MLP, ("pre_ff_layernorm", INPUT))),  # Jamba
+    (  # LFM 3
+        "post_operator_norm post_ffn_norm",
+        "",
+        Family(ATTENTION, MLP, ("ffn_norm", INPUT), ("post_operator_norm", "post_ffn_norm")),
+    ),
     ("operator_norm ffn_norm", "", Family(ATTENTION, MLP, ("ffn_norm", INPUT))),  # LFM 2
     ("layer_norm1 layer_norm2", "", Family(ATTENTION, MLP, ("layer_norm2", INPUT))),  # CLIP
     (
@@ -143,8 +148,8 @@ FAMILIES: list[tuple[str, str, Family]] = [
     ),
 ]
 # Projections that end attention and the MLP.
-ATTENTION_ENDS = "o_proj dense out_proj c_proj Wo out_lin o output wo".split()
-MLP_ENDS = "down_proj c_proj fc2 dense_4h_to_h fc_out Wo lin2 wo".split()
+ATTENTION_ENDS = "o_proj dense out_proj c_proj Wo out_lin o output attention.out_proj".split()
+MLP_ENDS = "down_proj c_proj fc2 dense_4h_to_h fc_out Wo lin2 w2".split()
 
 
 class Parts(NamedTuple):
@@ -194,20 +199,22 @@ def parts_of(layer: nn.Module) -> Parts:
 
 def proven(parts: Parts, vectors: Mapping[str, Tensor]) -> set[str]:
     """Return the places that are what they are called, judged by the vectors of a few tokens at each of them."""
-    holds = {"resid_pre", "resid_post", "mlp_in"}
+    holds = set(vectors) & {"resid_pre", "resid_post", "mlp_in"}
+    if not {"resid_pre", "resid_post"} <= holds:
+        return holds
     pre, post, mid = vectors["resid_pre"], vectors["resid_post"], vectors.get("resid_mid")
     attention, mlp = vectors.get("attn_out"), vectors.get("mlp_out")
     first, second = (parts.modules[name] for name in parts.norms) if parts.norms else (None, None)
     if mid is None:
         if attention is not None and mlp is not None and _adds_up(post, pre, attention, mlp):
             holds |= {"attn_out", "mlp_out"}
-    elif attention is not None and attention.shape == pre.shape == mid.shape:
-        if _adds_up(mid, pre, attention, norm=first):
+    else:
+        if attention is not None and _adds_up(mid, pre, attention, norm=first):
             holds |= {"resid_mid", "attn_out"}
-        elif first is None and _adds_up(mid, pre, _share(mid - pre, attention)):
+        elif attention is not None and first is None and _is_multiple(mid, pre, attention):
             holds |= {"resid_mid"}  # the model scales what attention adds
-        if "resid_mid" in holds and mlp is not None and _adds_up(post, mid, mlp, norm=second):
-            holds |= {"mlp_out"}
+        if mlp is not None and _adds_up(post, mid, mlp, norm=second):
+            holds |= {"resid_mid", "mlp_out"}  # also in a layer without attention
     for part, inside in (("attn", "z"), ("mlp", "mlp_post")):
         if f"{part}_end" in vectors and part in vectors and _close(vectors[part], vectors[f"{part}_end"]):
             holds |= {inside}
@@ -220,12 +227,16 @@ def _adds_up(total: Tensor, stream: Tensor, *parts: Tensor, norm: nn.Module | No
         return False
     if norm is None:
         return _close(total - stream, torch.stack(parts).sum(dim=0), total, stream)
-    return _close(total, norm(stream + torch.stack(parts).sum(dim=0)))
+    normed = norm(stream + torch.stack(parts).sum(dim=0))
+    return isinstance(normed, Tensor) and _close(total, normed)
 
 
-def _share(total: Tensor, part: Tensor) -> Tensor:
-    """Return the multiple of `part` that is nearest to `total`."""
-    return part * ((total * part).sum() / (part * part).sum())
+def _is_multiple(total: Tensor, stream: Tensor, part: Tensor) -> bool:
+    """Tell whether a stream and some multiple of `part` are the total."""
+    if not total.shape == stream.shape == part.shape:
+        return False
+    factor = ((total - stream) * part).sum() / (part * part).sum()
+    return _adds_up(total, stream, factor * part)
 
 
 def _close(one: Tensor, other: Tensor, *rounded: Tensor) -> bool:

@@ -34,8 +34,8 @@ PLACES = {
     "mlp.hook_in": "mlp_in",
 }
 # Paths of the stack of layers. The text part of a multimodal model comes first.
-STACKS = ("language_model.layers", "language_model.model.layers", "text_model.layers", "layers", "h", "blocks")
-STACKS += ("encoder.layer", "encoder.layers", "decoder.layers", "transformer.layer")
+STACKS = """language_model.layers language_model.model.layers text_model.layers layers h blocks encoder.layer
+encoder.layers encoder.block decoder.layers decoder.block transformer.layer""".split()
 
 
 class Hook(NamedTuple):
@@ -61,7 +61,7 @@ def find_hook(model: nn.Module, name: str, side: str = OUTPUT) -> Hook:
     """
     if name == "hook_embed":
         return _embedding(model)
-    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.*hook_\w+)", name):
         return _in_layer(model, int(match[1]), match[2])
     modules = dict(model.named_modules())
     short = name.partition(".")[2]
@@ -84,8 +84,17 @@ def reads_residual(name: str) -> bool:
 
 
 def _embedding(model: Any) -> Hook:
-    module = model.get_input_embeddings()
-    return Hook(next(path for path, other in model.named_modules() if other is module), OUTPUT, module)
+    try:
+        module = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        module = None
+    path = next((path for path, other in model.named_modules() if other is module), None)
+    if path is None:
+        raise ValueError(
+            f"cannot find the embedding of {type(model).__name__}; set the hook to the path of a module, one of: "
+            f"{', '.join(dict(model.named_children()))}"
+        )
+    return Hook(path, OUTPUT, module)
 
 
 def names_of(places: Collection[str]) -> list[str]:
@@ -100,7 +109,9 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
     stacks = [start + path for start in ("", "model.") for path in STACKS if start + path in modules]
     if not stacks or {"encoder", "decoder"} <= {path.rpartition(".")[0] for path in stacks}:
         reason = "it has an encoder and a decoder" if stacks else "it has no stack of layers under a known name"
-        raise ValueError(f"cannot tell the layers of {kind}: {reason}; set the hook to the path of a module")
+        if "encoder.albert_layer_groups" in modules:
+            reason = "they share one module, which runs once for each"
+        raise ValueError(f"cannot find the layers of {kind}: {reason}; set the hook to the path of a module")
     return {f"{stacks[0]}.{name}": layer for name, layer in modules[stacks[0]].named_children()}
 
 
@@ -116,8 +127,9 @@ def _in_layer(model: nn.Module, number: int, name: str) -> Hook:
         reason = ""
         if name.endswith("hook_normalized"):
             reason = (
-                "it is the vector within a norm, before the norm's weights, which is neither the input nor the output "
-                "of a module; "
+                "it lies within a norm, before or after its weights as TransformerLens loaded the model, so no module "
+                "surely reads or returns it (before the weights of an RMSNorm, it is `hook_resid_mid` with "
+                "`input_norm='rms'` in the config of the SAE); "
             )
         raise ValueError(
             f"no place `{name}` in the layers of {kind}; {reason}choose one of: {', '.join(names_of(parts.places))}, "

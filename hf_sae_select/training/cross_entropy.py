@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoding.hooks import INPUT
+from ..encoding.families import INPUT
 from ..encoding.language_model import LanguageModel, Window
 from ..encoding.pretrained import load
 from ..sae.model import SparseAutoencoder
@@ -17,6 +17,8 @@ from ..sae.model import SparseAutoencoder
 
 class CausalLanguageModel(LanguageModel):
     """Run a whole decoder, with its head, and optionally replace the vectors at the hook."""
+
+    auto_class = "AutoModelForCausalLM"
 
     def __init__(self, model: Any, tokenizer: Any, hook: str, **options: Any) -> None:
         """Take a model with its head.
@@ -42,7 +44,7 @@ class CausalLanguageModel(LanguageModel):
             ValueError: If the checkpoint has no weights for the head, which would then be random.
         """
         model_kwargs |= {"dtype": dtype, "output_loading_info": True}
-        model, report = load("AutoModelForCausalLM", name, revision, **model_kwargs)
+        model, report = load(cls.auto_class, name, revision, **model_kwargs)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(
                 f"`cross_entropy=True` needs a model with a trained head; {name} was saved without `{missing[0]}`"
@@ -81,19 +83,23 @@ class CausalLanguageModel(LanguageModel):
             return
 
         def replaced(hidden: Tensor) -> Tensor:
+            shape = hidden.shape
+            hidden = hidden.reshape(*text.shape, -1)  # OPT has the windows in a row
             mask = text.clone()
             mask[text] = self.ordinary(hidden[text])
             hidden = hidden.clone()
             hidden[mask] = replace(hidden[mask].float()).to(hidden.dtype)
-            return hidden
+            return hidden.view(shape)
 
         def on_output(module: nn.Module, args: Any, output: Any) -> Any:
-            return (replaced(output[0]), *output[1:]) if isinstance(output, tuple) else replaced(output)
+            if isinstance(output, tuple | list):
+                return type(output)([replaced(output[0]), *output[1:]])
+            return replaced(output)
 
         def on_input(module: nn.Module, args: Any, kwargs: Any) -> Any:
             if args:
                 return (replaced(args[0]), *args[1:]), kwargs
-            first = next(iter(kwargs))
+            first = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
             return args, {**kwargs, first: replaced(kwargs[first])}
 
         if self.hook.side == INPUT:

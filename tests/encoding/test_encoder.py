@@ -9,6 +9,7 @@ from helpers import tiny
 from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import FeatureMatrix, SaeConfig, SparseAutoencoder, encode
+from hf_sae_select.encoding import pipeline
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import look_up
 from hf_sae_select.features.columns import encoding_record
@@ -147,6 +148,49 @@ def test_a_chat_template_is_used_without_adding_special_tokens_again(sae, bert, 
     chat = encode(ds, sae)
     assert codes(chat) == codes(encode(ds, sae, text="plain"))
     assert encoding_record(chat)["chat_template_sha256"]
+
+
+BOS, EOS = "{{ bos_token }}", "{{ eos_token }}"
+WORDS = "{% for turn in messages %} {{ turn.content }}{% endfor %}"
+LONG = "the cat sat on the mat and then it was red blue green big small a dog ran"
+
+
+@pytest.mark.parametrize("text", ["the cat", LONG])
+@pytest.mark.parametrize("template", [BOS + WORDS, WORDS, BOS + WORDS + " " + EOS])
+@pytest.mark.parametrize("frame", ["[CLS] $A", "[CLS] $A [SEP]", "$A"])
+@pytest.mark.parametrize("prepend_bos", [None, True, False])
+def test_a_rendered_chat_has_the_codes_of_the_same_text(sae, tmp_path, prepend_bos, frame, template, text):
+    folder = tiny.save("bert", tmp_path)
+    tokenizer = tiny.tokenizer(frame=frame)
+    tokenizer.bos_token, tokenizer.eos_token, tokenizer.chat_template = "[CLS]", "[SEP]", template
+    tokenizer.save_pretrained(folder)
+    sae.config = replace(sae.config, model=str(folder), context_size=8, prepend_bos=prepend_bos)
+    ds = Dataset.from_dict({"messages": [[{"role": "user", "content": text}]], "plain": [text]})
+    chat, plain = encode(ds, sae), encode(ds, sae, text="plain")
+    assert codes(chat) == codes(plain) and chat["sae_tokens"][:] == plain["sae_tokens"][:] == [len(text.split())]
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+@pytest.mark.parametrize("batch_rows", [1, 2, 100])
+def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae, batch_size, batch_rows, monkeypatch):
+    monkeypatch.setattr(pipeline, "BATCH_ROWS", batch_rows)
+    texts = ["the cat sat", "猫 狗 鳥", "the 猫 狗", "the 猫", "", "zebra " * 40]
+    with pytest.warns(UserWarning, match=r"3 of 6 rows: more than half of the tokens are unknown") as caught:
+        coded = encode(Dataset.from_dict({"text": texts}), sae, batch_size=batch_size)
+    assert len(caught) == 1 and coded["sae_tokens"][:] == [3, 3, 3, 2, 0, 40]
+    assert all(coded["sae_ids"][row] for row in (1, 2, 5))
+
+
+def test_a_wrong_hook_is_found_before_the_weights_are_loaded(ds, sae, monkeypatch):
+    monkeypatch.delattr(LanguageModel, "load_model")
+    for hook, message in {
+        "encoder.layer.9": "no module `encoder.layer.9` in BertModel; choose one of: encoder.layer.0",
+        "blocks.9.hook_resid_post": "no layer 9 in BertModel; it has 3, from 0 to 2",
+        "blocks.1.hook_nonsense": "no place `hook_nonsense` in the layers of BertModel; choose one of: hook_resid_pre",
+    }.items():
+        sae.config = replace(sae.config, hook=hook)
+        with pytest.raises(ValueError, match=message):
+            encode(ds, sae)
 
 
 def test_an_sae_of_another_width_is_refused_before_the_model_loads(ds, bert, loads):

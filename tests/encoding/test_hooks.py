@@ -1,8 +1,11 @@
 """Hooks' names on tiny models of every family: what is read is what it should be, by the model's own arithmetic."""
 
+import copy
+
 import pytest
 import torch
-from helpers import tiny
+from helpers import families, tiny
+from transformers import CONFIG_MAPPING, AutoModel
 
 from hf_sae_select.encoding.hooks import find_hook, reads_residual
 from hf_sae_select.encoding.language_model import LanguageModel
@@ -113,10 +116,96 @@ def test_an_unknown_place_or_layer_or_module_lists_what_is_there():
         ValueError, match=r"no module `layers.7` in LlamaModel; choose one of: layers.0, layers.1, layers.2"
     ):
         find_hook(llama, "layers.7")
-    with pytest.raises(ValueError, match=r"cannot find the layers of Linear; set the hook to the path"):
+    with pytest.raises(ValueError, match=r"cannot find the layers of Linear: .* set the hook to the path"):
         find_hook(torch.nn.Linear(2, 2), "blocks.0.hook_resid_post")
 
 
 def test_which_names_are_of_the_residual_stream():
     assert all(map(reads_residual, ["blocks.3.hook_resid_mid", "model.layers.12", "h.0", "encoder.layer.4"]))
     assert not any(map(reads_residual, ["blocks.3.attn.hook_z", "layers.1.mlp", "hook_embed", "players.1"]))
+
+
+@pytest.mark.parametrize("name", ["layer.2", "layers[2]", "layer2", "layers-2", "model.layer.2"])
+def test_a_near_miss_of_a_module_is_named(name):
+    with pytest.raises(ValueError, match=r"no module `.*` in LlamaModel; did you mean `layers.2"):
+        find_hook(tiny.model("llama"), name)
+
+
+@pytest.mark.parametrize("name", ["ln1.hook_normalized", "ln2.hook_normalized"])
+def test_vectors_within_a_norm_are_refused_with_the_reason(name):
+    with pytest.raises(
+        ValueError, match=rf"no place `{name}` in .*; it lies within a norm, .*; choose one of: hook_res"
+    ):
+        find_hook(tiny.model("gemma"), f"blocks.1.{name}")
+
+
+def test_the_input_of_the_mlp_is_read_after_the_norm():
+    model = tiny.model("llama")
+    normed = model.layers[1].post_attention_layernorm(read(model, "blocks.1.hook_resid_mid"))
+    torch.testing.assert_close(read(model, "blocks.1.mlp.hook_in"), normed)
+
+
+def test_a_model_that_scales_what_it_adds_has_no_place_for_it():
+    model = families.model("granite")
+    for name in ("hook_attn_out", "hook_mlp_out"):
+        with pytest.raises(
+            ValueError,
+            match=rf"no place in the layers of GraniteModel is `blocks.1.{name}`: .*; choose one of: hook_resid_pre, "
+            r"hook_resid_mid, hook_resid_post, hook_mlp_in, attn.hook_z, mlp.hook_post, mlp.hook_in, the path",
+        ):
+            LanguageModel(model, tiny.tokenizer(), f"blocks.1.{name}")
+    pre, mid = (read(model, f"blocks.1.hook_resid_{where}") for where in ("pre", "mid"))
+    torch.testing.assert_close(pre + 0.25 * read(model, "layers.1.self_attn"), mid)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_places_are_proven_in_every_precision(kind, dtype):
+    model = copy.deepcopy(tiny.model(kind)).to(dtype)
+    for name in ("hook_attn_out", "hook_mlp_out"):
+        LanguageModel(model, tiny.tokenizer(), f"blocks.1.{name}")
+
+
+def test_a_model_without_an_embedding_says_so():
+    with pytest.raises(ValueError, match=r"cannot find the embedding of BertEncoder; .* one of: layer"):
+        find_hook(tiny.model("bert").encoder, "hook_embed")
+
+
+def test_a_path_that_begins_with_blocks_is_a_path():
+    model = families.model("mpt")
+    assert find_hook(model, "blocks.1.ffn").module is model.blocks[1].ffn
+    assert find_hook(model, "blocks.1").module is find_hook(model, "blocks.1.hook_resid_post").module
+
+
+EVERYTHING = "resid_pre resid_mid resid_post attn_out mlp_out"
+PARALLEL_ONES = "resid_pre resid_post attn_out mlp_out"
+# Families whose config changes the order of a layer's parts -> what resolves then.
+VARIANTS = [
+    ("falcon", {"parallel_attn": False}, EVERYTHING),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, PARALLEL_ONES),
+    ("stablelm", {"use_parallel_residual": True}, PARALLEL_ONES),
+    ("gpt_neox", {"use_parallel_residual": False}, EVERYTHING),
+    ("opt", {"do_layer_norm_before": False}, "resid_pre resid_post"),
+    ("opt", {"word_embed_proj_dim": 16}, EVERYTHING),
+    ("bloom", {"apply_residual_connection_post_layernorm": True}, "resid_pre resid_mid resid_post mlp_out"),
+    ("granite", {"residual_multiplier": 1.0}, EVERYTHING),
+    ("gpt2", {"add_cross_attention": True}, EVERYTHING),
+    ("nemotron_h", {}, "resid_pre resid_post"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "places"), VARIANTS)
+def test_what_a_config_makes_of_a_family(kind, fields, places):
+    torch.manual_seed(0)
+    config = families.config(kind).to_dict() | fields
+    model = AutoModel.from_config(CONFIG_MAPPING[kind].from_dict(config)).eval()
+    vectors = {}
+    for place in EVERYTHING.split():
+        try:
+            vectors[place] = read(model, f"blocks.1.hook_{place}")
+        except ValueError as error:
+            assert "choose one of: hook_resid_pre" in str(error)
+    assert " ".join(vectors) == places
+    if "attn_out" in vectors:
+        added = vectors["attn_out"] + vectors["mlp_out"]
+        torch.testing.assert_close(vectors["resid_pre"] + added, vectors["resid_post"], atol=1e-5, rtol=1e-4)

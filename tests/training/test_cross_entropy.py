@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import tiny
+from helpers import families, tiny
 from torch.nn import functional as F
-from transformers import GPT2LMHeadModel, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel, LlamaForCausalLM
 
 from hf_sae_select.training.cross_entropy import CausalLanguageModel
 
@@ -13,7 +13,10 @@ TEXTS = ["the cat sat on the mat", "a dog ran"]
 
 def language_model(kind, hook, **options):
     torch.manual_seed(0)
-    model = {"llama": LlamaForCausalLM, "gpt2": GPT2LMHeadModel}[kind](tiny.MODELS[kind][1])
+    if kind in tiny.MODELS:
+        model = {"llama": LlamaForCausalLM, "gpt2": GPT2LMHeadModel}[kind](tiny.MODELS[kind][1])
+    else:
+        model = AutoModelForCausalLM.from_config(families.config(kind))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -27,6 +30,8 @@ HOOKS = [
     ("gpt2", "h.1", {}),
     ("gpt2", "transformer.h.1", {}),
     ("gpt2", "blocks.1.attn.hook_z", {}),
+    ("opt", "blocks.1.hook_resid_mid", {}),  # where it has the windows in a row
+    ("openai-gpt", "blocks.1.hook_resid_post", {}),  # whose layers return a list
 ]
 
 
@@ -42,7 +47,7 @@ def test_vectors_of_text_tokens_are_replaced_and_no_others(kind, hook, options):
     lm = language_model(kind, hook, **options)
     seen = []
     lm.cross_entropy(lm.windows(TEXTS), lambda x: seen.append(x.shape) or x * 0)
-    assert seen == [(6, 16), (3, 16)]
+    assert seen == [(6, lm.width), (3, lm.width)]
     assert lm.cross_entropy(lm.windows(TEXTS), lambda x: x * 0) != pytest.approx(lm.cross_entropy(lm.windows(TEXTS)))
 
 
