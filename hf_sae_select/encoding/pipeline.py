@@ -35,7 +35,8 @@ from ..features.columns import (
     TOKENS,
     code_columns,
     column_types,
-    unusual_rows,
+    flagged_rows,
+    read_columns,
     with_record,
 )
 from ..sae.loading import SaeSource, load_sae
@@ -227,7 +228,7 @@ def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, diges
 
 def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
     """Warn once of each kind of rows that were not read as usual."""
-    counts, model = unusual_rows(coded), encoder.sae.config.model
+    counts, model = flagged_rows(coded), encoder.sae.config.model
     refusal = encoder.template.refusal if encoder.template else None
     reason = f" (for example: {refusal})" if refusal else ""
     for kind, words in {
@@ -238,9 +239,10 @@ def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
     }.items():
         if count := counts.get(kind):
             warnings.warn(f"{count:,} of {len(coded):,} rows: {words}; see docs/text.md", stacklevel=2)
-    if 2 * counts.get("blank", 0) > len(coded):
+    blank = int((read_columns(coded, [TOKENS]).column(TOKENS).to_numpy() == 0).sum())
+    if 2 * blank > len(coded):
         warnings.warn(
-            f"{counts['blank']:,} of {len(coded):,} rows are blank: {_names_of_text(encoder)} has no text there; pass "
+            f"{blank:,} of {len(coded):,} rows are blank: {_names_of_text(encoder)} has no text there; pass "
             "another `text`",
             stacklevel=2,
         )

@@ -140,14 +140,12 @@ def digested_columns(dataset: datasets.Dataset) -> dict[tuple[str, ...], str]:
         return {}
 
 
-def unusual_rows(dataset: datasets.Dataset) -> dict[str, int]:
-    """Count the rows that have a flag, by the flag's name, and those without a token as `blank`; no zeros."""
-    names = [name for name in (FLAGS, TOKENS) if name in dataset.column_names]
-    table = read_columns(dataset, names)
-    counts = {"blank": int((table.column(TOKENS).to_numpy() == 0).sum())}
-    if FLAGS in names:
-        flags = table.column(FLAGS).to_numpy()
-        counts |= {str(flag.name).lower(): int((flags & flag > 0).sum()) for flag in RowFlags}
+def flagged_rows(dataset: datasets.Dataset) -> dict[str, int]:
+    """Count the rows that have a flag, by the flag's name in lower case; no zeros."""
+    if FLAGS not in dataset.column_names:
+        return {}
+    flags = read_columns(dataset, [FLAGS]).column(FLAGS).to_numpy()
+    counts = {str(flag.name).lower(): int((flags & flag > 0).sum()) for flag in RowFlags}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -143,7 +143,8 @@ def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -
     with_state = codes is not None and needs_state(selection)
     types = {DIGEST: Value("binary")} | {name: rows.features[name] for name in columns}
     if codes is not None:
-        types |= column_types(public(selection.parameters["encoding"]), state_width(codes) if with_state else None)
+        encoding = {name: value for name, value in selection.parameters["encoding"].items() if name != "rows"}
+        types |= column_types(public(encoding), state_width(codes) if with_state else None)
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):

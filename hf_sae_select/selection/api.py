@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
 from ..encoding.digests import check_digests
-from ..features.columns import STATE, encoding_record, is_encoded, unusual_rows, without_codes
+from ..features.columns import STATE, encoding_record, flagged_rows, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, selection_to_extend
 from .constraints import Quota
@@ -238,7 +238,7 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
     """Select among the rows of an encoded dataset, or of one whose vectors are enough."""
     if is_encoded(encoded):
         encoding = encoding_record(encoded)
-        if counts := unusual_rows(encoded):
+        if counts := flagged_rows(encoded):
             encoding["rows"] = counts
         features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
         if request.vectors is not None:

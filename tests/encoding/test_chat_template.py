@@ -24,7 +24,10 @@ STRICT = (
     "<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
 )
 KNOWN = "{% for m in messages if m.role in ('user', 'assistant') %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-BLOCKS = "{% for m in messages %}<{{ m.role }}>{% for c in m.content if c.type == 'text' %}{{ c.text }}{% endfor %}{% endfor %}"
+BLOCKS = (
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% for c in m.content if c.type == 'text' %}{{ c.text }}{% endfor %}{% endfor %}"
+)
 THINKING = (
     "{% for m in messages %}<{{ m.role }}>{% if loop.last and m.reasoning_content %}({{ m.reasoning_content }})"
     "{% endif %}{{ m.content }}{% endfor %}"

@@ -14,6 +14,8 @@ from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import look_up
 from hf_sae_select.features.columns import encoding_record
 
+CODES = ["sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"]
+
 
 def hidden_states(bert, text):
     """The hidden states [tokens, 16] of a text that fits one window."""
@@ -31,7 +33,7 @@ def by_formula(bert, sae, text):
 
 def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
     coded = encode(ds, sae)
-    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest"]
+    assert coded.column_names == [*ds.column_names, *CODES]
     assert coded["text"][:] == TEXTS and coded["sae_tokens"][:] == [6, 0, 2, 0, 13, 0]
     for row in (0, 2, 4):
         expected = by_formula(bert, sae, TEXTS[row])
@@ -40,7 +42,16 @@ def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
 
 def test_the_mean_state_is_kept_when_asked_for(ds, sae, bert):
     coded = encode(ds, sae, keep="state")
-    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest", "sae_state"]
+    assert coded.column_names == [
+        "text",
+        "id",
+        "sae_ids",
+        "sae_acts",
+        "sae_tokens",
+        "sae_flags",
+        "sae_digest",
+        "sae_state",
+    ]
     assert coded.features["sae_state"] == List(Value("float32"), length=16)
     for row in (0, 2, 4):
         mean = hidden_states(bert, TEXTS[row]).mean(dim=0).tolist()
@@ -67,7 +78,8 @@ def test_blank_rows_have_no_features(ds, sae):
 
 
 def test_a_dataset_of_blank_rows_encodes(sae):
-    coded = encode(Dataset.from_dict({"text": ["", None]}), sae, keep="state")
+    with pytest.warns(UserWarning, match="2 of 2 rows are blank"):
+        coded = encode(Dataset.from_dict({"text": ["", None]}), sae, keep="state")
     assert coded["sae_ids"][:] == coded["sae_acts"][:] == [[], []]
     assert coded["sae_state"][:] == [[0.0] * 16] * 2
 
@@ -175,7 +187,9 @@ def test_a_rendered_chat_has_the_codes_of_the_same_text(sae, tmp_path, prepend_b
 def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae, batch_size, batch_rows, monkeypatch):
     monkeypatch.setattr(pipeline, "BATCH_ROWS", batch_rows)
     texts = ["the cat sat", "猫 狗 鳥", "the 猫 狗", "the 猫", "", "zebra " * 40]
-    with pytest.warns(UserWarning, match=r"3 of 6 rows: more than half of the tokens are unknown") as caught:
+    with pytest.warns(
+        UserWarning, match=r"3 of 6 rows: the tokenizer of .* knows less than half of their to"
+    ) as caught:
         coded = encode(Dataset.from_dict({"text": texts}), sae, batch_size=batch_size)
     assert len(caught) == 1 and coded["sae_tokens"][:] == [3, 3, 3, 2, 0, 40]
     assert all(coded["sae_ids"][row] for row in (1, 2, 5))

@@ -15,7 +15,7 @@ from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import SparseAutoencoder, encode
 from hf_sae_select.encoding import encoder, pipeline
-from hf_sae_select.features.columns import column_types, encoding_record
+from hf_sae_select.features.columns import RowFlags, column_types, encoding_record
 
 
 def test_the_second_time_no_model_is_loaded(ds, sae, loads):
@@ -107,12 +107,13 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(sae, cache, monkeypatc
     encoded = []
     call = encoder.Encoder.__call__
 
-    def interrupted(self, texts):
+    def interrupted(self, batch):
+        texts = [text for text, _ in batch]
         if "the bird" in texts and not encoded.count("interrupted"):
             encoded.append("interrupted")
             raise KeyboardInterrupt
         encoded.extend(texts)
-        return call(self, texts)
+        return call(self, batch)
 
     monkeypatch.setattr(encoder.Encoder, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt, match=rf"^3 of 9 rows are encoded and kept in {cache}") as caught:
@@ -151,7 +152,7 @@ def test_the_format_stays_as_with_a_column_that_is_added(ds, sae, name, arrange)
     formatted = FORMATS[name](arrange(ds))
     coded = encode(formatted, sae)
     added = FORMATS[name](ds).add_column("sae_tokens", [0] * 6).format
-    columns = {"sae_ids", "sae_acts", "sae_tokens", "sae_digest"}
+    columns = {"sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"}
     assert set(coded.format.pop("columns")) == set(added.pop("columns")) | columns
     assert {name: coded.format[name] for name in added} == added
     assert codes(coded.with_format(None)) == codes(encode(arrange(ds), sae))
@@ -167,17 +168,26 @@ def test_a_transform_does_not_change_what_is_encoded(ds, sae):
 
 def test_encoding_an_encoded_dataset_replaces_its_codes(ds, sae):
     coded = encode(encode(ds, sae), sae, max_length=1)
-    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest"]
+    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"]
     assert coded["sae_tokens"][:] == [1, 0, 1, 0, 1, 0]
 
 
 def test_encoding_again_replaces_what_was_kept_too(ds, sae):
     with_state = encode(ds, sae, keep="state")
     assert encode(with_state, sae, max_length=1).column_names == [
-        *("text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest"),
+        *("text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"),
     ]
     again = encode(with_state, sae, max_length=1, keep="state")
-    assert again.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_digest", "sae_state"]
+    assert again.column_names == [
+        "text",
+        "id",
+        "sae_ids",
+        "sae_acts",
+        "sae_tokens",
+        "sae_flags",
+        "sae_digest",
+        "sae_state",
+    ]
     assert again["sae_state"][0] != with_state["sae_state"][0]
 
 
@@ -199,9 +209,9 @@ def test_an_empty_dataset_and_another_type_are_refused(ds, sae):
 
 def test_the_codes_alone_are_those_of_encode(ds, sae, loads):
     alone = pipeline.codes(ds, sae, keep="state")
-    assert alone.column_names == ["sae_ids", "sae_acts", "sae_tokens", "sae_digest", "sae_state"]
+    assert alone.column_names == ["sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest", "sae_state"]
     assert alone[:] == encode(ds, sae, keep="state").remove_columns(["text", "id"])[:] and len(loads) == 1
-    assert pipeline.codes(ds.rename_column("id", "sae_acts"), sae).column_names == alone.column_names[:4]
+    assert pipeline.codes(ds.rename_column("id", "sae_acts"), sae).column_names == alone.column_names[:5]
 
 
 def test_columns_that_are_not_read_are_not_decoded(sae):
@@ -214,7 +224,6 @@ def test_the_file_of_a_shard_is_one_that_datasets_reads(ds, sae, cache):
     coded = encode(ds, sae)
     (file,) = cache.rglob("*.arrow")
     stored = Dataset.from_file(str(file))
-    stored = stored.remove_columns("outcome")
     assert stored.features == column_types(encoding_record(coded), digested={})
     assert stored[:] == coded.select_columns(stored.column_names)[:]
 
@@ -252,7 +261,7 @@ def test_one_progress_bar_is_shown_as_asked(ds, sae, monkeypatch, enabled, show,
 
 def test_encoding_leaves_the_progress_bars_of_datasets_alone(ds, sae, monkeypatch, capfd):
     encode(ds, sae, show_progress_bar=True)
-    assert datasets.utils.are_progress_bars_disabled() and "Encoding: 100%" in capfd.readouterr().err
+    assert datasets.utils.are_progress_bars_disabled() and "Encoding `text`: 100%" in capfd.readouterr().err
 
 
 REFUSES = "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
@@ -271,8 +280,27 @@ def test_chats_that_the_template_does_not_write_are_counted_each_time(sae, bert,
     turns = [[{"role": role, "content": content} for role, content in chat] for chat in chats]
     for rows in (turns, turns, turns[::-1]):
         with (
-            pytest.warns(UserWarning, match=r"^1 of 3 rows: the model's chat template refuses"),
-            pytest.warns(UserWarning, match=r"^1 of 3 rows: the model's chat template leaves out"),
+            pytest.warns(UserWarning, match=r"^1 of 3 rows: the chat template of .* refused them.*, so they were ren"),
+            pytest.warns(UserWarning, match=r"^1 of 3 rows: the chat template of .* left out words of their turns"),
         ):
             coded = encode(Dataset.from_dict({"messages": rows}), sae)
-    assert len(loads) == 1 and "outcome" not in coded.column_names
+        assert sorted(coded["sae_flags"][:]) == [0, RowFlags.REFUSED, RowFlags.LEFT_OUT]
+        encoding = coded.sae_select(1).sae_selection.parameters["encoding"]
+        assert encoding["rows"] == {"refused": 1, "left_out": 1}
+    assert len(loads) == 1
+
+
+def test_a_chat_that_cannot_be_read_is_named_before_the_model_loads(sae, loads):
+    ds = Dataset.from_dict({"messages": [[{"role": "user", "content": c}] for c in (b"a cat", b"a dog", b"\xff\xfe")]})
+    with pytest.raises(ValueError, match="row 2, column `messages`: cannot read 2 bytes that are no UTF-8 text"):
+        encode(ds, sae)
+    assert not loads
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, "`text` has no text"), (lambda row: "", "what `text` returns has no text")],
+)
+def test_a_dataset_of_mostly_blank_rows_is_warned_of(sae, text, expected):
+    with pytest.warns(UserWarning, match=rf"rows are blank: {expected} there; pass another `text`"):
+        encode(Dataset.from_dict({"text": ["", "the cat", " ", None]}), sae, text=text)

@@ -16,10 +16,10 @@ from helpers import tiny
 from hf_sae_select import FeatureMatrix, encode, select
 from hf_sae_select._files import remove_leftovers, whole_file
 from hf_sae_select.encoding import encoder, pipeline, store
-from hf_sae_select.features.columns import ACTS, DIGEST, IDS, TOKENS
+from hf_sae_select.features.columns import ACTS, DIGEST, FLAGS, IDS, TOKENS
 
 WORDS = tiny.WORDS[:9]
-CODES = [IDS, ACTS, TOKENS, DIGEST]
+CODES = [IDS, ACTS, TOKENS, FLAGS, DIGEST]
 
 
 @pytest.fixture
@@ -31,7 +31,12 @@ def ds():
 def read(monkeypatch):
     """The texts that went through the model."""
     texts, call = [], encoder.Encoder.__call__
-    monkeypatch.setattr(encoder.Encoder, "__call__", lambda self, batch: texts.extend(batch) or call(self, batch))
+
+    def recorded(self, batch):
+        texts.extend(text for text, _ in batch)
+        return call(self, batch)
+
+    monkeypatch.setattr(encoder.Encoder, "__call__", recorded)
     return texts
 
 
@@ -115,10 +120,10 @@ def test_codes_are_copied_in_blocks(ds, sae, monkeypatch):
 
 def test_a_function_is_read_by_what_it_returns(ds, sae, read):
     def text(row):
-        return row["text"].upper() if row["id"] < 3 else "a dog"
+        return row["text"] + " ran" if row["id"] < 3 else "a dog"
 
     encode(ds, sae, text=text)
-    assert read == ["THE " + word.upper() for word in WORDS[:3]] + ["a dog"]
+    assert read == [f"the {word} ran" for word in WORDS[:3]] + ["a dog"]
     encode(ds.map(lambda row: {"id": row["id"] + 5}), sae, text=text)
     assert len(read) == 4
 
