@@ -9,9 +9,11 @@ from helpers import tiny
 from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import FeatureMatrix, SaeConfig, SparseAutoencoder, encode
-from hf_sae_select.encoding import pipeline
+from hf_sae_select.encoding.arguments import EncodingArguments
+from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import look_up
+from hf_sae_select.encoding.text import find_text
 from hf_sae_select.features.columns import encoding_record
 
 
@@ -170,15 +172,24 @@ def test_a_rendered_chat_has_the_codes_of_the_same_text(sae, tmp_path, prepend_b
     assert codes(chat) == codes(plain) and chat["sae_tokens"][:] == plain["sae_tokens"][:] == [len(text.split())]
 
 
-@pytest.mark.parametrize("batch_size", [1, 32])
-@pytest.mark.parametrize("batch_rows", [1, 2, 100])
-def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae, batch_size, batch_rows, monkeypatch):
-    monkeypatch.setattr(pipeline, "BATCH_ROWS", batch_rows)
-    texts = ["the cat sat", "猫 狗 鳥", "the 猫 狗", "the 猫", "", "zebra " * 40]
+UNKNOWN = ["the cat sat", "猫 狗 鳥", "the 猫 狗", "the 猫", "", "zebra " * 40]
+
+
+def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae):
     with pytest.warns(UserWarning, match=r"3 of 6 rows: more than half of the tokens are unknown") as caught:
-        coded = encode(Dataset.from_dict({"text": texts}), sae, batch_size=batch_size)
+        coded = encode(Dataset.from_dict({"text": UNKNOWN}), sae)
     assert len(caught) == 1 and coded["sae_tokens"][:] == [3, 3, 3, 2, 0, 40]
     assert all(coded["sae_ids"][row] for row in (1, 2, 5))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_the_count_of_unknown_rows_depends_on_no_batch(sae, rows):
+    ds = Dataset.from_dict({"text": UNKNOWN})
+    encoder = Encoder(sae, find_text(ds), EncodingArguments.parse(batch_size=rows))
+    encoder.load()
+    for start in range(0, 6, rows):
+        encoder(ds[start : start + rows])
+    assert (encoder.rows, encoder.unknown_rows) == (6, 3)
 
 
 def test_a_wrong_hook_is_found_before_the_weights_are_loaded(ds, sae, monkeypatch):
