@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -114,7 +113,7 @@ class Encoder:
         texts = [text for text, _ in self.rendering(batch, self.template)]
         windows = self.model.windows(texts, max_length=self.arguments.max_length, special=self.template is None)
         self.rows += len(texts)
-        self.unknown_rows += _unknown_rows(windows)
+        self.unknown_rows += int(_mostly_unknown(windows, len(texts)).sum())
         codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
         tokens = np.zeros(len(texts), np.int32)
         state_sums = np.zeros((len(texts), self.state_width or 0))
@@ -149,12 +148,12 @@ class Encoder:
         return list(zip(*(np.split(column.cpu().numpy(), ends) for column in columns), strict=True))
 
 
-def _unknown_rows(windows: list[Window]) -> int:
-    """Count the rows of which the tokenizer knows less than half of the tokens."""
-    unknown: Counter[int] = Counter()
+def _mostly_unknown(windows: list[Window], rows: int) -> NDArray[np.bool_]:
+    """Tell for each row whether the tokenizer knows less than half of its tokens."""
+    excess = np.zeros(rows, np.int64)
     for window in windows:
-        unknown[window.row] += 2 * window.unknown - sum(window.is_text)
-    return sum(excess > 0 for excess in unknown.values())
+        excess[window.row] += 2 * window.unknown - sum(window.is_text)
+    return excess > 0
 
 
 def _merged(codes: list[Code]) -> Code:
