@@ -9,11 +9,9 @@ from helpers import tiny
 from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import FeatureMatrix, SaeConfig, SparseAutoencoder, encode
-from hf_sae_select.encoding.arguments import EncodingArguments
-from hf_sae_select.encoding.encoder import Encoder
+from hf_sae_select.encoding.encoder import _mostly_unknown
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import look_up
-from hf_sae_select.encoding.text import find_text
 from hf_sae_select.features.columns import encoding_record
 
 
@@ -183,13 +181,11 @@ def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 6])
-def test_the_count_of_unknown_rows_depends_on_no_batch(sae, rows):
-    ds = Dataset.from_dict({"text": UNKNOWN})
-    encoder = Encoder(sae, find_text(ds), EncodingArguments.parse(batch_size=rows))
-    encoder.load()
-    for start in range(0, 6, rows):
-        encoder(ds[start : start + rows])
-    assert (encoder.rows, encoder.unknown_rows) == (6, 3)
+def test_whether_a_row_is_mostly_unknown_depends_on_it_alone(sae, rows):
+    lm = LanguageModel.of(replace(sae.config, context_size=4))
+    batches = [UNKNOWN[start : start + rows] for start in range(0, 6, rows)]
+    unknown = [flag for batch in batches for flag in _mostly_unknown(lm.windows(batch), rows).tolist()]
+    assert unknown == [False, True, True, False, False, True]
 
 
 def test_a_wrong_hook_is_found_before_the_weights_are_loaded(ds, sae, monkeypatch):
