@@ -166,6 +166,14 @@ def test_places_are_proven_in_every_precision(kind, dtype):
         LanguageModel(model, tiny.tokenizer(), f"blocks.1.{name}")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_part_that_is_scaled_is_refused_in_every_precision(dtype):
+    model = copy.deepcopy(families.model("granite")).to(dtype)
+    LanguageModel(model, tiny.tokenizer(), "blocks.1.hook_resid_mid")
+    with pytest.raises(ValueError, match="do not add up to the residual stream"):
+        LanguageModel(model, tiny.tokenizer(), "blocks.1.hook_attn_out")
+
+
 def test_a_model_without_an_embedding_says_so():
     with pytest.raises(ValueError, match=r"cannot find the embedding of BertEncoder; .* one of: layer"):
         find_hook(tiny.model("bert").encoder, "hook_embed")
