@@ -15,8 +15,6 @@ from torch import Tensor, nn
 INPUT, OUTPUT = "input", "output"
 Place = tuple[str, str]
 """A module's path within the layer, and its side."""
-
-
 ROUNDINGS = 4  # as many errors of rounding, in the model's dtype, are no difference
 
 
@@ -177,7 +175,7 @@ def parts_of(layer: nn.Module) -> Parts:
     if family is None:
         return Parts(places, modules, {}, None)
     raw: dict[str, Place] = {}
-    if family.mid and not getattr(layer, "use_parallel_residual", False):
+    if family.mid and family.mid[0] in modules and not getattr(layer, "use_parallel_residual", False):
         places["resid_mid"] = family.mid
     for i, (part, names, ends) in enumerate(
         (("attn", family.attention, ATTENTION_ENDS), ("mlp", family.mlp, MLP_ENDS))
@@ -235,8 +233,8 @@ def _is_multiple(total: Tensor, stream: Tensor, part: Tensor) -> bool:
     """Tell whether a stream and some multiple of `part` are the total."""
     if not total.shape == stream.shape == part.shape:
         return False
-    factor = ((total - stream) * part).sum() / (part * part).sum()
-    return _adds_up(total, stream, factor * part)
+    gain, exact = (total - stream).double(), part.double()  # half precision would overflow
+    return _adds_up(total, stream, ((gain * exact).sum() / (exact * exact).sum() * exact).to(part.dtype))
 
 
 def _close(one: Tensor, other: Tensor, *rounded: Tensor) -> bool:

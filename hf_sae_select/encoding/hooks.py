@@ -111,7 +111,7 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
         reason = "it has an encoder and a decoder" if stacks else "it has no stack of layers under a known name"
         if "encoder.albert_layer_groups" in modules:
             reason = "they share one module, which runs once for each"
-        raise ValueError(f"cannot find the layers of {kind}: {reason}; set the hook to the path of a module")
+        raise ValueError(f"cannot find the layers of {kind}: {reason}; choose `hook_embed` or the path of a module")
     return {f"{stacks[0]}.{name}": layer for name, layer in modules[stacks[0]].named_children()}
 
 

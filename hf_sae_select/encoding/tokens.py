@@ -36,7 +36,7 @@ class TextTokenizer:
         self._closings = self._spellings(self.after, [], ["eos", "sep"])
         added = tokenizer.added_tokens_decoder.items()
         self.special = set(tokenizer.all_special_ids) | {i for i, token in added if token.special}
-        named = {getattr(tokenizer, f"{name}_token_id") for name in NAMES}
+        named = {getattr(tokenizer, f"{name}_token_id", None) for name in NAMES}
         # [UNK] stands for text that the tokenizer does not know. GPT-2's has another use too: it ends documents.
         self.unknown: int | None = None if tokenizer.unk_token_id in named else tokenizer.unk_token_id
         self.special.discard(self.unknown)
@@ -45,7 +45,7 @@ class TextTokenizer:
     def _spellings(self, own: list[int], now: list[int], names: list[str]) -> list[str]:
         """Return how special tokens look in a text, the longest first."""
         texts = {"".join(self.tokenizer.convert_ids_to_tokens(ids)) for ids in (own, now)}
-        texts |= {getattr(self.tokenizer, f"{name}_token") or "" for name in names}
+        texts |= {getattr(self.tokenizer, f"{name}_token", None) or "" for name in names}
         return sorted(texts - {""}, key=len, reverse=True)
 
     def unframed(self, text: str) -> str:

@@ -9,7 +9,7 @@ from helpers import tiny
 from helpers.encoded import TEXTS, codes
 
 from hf_sae_select import FeatureMatrix, SaeConfig, SparseAutoencoder, encode
-from hf_sae_select.encoding import pipeline
+from hf_sae_select.encoding.encoder import _mostly_unknown
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import look_up
 from hf_sae_select.features.columns import encoding_record
@@ -193,6 +193,14 @@ def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae, bat
         coded = encode(Dataset.from_dict({"text": texts}), sae, batch_size=batch_size)
     assert len(caught) == 1 and coded["sae_tokens"][:] == [3, 3, 3, 2, 0, 40]
     assert all(coded["sae_ids"][row] for row in (1, 2, 5))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_whether_a_row_is_mostly_unknown_depends_on_it_alone(sae, rows):
+    lm = LanguageModel.of(replace(sae.config, context_size=4))
+    batches = [UNKNOWN[start : start + rows] for start in range(0, 6, rows)]
+    unknown = [flag for batch in batches for flag in _mostly_unknown(lm.windows(batch), rows).tolist()]
+    assert unknown == [False, True, True, False, False, True]
 
 
 def test_a_wrong_hook_is_found_before_the_weights_are_loaded(ds, sae, monkeypatch):

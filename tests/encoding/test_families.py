@@ -155,7 +155,8 @@ def test_each_family_is_built_or_the_reason_is_known():
 def test_a_layer_that_is_shared_or_in_a_decoder_is_found_by_its_path_alone():
     for kind, reason in {"albert": "they share one module", "t5": "an encoder and a decoder"}.items():
         with pytest.raises(
-            ValueError, match=rf"cannot find the layers of \w+: .*{reason}.*; set the hook to the path"
+            ValueError,
+            match=rf"cannot find the layers of \w+: .*{reason}.*; choose `hook_embed` or the path of a module",
         ):
             opened(kind, "blocks.0.hook_resid_post")
 

@@ -116,7 +116,7 @@ def test_an_unknown_place_or_layer_or_module_lists_what_is_there():
         ValueError, match=r"no module `layers.7` in LlamaModel; choose one of: layers.0, layers.1, layers.2"
     ):
         find_hook(llama, "layers.7")
-    with pytest.raises(ValueError, match=r"cannot find the layers of Linear: .* set the hook to the path"):
+    with pytest.raises(ValueError, match=r"cannot find the layers of Linear: .* choose `hook_embed` or the path"):
         find_hook(torch.nn.Linear(2, 2), "blocks.0.hook_resid_post")
 
 
@@ -166,6 +166,14 @@ def test_places_are_proven_in_every_precision(kind, dtype):
         LanguageModel(model, tiny.tokenizer(), f"blocks.1.{name}")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_part_that_is_scaled_is_refused_in_every_precision(dtype):
+    model = copy.deepcopy(families.model("granite")).to(dtype)
+    LanguageModel(model, tiny.tokenizer(), "blocks.1.hook_resid_mid")
+    with pytest.raises(ValueError, match="do not add up to the residual stream"):
+        LanguageModel(model, tiny.tokenizer(), "blocks.1.hook_attn_out")
+
+
 def test_a_model_without_an_embedding_says_so():
     with pytest.raises(ValueError, match=r"cannot find the embedding of BertEncoder; .* one of: layer"):
         find_hook(tiny.model("bert").encoder, "hook_embed")
@@ -187,7 +195,7 @@ VARIANTS = [
     ("gpt_neox", {"use_parallel_residual": False}, EVERYTHING),
     ("opt", {"do_layer_norm_before": False}, "resid_pre resid_post"),
     ("opt", {"word_embed_proj_dim": 16}, EVERYTHING),
-    ("bloom", {"apply_residual_connection_post_layernorm": True}, "resid_pre resid_mid resid_post mlp_out"),
+    ("bloom", {"apply_residual_connection_post_layernorm": True}, "resid_pre resid_post"),
     ("granite", {"residual_multiplier": 1.0}, EVERYTHING),
     ("gpt2", {"add_cross_attention": True}, EVERYTHING),
     ("nemotron_h", {}, "resid_pre resid_post"),

@@ -152,3 +152,26 @@ def test_a_lone_surrogate_is_read_as_the_replacement_character(tokenizer, lone):
     assert tokenizer([f"the {lone} cat", lone]) == tokenizer(
         ["the " + "\ufffd" * len(lone) + " cat", "\ufffd" * len(lone)]
     )
+
+
+@pytest.mark.parametrize(
+    ("rendered", "plain"),
+    [
+        ("<s>the cat", "the cat"),
+        ("<s> the cat", " the cat"),
+        ("the cat", "the cat"),
+        ("the cat</s>", "the cat"),
+        ("<s>the cat</s>", "the cat"),
+        ("<s>the</s> cat</s>", "the</s> cat"),
+        ("<s><s>the cat", "<s>the cat"),  # the second is the text's own
+        ("<|im_start|>the cat</s>\n", "<|im_start|>the cat</s>\n"),
+        ("<s>", ""),
+        ("<s></s>", ""),
+    ],
+)
+def test_what_a_template_writes_around_a_text_is_left_out(tokenizer, rendered, plain):
+    backend = tokenizer.tokenizer
+    backend.eos_token = "</s>"
+    tokenizer = TextTokenizer(backend)
+    assert tokenizer.unframed(rendered) == plain
+    assert (tokenizer.before, tokenizer.after) == ([], [])
