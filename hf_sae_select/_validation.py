@@ -64,3 +64,13 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise ValueError(f"`{name}={value!r}` must be True or False")
+
+
+def check_type(name: str, value: Any, types: Any, allowed: str, optional: bool = False) -> None:
+    """Check that `value` has one of `types`, which an error calls `allowed`.
+
+    Raises:
+        TypeError: it has not; None passes where `optional`.
+    """
+    if not (isinstance(value, types) or (optional and value is None)):
+        raise TypeError(f"`{name}={value!r}` must be {allowed}{', or None' if optional else ''}")

@@ -16,7 +16,7 @@ from .._files import whole_file
 from .._hub import Token, prepare, push, subfolder_prefix
 from .card import CARD_FILE, is_local, sae_card
 from .config import SaeConfig
-from .reader import read_sae
+from .reader import parse_device, read_sae
 from .serialization import write_sae
 
 
@@ -91,7 +91,7 @@ class HubMixin(ModelHubMixin):
             OSError: If the Hub is out of reach and the cache lacks a file.
             ValueError: If the format is unknown or unsupported, a file is damaged, or the tensors contradict the
                 config.
-            TypeError: If the source or `config` has another type.
+            TypeError: If an argument has a wrong type.
 
         Example:
 
@@ -99,6 +99,7 @@ class HubMixin(ModelHubMixin):
         sae = SparseAutoencoder.from_pretrained("EleutherAI/sae-llama-3-8b-32x", subfolder="layers.24")
         ```
         """
+        device = parse_device(device)
         sae_config, tensors = read_sae(
             pretrained_model_name_or_path,
             subfolder=subfolder,
