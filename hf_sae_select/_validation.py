@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 
 def is_number(value: Any, kind: Any = Real) -> bool:
     """Tell whether `value` is a finite number of a `kind`, and not a truth value."""
@@ -74,3 +77,12 @@ def check_type(name: str, value: Any, types: Any, allowed: str, optional: bool =
     """
     if not (isinstance(value, types) or (optional and value is None)):
         raise TypeError(f"`{name}={value!r}` must be {allowed}{', or None' if optional else ''}")
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether `name` can be the id of a repo on the Hub; paths such as `./x`, `a/b/c` and `C:\\x` cannot."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True

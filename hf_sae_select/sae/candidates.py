@@ -42,31 +42,39 @@ def find_candidates(files: Sequence[str], formats: Sequence[Format], repo: str) 
     candidates: list[Candidate] = []
     missing: dict[str, list[str]] = {}  # weights file -> config files without which it is no SAE
     for path in files:
-        name = path
-        matches: list[tuple[Format, list[str]]] = []
-        for format in formats:
-            sae_name = format.sae_name(path)
-            if sae_name is None or (format is OTHER and any(not match.bare for match, _ in matches)):
-                continue
-            configs = format.config_paths(path)
-            absent = [config for config, file in configs.items() if config not in existing and not file.optional]
-            if absent:
-                missing.setdefault(path, []).extend(absent)
-                continue
-            if not matches:
-                name = sae_name
-            matches.append((format, [config for config in configs if config in existing]))
-        if matches:
-            candidates.append(Candidate(path, name, matches))
+        candidate, absent = _candidate(path, existing, formats)
+        if candidate.formats:
+            candidates.append(candidate)
+        if absent:
+            missing[path] = absent
     # A format that fits any tensor file does not hide what is missing or unsupported, unless the caller asks for it.
-    if all(format is OTHER for candidate in candidates for format, _ in candidate.formats) and len(formats) > 1:
+    only_other = all(format is OTHER for candidate in candidates for format, _ in candidate.formats)
+    if not candidates or (only_other and list(formats) != [OTHER]):
         if reason := _unsupported(files, repo):
             raise reason
         if missing or not candidates:
             raise _no_candidate(files, missing, repo)
-    elif not candidates:
-        raise _unsupported(files, repo) or _no_candidate(files, missing, repo)
     return candidates
+
+
+def _candidate(path: str, existing: frozenset[str], formats: Sequence[Format]) -> tuple[Candidate, list[str]]:
+    """Return a file with the formats that it may have, and the config files that other formats lack."""
+    matches: list[tuple[Format, list[str]]] = []
+    missing: list[str] = []
+    name = path
+    for format in formats:
+        sae_name = format.sae_name(path)
+        if sae_name is None or (format is OTHER and any(not match.bare for match, _ in matches)):
+            continue
+        configs = format.config_paths(path)
+        absent = [config for config, file in configs.items() if config not in existing and not file.optional]
+        if absent:
+            missing += absent
+            continue
+        if not matches:
+            name = sae_name
+        matches.append((format, [config for config in configs if config in existing]))
+    return Candidate(path, name, matches), missing
 
 
 def _unsupported(files: Sequence[str], repo: str) -> ValueError | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from .._cards import HUB_ID, render
+from .._cards import render
+from .._validation import is_hub_id
 from .config import SaeConfig
 
 CARD_FILE = "README.md"
@@ -13,7 +14,7 @@ CARD_FILE = "README.md"
 
 def is_local(model: str) -> bool:
     """Tell whether `model` is a local path and not a Hub id."""
-    return HUB_ID.fullmatch(model) is None or Path(model).is_dir()
+    return not is_hub_id(model) or Path(model).is_dir()
 
 
 def sae_card(

@@ -88,6 +88,17 @@ class SparseAutoencoder(nn.Module, HubMixin):
         sae.load_state_dict(tensors, strict=True, assign=True)
         return sae.requires_grad_(False)
 
+    def extra_repr(self) -> str:
+        """Return what `print` shows: sizes, activation and what the SAE reads."""
+        config = self.config
+        k = f", k={config.k}" if config.k is not None else ""
+        d_out = f" -> {config.d_out}" if config.d_out is not None else ""
+        without = "" if self.W_dec is not None else ", encoder only"
+        return (
+            f"{config.d_in} -> {config.d_sae}{d_out}, {config.activation}{k}, "
+            f"{config.side} of {config.hook!r} in {config.model!r}{without}"
+        )
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the features of each vector.
 

@@ -12,9 +12,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from .._cards import HUB_ID
 from .._hub import Repo, Token
-from .._validation import check_choice, check_flag, check_type
+from .._validation import check_choice, check_flag, check_type, is_hub_id
 from .candidates import LISTED, Candidate, choose, find_candidates
 from .config import SaeConfig
 from .formats import FORMATS
@@ -116,7 +115,7 @@ def check_arguments(
     check_flag("encoder_only", encoder_only)
     if "\0" in str(source):
         raise ValueError(f"`sae={str(source)!r}` contains a null character; pass a folder, a file or a Hub id")
-    if not Path(source).exists() and (isinstance(source, Path) or HUB_ID.fullmatch(source) is None):
+    if not Path(source).exists() and (isinstance(source, Path) or not is_hub_id(source)):
         raise FileNotFoundError(f"`sae={str(source)!r}`: there is no such folder or file, and it is no Hub id")
 
 
@@ -145,7 +144,7 @@ def _check_remote_model(model: str, overrides: Mapping[str, Any], repo: str) -> 
     if model in map(str, overrides.values()):
         return
     remedy = "pass the right one with `config={'model': ...}`"
-    if HUB_ID.fullmatch(model) is None or ".." in model or model.startswith("."):
+    if not is_hub_id(model):
         raise ValueError(f"the SAE in {repo} names the model {model!r}, which is no Hub id; {remedy}")
     if Path(model).exists():
         raise ValueError(

@@ -32,7 +32,7 @@ STATE_DICTS = ("state_dict", "sae", "weight")  # keys of a checkpoint that hold 
 CONFIG = "config."
 
 # What wrappers put before and between the names of a module's parameters: DistributedDataParallel, torch.compile.
-WRAPPERS = re.compile(r"^(?:module\.)+|\b_orig_mod\.")
+WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+|\b_orig_mod\.")
 
 
 @dataclass(frozen=True)

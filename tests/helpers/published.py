@@ -108,7 +108,7 @@ def sparsify(folder="layers.3", cfg=(), top=(), tensors=None):
     )
     values = {"activation": "topk", "num_latents": D_SAE, "k": K, "d_in": D_IN, "transcode": False} | dict(cfg)
     files = {
-        "config.json": js(model="EleutherAI/pythia-70m", ctx_len=64, **dict(top)),
+        "config.json": js(**{"model": "EleutherAI/pythia-70m", "ctx_len": 64} | dict(top)),
         f"{folder}/cfg.json": js(**values),
         f"{folder}/sae.safetensors": save(tensors),
     }
@@ -244,7 +244,7 @@ def gemma_scope_2_clt(config=None, layer=3):
 
 def other(config=(), metadata=None, file="weights.safetensors", tensors=None):
     """An SAE of nobody we know: a JSON config, or the metadata of the weights, says everything."""
-    tensors = tensors or linear(threshold=())
+    tensors = tensors or linear()
     values = {"activation": "relu", "d_in": D_IN, "d_sae": D_SAE, "model_name": "alice/model", "hook": "layers.3"}
     values |= {"apply_b_dec_to_input": False, "normalize_activations": "none"} | dict(config)
     if metadata:
@@ -298,6 +298,7 @@ REPOS = {
     "connor_rob": connor_rob(),
     "mwhanna": mwhanna(),
     "mwhanna_skip": mwhanna(skip=True),
+    "other": other(),
 }
 
 

@@ -93,12 +93,11 @@ def _k(published: Published, trainer: Mapping[str, Any]) -> int | None:
 def _hook(published: Published, trainer: Mapping[str, Any]) -> str:
     submodule = str(trainer.get("submodule_name") or "")
     output = "mlp_out" if "mlp" in submodule else "attn_out" if "att" in submodule else "resid_post"
-    layer = published.require("layer", trainer)
-    if isinstance(layer, list) and len(layer) == 1:  # a list of layers, with an SAE for each
-        layer = layer[0]
+    layers = published.require("layer", trainer)
+    layer = layers[0] if isinstance(layers, list) and len(layers) == 1 else layers
     if not re.fullmatch(r"[0-9]+", str(layer)):
         raise ValueError(
-            f"`layer={layer!r}` in the config of `{published.path}` must be the number of one layer; pass it with "
+            f"`layer={layers!r}` in the config of `{published.path}` must be the number of one layer; pass it with "
             "`config={'layer': ...}`"
         )
     return f"blocks.{layer}.hook_{output}"

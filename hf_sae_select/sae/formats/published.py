@@ -25,7 +25,7 @@ OVERRIDABLE = frozenset(item.name for item in fields(SaeConfig)) - {
 EXAMPLES: dict[str, Any] = {
     "model": "owner/name",
     "hook": "layers.12",
-    "k": 32,
+    "k": 8,
     "activation": "relu",
     "apply_b_dec_to_input": False,
     "input_norm": "none",
