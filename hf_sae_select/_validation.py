@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
 
 
 def is_number(value: Any, kind: Any = Real) -> bool:
