@@ -183,7 +183,7 @@ def _measure(sae: SparseAutoencoder, states: list[Tensor]) -> Reading:
 
 
 def _neighbours(model: LanguageModel, config: SaeConfig) -> Iterator[tuple[str, Hook]]:
-    """Yield the places around an SAE's hook: the same one two layers up and down, and the residual stream of its own."""
+    """Yield the places around an SAE's hook: the same one two layers up and down, and its layer's residual stream."""
     number = re.search(r"\d+", config.hook)
     if number is None:
         return
