@@ -76,7 +76,9 @@ def read_sae(
 
     # Fold in float32, or in the wider type that the caller asks for.
     precision = torch.promote_types(torch.float32, dtype)
-    needed = {name: _read_tensor(weights, layout, name).to(precision) for name in layout.needed(encoder_only)}
+    needed = {
+        name: _read_tensor(weights, layout, name, candidate.path).to(precision) for name in layout.needed(encoder_only)
+    }
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in layout.fold(needed, encoder_only).items()}
     check_finite(tensors, f"{candidate.path}, folded and converted to {dtype},")
     origin = repo.source(candidate.path)
@@ -185,7 +187,11 @@ def _recognise(repo: Repo, candidate: Candidate, overrides: Mapping[str, Any]) -
 def _layout(format: Format, published: Published) -> Layout:
     try:
         return format.read(published)
-    except (TypeError, AttributeError, KeyError) as error:
+    except ValueError as error:
+        if published.path in str(error):
+            raise
+        raise ValueError(f"`{published.path}`: {error}") from error
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(
             f"the config of `{published.path}` does not follow the format {format.name} ({error!r}); fix it, or pass "
             "the value with `config={...}`"
@@ -238,14 +244,14 @@ def _check_shapes(weights: TensorFile, layout: Layout, path: str) -> None:
         raise ValueError(f"tensor `{unexpected[0]}` in {path} is unexpected; expected: {', '.join(sorted(known))}")
 
 
-def _read_tensor(weights: TensorFile, layout: Layout, name: str) -> Tensor:
+def _read_tensor(weights: TensorFile, layout: Layout, name: str, path: str) -> Tensor:
     stored = layout.tensors[name]
     try:
         tensor = weights.read(stored.name)
     except Exception as error:  # a truncated file fails only here
-        raise ValueError(f"cannot read tensor `{stored.name}`: {error}") from error
+        raise ValueError(f"cannot read tensor `{stored.name}` of {path}: {error}") from error
     if not (layout.log_threshold and name == "threshold"):  # the logarithm of 0 is not finite
-        check_finite({stored.name: tensor}, "the weights")
+        check_finite({stored.name: tensor}, path)
     return tensor.T if stored.transpose else tensor
 
 
