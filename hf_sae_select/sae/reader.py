@@ -20,7 +20,7 @@ from .formats import FORMATS
 from .formats.format import Format
 from .formats.layout import Layout
 from .formats.published import OVERRIDABLE, Published
-from .serialization import FLOATS, check_config_size, check_finite, read_json
+from .serialization import FLOATS, check_config_size, check_numbers, read_json
 from .tensor_files import TensorFile
 
 AUTO = "auto"
@@ -80,7 +80,8 @@ def read_sae(
         name: _read_tensor(weights, layout, name, candidate.path).to(precision) for name in layout.needed(encoder_only)
     }
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in layout.fold(needed, encoder_only).items()}
-    check_finite(tensors, f"{candidate.path}, folded and converted to {dtype},")
+    for name, tensor in tensors.items():
+        check_numbers(name, tensor, f"{candidate.path}, folded and converted to {dtype},")
     origin = repo.source(candidate.path)
     return replace(layout.config, source=_source(origin, format_name, overrides, layout.config)), tensors
 
@@ -250,8 +251,7 @@ def _read_tensor(weights: TensorFile, layout: Layout, name: str, path: str) -> T
         tensor = weights.read(stored.name)
     except Exception as error:  # a truncated file fails only here
         raise ValueError(f"cannot read tensor `{stored.name}` of {path}: {error}") from error
-    if not (layout.log_threshold and name == "threshold"):  # the logarithm of 0 is not finite
-        check_finite({stored.name: tensor}, path)
+    check_numbers(stored.name, tensor, path, logarithm=layout.log_threshold and name == "threshold")
     return tensor.T if stored.transpose else tensor
 
 

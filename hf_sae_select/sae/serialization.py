@@ -82,20 +82,19 @@ def read_json(file: Path) -> dict[str, Any]:
     return values
 
 
-def check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
-    """Check that all tensors are dense, floating-point and finite.
+def check_numbers(name: str, tensor: Tensor, place: str, logarithm: bool = False) -> None:
+    """Check that a tensor is dense, floating-point and finite; a `logarithm` may be that of 0.
 
     Raises:
-        ValueError: If one is not; the message names the tensor and its `place`, such as a file.
+        ValueError: If it is not; the message names the tensor and its `place`, such as a file.
     """
-    for name, tensor in tensors.items():
-        if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.is_meta:
-            kind = "on the meta device" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
-            raise ValueError(
-                f"tensor `{name}` in {place} is {kind}; it must be dense, of float16, bfloat16, float32 or float64"
-            )
-        if not tensor.isfinite().all():
-            raise ValueError(f"tensor `{name}` in {place} contains NaN or infinity")
+    if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "on the meta device" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
+        raise ValueError(
+            f"tensor `{name}` in {place} is {kind}; it must be dense, of float16, bfloat16, float32 or float64"
+        )
+    if not (tensor.isfinite() | (tensor == -torch.inf if logarithm else False)).all():
+        raise ValueError(f"tensor `{name}` in {place} contains NaN or infinity")
 
 
 def to_saelens(config: SaeConfig, dtype: str) -> dict[str, Any] | None:

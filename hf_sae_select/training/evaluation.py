@@ -80,6 +80,7 @@ def evaluate_sae_on_activations(sae: SparseAutoencoder, batches: Iterable[Tensor
     ```
     """
     _check_reconstructs(sae)
+    check_type("batches", batches, Iterable, "an iterable of tensors [tokens, d_in]")
     tokens, error = 0, 0.0
     total = square = torch.zeros(sae.config.d_in, dtype=torch.float64)
     fired = torch.zeros(sae.config.d_sae, dtype=torch.long)
