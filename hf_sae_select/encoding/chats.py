@@ -33,6 +33,7 @@ CHAT_NAMES = (
     *("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns"),
     *("chat_messages", "trajectory"),
 )
+SPEAKERS = ("user", "human", "assistant", "gpt", "bot", "model", "chatgpt", "ai")
 WORD_KEYS = (*CONTENT_KEYS, *REASONING_KEYS, "tool_calls", "function_call", "refusal", "audio")
 CALL_ROLES = ("function_call", "tool_call", "tool_calls", "function-call", "tool-call")
 ROLES = {
@@ -104,6 +105,11 @@ def names_turn(keys: Any) -> bool:
     has_role = any(key in keys for key in (*ROLE_KEYS, "type"))
     has_words = any(key in keys for key in (*CONTENT_KEYS, "tool_calls", "function_call", "data", "kwargs"))
     return (has_role and has_words) or _is_pair(keys)
+
+
+def names_speakers(keys: Any) -> bool:
+    """Tell whether a dict with these keys says who speaks."""
+    return names_turn(keys) and (any(k in keys for k in ROLE_KEYS) or _is_pair(set(SPEAKERS).intersection(keys)))
 
 
 def _is_pair(keys: Any) -> bool:

@@ -81,6 +81,9 @@ def encode(
             Further arguments of transformers' `from_pretrained` for the language model, such as
             `attn_implementation`, `quantization_config` or `device_map`. They become part of the encoding record and
             of the cache key, so each value must be JSON or have a method `to_dict`.
+        chat_template_kwargs (`dict`, *optional*):
+            Variables of the tokenizer's chat template, such as `enable_thinking`: JSON values. A column
+            `chat_template_kwargs` adds to them for its row.
         show_progress_bar (`bool`, *optional*):
             Whether to show a progress bar. By default as progress bars of `datasets` are set.
 

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 
 from .blocks import is_list, parsed
-from .chats import CHAT_NAMES, names_turn, turns_of
+from .chats import CHAT_NAMES, names_speakers, names_turn, turns_of
 
 Path = tuple[str, ...]
 """A column, or the way to a field of a struct: ``("data", "messages")``."""
@@ -39,6 +39,7 @@ SCHEMAS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("query", "answers"), ("query", "answers")),
     (("inputs", "targets"), ("inputs", "targets")),
     (("input", "output"), ("system", "system_prompt", "input", "output")),
+    (("system", "chat"), ()),
     (("content",), ()),
     (("prompt",), ()),
 )
@@ -50,7 +51,8 @@ PEEK_ROWS = 200  # rows that are looked at where names and types do not tell
 DESCRIPTION = re.compile(
     r"(.*[_\- ])?(id|ids|idx|index|key|uuid|guid|url|urls|uri|link|href|path|file|filename|filepath|hash|md5|sha1|"
     r"sha256|label|labels|class|category|tag|tags|topic|lang|language|locale|source|dataset|subset|split|task|type|kind|model|"
-    r"author|user|username|domain|repo|license|licence|date|time|timestamp|created|updated|version|status|score|rating)",
+    r"author|user|username|domain|repo|license|licence|date|time|timestamp|created|updated|version|status|score|rating|kwargs|meta|metadata|"
+    r"moderation)(_list)?",
     re.IGNORECASE,
 )
 # Values that name something: addresses, uuids, hashes, file names, numbers, dates.
@@ -96,7 +98,7 @@ def _schema(dataset: datasets.Dataset, names: Sequence[str]) -> tuple[tuple[Path
 
 def _chats_by_type(dataset: datasets.Dataset) -> list[str]:
     """Return the only column whose type is that of turns, whatever its name."""
-    names = [name for name in dataset.column_names if _is_turns(dataset.features[name])]
+    names = [name for name in dataset.column_names if _is_turns(dataset.features[name], speakers=True)]
     return names if len(names) == 1 else []
 
 
@@ -205,13 +207,16 @@ def feature_at(features: Mapping[str, Any], path: Path) -> Any:
     return feature
 
 
-def _is_turns(feature: Any) -> bool:
-    """Tell whether a type is that of a list of turns, or of a struct of the turns' lists."""
+def _is_turns(feature: Any, speakers: bool = False) -> bool:
+    """Tell whether a type is that of a list of turns, or of a struct of the turns' lists.
+
+    With `speakers`, the type must say who speaks: `{input, output}` may be a pair of turns, or anything else.
+    """
     if isinstance(feature, Mapping):
-        lists = {name: _item(value) for name, value in feature.items()}
-        return names_turn(feature) and all(item is not None for item in lists.values())
-    turn = _item(feature)
-    return isinstance(turn, Mapping) and names_turn(turn)
+        turn = feature if all(_item(value) is not None for value in feature.values()) else None
+    else:
+        turn = _item(feature)
+    return isinstance(turn, Mapping) and (names_speakers(turn) if speakers else names_turn(turn))
 
 
 def _item(feature: Any) -> Any:
