@@ -89,7 +89,11 @@ class SparseAutoencoder(nn.Module, HubMixin):
         return sae.requires_grad_(False)
 
     def extra_repr(self) -> str:
-        """Return what `print` shows: sizes, activation and what the SAE reads."""
+        """Return what `print` shows: sizes, activation and what the SAE reads.
+
+        Returns:
+            `str`: The text between the parentheses.
+        """
         config = self.config
         k = f", k={config.k}" if config.k is not None else ""
         d_out = f" -> {config.d_out}" if config.d_out is not None else ""
