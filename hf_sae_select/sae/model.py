@@ -201,12 +201,19 @@ class SparseAutoencoder(nn.Module, HubMixin):
         Returns:
             `Tensor`: Maxima [len(lengths), d_sae].
 
+        Raises:
+            ValueError: If `lengths` are not those of segments that make up `x`.
+
         Example:
 
         ```python
         sae.encode_max(torch.tensor([[3.0, 0.0], [1.0, 2.0]]), [2])  # [[3, 2]] if W_enc is the identity
         ```
         """
+        if sum(lengths) != len(x) or not all(length >= 1 for length in lengths):
+            raise ValueError(
+                f"`lengths` must be positive and add up to the {len(x)} vectors; they add to {sum(lengths)}"
+            )
         x = self._normalized(x)
         maxima = x.new_empty(len(lengths), self.config.d_sae)
         monotone = self.config.activation in MONOTONE

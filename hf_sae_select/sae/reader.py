@@ -119,7 +119,9 @@ def check_arguments(
     if "\0" in str(source):
         raise ValueError(f"`sae={str(source)!r}` contains a null character; pass a folder, a file or a Hub id")
     if not Path(source).exists() and (isinstance(source, Path) or not is_hub_id(source)):
-        raise FileNotFoundError(f"`sae={str(source)!r}`: there is no such folder or file, and it is no Hub id")
+        raise FileNotFoundError(
+            f"`sae`: {str(source)!r} is neither a local folder nor a valid Hub repo id (owner/name), nor a file"
+        )
 
 
 def parse_device(device: Any) -> torch.device:

@@ -6,8 +6,10 @@ size on disk before anything is unpacked.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -93,14 +95,31 @@ def _unwrapped(file: TensorFile) -> TensorFile:
 
 
 def _check_size(file: Path, declared: int) -> None:
-    """Check the declared size of a file's content against the size on disk, which is small for compressed zeros."""
-    stat = file.stat()
-    on_disk = getattr(stat, "st_blocks", 0) * 512 or stat.st_size  # some file systems do not count blocks
-    if declared > max(SMALL, MOST_EXPANSION * on_disk):
+    """Check the declared size of a file's content against the file, which is small for compressed zeros and holes."""
+    if declared <= SMALL:
+        return
+    stored = _bytes_without_holes(file)
+    if declared > MOST_EXPANSION * stored:
         raise ValueError(
             f"its content is declared to be {declared:,} bytes, which is more than {MOST_EXPANSION} times the "
-            f"{on_disk:,} bytes of the file; weights do not compress like that"
+            f"{stored:,} bytes of the file; weights do not compress like that"
         )
+
+
+def _bytes_without_holes(file: Path) -> int:
+    """Return the bytes that a file stores: its size, without holes where the file system tells of them."""
+    size, position, stored = file.stat().st_size, 0, 0
+    with open(file, "rb") as stream:
+        while position < size:
+            try:
+                start = os.lseek(stream.fileno(), position, os.SEEK_DATA)
+                position = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            except (OSError, AttributeError) as error:
+                if getattr(error, "errno", None) == errno.ENXIO:  # a hole until the end
+                    break
+                return size
+            stored += position - start
+    return stored
 
 
 def _safetensors(file: Path) -> TensorFile:

@@ -425,6 +425,15 @@ def test_latent_sae_needs_model_and_hook(tmp_path):
     published.refused(repo.at(tmp_path), "`sae_type='gated'`")
 
 
+def test_sparsify_without_its_config_needs_what_the_config_says(tmp_path):
+    repo = published.sparsify()
+    folder = published.written(tmp_path / "r", {"layers.3/sae.safetensors": repo.files["layers.3/sae.safetensors"]})
+    config = {"k": 8, "model": "owner/name"}
+    published.refused(folder, f"`config={config!r}`")
+    sae = load_sae(folder, config=config | {"k": K})
+    assert torch.equal(sae.encode(X), load(repo, tmp_path).encode(X))
+
+
 def test_one_layer_of_a_cross_layer_transcoder_reads_that_layer(tmp_path):
     repo = published.mntss()
     published.refused(repo.at(tmp_path), "decoder writes to several layers", "`encoder_only=True`")

@@ -131,3 +131,9 @@ def test_print_shows_sizes_activation_hook_and_model(more, shown):
 def test_print_shows_that_the_decoder_is_left_out(sae, tmp_path):
     sae.save_pretrained(tmp_path)
     assert repr(SparseAutoencoder.from_pretrained(tmp_path, encoder_only=True)).endswith(", encoder only)")
+
+
+@pytest.mark.parametrize("lengths", [[], [1], [3], [2, 0], [3, -1]])
+def test_lengths_must_be_those_of_segments(lengths):
+    with pytest.raises(ValueError, match="`lengths` must be positive and add up to the 2 vectors"):
+        plane("relu").encode_max(torch.ones(2, 2), lengths)

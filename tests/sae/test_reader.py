@@ -259,7 +259,7 @@ def test_a_device_that_this_machine_lacks_is_refused(tmp_path):
 )
 def test_a_path_that_does_not_exist_is_called_so(source):
     error = ValueError if "\0" in source else FileNotFoundError
-    message = refused(source, f"`sae={source!r}`", error=error)
+    message = refused(source, "`sae", repr(source), error=error)
     assert "Repo id must" not in message
 
 
