@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config import NEED_K
 from .format import ConfigFile, Format
 from .layout import Layout, StoredTensor
 from .names import hub_id, split_side
@@ -71,7 +72,7 @@ def read(published: Published) -> Layout:
     activation = published.override_or("activation", lambda: _value(cfg, "activation", ACTIVATIONS))
     hook, side = split_side(str(published.override_or("hook", lambda: _text(published, cfg, "hook"))))
     k = None
-    if activation == "topk":
+    if activation in NEED_K:
         k = published.override_or("k", lambda: _required(cfg, "k"))
     elif activation == "jumprelu" and "threshold" not in tensors:
         raise ValueError(f"tensor `threshold` is missing from {published.path}, which `activation='jumprelu'` needs")
@@ -91,7 +92,7 @@ def read(published: Published) -> Layout:
         tensors if config.activation == "jumprelu" else {n: t for n, t in tensors.items() if n != "threshold"},
         subtract_b_dec=published.flag("apply_b_dec_to_input", False, {"apply_b_dec_to_input": subtracts}),
         log_threshold=stored["threshold"] == "log_threshold",
-        ignored=frozenset(published.scalars) if config.activation != "jumprelu" else frozenset(),
+        ignored=frozenset(published.scalars),
     )
 
 
