@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +57,3 @@ def select_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:
     if has_row_mapping(subset):  # not without rows
         subset._data = dataset._data
     return subset
-
-
-def hub_ids(dataset: Dataset) -> list[str]:
-    """Return the ids of the Hub datasets that rows were downloaded from, as far as the dataset's info has them."""
-    files = dataset.info.download_checksums or {}
-    ids = [match[1] for match in map(re.compile(r"hf://datasets/([^@]+)@").match, map(str, files)) if match]
-    return list(dict.fromkeys(ids))

@@ -115,7 +115,6 @@ class LanguageModel:
         Raises:
             OSError: the model is neither on the Hub nor in an installed package, or the package holds other weights.
         """
-        check_hook(name, revision, hook, reading.get("side", OUTPUT))  # before the weights are read
         placement = dict(model_kwargs or {})
         if "device_map" not in placement and is_quantized(name, revision, placement):
             placement["device_map"] = {"": device}  # a quantised model cannot be moved once it is loaded
@@ -257,23 +256,6 @@ class LanguageModel:
         if not captured or captured[0].dim() != 3:
             raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
         return captured[0]
-
-
-def check_hook(name: str, revision: str | None, hook: str, side: str = OUTPUT) -> None:
-    """Check on the modules of a model, without its weights, that it has a hook.
-
-    Raises:
-        ValueError: it has not; the modules and places next to it are listed.
-    """
-    from transformers import AutoModel
-
-    config = load("AutoConfig", name, revision)
-    try:
-        with torch.device("meta"):
-            model = AutoModel.from_config(config, trust_remote_code=False)
-    except Exception:  # a few models cannot be built so; their hook is checked when they are loaded
-        return
-    find_hook(model.base_model, hook, side)
 
 
 def _is_placed(model: Any) -> bool:

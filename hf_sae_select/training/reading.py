@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -66,3 +67,10 @@ class TextReading:
         if not any(text.strip() for text in texts):
             raise ValueError(f"`{self.name}` has no text to measure on; pass at least one text that is not blank")
         return model.windows(texts, special=template is None)
+
+
+def hub_ids(dataset: Dataset) -> list[str]:
+    """Return the ids of the Hub datasets that rows were downloaded from, as far as the dataset's info has them."""
+    files = dataset.info.download_checksums or {}
+    ids = [match[1] for match in map(re.compile(r"hf://datasets/([^@]+)@").match, map(str, files)) if match]
+    return list(dict.fromkeys(ids))

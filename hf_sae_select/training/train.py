@@ -18,7 +18,7 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
 
-from .._datasets import fingerprint_of, hub_ids
+from .._datasets import fingerprint_of
 from .._validation import check_int, check_type
 from ..encoding.chat_template import ChatTemplate
 from ..encoding.distributed import processes
@@ -31,7 +31,7 @@ from .activation_stream import ActivationStream
 from .checkpoint import Checkpoint
 from .config import TRAINING_PRESETS, SaeTrainingConfig
 from .objectives import OBJECTIVE_CLASSES
-from .reading import as_dataset
+from .reading import as_dataset, hub_ids
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -143,13 +142,6 @@ def test_every_argument_is_refused_by_name(rows, monkeypatch, name, value, error
 def test_every_argument_of_a_training_on_hidden_states_is_refused_by_name(name, value, error):
     with pytest.raises(error, match=f"`{name}"):
         train_sae_on_activations(**{"batches": planted(1), "config": SMALL} | SOURCE | {name: value})
-
-
-def test_a_wrong_hook_is_an_error_before_the_weights_are_read(rows, tmp_path, bert):
-    folder = shutil.copytree(bert, tmp_path / "bert")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"no module `encoder\.layers\.1` in BertModel; choose one of"):
-        train_sae(rows, model=folder, hook="encoder.layers.1", config=TINY)
 
 
 def test_strings_are_rows_too(rows, bert):
