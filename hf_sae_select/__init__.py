@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .selection.methods import METHODS
     from .selection.result import Selection
     from .training.config import TRAINING_PRESETS, SaeTrainingConfig
-    from .training.evaluation import L0Check, Quality, check_l0, evaluate_sae, evaluate_sae_on_activations
+    from .training.evaluation import Quality, evaluate_sae, evaluate_sae_on_activations
+    from .training.l0_check import L0Check, check_l0
     from .training.train import train_sae, train_sae_on_activations
 
 __version__ = "0.1.0"
@@ -40,10 +41,10 @@ _MODULES = {  # public name -> the file that defines it
     "SparseAutoencoder": "sae.model",
     "compare": "selection.comparison",
     "Constraints": "selection.constraints",
-    "check_l0": "training.evaluation",
+    "check_l0": "training.l0_check",
     "evaluate_sae": "training.evaluation",
     "evaluate_sae_on_activations": "training.evaluation",
-    "L0Check": "training.evaluation",
+    "L0Check": "training.l0_check",
     "Quality": "training.evaluation",
     "SaeTrainingConfig": "training.config",
     "TRAINING_PRESETS": "training.config",

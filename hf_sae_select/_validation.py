@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
+
 
 def is_number(value: Any, kind: Any = Real) -> bool:
     """Tell whether `value` is a finite number of a `kind`, and not a truth value."""
@@ -64,3 +67,22 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise ValueError(f"`{name}={value!r}` must be True or False")
+
+
+def check_type(name: str, value: Any, types: Any, allowed: str, optional: bool = False) -> None:
+    """Check that `value` has one of `types`, which an error calls `allowed`.
+
+    Raises:
+        TypeError: it has not; None passes where `optional`.
+    """
+    if not (isinstance(value, types) or (optional and value is None)):
+        raise TypeError(f"`{name}={value!r}` must be {allowed}{', or None' if optional else ''}")
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether `name` can be the id of a repo on the Hub; paths such as `./x`, `a/b/c` and `C:\\x` cannot."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True

@@ -13,6 +13,8 @@ from typing import Any
 
 from huggingface_hub import resolve_revision
 
+from .._validation import is_hub_id
+
 logger = logging.getLogger(__name__)
 
 
@@ -71,12 +73,15 @@ def load(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any
     """Load with one of transformers' Auto classes, without its reports: they complain of heads that are not needed.
 
     Raises:
+        FileNotFoundError: `name` is no Hub id, and no folder that exists.
         OSError: the model is neither on the Hub nor in an installed package.
         ValueError: the model needs code from its repo.
     """
     import transformers
     from transformers.utils import logging as transformers_logging
 
+    if not (is_hub_id(name) or Path(name).is_dir()):
+        raise FileNotFoundError(f"the base model {name!r} is no Hub id (owner/name), and there is no such folder")
     path, where = locate(name, revision)
     verbosity, has_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

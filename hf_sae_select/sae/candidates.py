@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from .formats import UNSUPPORTED
 from .formats.format import Format
+from .formats.other import OTHER
 
 LISTED = 20  # names listed in an error
 
@@ -37,32 +38,53 @@ def find_candidates(files: Sequence[str], formats: Sequence[Format], repo: str) 
         FileNotFoundError: If there is none; the message lists the files, and config files that may be missing.
         ValueError: If there are only SAEs of unsupported formats.
     """
-    candidates, existing = [], frozenset(files)
+    existing = frozenset(files)
+    candidates: list[Candidate] = []
     missing: dict[str, list[str]] = {}  # weights file -> config files without which it is no SAE
     for path in files:
-        matches, name = [], path
-        for format in formats:
-            sae_name = format.sae_name(path)
-            if sae_name is None:
-                continue
-            configs = format.config_paths(path)
-            absent = [config for config, file in configs.items() if config not in existing and not file.optional]
-            if absent:
-                missing.setdefault(path, []).extend(absent)
-                continue
-            matches.append((format, [config for config in configs if config in existing]))
-            name = sae_name
-        if matches:
-            candidates.append(Candidate(path, name, matches))
-    if not candidates:
-        raise _no_candidate(files, missing, repo)
+        candidate, absent = _candidate(path, existing, formats)
+        if candidate.formats:
+            candidates.append(candidate)
+        if absent:
+            missing[path] = absent
+    # A format that fits any tensor file does not hide what is missing or unsupported, unless the caller asks for it.
+    only_other = all(format is OTHER for candidate in candidates for format, _ in candidate.formats)
+    if not candidates or (only_other and list(formats) != [OTHER]):
+        if reason := _unsupported(files, repo):
+            raise reason
+        if missing or not candidates:
+            raise _no_candidate(files, missing, repo)
     return candidates
 
 
-def _no_candidate(files: Sequence[str], missing: Mapping[str, list[str]], repo: str) -> Exception:
+def _candidate(path: str, existing: frozenset[str], formats: Sequence[Format]) -> tuple[Candidate, list[str]]:
+    """Return a file with the formats that it may have, and the config files that other formats lack."""
+    matches: list[tuple[Format, list[str]]] = []
+    missing: list[str] = []
+    name = path
+    for format in formats:
+        sae_name = format.sae_name(path)
+        if sae_name is None or (format is OTHER and any(not match.bare for match, _ in matches)):
+            continue
+        configs = format.config_paths(path)
+        absent = [config for config, file in configs.items() if config not in existing and not file.optional]
+        if absent:
+            missing += absent
+            continue
+        if not matches:
+            name = sae_name
+        matches.append((format, [config for config in configs if config in existing]))
+    return Candidate(path, name, matches), missing
+
+
+def _unsupported(files: Sequence[str], repo: str) -> ValueError | None:
     for pattern, content in UNSUPPORTED:
         if any(re.search(pattern, path) for path in files):
             return ValueError(f"{repo} contains {content}; only feed-forward encoders of one hook are supported")
+    return None
+
+
+def _no_candidate(files: Sequence[str], missing: Mapping[str, list[str]], repo: str) -> FileNotFoundError:
     message = f"no SAE of a known format in {repo}, which contains: {', '.join(files[:LISTED]) or 'nothing'}"
     for path, configs in list(missing.items())[:LISTED]:
         message += f"; `{path}` lacks {' or '.join(f'`{config}`' for config in dict.fromkeys(configs))}"
@@ -96,8 +118,9 @@ def choose(candidates: Sequence[Candidate], subfolder: str | None, filename: str
     near = difflib.get_close_matches(path, names, n=LISTED, cutoff=0.0) if path else names[:LISTED]
     listing = ", ".join(near) + (f" and {len(names) - len(near)} more" if len(names) > len(near) else "")
     if remaining:
+        kind = "files that may be SAEs" if all(candidate.is_bare for candidate in remaining) else "SAEs"
         raise ValueError(
-            f"{repo} contains {len(remaining)} SAEs; choose one with `subfolder` or `filename`: {listing}"
+            f"{repo} contains {len(remaining)} {kind}; choose one with `subfolder` or `filename`: {listing}"
         )
     raise FileNotFoundError(f"no SAE at {path!r} in {repo}; nearest names: {listing}")
 

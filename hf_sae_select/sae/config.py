@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral
@@ -14,6 +15,7 @@ ACTIVATIONS = ("relu", "jumprelu", "topk", "abstopk", "groupmax")
 NEED_K = ("topk", "abstopk", "groupmax")
 INPUT_NORMS = ("none", "layer_norm", "rms")
 SIDES = ("output", "input")
+REVISION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 REQUIRED = ("d_in", "d_sae", "activation", "model", "hook")
 
 
@@ -83,6 +85,8 @@ class SaeConfig:
             value = getattr(self, name)
             if not (isinstance(value, str) and value and value.isprintable()):
                 raise ValueError(f"`{name}={value!r}` must be a non-empty string of printable characters")
+        if self.model_revision is not None and not _is_revision(self.model_revision):
+            raise ValueError(f"`model_revision={self.model_revision!r}` must be a branch, a tag or a commit, or None")
         for name in ("source", "training"):
             _check_json(name, getattr(self, name))
         self._check_numbers()
@@ -134,6 +138,11 @@ class SaeConfig:
                 raise ValueError(f"the config lacks `{name}`")
         names = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
+
+
+def _is_revision(value: Any) -> bool:
+    """Tell whether a value can be a revision on the Hub. The cache has files by that name: it may not lead out."""
+    return isinstance(value, str) and REVISION.fullmatch(value) is not None and ".." not in value
 
 
 def _check_json(name: str, value: Any) -> None:

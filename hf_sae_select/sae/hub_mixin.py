@@ -14,9 +14,10 @@ from torch import Tensor
 from .._cards import merged, parsed
 from .._files import whole_file
 from .._hub import Token, prepare, push, subfolder_prefix
-from .card import CARD_FILE, is_local, sae_card
+from .._validation import check_flag, check_type
+from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig
-from .reader import read_sae
+from .reader import parse_device, read_sae
 from .serialization import write_sae
 
 
@@ -91,7 +92,7 @@ class HubMixin(ModelHubMixin):
             OSError: If the Hub is out of reach and the cache lacks a file.
             ValueError: If the format is unknown or unsupported, a file is damaged, or the tensors contradict the
                 config.
-            TypeError: If the source or `config` has another type.
+            TypeError: If an argument has a wrong type.
 
         Example:
 
@@ -99,6 +100,7 @@ class HubMixin(ModelHubMixin):
         sae = SparseAutoencoder.from_pretrained("EleutherAI/sae-llama-3-8b-32x", subfolder="layers.24")
         ```
         """
+        device = parse_device(device)
         sae_config, tensors = read_sae(
             pretrained_model_name_or_path,
             subfolder=subfolder,
@@ -115,7 +117,13 @@ class HubMixin(ModelHubMixin):
         return cls.from_tensors(sae_config, {name: tensor.to(device) for name, tensor in tensors.items()})
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **options: Any
+        self,
+        save_directory: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        license: str | None = None,
+        **options: Any,
     ) -> CommitInfo | None:
         """Write the SAE into a folder: weights in their present type, configs, and a card unless there is one.
 
@@ -128,6 +136,8 @@ class HubMixin(ModelHubMixin):
                 Hub repo to push to. By default, one with the name of the folder.
             push_to_hub (`bool`, *optional*, defaults to `False`):
                 Whether to push the SAE too.
+            license (`str`, *optional*):
+                License of the weights, for the card, such as `apache-2.0`.
             **options (`Any`):
                 Arguments of `push_to_hub`.
 
@@ -136,18 +146,22 @@ class HubMixin(ModelHubMixin):
 
         Raises:
             ValueError: If the SAE was loaded with `encoder_only`.
-            TypeError: If there are `options`, but `push_to_hub` is False.
+            TypeError: If an argument has a wrong type, or there are `options`, but `push_to_hub` is False.
         """
+        check_type("save_directory", save_directory, str | Path, "a folder")
+        check_type("repo_id", repo_id, str, "a string", optional=True)
+        check_flag("push_to_hub", push_to_hub)
+        check_license(license)
         if options and not push_to_hub:
             raise TypeError(
                 f"`{next(iter(options))}` is an option of pushing; pass `push_to_hub=True` too, or omit it"
             )
-        folder, card = Path(save_directory), sae_card(self.config)
+        folder, card = Path(save_directory), sae_card(self.config, license=license)
         self._save_pretrained(folder)
         if not (folder / CARD_FILE).exists():
             with whole_file(folder / CARD_FILE) as part:
                 part.write_text(card, encoding="utf-8")
-        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+        return self.push_to_hub(repo_id or folder.name, license=license, **options) if push_to_hub else None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write all files but the card."""
@@ -196,6 +210,7 @@ class HubMixin(ModelHubMixin):
             FileNotFoundError: If the repo, or the branch `revision`, does not exist and cannot be created.
             PermissionError: If the Hub does not accept the token, or it lacks permission.
             OSError: If the Hub is out of reach or refuses the commit; the repo is unchanged.
+            TypeError: If an argument has a wrong type.
 
         Example:
 
@@ -203,6 +218,14 @@ class HubMixin(ModelHubMixin):
         sae.push_to_hub("me/my-saes", subfolder="layer_12", license="apache-2.0")
         ```
         """
+        check_type("repo_id", repo_id, str, "the id of a Hub repo")
+        for name, value in (("subfolder", subfolder), ("revision", revision)):
+            check_type(name, value, str, "a string", optional=True)
+        check_type("private", private, bool, "True or False", optional=True)
+        check_flag("create_pr", create_pr)
+        check_type("commit_message", commit_message, str, "a string")
+        check_type("token", token, str | bool, "a string, True or False", optional=True)
+        check_license(license)
         if is_local(self.config.model):
             raise ValueError(
                 f"`config.model={self.config.model!r}` is a local path, which other users of the repo lack; set "
@@ -214,7 +237,7 @@ class HubMixin(ModelHubMixin):
             self._save_pretrained(Path(folder))
             files: dict[str, Path | bytes] = {prefix + file.name: file for file in Path(folder).iterdir()}
             repo, readme = prepare(repo_id, private=private, revision=revision, token=token)
-            license = license or (readme and parsed(readme).data.get("license"))
-            card = sae_card(self.config, repo.name, prefix.rstrip("/") or None, license)
+            kept = readme and parsed(readme).data.get("license")
+            card = sae_card(self.config, repo.name, prefix.rstrip("/") or None, kept or license)
             files[CARD_FILE] = merged(card, readme).encode()
             return push(repo, files, message=commit_message, revision=revision, create_pr=create_pr)

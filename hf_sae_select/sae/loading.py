@@ -72,7 +72,7 @@ def load_sae(
         PermissionError: If the repo is gated, or the Hub does not accept the token.
         OSError: If the Hub is out of reach and the cache lacks a file.
         ValueError: If the format is unknown or unsupported, a file is damaged, or the tensors contradict the config.
-        TypeError: If `source` or `config` has another type.
+        TypeError: If an argument has a wrong type.
 
     Example:
 

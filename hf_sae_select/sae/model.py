@@ -88,6 +88,21 @@ class SparseAutoencoder(nn.Module, HubMixin):
         sae.load_state_dict(tensors, strict=True, assign=True)
         return sae.requires_grad_(False)
 
+    def extra_repr(self) -> str:
+        """Return what `print` shows: sizes, activation and what the SAE reads.
+
+        Returns:
+            `str`: The text between the parentheses.
+        """
+        config = self.config
+        k = f", k={config.k}" if config.k is not None else ""
+        d_out = f" -> {config.d_out}" if config.d_out is not None else ""
+        without = "" if self.W_dec is not None else ", encoder only"
+        return (
+            f"{config.d_in} -> {config.d_sae}{d_out}, {config.activation}{k}, "
+            f"{config.side} of {config.hook!r} in {config.model!r}{without}"
+        )
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the features of each vector.
 
@@ -186,12 +201,19 @@ class SparseAutoencoder(nn.Module, HubMixin):
         Returns:
             `Tensor`: Maxima [len(lengths), d_sae].
 
+        Raises:
+            ValueError: If `lengths` are not those of segments that make up `x`.
+
         Example:
 
         ```python
         sae.encode_max(torch.tensor([[3.0, 0.0], [1.0, 2.0]]), [2])  # [[3, 2]] if W_enc is the identity
         ```
         """
+        if sum(lengths) != len(x) or not all(length >= 1 for length in lengths):
+            raise ValueError(
+                f"`lengths` must be positive and add up to the {len(x)} vectors; they add to {sum(lengths)}"
+            )
         x = self._normalized(x)
         maxima = x.new_empty(len(lengths), self.config.d_sae)
         monotone = self.config.activation in MONOTONE

@@ -13,13 +13,14 @@ import yaml
 from torch import Tensor
 
 from .._hub import Repo, Token
+from .._validation import check_choice, check_flag, check_type, is_hub_id
 from .candidates import LISTED, Candidate, choose, find_candidates
 from .config import SaeConfig
 from .formats import FORMATS
 from .formats.format import Format
 from .formats.layout import Layout
 from .formats.published import OVERRIDABLE, Published
-from .serialization import check_finite, read_json
+from .serialization import FLOATS, check_config_size, check_numbers, read_json
 from .tensor_files import TensorFile
 
 AUTO = "auto"
@@ -40,7 +41,19 @@ def read_sae(
     encoder_only: bool,
 ) -> tuple[SaeConfig, dict[str, Tensor]]:
     """Read the SAE at `source`. The arguments are those of `from_pretrained`, which calls `overrides` `config`."""
-    _check_arguments(source, format, overrides)
+    check_arguments(
+        source=source,
+        subfolder=subfolder,
+        filename=filename,
+        revision=revision,
+        format=format,
+        overrides=overrides,
+        dtype=dtype,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        encoder_only=encoder_only,
+    )
     overrides = dict(overrides or {})
     if Path(source).is_file():
         repo, filename = Repo(str(Path(source).parent), Path(source).parent), Path(source).name
@@ -52,27 +65,97 @@ def read_sae(
     candidates = find_candidates(files, formats, repo.name)
     candidate = choose(candidates, subfolder, filename, repo.name)
     layout, weights, format_name = _recognise(repo, candidate, overrides)
+    if repo.revision is not None:
+        _check_remote_model(layout.config.model, overrides, repo.name)
+    if not (layout.has_decoder or encoder_only):
+        raise ValueError(
+            f"`{candidate.path}` is the encoder of one layer of a cross-layer transcoder, whose decoder writes to "
+            "several layers; load the encoder alone with `encoder_only=True`"
+        )
     _check_shapes(weights, layout, candidate.path)
 
     # Fold in float32, or in the wider type that the caller asks for.
     precision = torch.promote_types(torch.float32, dtype)
-    needed = {name: _read_tensor(weights, layout, name).to(precision) for name in layout.needed(encoder_only)}
+    needed = {
+        name: _read_tensor(weights, layout, name, candidate.path).to(precision) for name in layout.needed(encoder_only)
+    }
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in layout.fold(needed, encoder_only).items()}
-    check_finite(tensors, f"{candidate.path}, folded and converted to {dtype},")
+    for name, tensor in tensors.items():
+        check_numbers(name, tensor, f"{candidate.path}, folded and converted to {dtype},")
     origin = repo.source(candidate.path)
     return replace(layout.config, source=_source(origin, format_name, overrides, layout.config)), tensors
 
 
-def _check_arguments(source: Any, format: str, overrides: Any) -> None:
+def check_arguments(
+    *,
+    source: Any,
+    subfolder: Any,
+    filename: Any,
+    revision: Any,
+    format: Any,
+    overrides: Any,
+    dtype: Any,
+    token: Any,
+    cache_dir: Any,
+    local_files_only: Any,
+    encoder_only: Any,
+) -> None:
+    """Check the arguments of `from_pretrained`, before any file is read."""
     if not isinstance(source, str | Path):
         raise TypeError(f"`sae` is a {type(source).__name__}; pass a folder, a file or the id of a Hub repo")
     if source == "":
         raise ValueError("`sae=''` is empty; pass a folder, a file or the id of a Hub repo")
-    known = [AUTO, *(known.name for known in FORMATS)]
-    if format not in known:
-        raise ValueError(f"unknown `format={format!r}`; choose one of: {', '.join(known)}")
+    for name, value in (("subfolder", subfolder), ("filename", filename), ("revision", revision)):
+        check_type(name, value, str, "a string", optional=True)
+    check_choice("format", format, [AUTO, *(known.name for known in FORMATS)])
     if overrides is not None and not isinstance(overrides, Mapping):
         raise TypeError(f"`config={overrides!r}` must be a mapping of names to values, such as {{'k': 50}}")
+    check_type("dtype", dtype, torch.dtype, "a floating-point torch.dtype, such as torch.float32")
+    check_choice("dtype", dtype, FLOATS)
+    check_type("token", token, str | bool, "a string, True or False", optional=True)
+    check_type("cache_dir", cache_dir, str | Path, "a folder", optional=True)
+    check_flag("local_files_only", local_files_only)
+    check_flag("encoder_only", encoder_only)
+    if "\0" in str(source):
+        raise ValueError(f"`sae={str(source)!r}` contains a null character; pass a folder, a file or a Hub id")
+    if not Path(source).exists() and (isinstance(source, Path) or not is_hub_id(source)):
+        raise FileNotFoundError(
+            f"`sae`: {str(source)!r} is neither a local folder nor a valid Hub repo id (owner/name), nor a file"
+        )
+
+
+def parse_device(device: Any) -> torch.device:
+    """Return the device to load to; one without memory, `meta`, is allowed.
+
+    Raises:
+        TypeError: If it is neither a string nor a device.
+        ValueError: If it is not available here.
+    """
+    check_type("device", device, str | torch.device, "a string such as 'cpu' or 'cuda:0', or a torch.device")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"`device={str(device)!r}` is not available here: {reason}; pass 'cpu', for example"
+        ) from error
+
+
+def _check_remote_model(model: str, overrides: Mapping[str, Any], repo: str) -> None:
+    """Check that a model that a Hub repo names is a Hub id, and that transformers would not read a folder instead.
+
+    A caller's own `config` may name a folder.
+    """
+    if model in map(str, overrides.values()):
+        return
+    remedy = "pass the right one with `config={'model': ...}`"
+    if not is_hub_id(model):
+        raise ValueError(f"the SAE in {repo} names the model {model!r}, which is no Hub id; {remedy}")
+    if Path(model).exists():
+        raise ValueError(
+            f"the SAE in {repo} names the model {model!r}, and transformers would read the folder {model!r} here "
+            f"instead of the Hub's model; rename the folder, work in another one, or {remedy}"
+        )
 
 
 def _recognise(repo: Repo, candidate: Candidate, overrides: Mapping[str, Any]) -> tuple[Layout, TensorFile, str]:
@@ -90,7 +173,13 @@ def _recognise(repo: Repo, candidate: Candidate, overrides: Mapping[str, Any]) -
             # Formats also search the names of the folders above a local folder, which may be the publisher's names.
             name = repo.name if repo.revision else Path(repo.name).resolve().as_posix()
             published = Published(
-                name, candidate.path, {**config, **overrides}, weights.shapes, weights.scalars, overrides
+                name,
+                candidate.path,
+                {**config, **overrides},
+                weights.shapes,
+                weights.scalars,
+                weights.values,
+                overrides,
             )
             return _layout(format, published), weights, format.name
     tensors = f"; its tensors: {', '.join(sorted(weights.shapes)[:LISTED])}" if weights else ""
@@ -101,7 +190,11 @@ def _recognise(repo: Repo, candidate: Candidate, overrides: Mapping[str, Any]) -
 def _layout(format: Format, published: Published) -> Layout:
     try:
         return format.read(published)
-    except (TypeError, AttributeError, KeyError) as error:
+    except ValueError as error:
+        if published.path in str(error):
+            raise
+        raise ValueError(f"`{published.path}`: {error}") from error
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(
             f"the config of `{published.path}` does not follow the format {format.name} ({error!r}); fix it, or pass "
             "the value with `config={...}`"
@@ -123,8 +216,13 @@ def _check_overrides(overrides: Mapping[str, Any], config: Mapping[str, Any], fo
 def _read_config(file: Path) -> dict[str, Any]:
     if file.suffix == ".json":
         return read_json(file)
+    check_config_size(file)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        # One value that repeats itself through aliases would fill the memory as it is printed.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError(f"cannot read {file.name}: it contains aliases; write each value out")
+        values = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read {file.name}: {error}") from error
     if not isinstance(values, dict):
@@ -149,14 +247,13 @@ def _check_shapes(weights: TensorFile, layout: Layout, path: str) -> None:
         raise ValueError(f"tensor `{unexpected[0]}` in {path} is unexpected; expected: {', '.join(sorted(known))}")
 
 
-def _read_tensor(weights: TensorFile, layout: Layout, name: str) -> Tensor:
+def _read_tensor(weights: TensorFile, layout: Layout, name: str, path: str) -> Tensor:
     stored = layout.tensors[name]
     try:
         tensor = weights.read(stored.name)
     except Exception as error:  # a truncated file fails only here
-        raise ValueError(f"cannot read tensor `{stored.name}`: {error}") from error
-    if not (layout.log_threshold and name == "threshold"):  # the logarithm of 0 is not finite
-        check_finite({stored.name: tensor}, "the weights")
+        raise ValueError(f"cannot read tensor `{stored.name}` of {path}: {error}") from error
+    check_numbers(stored.name, tensor, path, logarithm=layout.log_threshold and name == "threshold")
     return tensor.T if stored.transpose else tensor
 
 

@@ -17,6 +17,7 @@ from .config import SaeConfig
 
 CONFIG_FILE, WEIGHTS_FILE, SAELENS_FILE = "config.json", "sae_weights.safetensors", "cfg.json"
 LIBRARY = "hf-sae-select"  # identifies a config.json of the native format
+MOST_CONFIG_BYTES = 2**20  # configs of SAEs have a few kilobytes
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 SAELENS_ARCHITECTURES = {"relu": "standard", "jumprelu": "jumprelu", "topk": "topk", "abstopk": "abstopk"}
@@ -55,12 +56,23 @@ def _write_json(file: Path, values: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def check_config_size(file: Path) -> None:
+    """Check that a config file is no larger than configs are.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if (size := file.stat().st_size) > MOST_CONFIG_BYTES:
+        raise ValueError(f"{file.name} has {size:,} bytes; the config of an SAE has at most {MOST_CONFIG_BYTES:,}")
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: If the file does not contain one.
+        ValueError: If the file does not contain one, or is far too large.
     """
+    check_config_size(file)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
@@ -70,20 +82,19 @@ def read_json(file: Path) -> dict[str, Any]:
     return values
 
 
-def check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
-    """Check that all tensors are dense, floating-point and finite.
+def check_numbers(name: str, tensor: Tensor, place: str, logarithm: bool = False) -> None:
+    """Check that a tensor is dense, floating-point and finite; a `logarithm` may be that of 0.
 
     Raises:
-        ValueError: If one is not; the message names the tensor and its `place`, such as a file.
+        ValueError: If it is not; the message names the tensor and its `place`, such as a file.
     """
-    for name, tensor in tensors.items():
-        if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.is_meta:
-            kind = "on the meta device" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
-            raise ValueError(
-                f"tensor `{name}` in {place} is {kind}; it must be dense, of float16, bfloat16, float32 or float64"
-            )
-        if not tensor.isfinite().all():
-            raise ValueError(f"tensor `{name}` in {place} contains NaN or infinity")
+    if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "on the meta device" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
+        raise ValueError(
+            f"tensor `{name}` in {place} is {kind}; it must be dense, of float16, bfloat16, float32 or float64"
+        )
+    if not (tensor.isfinite() | (tensor == -torch.inf if logarithm else False)).all():
+        raise ValueError(f"tensor `{name}` in {place} contains NaN or infinity")
 
 
 def to_saelens(config: SaeConfig, dtype: str) -> dict[str, Any] | None:

@@ -1,12 +1,20 @@
-"""Tensor files, read lazily: safetensors, npz, and torch checkpoints, whose pickled code is never run."""
+"""Tensor files, read lazily: safetensors, npz, and torch checkpoints, whose pickled code is never run.
+
+A file cannot make the reader allocate much more than the file itself occupies: declared sizes are compared with the
+size on disk before anything is unpacked.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import math
+import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +23,38 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+# Compression takes a few percent off trained weights, and at most most of a matrix that is mostly zeros. Content that
+# unpacks to more than this multiple of its file is no SAE. Files that unpack to less than SMALL bytes do no harm.
+MOST_EXPANSION = 20
+SMALL = 2**26
+MOST_TENSORS = 10_000
+MOST_HEADER_BYTES = 2**24
+
+STATE_DICTS = ("state_dict", "sae", "weight")  # keys of a checkpoint that hold its tensors
+CONFIG = "config."
+
+# What wrappers put before and between the names of a module's parameters: DistributedDataParallel, torch.compile.
+WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+|\b_orig_mod\.")
+
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The shapes of a file's tensors, and a function that reads one tensor."""
+    """The shapes of a file's tensors, a function that reads one tensor, and the plain values beside them."""
 
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """The values of a torch checkpoint that are no tensors, or the metadata of a safetensors file."""
 
     @classmethod
     def open(cls, file: Path) -> TensorFile:
         """Open a tensor file by its suffix: `.safetensors`, `.npz`, `.pt` or `.pth`.
 
+        Prefixes of names that wrappers of modules add are left out.
+
         Raises:
-            ValueError: If the file is damaged, or contains anything but tensors and plain values.
+            ValueError: If the file is damaged, contains anything but tensors and plain values, or declares to be far
+                larger than it is.
         """
         with open(file, "rb") as stream:
             if stream.read(64).startswith(b"version https://git-lfs"):
@@ -37,7 +63,7 @@ class TensorFile:
                 )
         opener = {".safetensors": _safetensors, ".npz": _npz}.get(file.suffix, _torch)
         try:
-            return opener(file)
+            return _unwrapped(opener(file))
         except (
             SafetensorError,
             zipfile.BadZipFile,
@@ -46,6 +72,7 @@ class TensorFile:
             ValueError,
             RuntimeError,
             RecursionError,
+            NotImplementedError,
         ) as error:
             raise ValueError(f"cannot read {file.name}: {error}") from error
 
@@ -54,20 +81,74 @@ class TensorFile:
         """The tensors that contain a single real number, by name."""
         numbers = {}
         for name in [name for name, shape in self.shapes.items() if math.prod(shape) == 1]:
-            with suppress(TypeError, RuntimeError):  # text, or a complex number
+            with suppress(TypeError, RuntimeError, ValueError, NotImplementedError):  # text, or a complex number
                 numbers[name] = float(self.read(name))
         return numbers
 
 
+def _unwrapped(file: TensorFile) -> TensorFile:
+    stored = {WRAPPERS.sub("", name): name for name in file.shapes}
+    if len(stored) < len(file.shapes):
+        raise ValueError("two of its tensors differ only by the prefixes `module.` and `_orig_mod.`")
+    shapes = {name: file.shapes[original] for name, original in stored.items()}
+    return TensorFile(shapes, lambda name: file.read(stored[name]), file.values)
+
+
+def _check_size(file: Path, declared: int) -> None:
+    """Check the declared size of a file's content against the file, which is small for compressed zeros and holes."""
+    if declared <= SMALL:
+        return
+    stored = _bytes_without_holes(file)
+    if declared > MOST_EXPANSION * stored:
+        raise ValueError(
+            f"its content is declared to be {declared:,} bytes, which is more than {MOST_EXPANSION} times the "
+            f"{stored:,} bytes of the file; weights do not compress like that"
+        )
+
+
+def _bytes_without_holes(file: Path) -> int:
+    """Return the bytes that a file stores: its size, without holes where the file system tells of them."""
+    size, position, stored = file.stat().st_size, 0, 0
+    with open(file, "rb") as stream:
+        while position < size:
+            try:
+                start = os.lseek(stream.fileno(), position, os.SEEK_DATA)
+                position = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            except (OSError, AttributeError) as error:
+                if getattr(error, "errno", None) == errno.ENXIO:  # a hole until the end
+                    break
+                return size
+            stored += position - start
+    return stored
+
+
 def _safetensors(file: Path) -> TensorFile:
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if MOST_HEADER_BYTES < header <= size:  # a longer one is an error of the library
+        raise ValueError(f"its header is declared to be {header:,} bytes; an SAE has at most {MOST_HEADER_BYTES:,}")
+    _check_size(file, size)
     reader = safe_open(file, framework="pt")
     shapes = {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}
-    return TensorFile(shapes, reader.get_tensor)
+    values = {name: _parsed(value) for name, value in (reader.metadata() or {}).items()}
+    return TensorFile(shapes, reader.get_tensor, values)
+
+
+def _parsed(value: str) -> Any:
+    """Return the JSON value that a metadata string holds, or else the string."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(value)
+    return value
 
 
 def _npz(file: Path) -> TensorFile:
     with zipfile.ZipFile(file) as archive:
-        shapes = {name.removesuffix(".npy"): _npy_shape(archive, name) for name in archive.namelist()}
+        members = archive.infolist()
+        if len(members) > MOST_TENSORS:
+            raise ValueError(f"it contains {len(members):,} arrays; an SAE has a few")
+        _check_size(file, sum(member.file_size for member in members))
+        shapes = {member.filename.removesuffix(".npy"): _npy_shape(archive, member) for member in members}
 
     def read(name: str) -> Tensor:
         with np.load(file, allow_pickle=False) as arrays:
@@ -76,43 +157,75 @@ def _npz(file: Path) -> TensorFile:
     return TensorFile(shapes, read)
 
 
-def _npy_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    with archive.open(name) as member:
-        version = np.lib.format.read_magic(member)
+def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
+    """Return the shape in the header of an array, which must fit the size of the array."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(member)
+        shape, _, dtype = header(stream)
+        size = member.file_size - stream.tell()
     if dtype.hasobject:
-        raise ValueError(f"array `{name}` contains Python objects, which are never loaded for safety")
+        raise ValueError(f"array `{member.filename}` contains Python objects, which are never loaded for safety")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"array `{member.filename}` is {list(shape)} of {dtype}, but has {size:,} bytes")
     return tuple(shape)
 
 
 def _torch(file: Path) -> TensorFile:
+    _check_size(file, file.stat().st_size)
+    is_archive = zipfile.is_zipfile(file)
+    if is_archive:
+        _check_archive(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(
             "it is damaged, or contains Python objects other than tensors, which are never loaded for safety"
         ) from error
-    tensors = _tensors(content)
+    tensors, values = _flatten(content)
     for name, tensor in tensors.items():
         if (
             tensor.layout == torch.strided
             and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
         ):
             raise ValueError(f"tensor `{name}` is {list(tensor.shape)}, larger than the file")
-    return TensorFile({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+    return TensorFile({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__, values)
 
 
-def _tensors(content: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Flatten nested dicts of tensors into one: names are joined by dots, without the name of a state dict."""
+def _check_archive(file: Path) -> None:
+    """Check that the archive of a torch checkpoint is not compressed, and creates no buffers of any size."""
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"`{member.filename}` in it is compressed; torch saves without compression")
+            # `weights_only` allows `bytearray(10**12)`, which takes that much memory.
+            if member.filename.endswith("data.pkl") and b"bytearray" in archive.read(member):
+                raise ValueError("it contains a bytearray; an SAE has tensors and plain values")
+
+
+def _flatten(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of nested dicts, and the other values in their nested dicts.
+
+    Names of tensors are joined by dots, without the name of a state dict. A number counts as both: some files store
+    `k` beside the tensors.
+    """
     if not isinstance(content, Mapping):
         raise ValueError(f"it contains a {type(content).__name__} instead of a dict of tensors")
     tensors: dict[str, Tensor] = {}
-    for name, value in content.items():
-        if isinstance(value, Tensor):
-            tensors[f"{prefix}{name}"] = value
-        elif isinstance(value, bool | int | float):
-            tensors[f"{prefix}{name}"] = torch.tensor(value)
-        elif isinstance(value, Mapping):
-            tensors |= _tensors(value, "" if name in ("state_dict", "sae") else f"{prefix}{name}.")
-    return tensors
+    values: dict[str, Any] = {}
+    entries, pending = 0, [(content, "", values)]
+    for mapping, prefix, rest in pending:  # grows as it is read; a pickle may hold one dict many times
+        for name, value in mapping.items():
+            entries += 1
+            if entries > MOST_TENSORS:
+                raise ValueError(f"it contains more than {MOST_TENSORS:,} entries; an SAE has a few")
+            if isinstance(value, Tensor):
+                tensors[f"{prefix}{name}"] = value
+            elif isinstance(value, Mapping):
+                rest[str(name)] = {}
+                pending.append((value, "" if name in STATE_DICTS else f"{prefix}{name}.", rest[str(name)]))
+            else:
+                rest[str(name)] = value
+                if isinstance(value, bool | int | float) and not prefix.startswith(CONFIG):
+                    tensors[f"{prefix}{name}"] = torch.tensor(value)
+    return tensors, values

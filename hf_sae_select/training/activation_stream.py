@@ -56,6 +56,14 @@ class ActivationStream:
         self.epoch = self.document = self.window = self.chunk = 0
         self.pending: list[Tensor] = []
         self._epoch_tokens = self._empty_epochs = 0
+        self.tokens_of_first_epoch: int | None = None
+        """Tokens of the first epoch, when it has ended in this process."""
+
+    @property
+    def epochs(self) -> float:
+        """How often the share of this process has been read so far."""
+        rows = len(range(self.process, len(self.dataset), self.processes))
+        return self.epoch + self.document / rows
 
     def batches(self, tokens: int, batch_tokens: int) -> Iterator[Tensor]:
         """Collect a chunk of `tokens` tokens, shuffle it, and yield it in batches [batch_tokens, d_in]."""
@@ -109,6 +117,8 @@ class ActivationStream:
 
     def _end_epoch(self) -> None:
         # Of several processes, one may draw only blank rows in an epoch: give up after many such epochs.
+        if not self.epoch:
+            self.tokens_of_first_epoch = self._epoch_tokens
         self._empty_epochs = 0 if self._epoch_tokens else self._empty_epochs + 1
         if self._empty_epochs == MAX_EMPTY_EPOCHS:
             raise ValueError("`dataset`: no row has any text to train on; pass rows with text, or another `text`")

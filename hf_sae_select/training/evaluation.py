@@ -1,30 +1,23 @@
-"""Evaluation: how well an SAE reconstructs new text, and whether its L0 is the one that its publisher reports."""
+"""Evaluation: how well an SAE reconstructs new text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 
+from .._validation import check_flag, check_type
 from ..encoding.language_model import LanguageModel
+from ..encoding.text import TextSource
 from ..sae.model import SparseAutoencoder
 from .cross_entropy import CausalLanguageModel, cross_entropy_recovered
+from .reading import TextReading
 
 DENSE_FREQUENCY = 0.1  # a latent that fires on a larger share of the tokens says little about any of them
-L0_FACTOR = 2.0  # another text does not explain a larger difference in L0
-
-SAMPLE = """The harbour was built twice. The first pier, of oak and rubble, stood until the storm of 1824; what we
-walk on today is granite, carried here by barges from a quarry that has since become a swimming pool. Ask anyone in the
-market where the old customs house was and you will get three answers, all of them confident.
-
-To solve 3x + 7 = 22, subtract 7 from both sides and divide by 3: x = 5. Check it by putting it back.
-
-"You could have called," she said, and put the kettle on. Interest rates rose again in March, the central bank citing
-rents and energy. Proteins fold because water prefers its own company. def area(r): return 3.14159 * r ** 2"""
 
 
 @dataclass(frozen=True)
@@ -62,28 +55,6 @@ class Quality:
         return {name: value for name, value in metrics.items() if name != "tokens" and value is not None}
 
 
-@dataclass(frozen=True)
-class L0Check:
-    """Compare the measured L0 of an SAE with the one that its publisher reports."""
-
-    l0: float
-    """Mean number of active latents per token, as measured."""
-    reference_l0: float | None
-    """The reported L0, or k for TopK. None if neither is known."""
-    tokens: int
-    """Number of tokens measured."""
-
-    @property
-    def agrees(self) -> bool | None:
-        """Whether the two are within a factor of 2; None without a reference.
-
-        An SAE that reads at a wrong hook differs by more.
-        """
-        if self.reference_l0 is None:
-            return None
-        return self.reference_l0 / L0_FACTOR <= self.l0 <= self.reference_l0 * L0_FACTOR
-
-
 @torch.no_grad()
 def evaluate_sae_on_activations(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Quality:
     """Measure an SAE on hidden states of texts that it was not trained on.
@@ -109,10 +80,14 @@ def evaluate_sae_on_activations(sae: SparseAutoencoder, batches: Iterable[Tensor
     ```
     """
     _check_reconstructs(sae)
+    check_type("batches", batches, Iterable, "an iterable of tensors [tokens, d_in]")
     tokens, error = 0, 0.0
     total = square = torch.zeros(sae.config.d_in, dtype=torch.float64)
     fired = torch.zeros(sae.config.d_sae, dtype=torch.long)
     for batch in batches:
+        if not isinstance(batch, Tensor) or batch.shape[1:] != (sae.config.d_in,):
+            shape = list(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
+            raise ValueError(f"`batches` must be tensors [tokens, {sae.config.d_in}]; one is {shape}")
         x = batch.to(sae.W_enc.device, sae.W_enc.dtype)
         z = sae.encode(x)
         fired += (z != 0).sum(dim=0).cpu()
@@ -134,14 +109,22 @@ def evaluate_sae_on_activations(sae: SparseAutoencoder, batches: Iterable[Tensor
     )
 
 
-def evaluate_sae(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entropy: bool = False) -> Quality:
+def evaluate_sae(
+    sae: SparseAutoencoder,
+    texts: Dataset | Sequence[str],
+    *,
+    text: TextSource | None = None,
+    cross_entropy: bool = False,
+) -> Quality:
     """Measure an SAE on texts that it was not trained on, with the language model that it reads.
 
     Args:
         sae (`SparseAutoencoder`):
             SAE to measure. `sae.config` names the language model.
-        texts (`Sequence[str]`):
-            Texts to measure on.
+        texts (`Dataset` or `Sequence[str]`):
+            Texts to measure on: rows of a dataset, read as `train_sae` reads them, or strings.
+        text (`str`, `Sequence[str]` or `Callable`, *optional*):
+            Column with the text of a row, several columns, or a function from a row to its text, as in `train_sae`.
         cross_entropy (`bool`, *optional*, defaults to `False`):
             Whether to also measure the loss of the language model with reconstructions in place of its hidden states.
             The model must be a decoder.
@@ -150,7 +133,7 @@ def evaluate_sae(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entropy:
         `Quality`: The metrics.
 
     Raises:
-        TypeError: If `texts` is not a list of strings.
+        TypeError: If an argument has a wrong type.
         ValueError: If there is no text, the SAE cannot reconstruct its input, or the model has no cross-entropy.
         OSError: If the language model cannot be loaded.
 
@@ -162,50 +145,14 @@ def evaluate_sae(sae: SparseAutoencoder, texts: Sequence[str], *, cross_entropy:
     ```
     """
     _check_reconstructs(sae)
-    _check_texts(texts)
+    check_flag("cross_entropy", cross_entropy)
+    reading = TextReading.of("texts", texts, text, "measure on")
     model = (CausalLanguageModel if cross_entropy else LanguageModel).of(sae.config, device=sae.W_enc.device)
-    windows = model.windows(list(texts))
+    windows = reading.windows(model, sae.config)
     quality = evaluate_sae_on_activations(sae, (states for _, states in model.states(windows)))
     if isinstance(model, CausalLanguageModel):
         quality = replace(quality, cross_entropy_recovered=cross_entropy_recovered(sae, model, windows))
     return quality
-
-
-@torch.no_grad()
-def check_l0(sae: SparseAutoencoder, texts: Sequence[str] | None = None) -> L0Check:
-    """Measure the L0 of an SAE on a short text, to see whether the SAE reads the right vectors.
-
-    Args:
-        sae (`SparseAutoencoder`):
-            SAE to check. `sae.config` names the language model.
-        texts (`Sequence[str]`, *optional*):
-            Texts to measure on. By default, a short one of 125 words.
-
-    Returns:
-        `L0Check`: The measured L0, the reported one, and whether they agree.
-
-    Raises:
-        TypeError: If `texts` is not a list of strings.
-        ValueError: If `texts` has no token that the SAE reads.
-        OSError: If the language model cannot be loaded.
-
-    Example:
-
-    ```python
-    check = check_l0(sae)
-    check.l0, check.reference_l0, check.agrees  # 16.0, 20.0, True
-    ```
-    """
-    texts = [SAMPLE] if texts is None else texts
-    _check_texts(texts)
-    model = LanguageModel.of(sae.config, device=sae.W_enc.device)
-    tokens = fired = 0
-    for _, states in model.states(model.windows(list(texts))):
-        fired += int((sae.encode(states.to(sae.W_enc.dtype)) != 0).sum())
-        tokens += len(states)
-    if not tokens:
-        raise ValueError("`texts` has no token that the SAE reads; pass other texts")
-    return L0Check(fired / tokens, sae.config.l0 or sae.config.k, tokens)
 
 
 def calibrate_feature_threshold(row_maxima: Tensor, features_per_row: float) -> float:
@@ -223,13 +170,7 @@ def calibrate_feature_threshold(row_maxima: Tensor, features_per_row: float) -> 
 
 def _check_reconstructs(sae: SparseAutoencoder) -> None:
     """Check that an SAE reconstructs its own input."""
+    check_type("sae", sae, SparseAutoencoder, "a SparseAutoencoder; `load_sae` returns one")
     if sae.config.d_out is not None:
         raise ValueError("`sae` is a transcoder, which does not reconstruct its input; pass an SAE")
     sae.decoder()  # raises ValueError if the decoder was not loaded
-
-
-def _check_texts(texts: Any) -> None:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise TypeError("`texts` must be a list of strings")
-    if not any(text.strip() for text in texts):
-        raise ValueError("`texts` has no text to measure on; pass at least one text that is not blank")

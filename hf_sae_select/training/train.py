@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
@@ -17,8 +18,8 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
 
-from .._datasets import check_dataset, fingerprint_of
-from .._validation import check_int
+from .._datasets import fingerprint_of
+from .._validation import check_int, check_type
 from ..encoding.chat_template import ChatTemplate
 from ..encoding.distributed import processes
 from ..encoding.language_model import LanguageModel
@@ -30,13 +31,16 @@ from .activation_stream import ActivationStream
 from .checkpoint import Checkpoint
 from .config import TRAINING_PRESETS, SaeTrainingConfig
 from .objectives import OBJECTIVE_CLASSES
+from .reading import as_dataset, hub_ids
 from .trainer import Trainer
 
+logger = logging.getLogger(__name__)
 LOGGING_STEPS = 50
+MANY_EPOCHS = 2
 
 
 def train_sae(
-    dataset: Dataset,
+    dataset: Dataset | Sequence[str],
     *,
     model: str | Path,
     hook: str,
@@ -55,10 +59,11 @@ def train_sae(
     Under `torchrun` or `accelerate launch`, each process reads its share of the rows, and all return the same SAE.
 
     Args:
-        dataset (`Dataset`):
-            Rows to train on.
+        dataset (`Dataset` or `Sequence[str]`):
+            Rows to train on, or strings. A small dataset is read several times, which a log message says.
         model (`str` or `Path`):
-            Hub id or folder of the language model.
+            Hub id or folder of the language model. An SAE of a model in a folder can be pushed to the Hub only after
+            its config names the model's id there.
         hook (`str`):
             Module of the model whose vectors are read: a path such as `"layers.12"`, or a TransformerLens name such as
             `"blocks.12.hook_resid_post"`.
@@ -88,8 +93,9 @@ def train_sae(
         `SparseAutoencoder`: The trained SAE, in the units of the model's hidden states.
 
     Raises:
-        TypeError: If `dataset` or `text` has a wrong type.
-        ValueError: If an argument is not allowed, or the checkpoint belongs to another training.
+        TypeError: If an argument has a wrong type.
+        ValueError: If an argument is not allowed, the model has no such hook, or the checkpoint belongs to another
+            training.
         OSError: If the model cannot be loaded, `output_dir` is not writable, or the checkpoint is damaged.
 
     Example:
@@ -101,7 +107,13 @@ def train_sae(
     ```
     """
     config = _resolve_config(config)
-    check_dataset("dataset", dataset, "train on")
+    dataset = as_dataset("dataset", dataset, "train on")
+    check_type("model", model, str | Path, "a Hub id or a folder")
+    check_type("model_revision", model_revision, str, "a string", optional=True)
+    check_type("output_dir", output_dir, str | Path, "a folder", optional=True)
+    check_type(
+        "report_to", report_to, str | GeneralTracker, "the name of a tracker or a GeneralTracker", optional=True
+    )
     check_int("max_length", max_length, optional=True)
     check_int("batch_size", batch_size)
     source = {"model": str(model), "hook": hook, "side": side, "context_size": context_size}
@@ -110,6 +122,11 @@ def train_sae(
     _check_processes(accelerator.num_processes, config, len(dataset))
     rendering = find_text(dataset, text)
     _, version = look_up(str(model), model_revision)
+    if Path(model).is_dir():
+        logger.warning(
+            "`model=%r` is a folder. To push the SAE to the Hub, first set its `config.model` to the id of the model.",
+            str(model),
+        )
     reading = {"max_length": max_length, "batch_size": batch_size}
     checkpoint = state = None
     if output_dir is not None:
@@ -132,7 +149,17 @@ def train_sae(
         trainer.load_state_dict(state["trainer"])
         stream.load_state_dict(state["streams"][accelerator.process_index])
     _train(trainer, stream, checkpoint)
-    return trainer.build_sae(replace(sae_config, model_revision=None if Path(model).is_dir() else version))
+    facts = {
+        "datasets": hub_ids(dataset),
+        "documents": len(dataset),
+        "columns": list(rendering.columns),
+        "context_size": lm.window,
+        "epochs": round(stream.epochs, 2),
+    }
+    revision = None if Path(model).is_dir() else version
+    return trainer.build_sae(
+        replace(sae_config, model_revision=revision, training=sae_config.training | facts),
+    )
 
 
 def train_sae_on_activations(
@@ -180,6 +207,8 @@ def train_sae_on_activations(
     ```
     """
     config = _resolve_config(config)
+    check_type("model_revision", model_revision, str, "a string", optional=True)
+    check_type("batches", batches, Iterable, "an iterable of tensors [tokens, d_in]")
     source = {
         "model": model,
         "hook": hook,
@@ -287,7 +316,9 @@ def _train(trainer: Trainer, stream: ActivationStream, checkpoint: Checkpoint | 
     with _progress(trainer) as bar:
         while remaining := config.steps - trainer.step_count:
             steps = min(remaining, config.buffer_tokens // config.train_batch_size_tokens)
-            _take_steps(trainer, stream.batches(steps * batch_tokens, batch_tokens), bar)
+            batches = stream.batches(steps * batch_tokens, batch_tokens)
+            _tell_epochs(trainer, stream)
+            _take_steps(trainer, batches, bar, epoch=stream.epochs)
             trainer.average_objective_state()
             if checkpoint is not None:
                 state = {"trainer": trainer.state_dict(), "streams": gather_object([stream.state_dict()])}
@@ -295,15 +326,31 @@ def _train(trainer: Trainer, stream: ActivationStream, checkpoint: Checkpoint | 
                     checkpoint.save(state)
 
 
-def _take_steps(trainer: Trainer, batches: Iterable[Tensor], bar: tqdm) -> None:
-    """Take a step on each batch, until the batches or the steps of the training end."""
+def _tell_epochs(trainer: Trainer, stream: ActivationStream) -> None:
+    """Log how often the dataset will be read, when its first reading shows how many tokens it has."""
+    tokens, stream.tokens_of_first_epoch = stream.tokens_of_first_epoch, None
+    share = trainer.config.training_tokens / trainer.accelerator.num_processes
+    if not tokens or share < MANY_EPOCHS * tokens or not trainer.accelerator.is_main_process:
+        return
+    logger.warning(
+        "The %s rows have about %s tokens: `training_tokens=%d` reads them %.1f times. Pass more rows, or fewer "
+        "`training_tokens`, if the SAE should not see the same text so often.",
+        f"{len(stream.dataset):,}",
+        f"{tokens * trainer.accelerator.num_processes:,}",
+        trainer.config.training_tokens,
+        share / tokens,
+    )
+
+
+def _take_steps(trainer: Trainer, batches: Iterable[Tensor], bar: tqdm, **shown: float) -> None:
+    """Take a step on each batch, until the batches or the steps of the training end. The bar shows `shown` too."""
     steps = trainer.config.steps
     for batch in islice(batches, steps - trainer.step_count):
         statistics = trainer.step(batch)
         bar.update()
         if trainer.step_count % LOGGING_STEPS == 0 or trainer.step_count == steps:
             means = trainer.average(statistics)
-            bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()})
+            bar.set_postfix({name: f"{value:.3g}" for name, value in {**shown, **means}.items()})
             trainer.accelerator.log(means, step=trainer.step_count)
 
 

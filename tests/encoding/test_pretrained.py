@@ -96,3 +96,10 @@ def test_a_quantised_model_is_known_by_its_config_or_the_arguments(bert, tmp_pat
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
     assert pretrained.is_quantized(str(tmp_path), None, {})
+
+
+@pytest.mark.parametrize("name", ["./model", "/no/such", "../a/b", "a/b/c", "~/model", "C:\\model"])
+def test_a_folder_that_does_not_exist_is_called_so(name):
+    for look in (lambda: pretrained.look_up(name, None), lambda: pretrained.load("AutoTokenizer", name, None)):
+        with pytest.raises(FileNotFoundError, match="there is no such folder"):
+            look()

@@ -37,6 +37,8 @@ class Published:
             case "safetensors":
                 return {path: save(tensors)}
         content = torch.load(io.BytesIO(self.files[path]), weights_only=True)
+        if inner := {"state_dict", "weight"} & content.keys():
+            return {path: pt(content | {inner.pop(): tensors})}
         return {path: pt({name: value for name, value in content.items() if name not in self.tensors} | tensors)}
 
 
@@ -106,7 +108,7 @@ def sparsify(folder="layers.3", cfg=(), top=(), tensors=None):
     )
     values = {"activation": "topk", "num_latents": D_SAE, "k": K, "d_in": D_IN, "transcode": False} | dict(cfg)
     files = {
-        "config.json": js(model="EleutherAI/pythia-70m", ctx_len=64, **dict(top)),
+        "config.json": js(**{"model": "EleutherAI/pythia-70m", "ctx_len": 64} | dict(top)),
         f"{folder}/cfg.json": js(**values),
         f"{folder}/sae.safetensors": save(tensors),
     }
@@ -194,9 +196,60 @@ def openai(place="resid_post_mlp", k=K):
         **{"encoder.weight": (D_SAE, D_IN), "decoder.weight": (D_IN, D_SAE)}, pre_bias=(D_IN,), latent_bias=(D_SAE,)
     )
     more = {"stats_last_nonzero": torch.zeros(D_SAE, dtype=torch.long), "activation": "ReLU"}
+    more |= {"latents_activation_frequency": torch.ones(D_SAE), "latents_mean_square": torch.zeros(D_SAE)}
     if k:
         more |= {"activation": "TopK", "activation_state_dict": {"k": k, "postact_fn": "ReLU"}}
     return Published("alice/gpt2-oai", {f"{place}_v5_32k/autoencoders/3.pt": pt(tensors | more)}, tensors)
+
+
+def goodfire_r1(folder="math", k=128):
+    d_sae = max(D_SAE, k + 3)
+    tensors = draw(W=(D_IN, d_sae), b_enc=(d_sae,), b_dec=(D_IN,))
+    return Published("Goodfire/DeepSeek-R1-SAE-l37", {f"{folder}/DeepSeek-R1-SAE-l37.pt": pt(tensors)}, tensors)
+
+
+def fac_synthesis(k=K, layer=16):
+    tensors = draw(W_enc=(D_IN, D_SAE), b_enc=(D_SAE,), b_dec=(D_IN,)) | {"mask": torch.ones(D_SAE)}
+    config = {"d_inp": D_IN, "d_hide": D_SAE} | ({"topK": k} if k else {})
+    name = f"{'TopK7' if k else 'SAE'}_l{layer}_h65536_epoch3.pth"
+    return Published("Zhongzhi1228/sae_llama_l16_h65536", {name: pt({"weight": tensors, "config": config})}, tensors)
+
+
+def hypothesaes(batch_topk=False):
+    tensors = draw(
+        **{"encoder.weight": (D_SAE, D_IN), "decoder.weight": (D_IN, D_SAE)}, input_bias=(D_IN,), neuron_bias=(D_SAE,)
+    ) | {"threshold": torch.tensor(0.3)}
+    config = {"input_dim": D_IN, "m_total_neurons": D_SAE, "k_active_neurons": K, "aux_k": None}
+    config |= {"prefix_lengths": [4, D_SAE], "use_batch_topk": batch_topk}
+    files = {"checkpoints/SAE_M=16_K=4.pt": pt({"config": config, "state_dict": tensors})}
+    return Published("alice/hypotheses", files, tensors)
+
+
+def mntss(layer=3):
+    tensors = draw(**{f"W_enc_{layer}": (D_SAE, D_IN), f"b_enc_{layer}": (D_SAE,), f"b_dec_{layer}": (D_IN,)})
+    decoder = {f"W_dec_{layer}": torch.zeros(D_SAE, 2, D_IN)}
+    files = {f"W_enc_{layer}.safetensors": save(tensors), f"W_dec_{layer}.safetensors": save(decoder)}
+    files["config.yaml"] = b"model_name: google/gemma-2-2b\nfeature_input_hook: hook_resid_mid\n"
+    return Published("mntss/clt-gemma-2-2b-426k", files, tensors)
+
+
+def gemma_scope_2_clt(config=None, layer=3):
+    tensors = draw(w_enc=(D_IN, D_SAE), w_dec=(D_SAE, 5, D_IN), b_enc=(D_SAE,), b_dec=(D_IN,), threshold=(D_SAE,))
+    folder = "clt/width_262k_l0_medium_affine"
+    files = {f"{folder}/params_layer_{layer}.safetensors": save(tensors)}
+    if config is not None:
+        files[f"{folder}/config.json"] = js(**{"architecture": "jump_relu"} | config)
+    return Published("google/gemma-scope-2-1b-pt", files, tensors)
+
+
+def other(config=(), metadata=None, file="weights.safetensors", tensors=None):
+    """An SAE of nobody we know: a JSON config, or the metadata of the weights, says everything."""
+    tensors = tensors or linear()
+    values = {"activation": "relu", "d_in": D_IN, "d_sae": D_SAE, "model_name": "alice/model", "hook": "layers.3"}
+    values |= {"apply_b_dec_to_input": False, "normalize_activations": "none"} | dict(config)
+    if metadata:
+        return Published("alice/thing", {file: save(tensors, {"sae": json.dumps(values)})}, tensors)
+    return Published("alice/thing", {"config.json": js(**values), file: save(tensors)}, tensors)
 
 
 def connor_rob():
@@ -245,6 +298,7 @@ REPOS = {
     "connor_rob": connor_rob(),
     "mwhanna": mwhanna(),
     "mwhanna_skip": mwhanna(skip=True),
+    "other": other(),
 }
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import published
 from helpers.published import CFG, D_SAE, GEMMA_FILES, REPOS, SAELENS, WEIGHTS, X, changed, pt, refused, written
+from safetensors.torch import save
 
 from hf_sae_select import load_sae
 
@@ -122,16 +123,27 @@ def test_the_state_of_a_training_run_is_no_sae(tmp_path):
     refused(written(tmp_path / "only", {"optimizer_0.pt": state}), "optimizer_0.pt", "known format")
 
 
-@pytest.mark.parametrize("files", [{}, {"README.md": b""}, {"model.safetensors": b"", "config.json": b"{}"}])
+@pytest.mark.parametrize("files", [{}, {"README.md": b""}, {"pytorch_model.bin": b"", "config.json": b"{}"}])
 def test_a_folder_without_an_sae_lists_its_content(tmp_path, files):
     folder = written(tmp_path / "r", files) if files else tmp_path
     refused(folder, "no SAE", *(files or ["nothing"]), error=FileNotFoundError)
 
 
+def test_a_language_model_is_no_sae(tmp_path):
+    tensors = {"model.embed_tokens.weight": torch.zeros(3, 2), "lm_head.weight": torch.zeros(3, 2)}
+    folder = written(tmp_path / "r", {"model.safetensors": save(tensors), "config.json": b"{}"})
+    refused(folder, "`model.safetensors`", "not an SAE of a known format", "lm_head.weight")
+
+
+def test_several_files_that_may_be_saes_are_called_so(tmp_path):
+    one = published.other().files["weights.safetensors"]
+    folder = written(tmp_path / "r", {"a.safetensors": one, "b.safetensors": one})
+    refused(folder, "contains 2 files that may be SAEs", "`filename`: a.safetensors, b.safetensors")
+
+
 @pytest.mark.parametrize(
     ("files", "what"),
     [
-        ({"W_enc_0.safetensors": b"", "W_dec_0.safetensors": b"", "config.yaml": b""}, "cross-layer"),
         (
             {"llama/layer_15/temporal/latest_ckpt.safetensors": b"", "llama/layer_15/temporal/conf.yaml": b""},
             "temporal",

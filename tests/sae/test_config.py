@@ -22,6 +22,10 @@ from hf_sae_select import SaeConfig
         ({"model": ""}, "`model=''` must be a non-empty string"),
         ({"hook": None}, "`hook=None` must be a non-empty string"),
         ({"hook": "a\nb"}, r"`hook='a\nb'` must be a non-empty string of printable characters"),
+        *(
+            ({"model_revision": revision}, f"`model_revision={revision!r}` must be a branch, a tag or a commit")
+            for revision in ("../../x", "/etc", "a//b", "", "a b", 5)
+        ),
         ({"activation": "topk"}, "`k=None` must be an integer from 1 to d_sae=3 with `activation='topk'`"),
         ({"activation": "topk", "k": 4}, "`k=4` must be an integer from 1 to d_sae=3"),
         ({"activation": "abstopk", "k": 2.0}, "`k=2.0` must be an integer from 1 to d_sae=3"),

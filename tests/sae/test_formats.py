@@ -3,6 +3,8 @@
 What an equation calls `z` is what `encode` must give; `out` what the SAE's forward pass must.
 """
 
+import ast
+import io
 import math
 import re
 
@@ -334,14 +336,232 @@ def test_qresearch(tmp_path, name, model, layer):
 )
 @pytest.mark.parametrize("k", [K, None])
 def test_openai(tmp_path, place, hook, k):
+    """Its `Autoencoder.from_state_dict`: inputs are normalised if, and only if, the activation is TopK."""
     repo = published.openai(place, k)
     sae, t = load(repo, tmp_path), repo.tensors
-    mean, std = X.mean(dim=1, keepdim=True), X.std(dim=1, keepdim=True)
-    pre = ((X - mean) / (std + 1e-5) - t["pre_bias"]) @ t["encoder.weight"].T + t["latent_bias"]
+    mean, std = (X.mean(dim=1, keepdim=True), X.std(dim=1, keepdim=True)) if k else (0.0, 1.0)
+    x = (X - mean) / (std + 1e-5) if k else X
+    pre = (x - t["pre_bias"]) @ t["encoder.weight"].T + t["latent_bias"]
     z = top(pre) if k else pre.relu()
     same(sae, z, (z @ t["decoder.weight"].T + t["pre_bias"]) * std + mean)
-    about(sae, hook=hook, k=k, input_norm="layer_norm", model="openai-community/gpt2", context_size=64)
+    norm = "layer_norm" if k else "none"
+    about(sae, hook=hook, k=k, input_norm=norm, model="openai-community/gpt2", context_size=64)
     assert sae.config.prepend_bos is False
+
+
+def openai_file(**changes):
+    content = torch.load(io.BytesIO(next(iter(published.openai().files.values()))), weights_only=True)
+    content |= changes
+    return {"resid_post_mlp/autoencoders/3.pt": published.pt({n: v for n, v in content.items() if v is not None})}
+
+
+def test_openai_with_a_tied_decoder(tmp_path):
+    t = published.openai().tensors
+    files = openai_file(**{"decoder.weight": None, "decoder.linear.weight": t["encoder.weight"]})
+    sae = load_sae(published.written(tmp_path, files))
+    assert torch.equal(sae.W_dec, t["encoder.weight"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"activation": "Identity"}, {"activation": 5}, {"activation_state_dict": {"k": K, "postact_fn": "Identity"}}],
+    ids=str,
+)
+def test_openai_with_other_activations_is_refused(tmp_path, changes):
+    published.refused(published.written(tmp_path, openai_file(**changes)), "activation", "3.pt")
+
+
+@pytest.mark.parametrize(("folder", "k"), [("math", 128), ("logic", 64)])
+def test_goodfire_r1(tmp_path, folder, k):
+    """Its `encode` of one token: batch top-k of a batch of one."""
+    repo = published.goodfire_r1(folder, k)
+    sae, t = load(repo, tmp_path), repo.tensors
+    f = (X @ t["W"] + t["b_enc"]).relu()
+    z = torch.stack([torch.zeros_like(row).scatter(0, row.topk(k).indices, row.topk(k).values) for row in f])
+    close(sae.encode(X), z)
+    close(sae(X), z @ t["W"].T + t["b_dec"])
+    assert (sae.config.model, sae.config.hook) == ("deepseek-ai/DeepSeek-R1", "blocks.37.hook_resid_post")
+
+
+def test_goodfire_r1_in_another_folder_needs_k(tmp_path):
+    repo = published.goodfire_r1("elsewhere", 4)
+    published.refused(repo.at(tmp_path), "config={'k': 8}")
+    assert load(repo, tmp_path, config={"k": 4}).config.k == 4
+
+
+@pytest.mark.parametrize("k", [K, None])
+def test_fac_synthesis(tmp_path, k):
+    """Its `TopKSAE` and `SparseAutoencoder`: `load_pretrained` counts layers from 1."""
+    repo = published.fac_synthesis(k)
+    sae, t = load(repo, tmp_path), repo.tensors
+    pre = (X - t["b_dec"]) @ t["W_enc"] + t["b_enc"]
+    z = top(pre) if k else pre.relu()
+    same(sae, z, z @ t["W_enc"].T + t["b_dec"])
+    about(sae, hook="blocks.15.hook_resid_post", k=k, model="meta-llama/Llama-3.1-8B-Instruct")
+
+
+@pytest.mark.parametrize("batch_topk", [False, True])
+def test_hypothesaes(tmp_path, batch_topk):
+    """Its `forward` in evaluation."""
+    repo = published.hypothesaes(batch_topk)
+    config = {"model": "owner/name", "hook": "layers.12"}
+    published.refused(repo.at(tmp_path), "embeddings of whole texts", f"`config={config!r}`")
+    sae, t = load(repo, tmp_path, config=config), repo.tensors
+    pre = (X - t["input_bias"]) @ t["encoder.weight"].T + t["neuron_bias"]
+    z = jump(pre, 0.3) if batch_topk else top(pre)
+    same(sae, z, z @ t["decoder.weight"].T + t["input_bias"])
+    about(sae, hook="layers.12", k=None if batch_topk else K)
+
+
+def test_latent_sae_needs_model_and_hook(tmp_path):
+    cfg = {"sae_type": "topk", "expansion_factor": 0, "signed": None}
+    repo = published.sparsify("64_32", cfg=cfg)
+    files = {path: content for path, content in repo.files.items() if path != "config.json"}
+    folder = published.written(tmp_path / "sae-nomic", files)
+    config = {"model": "owner/name", "hook": "layers.12"}
+    published.refused(folder, f"`config={config!r}`")
+    assert load_sae(folder, config=config).config.k == K
+    repo = published.sparsify(cfg={"sae_type": "gated"})
+    published.refused(repo.at(tmp_path), "`sae_type='gated'`")
+
+
+def test_sparsify_without_its_config_needs_what_the_config_says(tmp_path):
+    repo = published.sparsify()
+    folder = published.written(tmp_path / "r", {"layers.3/sae.safetensors": repo.files["layers.3/sae.safetensors"]})
+    config = {"k": 8, "model": "owner/name"}
+    published.refused(folder, f"`config={config!r}`")
+    sae = load_sae(folder, config=config | {"k": K})
+    assert torch.equal(sae.encode(X), load(repo, tmp_path).encode(X))
+
+
+def test_one_layer_of_a_cross_layer_transcoder_reads_that_layer(tmp_path):
+    repo = published.mntss()
+    published.refused(repo.at(tmp_path), "decoder writes to several layers", "`encoder_only=True`")
+    sae, t = load(repo, tmp_path, encoder_only=True), repo.tensors
+    close(sae.encode(X), (X @ t["W_enc_3"].T + t["b_enc_3"]).relu())
+    about(sae, hook="blocks.3.hook_resid_mid", model="google/gemma-2-2b", activation="relu")
+    mlp = {"config.yaml": b"model_name: meta-llama/Llama-3.2-1B\nfeature_input_hook: mlp.hook_in\n"}
+    sae = load_sae(published.changed(repo, tmp_path, mlp), encoder_only=True)
+    about(sae, hook="layers.3.mlp", side="input", model="meta-llama/Llama-3.2-1B")
+
+
+@pytest.mark.parametrize(
+    "hooks", ["model.layers.3.pre_feedforward_layernorm.output", ["a", "b", "c", "model.layers.3"]]
+)
+def test_one_layer_of_a_gemma_scope_2_cross_layer_transcoder(tmp_path, hooks):
+    repo = published.gemma_scope_2_clt({"hf_hook_point_in": hooks})
+    sae, t = load(repo, tmp_path, encoder_only=True), repo.tensors
+    close(sae.encode(X), jump(X @ t["w_enc"] + t["b_enc"], t["threshold"]))
+    hook = "model.layers.3" + (".pre_feedforward_layernorm" if isinstance(hooks, str) else "")
+    about(sae, hook=hook, model="google/gemma-3-1b-pt")
+    published.refused(published.gemma_scope_2_clt().at(tmp_path / "bare"), "config={'hook': 'layers.12'}")
+
+
+@pytest.mark.parametrize("metadata", [False, True], ids=["config.json", "metadata"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"apply_b_dec_to_input": True},
+        {"activation": "topk", "k": K},
+        {"activation": "TopK", "k": None, "top_k": K},
+        {"normalize_activations": "layer_norm"},
+    ],
+    ids=str,
+)
+def test_an_sae_of_an_unknown_publisher_whose_files_say_everything(tmp_path, config, metadata):
+    repo = published.other(config, metadata)
+    sae, t = load(repo, tmp_path), repo.tensors
+    x = (X - X.mean(1, keepdim=True)) / (X.std(1, keepdim=True) + 1e-5) if "normalize_activations" in config else X
+    pre = (x - (t["decoder.bias"] if "apply_b_dec_to_input" in config else 0.0)) @ t["encoder.weight"].T
+    pre = pre + t["encoder.bias"]
+    close(sae.encode(X), top(pre) if "k" in config else pre.relu())
+    norm = config.get("normalize_activations", "none")
+    about(sae, hook="layers.3", model="alice/model", input_norm=norm)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_orientation_of_an_encoder_is_read_from_its_biases(tmp_path, transposed):
+    t = published.plain()
+    stored = {n: w.T.contiguous() if transposed and n.startswith("W") else w for n, w in t.items()}
+    sae = load(published.other(tensors=stored), tmp_path)
+    assert torch.equal(sae.W_enc, t["W_enc"]) and torch.equal(sae.W_dec, t["W_dec"])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"x.safetensors": published.save(published.linear())},
+        {"a/b/x.pt": published.pt({"state_dict": published.plain()})},
+        {"x.npz": published.npz(published.plain())},
+    ],
+    ids=lambda files: next(iter(files)),
+)
+def test_the_error_for_bare_tensors_says_what_to_pass_and_this_loads(tmp_path, files):
+    folder = published.written(tmp_path / "r", files)
+    message = published.refused(folder, "`activation`", "`apply_b_dec_to_input`", "`input_norm`")
+    config = ast.literal_eval(message.partition("`config=")[2].rstrip("`"))
+    sae = load_sae(folder, config=config)
+    assert {name: getattr(sae.config, name) for name in ("model", "hook")} == {
+        "model": "owner/name",
+        "hook": "layers.12",
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"activation": "gelu"}, "`activation='gelu'`"),
+        ({"activation": ["relu"]}, "`activation=['relu']`"),
+        ({"activation": "jumprelu"}, "`threshold` is missing"),
+        ({"activation": "topk", "k": "4"}, "`k='4'`"),
+        ({"apply_b_dec_to_input": "false"}, "`apply_b_dec_to_input='false'`"),
+        ({"normalize_activations": "batch"}, "`input_norm='batch'`"),
+        ({"model_name": 5}, "`model=5`"),
+        ({"d_sae": 3}, "`d_sae=3`"),
+    ],
+    ids=str,
+)
+def test_impossible_configs_of_unknown_publishers(tmp_path, config, word):
+    published.refused(published.other(config).at(tmp_path), word)
+
+
+def test_a_square_encoder_of_unknown_orientation_is_refused(tmp_path):
+    square = published.draw(W_enc=(D_IN, D_IN), W_dec=(D_IN, D_IN), b_enc=(D_IN,), b_dec=(D_IN,))
+    published.refused(published.other({"d_sae": D_IN}, tensors=square).at(tmp_path), "does not tell d_in from d_sae")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("name", ["saelens", "sparsify", "dictionary_learning", "goodfire", "other"])
+def test_prefixes_of_wrapped_modules_are_left_out(tmp_path, name, prefix):
+    repo = published.REPOS[name]
+    tensors = {prefix + key: tensor for key, tensor in repo.tensors.items()}
+    sae = load_sae(published.changed(repo, tmp_path, repo.with_tensors(tensors)))
+    close(sae.encode(X), load_sae(repo.at(tmp_path / "plain")).encode(X))
+
+
+def test_a_compiled_part_of_a_module_is_read(tmp_path):
+    repo = published.REPOS["goodfire"]
+    tensors = {key.replace(".", "._orig_mod."): tensor for key, tensor in repo.tensors.items()}
+    sae = load_sae(published.changed(repo, tmp_path, repo.with_tensors(tensors)))
+    close(sae.encode(X), load_sae(repo.at(tmp_path / "plain")).encode(X))
+
+
+@pytest.mark.parametrize(("d_out", "skip"), [(D_IN, False), (9, False), (9, True), (3, True)])
+@pytest.mark.parametrize("jumprelu", [False, True])
+def test_saelens_transcoders_of_any_output_width(tmp_path, d_out, skip, jumprelu):
+    tensors = published.draw(W_enc=(D_IN, D_SAE), W_dec=(D_SAE, d_out), b_enc=(D_SAE,), b_dec=(d_out,))
+    tensors |= published.draw(W_skip=(d_out, D_IN)) if skip else {}
+    tensors |= {"threshold": torch.full((D_SAE,), 0.2)} if jumprelu else {}
+    architecture = "jumprelu_" * jumprelu + "skip_" * skip + "transcoder"
+    repo = published.saelens(cfg={"architecture": architecture, "d_out": d_out}, tensors=tensors)
+    sae, t = load(repo, tmp_path), tensors
+    pre = X @ t["W_enc"] + t["b_enc"]
+    z = jump(pre, 0.2) if jumprelu else pre.relu()
+    same(sae, z, z @ t["W_dec"] + t["b_dec"] + (X @ t["W_skip"].T if skip else 0.0))
+    about(sae, d_out=d_out, skip=skip)
+    wrong = published.saelens(cfg={"architecture": architecture, "d_out": d_out + 1}, tensors=tensors)
+    published.refused(wrong.at(tmp_path / "wrong"), f"`d_out={d_out + 1}`")
 
 
 def test_connor_rob(tmp_path):
@@ -506,3 +726,15 @@ def test_what_a_dictionary_learning_config_says(tmp_path, trainer, buffer, hook)
     sae = load(published.dictionary_learning(trainer, options | buffer), tmp_path)
     about(sae, hook=hook, model="Qwen/Qwen3-8B", l0=4.0, k=None, skip_first=True, max_norm_ratio=10)
     assert sae.config.context_size == buffer.get("ctx_len")
+
+
+@pytest.mark.parametrize("layer", [3, [3], "3"])
+def test_one_layer_in_a_list_is_that_layer(tmp_path, layer):
+    about(load(published.dictionary_learning({"layer": layer}), tmp_path), hook="blocks.3.hook_resid_post")
+
+
+@pytest.mark.parametrize("layer", [[3, 4], [], [[3]], "x", 3.5, -1, True, {"a": 1}])
+def test_layers_that_are_no_layer_are_refused(tmp_path, layer):
+    repo = published.dictionary_learning({"layer": layer})
+    published.refused(repo.at(tmp_path), f"`layer={layer!r}`", "config={'layer': ...}")
+    assert load(repo, tmp_path, config={"layer": 3}).config.hook == "blocks.3.hook_resid_post"

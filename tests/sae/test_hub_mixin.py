@@ -230,6 +230,7 @@ def test_no_token_and_no_path_of_this_machine_is_in_what_is_pushed(hub, shared, 
 def test_a_refused_commit_leaves_the_repo_as_it_was(hub, shared, status, error, message):
     shared.push_to_hub("alice/sae", **ALICE)
     before = hub.commits("alice/sae")[0].oid
+    shared.b_enc.add_(1)  # something to commit
     hub.fail("POST", "/commit/", status, times=100)
     with pytest.raises(error, match=message):
         shared.push_to_hub("alice/sae", **ALICE)
@@ -245,6 +246,7 @@ def test_a_commit_in_between_is_not_overwritten(hub, shared, monkeypatch):
         return original(api, *arguments, **options)
 
     monkeypatch.setattr(HfApi, "create_commit", late)
+    shared.b_enc.add_(1)  # something to commit
     with pytest.raises(OSError, match=r"the repo has a newer commit"):
         shared.push_to_hub("alice/sae", **ALICE)
     assert "other.txt" in hub.files("alice/sae")
@@ -260,3 +262,61 @@ def test_another_s_repo_and_a_bad_token(hub, shared):
 def test_saving_can_push_too(hub, shared, tmp_path):
     shared.save_pretrained(tmp_path / "mine", push_to_hub=True, repo_id="alice/mine", **ALICE)
     assert sorted(hub.files("alice/mine")) == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("repo_id", 5, TypeError),
+        ("subfolder", 5, TypeError),
+        ("private", "yes", TypeError),
+        ("revision", 5, TypeError),
+        ("create_pr", "yes", ValueError),
+        ("commit_message", 5, TypeError),
+        ("token", 5, TypeError),
+        ("license", 5, TypeError),
+        ("license", "Apache License 2.0", ValueError),
+        ("license", "", ValueError),
+    ],
+)
+def test_wrong_arguments_of_a_push_are_refused_by_name_before_a_repo_is_made(hub, shared, name, value, error):
+    with pytest.raises(error, match=f"`{name}="):
+        shared.push_to_hub(**{"repo_id": "alice/sae", **ALICE} | {name: value})
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("save_directory", 5, TypeError),
+        ("repo_id", 5, TypeError),
+        ("push_to_hub", "yes", ValueError),
+        ("license", 5, TypeError),
+    ],
+)
+def test_wrong_arguments_of_saving_are_refused_by_name(shared, tmp_path, name, value, error):
+    with pytest.raises(error, match=f"`{name}="):
+        shared.save_pretrained(**{"save_directory": tmp_path / "x"} | {name: value})
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_card_states_the_license_in_metadata_and_text(shared):
+    card = sae_card(shared.config, license="mit")
+    assert metadata(card)["license"] == "mit" and "| license | mit |" in card
+    assert "states no license" in sae_card(shared.config) and "| license |" not in sae_card(shared.config)
+
+
+def test_the_card_shows_only_plain_facts_of_the_training_data(shared):
+    facts = {"datasets": ["alice/rows", "<b>x</b>"], "columns": ["text", "a|b"], "documents": 1000, "epochs": 2.34}
+    shared.config = replace(shared.config, training=shared.config.training | facts | {"context_size": 128})
+    card = sae_card(shared.config)
+    for item in (
+        "- [alice/rows](https://huggingface.co/datasets/alice/rows)\n",
+        "- the text of the columns `text`\n",
+        "- 1,000 rows, read 2.3 times\n",
+        "- windows of 128 tokens\n",
+    ):
+        assert item in card
+    assert "a|b" not in card and "<b>" not in card.split("---")[2]
+    bare = replace(shared.config, training={"training_tokens": 10, "train_batch_size_tokens": 5})
+    assert "Its config does not name the training data." in sae_card(bare)

@@ -115,3 +115,25 @@ def test_the_digest_follows_the_encoder_and_only_the_encoder(sae):
     assert sae.digest() == before
     sae.threshold[3] += 0.5
     assert sae.digest() != before
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"activation": "topk", "k": 2}, "2 -> 3, topk, k=2, output of 'h.1' in 'm'"),
+        ({"activation": "relu", "side": "input", "d_out": 4}, "2 -> 3 -> 4, relu, input of 'h.1' in 'm'"),
+    ],
+)
+def test_print_shows_sizes_activation_hook_and_model(more, shown):
+    assert repr(SparseAutoencoder(SaeConfig(2, 3, model="m", hook="h.1", **more))) == f"SparseAutoencoder({shown})"
+
+
+def test_print_shows_that_the_decoder_is_left_out(sae, tmp_path):
+    sae.save_pretrained(tmp_path)
+    assert repr(SparseAutoencoder.from_pretrained(tmp_path, encoder_only=True)).endswith(", encoder only)")
+
+
+@pytest.mark.parametrize("lengths", [[], [1], [3], [2, 0], [3, -1]])
+def test_lengths_must_be_those_of_segments(lengths):
+    with pytest.raises(ValueError, match="`lengths` must be positive and add up to the 2 vectors"):
+        plane("relu").encode_max(torch.ones(2, 2), lengths)

@@ -1,6 +1,9 @@
 """Any format becomes a config and our tensors: recognition, overrides, checks, the encoder alone, other types."""
 
+import ast
 import re
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -172,6 +175,7 @@ def test_overrides_take_precedence(tmp_path):
         ("goodfire", {"model": "m", "hook": "layers.19"}),
         ("qresearch", {"model": "m", "hook": "layers.19"}),
         ("qwen_scope", {"model": "m", "hook": "layers.3", "k": 4}),
+        ("gemma_scope_1", {"model": "m", "hook": "layers.3"}),
         ("gemma_scope_2", {"model": "m", "hook": "layers.3"}),
         ("openai", {"model": "m", "hook": "layers.3"}),
         ("mwhanna", {"model": "m", "hook": "layers.3"}),
@@ -184,6 +188,141 @@ def test_overrides_replace_what_names_lack(tmp_path, name, overrides):
     renamed = renamed or (path.rpartition("/")[2] if name.startswith("gemma") else "x.pt")
     sae = load_sae(written(tmp_path / "copy", {renamed: REPOS[name].files[path]}), config=overrides, format=name)
     assert (sae.config.model, sae.config.hook) == (overrides["model"], overrides["hook"])
+
+
+@pytest.mark.parametrize("name", ["goodfire", "qresearch", "qwen_scope", "gemma_scope_1", "gemma_scope_2", "sparsify"])
+def test_the_config_in_an_error_about_names_is_enough(tmp_path, name):
+    """One error names all that is missing, and its `config={...}` loads as it stands."""
+    repo = REPOS[name]
+    files = {path.replace("layer_3", "x").replace("layers.3", "x"): content for path, content in repo.files.items()}
+    files.pop("config.json", None)
+    if name in ("goodfire", "qresearch"):
+        files = {"x.pt": next(iter(files.values()))}
+    folder = written(tmp_path / "renamed", files)
+    config = ast.literal_eval(refused(folder).partition("`config=")[2].rstrip("`"))
+    sae = load_sae(folder, config=config)
+    assert config["model"] == sae.config.model == "owner/name"
+
+
+def test_gemma_scope_2_takes_the_keys_of_its_config(tmp_path):
+    repo = published.gemma_scope_2(folder="x")
+    folder = written(tmp_path / "renamed", repo.files)
+    config = {"model_name": "gemma-3-1b-pt", "hf_hook_point_in": "model.layers.3.output"}
+    sae = load_sae(folder, config=config)
+    assert (sae.config.model, sae.config.hook) == ("google/gemma-3-1b-pt", "model.layers.3")
+    assert load_sae(folder, config=config | {"model_name": "alice/own"}).config.model == "alice/own"
+
+
+@pytest.mark.parametrize("hook", ["hook_embed", "blocks.3.hook_resid_mid"])
+def test_a_renamed_gemma_scope_1_is_scaled_as_its_hook_says(tmp_path, hook):
+    repo = REPOS["gemma_scope_1_embedding" if hook == "hook_embed" else "gemma_scope_1_transcoder"]
+    folder = written(tmp_path / "renamed", {"params.npz": next(iter(repo.files.values()))})
+    sae = load_sae(folder, config={"model": "google/gemma-2-2b", "hook": hook})
+    assert torch.equal(sae.encode(X), load_sae(repo.at(tmp_path)).encode(X))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("subfolder", 5, TypeError),
+        ("filename", ["a"], TypeError),
+        ("revision", 1.5, TypeError),
+        ("format", None, ValueError),
+        ("format", ["saelens"], ValueError),
+        ("config", "k=3", TypeError),
+        ("config", [("k", 3)], TypeError),
+        ("device", "nosuch", ValueError),
+        ("device", 5, TypeError),
+        ("device", None, TypeError),
+        ("dtype", "float32", TypeError),
+        ("dtype", None, TypeError),
+        ("dtype", torch.int64, ValueError),
+        ("token", 5, TypeError),
+        ("cache_dir", 5, TypeError),
+        ("local_files_only", "yes", ValueError),
+        ("encoder_only", 1, ValueError),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_by_name_before_anything_is_read(tmp_path, monkeypatch, name, value, error):
+    monkeypatch.setattr("hf_sae_select._hub.Repo.at", None)
+    refused(tmp_path, f"`{name}=", error=error, **{name: value})
+
+
+def test_a_device_that_this_machine_lacks_is_refused(tmp_path):
+    if not torch.cuda.is_available():
+        refused(tmp_path, "`device='cuda'` is not available here", device="cuda")
+
+
+@pytest.mark.parametrize(
+    "source", ["./nowhere", "../x", "/no/such", "~/sae", "a/b/c", "C:\\saes", "file:///x", "a\0b"]
+)
+def test_a_path_that_does_not_exist_is_called_so(source):
+    error = ValueError if "\0" in source else FileNotFoundError
+    message = refused(source, "`sae", repr(source), error=error)
+    assert "Repo id must" not in message
+
+
+NAMES_THAT_ARE_PATHS = ["../../x", "/etc", "~", "./x", "C:\\x", "file:///etc", "..", ".", "x/..", "a/b/c", "-> x"]
+
+
+@pytest.mark.parametrize("name", NAMES_THAT_ARE_PATHS)
+def test_a_model_that_a_hub_repo_names_is_no_path(hub, name):
+    repo = published.saelens(metadata={"model_name": name})
+    hub.push(repo.id, repo.files)
+    refused(repo.id, repr(name), "no Hub id", "config={'model': ...}")
+    assert load_sae(repo.id, config={"model": "./mine"}).config.model == "./mine"
+
+
+@pytest.mark.parametrize("name", ["saelens", "sparsify", "dictionary_learning", "gemma_scope_2", "other", "native"])
+def test_a_folder_here_is_not_read_as_the_model_of_a_hub_repo(hub, tmp_path, monkeypatch, sae, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alice/data").mkdir(parents=True)
+    model = {"model_name": "alice/data"}
+    if name == "native":
+        sae.config = replace(sae.config, model="alice/data")
+        sae.save_pretrained(tmp_path / "sae")
+        files = {file.name: file.read_bytes() for file in (tmp_path / "sae").iterdir()}
+        repo = published.Published("alice/saes", files, {})
+    else:
+        repo = {
+            "saelens": lambda: published.saelens(metadata=model),
+            "sparsify": lambda: published.sparsify(top={"model": "alice/data"}),
+            "dictionary_learning": lambda: published.dictionary_learning({"lm_name": "alice/data"}),
+            "gemma_scope_2": lambda: replace(published.gemma_scope_2(config=model), id="bob/saes"),
+            "other": lambda: published.other(model),
+        }[name]()
+    hub.push(repo.id, repo.files)
+    refused(repo.id, "'alice/data'", "the folder", "config={'model': ...}")
+    assert load_sae(repo.at(tmp_path / "local")).config.model == "alice/data"  # a folder of one's own may name folders
+
+
+def test_a_config_of_any_size_is_not_read(tmp_path):
+    refused(changed(SAELENS, tmp_path, {CFG: b'{"x": "' + b" " * 2**20 + b'"}'}), "cfg.json has 1,048,585 bytes")
+    yaml = {"config.yaml": b"# " + b" " * 2**20}
+    refused(changed(REPOS["mwhanna"], tmp_path, yaml), "config.yaml has 1,048,578 bytes")
+
+
+def test_yaml_aliases_are_refused(tmp_path):
+    lines = ["a: &a [x, x]"] + [f"{b}: &{b} [*{a}, *{a}]" for a, b in pairwise("abcdefgh")] + ["model_name: *h"]
+    refused(changed(REPOS["mwhanna"], tmp_path, {"config.yaml": "\n".join(lines).encode()}), "config.yaml", "aliases")
+
+
+@pytest.mark.parametrize(
+    ("repo", "key"),
+    [
+        (published.saelens(cfg={"apply_b_dec_to_input": "false"}), "apply_b_dec_to_input"),
+        (published.saelens(cfg={"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": 1}), "rescale_acts"),
+        (published.sparsify(cfg={"transcode": "no"}), "transcode"),
+        (published.sparsify(cfg={"signed": 0}), "signed"),
+        (published.llama_scope(sparsity_include_decoder_norm="no"), "sparsity_include_decoder_norm"),
+        (published.llamascopium(use_decoder_bias=0), "use_decoder_bias"),
+        (published.dictionary_learning(buffer={"remove_bos": "no"}), "remove_bos"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_truth_values_that_are_words_are_refused(tmp_path, repo, key):
+    refused(repo.at(tmp_path), f"`{key}", "true or false")
 
 
 @pytest.mark.parametrize(

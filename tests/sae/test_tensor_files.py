@@ -11,6 +11,7 @@ from helpers.published import CONNOR, D_IN, GEMMA, PARAMS, SAELENS, WEIGHTS, X_P
 from safetensors.torch import save
 
 from hf_sae_select import load_sae
+from hf_sae_select.sae import tensor_files
 
 
 def file_of(suffix):
@@ -129,3 +130,97 @@ def test_arrays_of_the_other_byte_order_or_precision(tmp_path):
     assert torch.equal(load("<f8").W_enc, GEMMA.tensors["W_enc"])
     with pytest.raises(ValueError, match=r"`W_enc`.*byte order"):
         load(">f4")
+
+
+# Files that unpack to far more than they are
+
+
+@pytest.fixture
+def no_reading(monkeypatch):
+    """Fail where anything of an array but its header is unpacked."""
+
+    def never(*arguments, **options):
+        raise AssertionError("it was unpacked")
+
+    monkeypatch.setattr(np, "load", never)
+
+
+def test_an_npz_of_zeros_is_refused_by_its_declared_size(tmp_path, no_reading):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        header = io.BytesIO()
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (2**26,)}
+        np.lib.format.write_array_header_1_0(header, shape)
+        with archive.open("W_enc.npy", "w") as member:
+            member.write(header.getvalue())
+            for _ in range(256):
+                member.write(bytes(2**20))
+    assert len(file.getvalue()) < 2**20
+    refused(changed(GEMMA, tmp_path, {PARAMS: file.getvalue()}), "params.npz", "268,435,584 bytes", "20 times")
+
+
+def npz_member(header, size, compression=zipfile.ZIP_STORED):
+    """An npz with one array whose header says `header` and that has `size` bytes."""
+    content, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, header)
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("W_enc.npy", content.getvalue() + bytes(size))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((6, 16), 100), ((6, 2**40), 384), ((2**62, 2**62), 0), ((6,), 0)])
+def test_a_header_that_does_not_fit_its_array_is_refused(tmp_path, no_reading, shape, size):
+    content = npz_member({"descr": "<f4", "fortran_order": False, "shape": shape}, size)
+    refused(changed(GEMMA, tmp_path, {PARAMS: content}), "W_enc.npy", str(list(shape)))
+
+
+def test_more_arrays_than_an_sae_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "MOST_TENSORS", 3)
+    refused(GEMMA.at(tmp_path), "params.npz", "5 arrays")
+
+
+def test_a_file_with_holes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "SMALL", 2**20)
+    huge = save({"W_enc": torch.zeros(6, 2**20)})
+    folder = changed(SAELENS, tmp_path, {WEIGHTS: huge[:200]})
+    with open(folder / WEIGHTS, "r+b") as file:
+        file.truncate(len(huge))
+    refused(folder, "sae_weights.safetensors", "20 times")
+
+
+def test_an_honest_file_may_be_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "SMALL", 0)
+    for repo in (GEMMA, SAELENS, CONNOR):
+        assert load_sae(repo.at(tmp_path)).config.d_in == D_IN
+
+
+def test_a_huge_header_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "MOST_HEADER_BYTES", 100)
+    refused(SAELENS.at(tmp_path), "sae_weights.safetensors", "header")
+
+
+def test_a_compressed_torch_file_is_refused(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(CONNOR.files[X_PT])) as source, zipfile.ZipFile(file, "w") as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member), zipfile.ZIP_DEFLATED)
+    refused(changed(CONNOR, tmp_path, {X_PT: file.getvalue()}), X_PT, "compressed")
+
+
+def test_a_buffer_of_any_size_is_not_made(tmp_path):
+    refused(changed(CONNOR, tmp_path, {X_PT: pt(CONNOR.tensors | {"x": bytearray(3)})}), X_PT, "bytearray")
+
+
+def test_a_dict_that_holds_itself_or_one_dict_many_times_is_refused(tmp_path):
+    endless = {}
+    endless["again"] = endless
+    refused(changed(CONNOR, tmp_path / "a", {X_PT: pt(CONNOR.tensors | {"x": endless})}), X_PT, "10,000 entries")
+    many = {}
+    for _ in range(40):
+        many = {"a": many, "b": many}
+    refused(changed(CONNOR, tmp_path / "b", {X_PT: pt(CONNOR.tensors | {"x": many})}), X_PT, "10,000 entries")
+
+
+def test_two_names_of_one_tensor_are_refused(tmp_path):
+    tensors = SAELENS.tensors | {"module.W_enc": SAELENS.tensors["W_enc"].clone()}
+    refused(changed(SAELENS, tmp_path, {WEIGHTS: save(tensors)}), "sae_weights.safetensors", "`module.`")

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers import tiny
 from torch import tensor
 from transformers import BertLMHeadModel, GPT2LMHeadModel, LlamaForCausalLM
@@ -89,16 +90,6 @@ def test_cross_entropy_recovered(llama):
     assert evaluate_sae(sae, texts).cross_entropy_recovered is None
 
 
-def test_the_measured_l0_beside_the_reported_one(llama):
-    sae = identity(llama, "layers.1")  # each vector has 16 signs
-    check = check_l0(sae, ["the cat sat on the mat"])
-    assert (check.l0, check.reference_l0, check.tokens, check.agrees) == (16.0, None, 6, None)
-    sae.config = replace(sae.config, l0=20.0)
-    assert check_l0(sae, ["the cat"]).agrees
-    sae.config = replace(sae.config, l0=71.0)
-    assert not check_l0(sae, ["the cat"]).agrees
-
-
 def test_texts_are_a_list_of_texts(sae):
     for measure in (check_l0, evaluate_sae):
         with pytest.raises(TypeError, match="`texts` must be a list of strings"):
@@ -171,3 +162,44 @@ def test_facts_are_the_names_that_the_card_reads(tmp_path):
     sae.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert all(metric in card for metric in ("0.900", "31.9", "1.00 %", "2.00 %", "1,000 tokens"))
+
+
+def test_rows_of_a_dataset_are_read_as_in_training(llama):
+    sae, texts = identity(llama, "layers.1"), ["the cat sat on the mat", "a dog ran"]
+    rows = Dataset.from_dict({"text": texts, "id": [1, 2]})
+    assert evaluate_sae(sae, rows) == evaluate_sae(sae, texts) == evaluate_sae(sae, tuple(texts))
+    assert evaluate_sae(sae, rows.rename_column("text", "body"), text="body") == evaluate_sae(sae, texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("sae", "gpt2", TypeError),
+        ("texts", 5, TypeError),
+        ("texts", ["a", 5], TypeError),
+        ("texts", [], ValueError),
+        ("texts", {"text": ["a"]}, TypeError),
+        ("text", 5, TypeError),
+        ("cross_entropy", "yes", ValueError),
+    ],
+)
+def test_every_argument_of_an_evaluation_is_refused_by_name(monkeypatch, name, value, error):
+    monkeypatch.setattr("hf_sae_select.training.evaluation.LanguageModel", None)
+    with pytest.raises(error, match=f"`{name}"):
+        evaluate_sae(**{"sae": axis(), "texts": ["the cat"]} | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("sae", "gpt2", TypeError),
+        ("batches", 5, TypeError),
+        ("batches", ["a"], ValueError),
+        ("batches", [torch.zeros(2, 3)], ValueError),
+        ("batches", [torch.zeros(2)], ValueError),
+    ],
+    ids=str,
+)
+def test_every_argument_of_an_evaluation_on_hidden_states_is_refused_by_name(name, value, error):
+    with pytest.raises(error, match=f"`{name}"):
+        evaluate_sae_on_activations(**{"sae": axis(), "batches": [tensor([[1.0, 0.0]])]} | {name: value})

@@ -102,6 +102,75 @@ def test_wrong_arguments_are_errors_before_the_model_is_loaded(rows):
         train_sae(rows, **nowhere, context_size=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("model", 5, TypeError),
+        ("model", "", ValueError),
+        ("hook", 5, ValueError),
+        ("hook", "", ValueError),
+        ("config", 5, ValueError),
+        ("side", 5, ValueError),
+        ("text", 5, TypeError),
+        ("model_revision", 5, TypeError),
+        ("context_size", "16", ValueError),
+        ("max_length", 1.5, ValueError),
+        ("batch_size", "8", ValueError),
+        ("output_dir", 5, TypeError),
+        ("report_to", 5, TypeError),
+    ],
+)
+def test_every_argument_is_refused_by_name(rows, monkeypatch, name, value, error):
+    monkeypatch.setattr("hf_sae_select.training.train.look_up", None)
+    with pytest.raises(error, match=f"`{name}"):
+        train_sae(rows, **{"model": "no/model", "hook": "h"} | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("batches", 5, TypeError),
+        ("batches", [5], ValueError),
+        ("config", 5, ValueError),
+        ("model", 5, ValueError),
+        ("hook", None, ValueError),
+        ("side", "up", ValueError),
+        ("model_revision", 5, TypeError),
+        ("context_size", "16", ValueError),
+    ],
+)
+def test_every_argument_of_a_training_on_hidden_states_is_refused_by_name(name, value, error):
+    with pytest.raises(error, match=f"`{name}"):
+        train_sae_on_activations(**{"batches": planted(1), "config": SMALL} | SOURCE | {name: value})
+
+
+def test_strings_are_rows_too(rows, bert):
+    assert weights(train_sae(ROWS["text"], **location(bert), config=TINY)) == weights(
+        train_sae(rows, **location(bert), config=TINY)
+    )
+    with pytest.raises(TypeError, match="`dataset` must be a list of strings"):
+        train_sae(["a", 5], **location(bert), config=TINY)
+
+
+def test_rows_that_are_read_often_and_a_model_in_a_folder_are_said_once(rows, bert, caplog):
+    train_sae(rows, **location(bert), config=replace(TINY, training_tokens=2250))
+    folder, epochs = [record.getMessage() for record in caplog.records if "hf_sae_select" in record.name]
+    assert folder.startswith(f"`model='{bert}'` is a folder. To push the SAE to the Hub, first set its `config.model`")
+    assert epochs.startswith("The 60 rows have about 442 tokens: `training_tokens=2250` reads them 5.1 times.")
+
+
+def test_the_sae_records_what_it_was_trained_on(rows, bert, tmp_path):
+    rows.info.download_checksums = {f"hf://datasets/alice/rows@{'a' * 40}/{n}.parquet": None for n in range(2)}
+    sae = train_sae(rows, **location(bert), config=TINY)
+    facts = {"datasets": ["alice/rows"], "documents": 60, "columns": ["text"], "context_size": 16}
+    assert {name: sae.config.training[name] for name in facts} == facts
+    assert 1024 / 442 <= sae.config.training["epochs"] < 1024 / 442 + 1
+    sae.save_pretrained(tmp_path, license="mit")
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for fact in ("alice/rows", "60 rows", "`text`", "16 tokens", 'license: "mit"', "| license | mit |"):
+        assert fact in card
+
+
 def test_a_tracker_that_is_not_installed_is_an_error(rows, monkeypatch):
     monkeypatch.setattr("accelerate.accelerator.filter_trackers", lambda *names: [])
     with pytest.warns(UserWarning, match="wandb"), pytest.raises(ValueError, match="`report_to='wandb'` is not inst"):

@@ -7,6 +7,7 @@ Source: dictionary_learning 0.1.0 (dictionary.py). It folds its input scale befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -57,34 +58,49 @@ def read(published: Published) -> Layout:
     kind = KINDS[class_name]
     if (io := buffer.get("io", "out")) != "out":
         raise ValueError(f"`io={io!r}` is not supported; only SAEs that read the output of a module are (`io='out'`)")
-    k = published.require_positive("k", trainer) if trainer.get("k") is not None else published.scalars.get("k")
+    k = _k(published, trainer)
     d_in, d_sae = published.matrix_shape(kind.tensors["W_enc"])
     config = published.sae_config(
         d_in=published.check_size("activation_dim", trainer.get("activation_dim"), d_in),
         d_sae=published.check_size("dict_size", trainer.get("dict_size"), d_sae),
         activation=kind.activation,
-        k=int(k) if kind.activation == "topk" and k else None,
-        model=published.override_or("model", lambda: str(published.require("lm_name", trainer))),
+        k=k if kind.activation == "topk" else None,
+        model=published.override_or("model", lambda: published.require_text("lm_name", trainer)),
         hook=published.override_or("hook", lambda: _hook(published, trainer)),
         l0=float(k) if kind.activation == "jumprelu" and k else None,
         context_size=buffer.get("ctx_len"),
         # With `remove_bos` its buffers skip each text's first token, for models that use it as an attention sink.
-        skip_first=bool(buffer.get("remove_bos")),
+        skip_first=published.flag("remove_bos", False, buffer),
         max_norm_ratio=buffer.get("max_activation_norm_multiple"),
     )
     return Layout(
         config,
         kind.tensors,
         subtract_b_dec=kind.subtract_b_dec,
-        unit_decoder=kind.unit_decoder and bool(trainer.get("normalize_decoder", True)),
+        unit_decoder=kind.unit_decoder and published.flag("normalize_decoder", True, trainer),
         ignored=IGNORED,
     )
+
+
+def _k(published: Published, trainer: Mapping[str, Any]) -> int | None:
+    """Return `k` of the config, or else of the weights."""
+    k = published.require_positive("k", trainer) if trainer.get("k") is not None else published.scalars.get("k")
+    if k is not None and k != int(k):
+        raise ValueError(f"`k={k}` of `{published.path}` must be a whole number")
+    return None if k is None else int(k)
 
 
 def _hook(published: Published, trainer: Mapping[str, Any]) -> str:
     submodule = str(trainer.get("submodule_name") or "")
     output = "mlp_out" if "mlp" in submodule else "attn_out" if "att" in submodule else "resid_post"
-    return f"blocks.{published.require('layer', trainer)}.hook_{output}"
+    layers = published.require("layer", trainer)
+    layer = layers[0] if isinstance(layers, list) and len(layers) == 1 else layers
+    if not re.fullmatch(r"[0-9]+", str(layer)):
+        raise ValueError(
+            f"`layer={layers!r}` in the config of `{published.path}` must be the number of one layer; pass it with "
+            "`config={'layer': ...}`"
+        )
+    return f"blocks.{layer}.hook_{output}"
 
 
 DICTIONARY_LEARNING = Format(

@@ -69,8 +69,15 @@ class Layout:
     """Whether the encoder subtracts from each input vector its mean."""
     threshold: float | None = None
     """A threshold that all latents share and the config contains."""
+    tied: bool = False
+    """Whether the decoder is the transpose of the encoder, and is not stored."""
     ignored: frozenset[str] = frozenset()
     """Stored tensors that an SAE does not need."""
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether there is one. The encoder of one layer of a cross-layer transcoder has none of its own."""
+        return self.tied or "W_dec" in self.tensors
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the expected shape of each of `tensors`, in our orientation."""
@@ -94,6 +101,8 @@ class Layout:
         t = dict(tensors)
         config = self.config
         self._scale(t)
+        if self.tied and not encoder_only:
+            t["W_dec"] = t["W_enc"].T
         if "b_gate" in t:
             _fold_gate(t)
         t.setdefault("b_enc", t["W_enc"].new_zeros(config.d_sae))

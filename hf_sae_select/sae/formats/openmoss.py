@@ -58,10 +58,10 @@ def read_llama_scope(published: Published) -> Layout:
         scale = {"b_enc": 1 / s_in, "b_dec": 1 / s_out, "W_dec": s_in / s_out}
     return Layout(
         config,
-        _without_unused_bias(LINEAR, cfg),
-        subtract_b_dec=_subtracts_b_dec(cfg),
+        _without_unused_bias(published, LINEAR, cfg),
+        subtract_b_dec=_subtracts_b_dec(published, cfg),
         scale=scale,
-        unit_decoder=bool(cfg.get("sparsity_include_decoder_norm", True)),
+        unit_decoder=published.flag("sparsity_include_decoder_norm", True, cfg),
         threshold=published.require_positive("jump_relu_threshold") if config.activation == "jumprelu" else None,
     )
 
@@ -76,7 +76,7 @@ def read_llamascopium(published: Published) -> Layout:
     kind = published.config.get("sae_type", "sae")
     if kind != "sae":
         raise ValueError(f"`sae_type={kind!r}` is not a feed-forward encoder of one hook; only 'sae' is supported")
-    if published.config.get("use_glu_encoder"):
+    if published.flag("use_glu_encoder", False):
         raise ValueError("`use_glu_encoder=True` is not supported: its encoder has a second matrix")
     return _read_learned(published, PLAIN, "activation_function.log_jumprelu_threshold")
 
@@ -84,11 +84,11 @@ def read_llamascopium(published: Published) -> Layout:
 def _read_learned(published: Published, tensors: Mapping[str, StoredTensor], threshold: str) -> Layout:
     cfg = published.config
     config = _config(published, cfg, tensors["W_enc"])
-    tensors = _without_unused_bias(tensors, cfg)
+    tensors = _without_unused_bias(published, tensors, cfg)
     jumprelu = config.activation == "jumprelu"
     if jumprelu:
         tensors["threshold"] = StoredTensor(threshold)
-    with_norm = bool(cfg.get("sparsity_include_decoder_norm", True))
+    with_norm = published.flag("sparsity_include_decoder_norm", True, cfg)
     scale: dict[str, float] = {}
     if _scales_inputs(cfg):
         s_in, s_out = (
@@ -105,7 +105,7 @@ def _read_learned(published: Published, tensors: Mapping[str, StoredTensor], thr
         log_threshold=jumprelu,
         norm_gate=jumprelu and with_norm,
         unit_decoder=with_norm and config.activation == "topk",  # for ReLU the norm cancels
-        subtract_b_dec=_subtracts_b_dec(cfg),
+        subtract_b_dec=_subtracts_b_dec(published, cfg),
         ignored=frozenset(published.scalars),
     )
 
@@ -121,7 +121,7 @@ def _average_norm(published: Published, hook: str) -> float:
 
 
 def _config(published: Published, cfg: Mapping[str, Any], encoder: StoredTensor) -> SaeConfig:
-    hook, hook_out = str(published.require("hook_point_in")), cfg.get("hook_point_out")
+    hook, hook_out = published.require_text("hook_point_in"), cfg.get("hook_point_out")
     activation = str(cfg.get("act_fn", "relu")).lower()
     if activation not in ("relu", "jumprelu", "topk"):
         raise ValueError(
@@ -147,13 +147,17 @@ def _config(published: Published, cfg: Mapping[str, Any], encoder: StoredTensor)
     )
 
 
-def _without_unused_bias(tensors: Mapping[str, StoredTensor], cfg: Mapping[str, Any]) -> dict[str, StoredTensor]:
-    keeps_bias = cfg.get("use_decoder_bias", True)
+def _without_unused_bias(
+    published: Published, tensors: Mapping[str, StoredTensor], cfg: Mapping[str, Any]
+) -> dict[str, StoredTensor]:
+    keeps_bias = published.flag("use_decoder_bias", True, cfg)
     return {name: tensor for name, tensor in tensors.items() if keeps_bias or name != "b_dec"}
 
 
-def _subtracts_b_dec(cfg: Mapping[str, Any]) -> bool:
-    return bool(cfg.get("use_decoder_bias", True) and cfg.get("apply_decoder_bias_to_pre_encoder", False))
+def _subtracts_b_dec(published: Published, cfg: Mapping[str, Any]) -> bool:
+    return published.flag("use_decoder_bias", True, cfg) and published.flag(
+        "apply_decoder_bias_to_pre_encoder", False, cfg
+    )
 
 
 def _scales_inputs(cfg: Mapping[str, Any]) -> bool:

@@ -34,7 +34,14 @@ UNSUPPORTED_ARCHITECTURES = {
 INPUT_NORMS = {"layer_norm": "layer_norm", "constant_norm_rescale": "rms"}
 SCALED = "expected_average_only_in"
 
-TYPES = {"architecture": str, "model_name": str, "activation_fn_kwargs": dict, "model_from_pretrained_kwargs": dict}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "architecture": str,
+    "normalize_activations": (str, bool),
+    "model_name": str,
+    "hook_name": str,
+    "activation_fn_kwargs": dict,
+    "model_from_pretrained_kwargs": dict,
+}
 OPTIONS = frozenset(
     {
         "architecture",
@@ -68,31 +75,32 @@ def read(published: Published) -> Layout:
         raise ValueError(f"unknown `normalize_activations={norm!r}`; choose one of: {known}")
     d_in, d_sae = published.matrix_shape(StoredTensor("W_enc"))
     hook, side = split_side(str(published.override_or("hook", lambda: _hook(published, cfg))))
+    d_out = published.matrix_shape(StoredTensor("W_dec"))[1] if transcoder else None
     config = published.sae_config(
         d_in=published.check_size("d_in", cfg.get("d_in"), d_in),
         d_sae=published.check_size("d_sae", cfg.get("d_sae"), d_sae),
         activation=ACTIVATIONS[architecture],
         k=cfg.get("k") if "topk" in architecture else None,
-        model=published.override_or("model", lambda: hub_id(str(published.require("model_name", cfg)))),
+        model=published.override_or("model", lambda: hub_id(published.require_text("model_name", cfg))),
         hook=hook,
         side=cfg.get("side") or side,
         input_norm=INPUT_NORMS.get(norm, "none"),
-        d_out=published.matrix_shape(StoredTensor("W_dec"))[1] if transcoder else None,
+        d_out=published.check_size("d_out", cfg.get("d_out"), d_out) if d_out else None,
         skip="skip" in architecture,
         l0=cfg.get("l0"),
         context_size=cfg.get("context_size"),
         prepend_bos=cfg.get("prepend_bos"),
         **{name: cfg[name] for name in OUR_FIELDS if cfg.get(name) is not None},
     )
-    centered = bool((cfg.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights"))
+    centered = published.flag("center_writing_weights", False, cfg.get("model_from_pretrained_kwargs") or {})
     if centered and config.input_norm == "rms":
         raise ValueError("`center_writing_weights` together with `constant_norm_rescale` is not supported")
     return Layout(
         config,
         _tensors(published, architecture),
-        subtract_b_dec=bool(cfg.get("apply_b_dec_to_input", True)) and not transcoder,
+        subtract_b_dec=published.flag("apply_b_dec_to_input", True, cfg) and not transcoder,
         scale=_input_scale(published, cfg, norm),
-        unit_decoder=bool(cfg.get("rescale_acts_by_decoder_norm")),
+        unit_decoder=published.flag("rescale_acts_by_decoder_norm", False, cfg),
         center_input=centered,
     )
 
@@ -148,7 +156,7 @@ def _config(published: Published) -> dict[str, Any]:
     cfg |= published.overrides
     for name, kind in TYPES.items():
         if cfg.get(name) is not None and not isinstance(cfg[name], kind):
-            raise ValueError(f"`{name}={cfg[name]!r}` in the config of `{published.path}` must be a {kind.__name__}")
+            raise ValueError(f"`{name}={cfg[name]!r}` in the config of `{published.path}` must be a {_names(kind)}")
     cfg.setdefault("hook_name", cfg.get("hook_point"))
     cfg.setdefault("hook_head_index", cfg.get("hook_point_head_index"))
     if isinstance(cfg.get("normalize_activations"), bool):
@@ -160,6 +168,10 @@ def _config(published: Published) -> dict[str, Any]:
     elif architecture == "topk":
         cfg.setdefault("k", arguments.get("k"))
     return cfg
+
+
+def _names(types: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in (types if isinstance(types, tuple) else (types,)))
 
 
 def _release_settings(published: Published) -> dict[str, Any]:
