@@ -62,7 +62,7 @@ class ActivationStream:
     @property
     def epochs(self) -> float:
         """How often the share of this process has been read so far."""
-        rows = len(range(self.process, len(self.dataset), self.processes))
+        rows = len(range(self.process, self.rows, self.processes))
         return self.epoch + self.document / rows
 
     def batches(self, tokens: int, batch_tokens: int) -> Iterator[Tensor]:

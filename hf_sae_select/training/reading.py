@@ -12,6 +12,7 @@ from datasets import Dataset
 from .._datasets import check_dataset
 from ..encoding.chat_template import ChatTemplate
 from ..encoding.language_model import LanguageModel, Window
+from ..encoding.rows import RowReader
 from ..encoding.text import Rendering, TextSource, find_text
 from ..sae.config import SaeConfig
 
@@ -51,7 +52,7 @@ class TextReading:
             TypeError, ValueError: As `as_dataset` and `find_text`.
         """
         dataset = as_dataset(name, value, purpose)
-        return cls(name, dataset.with_format(None), find_text(dataset, text))
+        return cls(name, dataset, find_text(dataset, text))
 
     def windows(self, model: LanguageModel, config: SaeConfig) -> list[Window]:
         """Return the windows of all texts.
@@ -61,9 +62,9 @@ class TextReading:
         """
         template = ChatTemplate.of(config.model, config.model_revision) if self.rendering.chat else None
         texts: list[str] = []
+        reader = RowReader(self.dataset, self.rendering, template)
         for start in range(0, len(self.dataset), ROWS):
-            batch = self.dataset[start : start + ROWS]
-            texts += [text for text, _ in self.rendering(batch, template)]
+            texts += [text for text, _ in reader.texts(range(start, min(start + ROWS, len(self.dataset))))]
         if not any(text.strip() for text in texts):
             raise ValueError(f"`{self.name}` has no text to measure on; pass at least one text that is not blank")
         return model.windows(texts, special=template is None)

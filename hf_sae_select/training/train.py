@@ -335,7 +335,7 @@ def _tell_epochs(trainer: Trainer, stream: ActivationStream) -> None:
     logger.warning(
         "The %s rows have about %s tokens: `training_tokens=%d` reads them %.1f times. Pass more rows, or fewer "
         "`training_tokens`, if the SAE should not see the same text so often.",
-        f"{len(stream.dataset):,}",
+        f"{stream.rows:,}",
         f"{tokens * trainer.accelerator.num_processes:,}",
         trainer.config.training_tokens,
         share / tokens,

@@ -182,16 +182,14 @@ def test_a_rendered_chat_has_the_codes_of_the_same_text(sae, tmp_path, prepend_b
     assert codes(chat) == codes(plain) and chat["sae_tokens"][:] == plain["sae_tokens"][:] == [len(text.split())]
 
 
-@pytest.mark.parametrize("batch_size", [1, 32])
-@pytest.mark.parametrize("batch_rows", [1, 2, 100])
-def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae, batch_size, batch_rows, monkeypatch):
-    monkeypatch.setattr(pipeline, "BATCH_ROWS", batch_rows)
-    texts = ["the cat sat", "猫 狗 鳥", "the 猫 狗", "the 猫", "", "zebra " * 40]
-    with pytest.warns(
-        UserWarning, match=r"3 of 6 rows: the tokenizer of .* knows less than half of their to"
-    ) as caught:
-        coded = encode(Dataset.from_dict({"text": texts}), sae, batch_size=batch_size)
+UNKNOWN = ["the cat sat", "猫 狗 鳥", "the 猫 狗", "the 猫", "", "zebra " * 40]
+
+
+def test_rows_that_the_tokenizer_does_not_know_are_text_and_are_counted(sae):
+    with pytest.warns(UserWarning, match=r"3 of 6 rows: the tokenizer of .* knows less than half of") as caught:
+        coded = encode(Dataset.from_dict({"text": UNKNOWN}), sae)
     assert len(caught) == 1 and coded["sae_tokens"][:] == [3, 3, 3, 2, 0, 40]
+    assert coded["sae_flags"][:] == [0, 4, 4, 0, 0, 4]
     assert all(coded["sae_ids"][row] for row in (1, 2, 5))
 
 

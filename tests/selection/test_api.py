@@ -275,7 +275,8 @@ def test_what_a_method_needs_and_does_not_find_is_named(arguments, message):
 def test_what_a_method_needs_is_kept_when_select_encodes(method, options, kept, sae):
     ds = datasets.Dataset.from_dict({"text": ["the cat sat", "a dog ran under the log", "the red moon", ""]})
     subset = select(ds, 3, method, sae=sae, **options)
-    assert pool_of(subset).codes.column_names == ["sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest", *kept]
+    codes = ["sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"]
+    assert pool_of(subset).codes.column_names == [*codes, *kept]
     again = select(ds.sae_encode(sae, keep="state"), 3, method, **options)
     assert subset["text"] == again["text"] and "" not in subset["text"][:]
     assert subset.column_names == ["text"]
