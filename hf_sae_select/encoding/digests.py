@@ -83,8 +83,7 @@ def _digests(reader: RowReader, rows: Rows) -> Iterator[str]:
 
 
 def _digest(value: Any) -> str:
-    canonical = json.dumps(value, default=_canonical, separators=(",", ":"))
-    return blake2b(canonical.encode(), digest_size=DIGEST_BYTES).hexdigest()
+    return blake2b(_as_json(value).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
@@ -94,3 +93,6 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Iterable):  # an array
         return list(value)
     return {type(value).__name__: str(value)}
+
+
+_as_json = json.JSONEncoder(default=_canonical, separators=(",", ":")).encode
