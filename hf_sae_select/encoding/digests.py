@@ -22,14 +22,14 @@ from .schemas import Path, feature_at, is_text, type_name, value_at
 from .text import Rendering
 
 DIGEST_BYTES = 16
-BATCH_ROWS = 1000
+READ_ROWS = 5000  # rows in memory at once
 ALL_ROWS, SAMPLED_ROWS = 100_000, 10_000  # rows are compared up to the first number; of more, a sample
 
 
 def digests_of(reader: RowReader, rows: Rows | None = None) -> pa.Array:
     """Return the digests of rows as strings, by default of all rows."""
     rows = range(len(reader.dataset)) if rows is None else rows
-    batches = (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
+    batches = (rows[start : start + READ_ROWS] for start in range(0, len(rows), READ_ROWS))
     return pa.concat_arrays([pa.array(_digests(reader, batch), pa.string()) for batch in batches])
 
 

@@ -40,7 +40,7 @@ from ..features.columns import (
 )
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
-from .digests import BATCH_ROWS, digested, digests_of
+from .digests import digested, digests_of
 from .distributed import processes
 from .encoder import Encoder
 from .rows import RowReader
@@ -48,6 +48,7 @@ from .store import CodeStore
 from .text import Outcome, TextSource, find_text
 
 SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
+BATCH_ROWS = 1000  # rows that are tokenised and sorted by length together
 OUTCOME = "outcome"  # a column of the store alone: what became of the chat of a row
 OUTCOMES = {
     Outcome.REFUSED: "refuses the chat, which was rendered otherwise (see docs/text.md)",
