@@ -14,6 +14,7 @@ from .plugin import attach
 if TYPE_CHECKING:
     from .encoding.pipeline import encode
     from .features import metrics
+    from .features.concatenation import concatenate
     from .features.matrix import FeatureMatrix
     from .publishing.pushing import publish, push
     from .publishing.staging import stage
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
@@ -75,6 +77,7 @@ __all__ = [
     "Verification",
     "check_l0",
     "compare",
+    "concatenate",
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",

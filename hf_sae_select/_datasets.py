@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
-    from datasets import Dataset, Features
+    from datasets import Dataset
 
 
 BATCH_ROWS = 1000  # rows that are copied at once
@@ -51,12 +51,20 @@ def has_row_mapping(dataset: Dataset) -> bool:
     return dataset._indices is not None
 
 
-def retyped(dataset: Dataset, types: Features) -> Dataset:
-    """Return a dataset with other types of the same layout; no number is copied."""
+def retyped(dataset: Dataset, types: Mapping[str, Any]) -> Dataset:
+    """Return a dataset with other types of some columns, of the same layout; no number is copied."""
     import datasets
+    from datasets.arrow_dataset import transmit_format
 
-    table = dataset.data.cast(types.arrow_schema)
-    return datasets.Dataset(table, indices_table=dataset._indices, fingerprint=fingerprint_of(dataset))
+    def cast(dataset: Dataset) -> Dataset:
+        info = dataset.info.copy()
+        info.features = datasets.Features({**dataset.features, **types})
+        table = dataset.data.cast(info.features.arrow_schema)
+        fingerprint = fingerprint_of(dataset)
+        return datasets.Dataset(table, info, dataset.split, indices_table=dataset._indices, fingerprint=fingerprint)
+
+    result: Dataset = transmit_format(cast)(dataset)
+    return result
 
 
 def add_columns(dataset: Dataset, columns: Dataset, replaced: Iterable[str] = ()) -> Dataset:
@@ -70,7 +78,7 @@ def add_columns(dataset: Dataset, columns: Dataset, replaced: Iterable[str] = ()
 
     def joined(dataset: Dataset) -> Dataset:
         rows = _without_mapping(dataset.with_format(None).remove_columns(list(replaced)))
-        return datasets.concatenate_datasets([rows, columns], axis=1, split=dataset.split)
+        return datasets.concatenate_datasets([rows, _without_mapping(columns)], axis=1, split=dataset.split)
 
     result: Dataset = transmit_format(joined)(dataset)
     set_fingerprint(result, fingerprint_of(columns))

@@ -22,14 +22,14 @@ from .schemas import Path, feature_at, is_text, type_name, value_at
 from .text import Rendering
 
 DIGEST_BYTES = 16
-BATCH_ROWS = 1000
+READ_ROWS = 5000  # rows in memory at once
 ALL_ROWS, SAMPLED_ROWS = 100_000, 10_000  # rows are compared up to the first number; of more, a sample
 
 
 def digests_of(reader: RowReader, rows: Rows | None = None) -> pa.Array:
     """Return the digests of rows as strings, by default of all rows."""
     rows = range(len(reader.dataset)) if rows is None else rows
-    batches = (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
+    batches = (rows[start : start + READ_ROWS] for start in range(0, len(rows), READ_ROWS))
     return pa.concat_arrays([pa.array(_digests(reader, batch), pa.string()) for batch in batches])
 
 
@@ -83,8 +83,7 @@ def _digests(reader: RowReader, rows: Rows) -> Iterator[str]:
 
 
 def _digest(value: Any) -> str:
-    canonical = json.dumps(value, default=_canonical, separators=(",", ":"))
-    return blake2b(canonical.encode(), digest_size=DIGEST_BYTES).hexdigest()
+    return blake2b(_as_json(value).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
@@ -94,3 +93,6 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Iterable):  # an array
         return list(value)
     return {type(value).__name__: str(value)}
+
+
+_as_json = json.JSONEncoder(default=_canonical, separators=(",", ":")).encode

@@ -41,7 +41,7 @@ from ..features.columns import (
 )
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
-from .digests import BATCH_ROWS, digested, digests_of
+from .digests import digested, digests_of
 from .distributed import processes
 from .encoder import Encoder
 from .rows import RowReader
@@ -49,6 +49,7 @@ from .store import CodeStore
 from .text import TextSource, find_text
 
 SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
+BATCH_ROWS = 1000  # rows that are tokenised and sorted by length together
 LIBRARIES = ("torch", "transformers", "tokenizers")  # whose versions may change the last bits of codes
 
 
@@ -70,9 +71,11 @@ def encode(
 
     A row has the features that fire on any of its tokens, each at its largest activation over the tokens. A blank row
     has none. A row longer than the model's window is read window by window; the row gets the maximum over the windows.
+    A fourth column, `sae_digest`, tells later whether the text of a row was changed.
 
     The codes of a row depend neither on `batch_size`, nor on the other rows, nor on the number of processes: bit for
-    bit on a CPU in float32, elsewhere up to the last digits. They are kept in the cache of `datasets`.
+    bit on a CPU in float32, elsewhere up to the last digits. They are kept in the cache of `datasets`, where rows are
+    found by what is read of them. Format and transform of the dataset stay.
 
     Args:
         dataset (`datasets.Dataset`):
@@ -112,7 +115,8 @@ def encode(
         TypeError: If an argument has the wrong type, or the text columns do not hold text.
         ValueError: If an argument has a value that is not allowed, a column is missing or in the way, or SAE and
             language model do not fit. All of these are found before the language model is loaded, where possible.
-        OSError: If the language model is neither on the Hub nor in an installed package.
+        OSError: If the language model is neither on the Hub nor in an installed package, or the cache cannot be
+            written to.
 
     Example:
 

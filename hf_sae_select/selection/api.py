@@ -223,6 +223,7 @@ def select(
     )
     if is_encoded(dataset) and sae is None:
         check_encoded(dataset, request, text, max_length)
+        check_digests(dataset)
         source, encoded = dataset, None
     else:
         source = without_codes(dataset)  # codes of another SAE would contradict the result
@@ -290,7 +291,6 @@ def check_encoded(
         raise ValueError(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )
-    check_digests(dataset)
 
 
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:

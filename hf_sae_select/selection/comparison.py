@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._datasets import check_dataset
+from ..encoding.digests import check_digests
 from ..features.columns import encoding_record, is_encoded
 from ..features.matrix import FeatureMatrix
 from .api import check_encoded, run_on_dataset
@@ -237,6 +238,7 @@ def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: Sa
         return encode(dataset, sae, keep=sorted(keep), **how)
     for label, request in requests.items():
         check_encoded(dataset, request, how["text"], how["max_length"], repr(label))
+    check_digests(dataset)
     return dataset
 
 
