@@ -89,7 +89,7 @@ def select_indices(
     selection = select_indices(features.above(0.5), 100, "greedy", exclude=[3])
     ```
     """
-    features.check()
+    _check_features(features)
     request = SelectionRequest.parse(
         len(features),
         {} if columns is None else columns,
@@ -301,3 +301,18 @@ def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, 
     from ..encoding.pipeline import codes  # needs torch, which selecting among encoded rows does not
 
     return codes(dataset, sae, keep=request.keep, **how)
+
+
+def _check_features(features: Any) -> None:
+    """Check that `features` is a FeatureMatrix.
+
+    Raises:
+        TypeError: If it is something else; the message says how to make one of it.
+    """
+    if isinstance(features, FeatureMatrix):
+        return
+    maker = "from_scipy" if hasattr(features, "tocsr") else "from_dense"
+    maker = "from_dataset" if hasattr(features, "column_names") else maker
+    raise TypeError(
+        f"`features` is a {type(features).__name__}; pass a FeatureMatrix: FeatureMatrix.{maker}(features)"
+    )

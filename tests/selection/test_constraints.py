@@ -1,7 +1,5 @@
 """What a user may ask of a selection, and what is refused."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -304,25 +302,6 @@ def test_a_column_of_another_length_is_refused():
 def test_rows_that_can_be_read_only_once_are_refused():
     with pytest.raises(TypeError, match="`must_include=<generator"):
         pick(2, must_include=(i for i in [5]))
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            {"ids": np.array([0, 5, 3], np.uint32)},
-            "`features.ids` must be unsigned integers below `d_sae`",
-        ),
-        ({"offsets": np.array([0, 2, 9])}, "`features.offsets` must be int64, begin with 0"),
-        ({"offsets": np.array([0, 3, 2])}, "`features.offsets` must be"),
-        ({"tokens": np.ones(3, np.int32)}, "`features.tokens` has 3 values; 2 go with the offsets"),
-        ({"vectors": np.full((2, 2), np.nan, np.float32)}, "`features.vectors` holds NaN or infinity"),
-    ],
-)
-def test_arrays_that_do_not_go_together_are_refused(change, message):
-    with pytest.raises(ValueError) as error:
-        select_indices(replace(features_of([{0, 1}, {3}], d_sae=4), **change), 1, "greedy")
-    assert message in str(error.value)
 
 
 def broken(features, budget, rng, *, constraints):
