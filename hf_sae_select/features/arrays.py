@@ -1,7 +1,7 @@
 """The arrays of a FeatureMatrix, checked and converted once: compiled loops read them without bounds checks.
 
-An array may come from anywhere: a user, a dataset, a published table. A number is never changed to fit. It is converted
-where the type that the loops read holds it (activations and vectors: as float32), and otherwise refused by name.
+An array may come from anywhere: a user, a dataset, a published table. It is converted where the type that the loops
+read holds its numbers (activations and vectors: as float32), and otherwise refused by name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def checked_ids(ids: Any, d_sae: Any) -> NDArray[np.unsignedinteger[Any]]:
             f"`ids` are {array.min()} to {array.max()}; they must be from 0 to {d_sae - 1}, below `d_sae`"
         )
     if array.dtype in (np.uint16, np.uint32):
-        return _native(array, array.dtype.newbyteorder("="))
+        return _native(array, array.dtype)
     return _native(array, np.dtype(np.uint16 if d_sae <= 2**16 else np.uint32))
 
 

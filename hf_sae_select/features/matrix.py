@@ -303,7 +303,8 @@ class FeatureMatrix:
                 f"no feature columns `{IDS}`, `{ACTS}`, `{TOKENS}` in this dataset; "
                 f"run `ds.sae_encode()` first (its columns: {', '.join(dataset.column_names)})"
             )
-        table, d_sae = read_columns(dataset, [IDS, ACTS, TOKENS]), encoding_record(dataset).get("d_sae")
+        table = read_columns(dataset, [IDS, ACTS, TOKENS])
+        d_sae: Any = encoding_record(dataset).get("d_sae")
         try:
             check_int("d_sae", d_sae)
             _check_types(table, d_sae)
