@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .publishing.source import SourceName
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
-    from .selection.constraints import Quota
     from .selection.methods import MethodFunction
+    from .selection.quota import Quota
     from .selection.result import Selection
 
 

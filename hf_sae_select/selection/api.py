@@ -14,9 +14,9 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from ..features.columns import STATE, encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, selection_to_extend
-from .constraints import Quota
 from .methods import MethodFunction
-from .outcome import check_extended, check_result, measured, shortfall
+from .outcome import check_extended, check_result, measured, shortfall, worth_buying
+from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
 
@@ -255,6 +255,7 @@ def run(
 ) -> Selection:
     """Select among rows by their features; `cuts` and `encoding` say how these came about, for the result."""
     rows, constraints = request.bind(features.tokens)
+    constraints.check_buys(request.budget, worth_buying(request, features))
     selection = check_result(request.name, request.run(features, rows, constraints), rows, len(features), constraints)
     amount = constraints.max_cost if constraints.has_costs else rows
     selection = replace(

@@ -50,20 +50,21 @@ class Budget:
             return cls._parse_text(budget, cost)
         if isinstance(budget, bool) or not isinstance(budget, Real):
             raise TypeError(f"`budget={budget!r}` must be a number of rows, a fraction such as 0.1, or '200k tokens'")
-        if is_number(budget) and budget > LARGEST:
+        number = int(budget) if isinstance(budget, Integral) else float(budget)
+        if is_number(number) and number > LARGEST:
             raise ValueError(f"`budget` is above {LARGEST:g}, the largest that is allowed")
         if cost is not None:
-            if not (is_number(budget) and budget > 0):
+            if not (is_number(number) and number > 0):
                 raise ValueError(f"`budget={budget!r}` must be an amount of {cost} above 0, or a fraction of all")
-            return cls(budget, cost, is_fraction=bool(budget < 1))
+            return cls(number, cost, is_fraction=bool(number < 1))
         if isinstance(budget, Integral):
-            return cls(int(budget), None, is_fraction=False)
-        if not 0 < (fraction := float(budget)) < 1:
+            return cls(number, None, is_fraction=False)
+        if not 0 < number < 1:
             raise ValueError(
                 f"`budget={budget}` must be a fraction between 0 and 1, both excluded, or an integer; "
                 "for all rows pass '100%'"
             )
-        return cls(fraction, None, is_fraction=True)
+        return cls(number, None, is_fraction=True)
 
     @classmethod
     def _parse_text(cls, budget: str, cost: str | None) -> Budget:

@@ -16,8 +16,8 @@ from ..features.columns import encoding_record, is_encoded
 from ..features.matrix import FeatureMatrix
 from .api import check_encoded, run_on_dataset
 from .attachment import selection_to_extend
-from .constraints import Quota
 from .methods import BASELINES, METHODS, MethodFunction
+from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
 from .summary import summarize, summarize_rows
