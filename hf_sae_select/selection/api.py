@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
+from .._validation import check_flag
 from ..features.columns import STATE, encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from .attachment import Pool, attach, selection_to_extend
+from .attachment import Pool, attach, with_codes
+from .extension import content_digests, digest_columns, earlier_picks, earlier_selection, feature_digests
 from .methods import MethodFunction
-from .outcome import check_extended, check_result, measured, shortfall, worth_buying
+from .outcome import check_blank, check_extended, check_result, measured, shortfall, worth_buying
 from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
@@ -103,9 +105,10 @@ def select_indices(
         quality=quality,
         cost=cost,
         per_token=per_token,
-        extend=selection_to_extend(extend),
+        extend=earlier_picks(extend, features, method),
     )
-    return run(request, features)
+    selection = run(request, features)
+    return replace(selection, row_digests=feature_digests(features, selection.indices))
 
 
 def select(
@@ -129,6 +132,7 @@ def select(
     extend: Selection | Dataset | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    keep_codes: bool = False,
     **options: Any,
 ) -> Dataset:
     """Select a small subset of a dataset by the features that a sparse autoencoder gives each row.
@@ -168,8 +172,9 @@ def select(
         exclude (`Sequence[int]`, *optional*, defaults to `()`):
             Row indices that are ignored, as if removed.
         quota (`str` or `dict`, *optional*):
-            `{"column": {value: rows}}`, the most rows of each value, others without limit; or `"column"`: the budget
-            is shared out over its values as evenly as they allow.
+            `{"column": {value: rows}}`, the most rows of each value, others without limit; shares of the budget,
+            such as `{"column": {"en": 0.6, "de": "rest"}}`; or `"column"`: the budget is shared out over its values
+            as evenly as they allow.
         quality (`str`, *optional*):
             A column of non-negative numbers. A row's gain is multiplied by its quality, scans begin with the best
             rows, and "random" draws in proportion to it. Rows of quality 0 come last.
@@ -179,17 +184,22 @@ def select(
         per_token (`float`, *optional*, defaults to `0.0`):
             A row's gain is divided by its tokens to this power: with 0.5 or 1, long rows win less.
         extend (`Selection` or `Dataset`, *optional*):
-            An earlier selection, or the subset that has it, to grow: its rows come first and are part of the budget.
-            The same method gives what the larger budget gives at once, unless the budget is in costs.
+            An earlier selection, the subset that has it, or its rows as a saved or published Dataset, to grow: they
+            come first and are part of the budget. They are known by their content, so the dataset may have grown or
+            been shuffled since. The same method gives what the larger budget gives at once, unless the dataset has
+            grown or the budget is in costs.
         max_length (`int`, *optional*):
             Number of tokens that are read of each row, see `encode`.
         batch_size (`int`, *optional*, defaults to `32`):
             Windows per forward pass, see `encode`.
+        keep_codes (`bool`, *optional*, defaults to `False`):
+            Whether the rows keep the columns that `encode` added to an encoded dataset. A training set does not need
+            them, and they are larger than the text. Selecting from the subset, and publishing it, work without them.
         **options (`Any`):
             Options of the method, see `docs/methods.md`.
 
     Returns:
-        `Dataset`: The selected rows with the columns of `dataset`, in the order they were picked. Its attribute
+        `Dataset`: The selected rows in the order they were picked, without SAE codes. Its attribute
         `sae_selection` is the `Selection`; `map`, `select` and `shuffle` drop it, and it raises after `filter`.
 
     Raises:
@@ -204,6 +214,9 @@ def select(
     ```
     """
     check_dataset("dataset", dataset, "select")
+    check_flag("keep_codes", keep_codes)
+    if sae is None and text is None and max_length is None:
+        dataset = with_codes(dataset)
     request = SelectionRequest.parse(
         len(dataset),
         dataset,
@@ -218,7 +231,7 @@ def select(
         quality=quality,
         cost=cost,
         per_token=per_token,
-        extend=selection_to_extend(extend),
+        extend=earlier_selection(extend, dataset),
     )
     if is_encoded(dataset) and sae is None:
         check_encoded(dataset, request, text, max_length)
@@ -227,8 +240,14 @@ def select(
         source = without_codes(dataset)  # codes of another SAE would contradict the result
         encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
     selection = run_on_dataset(request, source if encoded is None else encoded)
-    selection = replace(selection, fingerprint=fingerprint_of(dataset))
-    subset = select_rows(source, selection.indices)
+    columns = digest_columns(dataset, selection.parameters["encoding"])
+    selection = replace(
+        selection,
+        fingerprint=fingerprint_of(dataset),
+        row_digests=content_digests(dataset, columns, selection.indices) if columns else [],
+        digest_columns=columns,
+    )
+    subset = select_rows(source if keep_codes else without_codes(source), selection.indices)
     attach(subset, selection, Pool(source, encoded))
     return subset
 
@@ -238,6 +257,7 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
     if is_encoded(encoded):
         encoding = encoding_record(encoded)
         features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
+        check_blank(request, features)
         if request.vectors is not None:
             features = replace(features, vectors=request.vectors.vectors)
     else:

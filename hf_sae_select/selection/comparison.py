@@ -15,7 +15,8 @@ from .._datasets import check_dataset
 from ..features.columns import encoding_record, is_encoded
 from ..features.matrix import FeatureMatrix
 from .api import check_encoded, run_on_dataset
-from .attachment import selection_to_extend
+from .attachment import with_codes
+from .extension import earlier_selection
 from .methods import BASELINES, METHODS, MethodFunction
 from .quota import Quota
 from .request import Cuts, SelectionRequest
@@ -124,6 +125,8 @@ def compare(
     check_dataset("dataset", dataset, "select")
     cuts = Cuts(threshold, top, max_share)
     cuts.check()
+    if sae is None and text is None and max_length is None:
+        dataset = with_codes(dataset)
     shared: dict[str, Any] = {
         "seed": seed,
         "embedding": embedding,
@@ -131,7 +134,8 @@ def compare(
         "exclude": exclude,
         "quota": quota,
     }
-    shared |= {"quality": quality, "cost": cost, "per_token": per_token, "extend": extend}
+    shared |= {"quality": quality, "cost": cost, "per_token": per_token}
+    shared |= {"extend": earlier_selection(extend, dataset)}
     lines = _lines(methods, shared, options)
     requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
     encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
@@ -156,7 +160,7 @@ class _Line:
     def request(self, dataset: Dataset, budget: float | str, cuts: Cuts) -> SelectionRequest:
         arguments = dict(self.shared)
         cuts = Cuts(cuts.threshold, cuts.top, cuts.max_share, arguments.pop("embedding"))
-        arguments["extend"] = selection_to_extend(arguments["extend"])
+        arguments["extend"] = earlier_selection(arguments["extend"], dataset)
         return SelectionRequest.parse(len(dataset), dataset, budget, self.method, self.options, cuts=cuts, **arguments)
 
 

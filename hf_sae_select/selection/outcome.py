@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +63,21 @@ def measured(selection: Selection, features: FeatureMatrix, constraints: Constra
     return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
 
 
+def check_blank(request: SelectionRequest, features: FeatureMatrix) -> None:
+    """Check that rows of the pool have features, before any cut; warn if most have none.
+
+    Raises:
+        ValueError: If no row has one.
+    """
+    pool = request.constraints.pool
+    blank = int((features.counts[pool] == 0).sum())
+    text = "see which columns are read as `text`"
+    if blank == len(pool):
+        raise ValueError(f"all {blank:,} rows are blank, without any feature: {text}")
+    if blank > len(pool) / 2:
+        warnings.warn(f"{blank:,} of {len(pool):,} rows are blank, without any feature: {text}", stacklevel=4)
+
+
 def worth_buying(request: SelectionRequest, features: FeatureMatrix) -> NDArray[np.bool_]:
     """Tell of each row whether the method may spend a budget in costs on it: not on blank ones, [n]."""
     if request.name in BASELINES:
@@ -87,7 +103,7 @@ def shortfall(selection: Selection, rows: int, constraints: Constraints, feature
 
 
 def check_extended(earlier: Selection | None, selection: Selection) -> None:
-    """Check that an extended selection is of the same rows: the same method must give its picks the same gains.
+    """Check that an extended selection without digests is of the same rows: they must gain the same by its method.
 
     Raises:
         ValueError: If a pick has another gain.

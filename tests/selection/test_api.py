@@ -11,12 +11,13 @@ from hf_sae_select.selection.attachment import pool_of
 CODED = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 
 
-def test_select_returns_the_rows_in_pick_order_with_the_columns_they_had_and_a_receipt():
+def test_select_returns_the_rows_in_pick_order_without_codes_and_with_a_receipt():
     ds = coded(CODED)
     subset = select(ds, 3, "greedy", seed=None)
     assert subset["text"] == ["row 2", "row 1", "row 0"]  # row 0 adds nothing: a second round
-    assert subset.column_names == ds.column_names
-    assert subset.features == ds.features
+    assert subset.column_names == ["text"]
+    kept = select(ds, 3, "greedy", seed=None, keep_codes=True)
+    assert kept.features == ds.features and kept["text"] == subset["text"]
     receipt = subset.sae_selection
     assert receipt.indices.tolist() == [2, 1, 0]
     assert receipt.gains.tolist() == [3, 1, 1]
@@ -193,8 +194,11 @@ def test_a_subset_can_be_extended_by_its_receipt_or_by_itself():
     earlier = select(ds, 1, seed=None)
     for extend in (earlier, earlier.sae_selection):
         assert select(ds, 3, extend=extend, seed=None)["text"] == select(ds, 3, seed=None)["text"]
-    with pytest.raises(TypeError, match="`extend` is a Dataset without `sae_selection`"):
-        select(ds, 3, extend=ds)
+    with pytest.raises(ValueError, match="`must_include` and `extend` have 4 rows, but `budget=3`"):
+        select(ds, 3, extend=ds)  # rows without a selection are known by their content
+    for extend in (["row 1"], 3, {"text": ["row 1"]}):
+        with pytest.raises(TypeError, match=r"`extend` is a \w+; pass a subset, a Selection, or"):
+            select(ds, 3, extend=extend)
 
 
 def test_an_embedding_column_needs_no_sae():
