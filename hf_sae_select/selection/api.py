@@ -247,7 +247,8 @@ def select(
         row_digests=content_digests(dataset, columns, selection.indices) if columns else [],
         digest_columns=columns,
     )
-    subset = select_rows(source if keep_codes else without_codes(source), selection.indices)
+    bare = without_codes(source)  # of codes alone nothing would be left, not even the number of rows
+    subset = select_rows(source if keep_codes or not bare.column_names else bare, selection.indices)
     attach(subset, selection, Pool(source, encoded))
     return subset
 

@@ -59,8 +59,8 @@ def column_numbers(argument: str, name: Any, columns: Any, n: int) -> Floats:
             )
         if number and not LEAST <= number <= LARGEST:
             raise ValueError(
-                f"column `{name}` (from `{argument}`) is {value:.3g} in row {i}; it must be 0, or from {LEAST:g} to "
-                f"{LARGEST:g}: scale it"
+                f"column `{name}` (from `{argument}`) is {Decimal(value):.3g} in row {i}; it must be 0, or from "
+                f"{LEAST:g} to {LARGEST:g}: scale it"
             )
     return np.array(values, np.float64)
 

@@ -67,12 +67,13 @@ def earlier_picks(extend: Any, features: FeatureMatrix, method: Any) -> Selectio
 
 
 def digest_columns(dataset: Dataset, encoding: Mapping[str, Any]) -> list[str]:
-    """Return the columns by which rows are told: those that were encoded, or all that hold plain values."""
+    """Return the columns by which rows are told: those that were encoded, or all of plain values, or the codes."""
     columns = encoding.get("text", {}).get("columns", [])
     if columns and set(columns) <= set(dataset.column_names):
         return sorted(columns)
     schema, codes = dataset.features.arrow_schema, code_columns(dataset)
-    return sorted(name for name in schema.names if name not in codes and _is_plain(schema.field(name).type))
+    plain = sorted(name for name in schema.names if name not in codes and _is_plain(schema.field(name).type))
+    return plain or sorted(codes)
 
 
 def content_digests(dataset: Dataset, columns: Sequence[str], rows: Int64s) -> list[str]:

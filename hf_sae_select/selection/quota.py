@@ -63,7 +63,7 @@ class Quotas:
 
     @classmethod
     def _of_shares(cls, name: str, group: Int64s, names: list[str], amounts: Mapping[int, Any]) -> Quotas:
-        """Group the values without a share together: they get what is left, or nothing if others are "rest"."""
+        """Group the values without a share together: they get what is left, unless others are "rest"."""
         if numbers := [g for g, amount in amounts.items() if is_number(amount, Integral)]:
             raise ValueError(
                 f"`quota` gives {names[numbers[0]]} {amounts[numbers[0]]!r} rows, but other values a share; "
@@ -75,7 +75,7 @@ class Quotas:
         others = len(shared)
         places = np.full(len(names), others, np.int64)
         places[list(amounts)] = np.arange(others)
-        others_share = 0.0 if REST in amounts.values() else np.nan
+        others_share = 0.0 if REST in amounts.values() or total * TO_ONE >= 1 else np.nan
         shown = [names[g] for g in amounts]
         return cls(name, places[group], [*shown, "other values"], None, np.array([*shared, others_share]))
 
