@@ -313,11 +313,12 @@ class FeatureMatrix:
             if not np.array_equal(acts_offsets, offsets):
                 raise ValueError(f"a row has another number of `{IDS}` than of `{ACTS}`")
             if table.column(TOKENS).null_count:
-                raise ValueError(f"`{TOKENS}` holds nulls")
+                raise ValueError(f"column `{TOKENS}` holds nulls")
             return cls(offsets, ids, acts, d_sae, table.column(TOKENS).to_numpy())
         except ValueError as error:
             raise ValueError(
-                f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together: {error}; encode the dataset again"
+                f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together, or not with {d_sae} features: {error}; "
+                "encode the dataset again"
             ) from error
 
     @classmethod

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._validation import check_flag
-from ..features.columns import STATE, encoding_record, is_encoded, without_codes
+from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from .attachment import Pool, attach, with_codes
+from .attachment import Pool, attach, codes_in_pool
 from .extension import content_digests, digest_columns, earlier_picks, earlier_selection, feature_digests
 from .methods import MethodFunction
 from .outcome import check_blank, check_extended, check_result, measured, shortfall, worth_buying
@@ -215,8 +215,6 @@ def select(
     """
     check_dataset("dataset", dataset, "select")
     check_flag("keep_codes", keep_codes)
-    if sae is None and text is None and max_length is None:
-        dataset = with_codes(dataset)
     request = SelectionRequest.parse(
         len(dataset),
         dataset,
@@ -233,11 +231,10 @@ def select(
         per_token=per_token,
         extend=earlier_selection(extend, dataset),
     )
-    if is_encoded(dataset) and sae is None:
-        check_encoded(dataset, request, text, max_length)
-        source, encoded = dataset, None
-    else:
-        source = without_codes(dataset)  # codes of another SAE would contradict the result
+    codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    source = without_codes(dataset)  # codes of another SAE would contradict the result
+    encoded = codes
+    if codes is None:
         encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
     selection = run_on_dataset(request, source if encoded is None else encoded)
     columns = digest_columns(dataset, selection.parameters["encoding"])
@@ -247,9 +244,10 @@ def select(
         row_digests=content_digests(dataset, columns, selection.indices) if columns else [],
         digest_columns=columns,
     )
-    bare = without_codes(source)  # of codes alone nothing would be left, not even the number of rows
-    subset = select_rows(source if keep_codes or not bare.column_names else bare, selection.indices)
-    attach(subset, selection, Pool(source, encoded))
+    # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
+    keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)
+    subset = select_rows(dataset if keeps else source, selection.indices)
+    attach(subset, selection, Pool(dataset) if keeps else Pool(source, encoded), was_encoded=codes is not None)
     return subset
 
 
@@ -293,22 +291,30 @@ def run(
     return selection
 
 
-def check_encoded(
-    dataset: Dataset, request: SelectionRequest, text: Any, max_length: Any, who: str = "this method"
-) -> None:
-    """Check that an encoded dataset has what a selection needs, and that it need not be encoded in another way.
+def available_codes(
+    dataset: Dataset, request: SelectionRequest, sae: Any, *, text: Any, max_length: Any, who: str = "this method"
+) -> Dataset | None:
+    """Return the code columns of a dataset that is encoded, or is a subset of an encoded one; None if it has none.
+
+    They are apart from the rows, so that a pickled subset and its pool hold every number once.
 
     Raises:
-        ValueError: If `text` or `max_length` is passed, or the column that the method `who` needs is missing.
+        ValueError: If `text` or `max_length` is passed beside codes, or a column that the method `who` needs is
+            missing.
     """
-    if text is not None or max_length is not None:
+    passes_how = text is not None or max_length is not None
+    if sae is not None or (passes_how and not is_encoded(dataset)):
+        return None
+    if passes_how:
         raise ValueError(
             "this dataset is encoded already; to encode it again by `text` or `max_length`, pass `sae` too"
         )
-    if request.keep and STATE not in dataset.column_names:
+    codes = dataset.select_columns(code_columns(dataset)) if is_encoded(dataset) else codes_in_pool(dataset)
+    if codes is not None and request.keep and STATE not in codes.column_names:
         raise ValueError(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )
+    return codes
 
 
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:

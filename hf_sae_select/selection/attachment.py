@@ -44,28 +44,30 @@ class _Attachment:
     pool: Pool | None
     fingerprint: str
     """The fingerprint of the subset: another one if it was changed since."""
+    was_encoded: bool
+    """Whether the dataset had its codes before `select`."""
 
 
-def attach(subset: Dataset, selection: Selection, pool: Pool | None = None) -> None:
+def attach(subset: Dataset, selection: Selection, pool: Pool | None = None, was_encoded: bool = False) -> None:
     """Attach to a subset the selection that picked its rows, and the pool."""
-    setattr(subset, ATTRIBUTE, _Attachment(selection, pool, fingerprint_of(subset)))
+    setattr(subset, ATTRIBUTE, _Attachment(selection, pool, fingerprint_of(subset), was_encoded))
 
 
-def with_codes(subset: Dataset) -> Dataset:
-    """Return a subset of encoded rows with its codes, which `select` drops; any other dataset as it is.
+def codes_in_pool(subset: Dataset) -> Dataset | None:
+    """Return the codes that the rows of a subset of an encoded dataset have in the pool; None for other datasets.
 
     Raises:
         ValueError: The subset was changed since, so that the codes may be of other rows or texts.
     """
     attachment = getattr(subset, ATTRIBUTE, None)
-    if is_encoded(subset) or attachment is None or attachment.pool is None or not is_encoded(attachment.pool.source):
-        return subset
+    if is_encoded(subset) or attachment is None or not attachment.was_encoded:
+        return None
     if fingerprint_of(subset) != attachment.fingerprint:
         raise ValueError(
             "this subset of an encoded dataset has no codes, and was changed since it was selected: pass `sae`, or "
             "select it with `keep_codes=True`"
         )
-    return select_rows(attachment.pool.source, attachment.selection.indices)
+    return select_rows(attachment.pool.codes, attachment.selection.indices)
 
 
 def selection_of(subset: Dataset) -> Selection:

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._datasets import check_dataset
-from ..features.columns import encoding_record, is_encoded
+from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
-from .api import check_encoded, run_on_dataset
-from .attachment import with_codes
+from .api import available_codes, run_on_dataset
 from .extension import earlier_selection
 from .methods import BASELINES, METHODS, MethodFunction
 from .quota import Quota
@@ -125,8 +124,6 @@ def compare(
     check_dataset("dataset", dataset, "select")
     cuts = Cuts(threshold, top, max_share)
     cuts.check()
-    if sae is None and text is None and max_length is None:
-        dataset = with_codes(dataset)
     shared: dict[str, Any] = {
         "seed": seed,
         "embedding": embedding,
@@ -233,15 +230,16 @@ def _known(method: Any) -> str:
 
 
 def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
-    """Return the encoded rows, with what any of the methods needs: encoded once, selected from many times."""
-    if not is_encoded(dataset) or sae is not None:
-        from ..encoding.pipeline import encode  # needs torch
-
-        keep = {name for request in requests.values() for name in request.keep}
-        return encode(dataset, sae, keep=sorted(keep), **how)
+    """Return the codes of the rows, with what any of the methods needs: encoded once, selected from many times."""
+    codes = None
     for label, request in requests.items():
-        check_encoded(dataset, request, how["text"], how["max_length"], repr(label))
-    return dataset
+        codes = available_codes(dataset, request, sae, text=how["text"], max_length=how["max_length"], who=repr(label))
+    if codes is not None:
+        return codes
+    from ..encoding.pipeline import encode  # needs torch
+
+    keep = {name for request in requests.values() for name in request.keep}
+    return encode(dataset, sae, keep=sorted(keep), **how)
 
 
 def _measured(request: SelectionRequest, encoded: Dataset, features: FeatureMatrix) -> dict[str, Any]:

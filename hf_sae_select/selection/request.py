@@ -48,7 +48,7 @@ class Cuts:
 
     def resolve(self, method: Method, calibrated: float) -> Cuts:
         """Fill in the method's own values, or else `calibrated`, the SAE's threshold."""
-        check_number("threshold", calibrated, "[0, inf)")  # it may come from a foreign encoding record
+        check_number("threshold", calibrated, "(-inf, inf)")  # it may come from a foreign encoding record
         own = calibrated if method.threshold is None else method.threshold
         threshold = float(own if self.threshold is None else self.threshold)
         top = method.top if self.top is None else int(self.top)

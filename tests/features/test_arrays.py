@@ -264,7 +264,7 @@ def test_columns_of_a_fixed_length_are_refused():
 
 
 def test_a_threshold_in_the_record_that_is_no_number_is_refused():
-    for threshold in ("high", None, -1, float("nan")):
+    for threshold in ("high", None, float("nan")):
         with pytest.raises(ValueError, match=r"`threshold=.*` must be a finite number"):
             select(coded([{0: 1.0}], record=RECORD | {"threshold": threshold}), 1, "greedy")
 

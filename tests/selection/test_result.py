@@ -105,6 +105,14 @@ def test_the_repr_is_one_line():
     )
 
 
+@pytest.mark.parametrize("method", ["facility_location", "a_method_of_my_own_with_a_name_that_nobody_can_read" * 3])
+def test_the_repr_of_a_large_selection_fits_a_hundred_columns(method):
+    rows = np.arange(2_000_000)
+    selection = Selection(rows, rows * 0.5, rows[:1], method, covered=rows, pool_coverage=2**27, pool_rows=10**9)
+    assert max(map(len, repr(selection).splitlines())) <= 100
+    assert repr(selection).splitlines()[1] == "          gain=1e+12, features=1,999,999/134,217,728)"
+
+
 def test_the_html_shows_rows_gain_and_coverage_and_escapes_the_method():
     def own(features, budget, rng):
         return Selection(np.arange(budget), np.ones(budget, np.int64), np.zeros(1, np.int64))
