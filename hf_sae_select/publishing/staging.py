@@ -168,7 +168,7 @@ def _chat_template(draft: Draft) -> str | None:
     digest, pool = draft.selection.parameters["encoding"]["chat_template_sha256"], draft.pool
     if digest is None or pool is None or pool.codes is None:
         return None
-    from ..encoding.pretrained import ChatTemplate  # needs torch
+    from ..encoding.chat_template import ChatTemplate  # needs torch
 
     encoding = encoding_record(pool.codes)  # with the path of a model in a folder, which is not published
     try:
