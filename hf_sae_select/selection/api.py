@@ -66,7 +66,7 @@ def select_indices(
         exclude (`Sequence[int]`, *optional*, defaults to `()`):
             Rows that are ignored.
         quota (`str` or `dict`, *optional*):
-            The most rows of each value of a column.
+            The most rows of each value of a column, or shares of the budget, see `select`.
         quality (`str`, *optional*):
             A column of factors of the rows' gains.
         cost (`str`, *optional*):
@@ -144,8 +144,8 @@ def select(
         dataset (`Dataset`):
             The rows to select from.
         budget (`int`, `float` or `str`):
-            Number of rows; a fraction of them, strictly between 0 and 1; or an amount of what rows cost, such as
-            "200k tokens" or "1.5M chars", `chars` being a column.
+            Number of rows; a fraction of them, strictly between 0 and 1, or such as "10%"; or an amount of what rows
+            cost, such as "200k tokens" or "1.5M chars", `chars` being a column.
         method (`str` or `Callable`, *optional*, defaults to `'match'`):
             A name in `METHODS`, or a function of your own: it takes `(features, budget, rng)` and returns a
             `Selection`. Its keyword-only arguments are its options, and one named `constraints` lets it obey

@@ -68,12 +68,11 @@ def earlier_picks(extend: Any, features: FeatureMatrix, method: Any) -> Selectio
 
 def digest_columns(dataset: Dataset, encoding: Mapping[str, Any]) -> list[str]:
     """Return the columns by which rows are told: those that were encoded, or all of plain values, or the codes."""
-    columns = encoding.get("text", {}).get("columns", [])
-    if columns and set(columns) <= set(dataset.column_names):
-        return sorted(columns)
     schema, codes = dataset.features.arrow_schema, code_columns(dataset)
-    plain = sorted(name for name in schema.names if name not in codes and _is_plain(schema.field(name).type))
-    return plain or sorted(codes)
+    plain = {name for name in schema.names if name not in codes and _is_plain(schema.field(name).type)}
+    read = encoding.get("text", {}).get("columns", [])
+    read = {name if name in plain else name.partition(".")[0] for name in read}  # a field is known by its struct
+    return sorted((read if read <= plain else plain) or plain or codes)
 
 
 def content_digests(dataset: Dataset, columns: Sequence[str], rows: Int64s) -> list[str]:

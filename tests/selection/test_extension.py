@@ -192,3 +192,11 @@ def test_select_indices_takes_the_selection_of_a_dataset_and_back():
         select_indices(features.top(1), 3, "greedy", extend=select_indices(features, 2, "greedy", seed=None))
     with pytest.raises(TypeError, match="`extend` is a Dataset; pass a Selection"):
         select_indices(features, 3, extend=ds)
+
+
+def test_a_field_that_was_encoded_is_known_by_its_struct():
+    ds = coded(OLD, record=RECORD | {"text": {"columns": ["data.messages"], "chat": True}})
+    ds = ds.add_column("data", [{"messages": f"Hi {i}"} for i in range(5)])
+    subset = select(ds, 2)
+    assert subset.sae_selection.digest_columns == ["data"]
+    assert select(ds.shuffle(seed=2), 3, extend=subset)["data"][:2] == subset["data"][:]
