@@ -98,7 +98,8 @@ def shortfall(selection: Selection, rows: int, constraints: Constraints, feature
     spent_per_group = np.bincount(group[picks], cost[picks], minlength=len(constraints.max_per_group))
     unspent_per_group = (constraints.max_cost_per_group - spent_per_group)[group[left]]
     if not len(left) or not (constraints.cost[left] <= np.minimum(unspent, unspent_per_group)).any():
-        return ""
+        only_initial = len(picks) == len(constraints.initial) and len(left) and unspent > 1e-9 * constraints.max_cost
+        return f"the {unspent:g} left by `must_include` and `extend` buy no row" if only_initial else ""
     return f"no row left to pick after {len(selection)}, with {unspent:g} of {constraints.max_cost:g} unspent"
 
 

@@ -191,6 +191,8 @@ def test_a_row_of_no_quality_is_not_the_cheapest():
 
 def test_initial_rows_that_take_the_whole_budget_are_a_result():
     assert select_indices(features_of(ROWS), "4 tokens", "greedy", must_include=[0]).indices.tolist() == [0]
+    with pytest.warns(UserWarning, match="the 1 left by `must_include` and `extend` buy no row; returning 1 rows"):
+        select_indices(features_of(ROWS), "5 tokens", "greedy", must_include=[0])
 
 
 # ---- numbers that overflow
