@@ -399,7 +399,7 @@ def test_a_quota_of_dates_is_recorded_as_text_and_repeated(tmp_path):
 def test_shares_of_classes_are_recorded_and_repeated(tmp_path):
     kinds = Dataset.from_dict({"kind": [0, 1, 1, 0]}, features=Features({"kind": ClassLabel(names=["a", "b"])}))
     ds = concatenate_datasets([coded(ROWS, record=RECORD), kinds], axis=1)
-    for budget in (2, "4 tokens"):
+    for budget in (2, "6 tokens"):
         folder = stage(ds.sae_select(budget, quota={"kind": {"a": 0.5, "b": "rest"}}), tmp_path / "f", license="mit")
         constraints = json.loads((folder / "provenance.json").read_text())["selection"]["parameters"]["constraints"]
         assert constraints["quota"] == {"kind": [["a", 0.5], ["b", "rest"]]}
