@@ -387,6 +387,15 @@ def test_quotas_that_cannot_be_recorded_are_refused_before_a_folder_is_made(tmp_
     assert not (tmp_path / "f").exists() and not list(tmp_path.glob(".*"))
 
 
+def test_the_rows_of_a_published_subset_can_be_grown(tmp_path):
+    subset = picked(2)
+    folder = stage(subset, tmp_path / "f", license="mit")
+    grown = coded(ROWS, record=RECORD).shuffle(seed=1).sae_select(3, "greedy", extend=rows_of(folder))
+    assert grown["text"][:2] == subset["text"][:] and len(set(grown["text"])) == 3
+    again = stage(grown, tmp_path / "g", license="mit")
+    assert verify(again, "select")
+
+
 def test_a_quota_of_dates_is_recorded_as_text_and_repeated(tmp_path):
     days = Dataset.from_dict({"day": [date(2024, 2, n) for n in (1, 2, 1, 2)]})
     ds = concatenate_datasets([coded(ROWS, record=RECORD), days], axis=1)
