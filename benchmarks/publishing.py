@@ -70,7 +70,7 @@ def coded(file: Path, rows: int, folder: Path) -> None:
 
 
 def write(subset: Dataset, folder: Path) -> None:
-    subset.remove_columns(["sae_ids", "sae_acts", "sae_tokens"]).to_parquet(folder / "floor.parquet")
+    subset.to_parquet(folder / "floor.parquet")
     sha256_of(folder / "floor.parquet")
 
 

@@ -192,7 +192,9 @@ def select_rows(args: argparse.Namespace, rows: Dataset, held_out: list[int], ru
     encoded = rows.sae_encode(the_sae(args), keep=keep)
     for run in runs:
         subset = encoded.sae_select(run.budget, run.method, threshold=args.threshold, seed=args.seed, exclude=held_out)
-        selection = asdict(subset.sae_selection) | {"mean_tokens": float(np.mean(subset["sae_tokens"]))}
+        tokens = encoded["sae_tokens"][:]
+        mean_tokens = float(np.mean([tokens[row] for row in subset.sae_selection.indices]))
+        selection = asdict(subset.sae_selection) | {"mean_tokens": mean_tokens}
         write(run.folder / SELECTION, json.dumps(selection, default=np.ndarray.tolist))
 
 

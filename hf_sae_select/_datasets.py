@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,24 @@ def check_dataset(name: str, value: Any, purpose: str) -> None:
             f"load it without `streaming=True`, or gather its rows: Dataset.from_list(list({name}.take(n)))"
         )
     if not isinstance(value, datasets.Dataset):
-        raise TypeError(f"`{name}` is a {type(value).__name__}; it must be a datasets.Dataset")
+        raise TypeError(f"`{name}` is a {type(value).__name__}; it must be a datasets.Dataset{_maker(name, value)}")
     if len(value) == 0:
         raise ValueError(f"`{name}`: the dataset is empty; there is no row to {purpose}")
+
+
+def _maker(name: str, value: Any) -> str:
+    """Return how a Dataset is made of a table, a frame, a mapping or a list of rows, as the end of a sentence."""
+    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
+    if library in ("pandas", "polars"):
+        lazy = ".collect()" if kind == "LazyFrame" else ""
+        return f": Dataset.from_{library}({name}{lazy})"
+    if library == "pyarrow":
+        return f": Dataset({name})"
+    if isinstance(value, Mapping):
+        return f": Dataset.from_dict({name})"
+    if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+        return f": Dataset.from_list({name})"
+    return f": Dataset.from_dict({{'text': {name}}})" if isinstance(value, list | tuple) else ""
 
 
 def fingerprint_of(dataset: Dataset) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .publishing.source import SourceName
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
-    from .selection.constraints import Quota
     from .selection.methods import MethodFunction
+    from .selection.quota import Quota
     from .selection.result import Selection
 
 
@@ -49,6 +49,7 @@ def sae_select(
     extend: Selection | Dataset | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    keep_codes: bool = False,
     **options: Any,
 ) -> Dataset:
     """Select a small subset by the features that an SAE gives each row: `hf_sae_select.select` of this dataset."""
@@ -74,6 +75,7 @@ def sae_select(
         extend=extend,
         max_length=max_length,
         batch_size=batch_size,
+        keep_codes=keep_codes,
         **options,
     )
 
@@ -204,18 +206,24 @@ def sae_selection(self: Dataset) -> Selection:
 
 
 def attach() -> None:
-    """Set the methods on `Dataset`.
+    """Set the methods on `Dataset`, and on the containers of `datasets` too, where they say what to do instead.
 
     Raises:
-        AttributeError: If `Dataset` has an attribute of the same name from somebody else.
+        AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
     members = {method.__name__: method for method in (sae_select, sae_encode, sae_compare, sae_publish)}
-    for name, member in {**members, "sae_selection": property(sae_selection)}.items():
-        present = getattr(Dataset, name, None)
+    _set(Dataset, {**members, "sae_selection": property(sae_selection)})
+    for container in (DatasetDict, IterableDataset, IterableDatasetDict):
+        _set(container, members)
+
+
+def _set(owner: type, members: Mapping[str, Any]) -> None:
+    for name, member in members.items():
+        present = getattr(owner, name, None)
         present = present.fget if isinstance(present, property) else present
         if present is not None and getattr(present, "__module__", None) != __name__:
             raise AttributeError(
-                f"datasets.Dataset already has an attribute `{name}` that is not of hf_sae_select; "
+                f"datasets.{owner.__name__} already has an attribute `{name}` that is not of hf_sae_select; "
                 "import hf_sae_select in another process, and use its functions select, encode, compare and publish"
             )
-        setattr(Dataset, name, member)
+        setattr(owner, name, member)

@@ -1,8 +1,10 @@
 import inspect
 import pickle
 
+import pandas as pd
+import pyarrow as pa
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDatasetDict, load_from_disk
 from helpers.pools import coded
 
 import hf_sae_select
@@ -52,6 +54,75 @@ def test_the_receipt_survives_pickling_and_formats_and_is_dropped_by_other_rows(
         assert same.sae_selection.indices.tolist() == subset.sae_selection.indices.tolist()
     for other in (subset.select([0]), subset.shuffle(seed=1), subset.map(lambda row: row)):
         assert not hasattr(other, "sae_selection")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda ds: ds, lambda ds: ds.shuffle(seed=0), lambda ds: ds.remove_columns("kind")]
+)
+@pytest.mark.parametrize("keep_codes", [False, True])
+def test_a_subset_of_rows_with_several_files_of_codes_is_pickled(change, keep_codes, sae, monkeypatch, tmp_path):
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.SHARD_ROWS", 2)
+    rows = Dataset.from_dict({"text": ["the cat", "a dog ran", "the moon", "a big red bird"], "kind": list("abab")})
+    rows.save_to_disk(tmp_path / "rows")
+    encoded = change(load_from_disk(tmp_path / "rows").sae_encode(sae))
+    subset = encoded.sae_select(2, keep_codes=keep_codes)
+    again = pickle.loads(pickle.dumps(subset))
+    assert again.to_list() == subset.to_list() and ("sae_ids" in again.column_names) == keep_codes
+    assert again.sae_selection.indices.tolist() == subset.sae_selection.indices.tolist()
+    assert again.sae_select(1).to_list() == subset.sae_select(1).to_list()
+
+
+# The other containers of datasets
+
+CONTAINERS = {
+    "DatasetDict": lambda ds: DatasetDict(train=ds),
+    "IterableDataset": lambda ds: ds.to_iterable_dataset(),
+    "IterableDatasetDict": lambda ds: IterableDatasetDict(train=ds.to_iterable_dataset()),
+}
+CALLS = {
+    "sae_select": ([2], hf_sae_select.select),
+    "sae_compare": ([2], hf_sae_select.compare),
+    "sae_encode": ([], hf_sae_select.encode),
+    "sae_publish": (["me/subset"], hf_sae_select.publish),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("name", CALLS)
+def test_other_containers_have_the_methods_and_refuse_as_the_functions_do(container, name):
+    value = CONTAINERS[container](coded(ROWS))
+    arguments, function = CALLS[name]
+    with pytest.raises(TypeError, match=rf"is an? {container}.*(pick a split|Dataset\.from_list)") as by_method:
+        getattr(value, name)(*arguments)
+    with pytest.raises(TypeError) as by_function:
+        function(value, *arguments)
+    assert str(by_method.value) == str(by_function.value)
+
+
+class Frame(list):
+    """Stands for a frame of a library that is not installed."""
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (pd.DataFrame({"text": ["a"]}), "Dataset.from_pandas(dataset)"),
+        (type("DataFrame", (Frame,), {"__module__": "polars.dataframe.frame"})(), "Dataset.from_polars(dataset)"),
+        (type("LazyFrame", (Frame,), {"__module__": "polars.lazyframe.frame"})(), "from_polars(dataset.collect())"),
+        (pa.table({"text": ["a"]}), "Dataset(dataset)"),
+        ([{"text": "a"}], "Dataset.from_list(dataset)"),
+        (({"text": "a"},), "Dataset.from_list(dataset)"),
+        ({"text": ["a"]}, "Dataset.from_dict(dataset)"),
+        (["a"], "Dataset.from_dict({'text': dataset})"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_with_the_way_out(value, remedy):
+    for function in (lambda: hf_sae_select.select(value, 1), lambda: hf_sae_select.encode(value)):
+        with pytest.raises(TypeError, match=r"it must be a datasets\.Dataset: ") as error:
+            function()
+        assert str(error.value).endswith(remedy)
+    with pytest.raises(TypeError, match=r"`dataset` is a int; it must be a datasets\.Dataset$"):
+        hf_sae_select.select(3, 1)
 
 
 def test_attaching_again_changes_nothing():

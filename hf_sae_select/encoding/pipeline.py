@@ -183,6 +183,8 @@ def _encode_codes(
     with state.main_process_first():  # it may write a file
         coded = store.assemble(digests, flat=flat)
     _warn_of_unusual_rows(coded, encoder)
+    if flat:  # a selection warns of blank rows itself
+        _warn_of_blank_rows(coded, encoder)
     # Where the SAE came from decides nothing, so neither the key nor the files have it.
     source = encoder.sae.config.source
     coded = with_record(coded, record | {"sae": source} if source else record, digested(dataset, rendering))
@@ -243,6 +245,10 @@ def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
     }.items():
         if count := counts.get(kind):
             warnings.warn(f"{count:,} of {len(coded):,} rows: {words}; see docs/text.md", stacklevel=2)
+
+
+def _warn_of_blank_rows(coded: Dataset, encoder: Encoder) -> None:
+    """Warn if most rows have no text."""
     blank = int((read_columns(coded, [TOKENS]).column(TOKENS).to_numpy() == 0).sum())
     if 2 * blank > len(coded):
         warnings.warn(

@@ -178,9 +178,11 @@ def read_columns(dataset: datasets.Dataset, columns: list[str]) -> pa.Table:
 def read_lists(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Turn a column of lists into (offsets, values); 64-bit offsets, since chunks together may pass 2^31 values."""
     if not hasattr(column.type, "value_type") or str(column.type).startswith("fixed"):
-        raise ValueError(f"a column of codes is {column.type}, which has no offsets; encode the dataset again")
+        raise ValueError(f"a column of codes is {column.type}, which has no offsets")
     if column.null_count:
-        raise ValueError(f"{column.null_count} rows have no SAE codes (null); encode the whole dataset again")
+        raise ValueError(f"{column.null_count} rows have no SAE codes (null)")
+    if any(chunk.flatten().null_count for chunk in column.chunks):
+        raise ValueError(f"a row of {column.type} holds nulls")
     counts = [np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks]
     values = [chunk.flatten().to_numpy() for chunk in column.chunks]
     offsets = np.zeros(len(column) + 1, np.int64)

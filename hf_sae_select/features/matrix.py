@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._validation import check_int
+from .arrays import (
+    array_of,
+    check_entries,
+    checked_acts,
+    checked_ids,
+    checked_offsets,
+    checked_tokens,
+    checked_vectors,
+)
 from .columns import ACTS, IDS, TOKENS, encoding_record, is_encoded, read_columns, read_lists, read_vectors
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
@@ -24,6 +35,8 @@ class FeatureMatrix:
     """The features of the rows of a dataset, as a sparse matrix in CSR form.
 
     Row i has the features `ids[offsets[i]:offsets[i + 1]]`, with the activations `acts[offsets[i]:offsets[i + 1]]`.
+    `from_dense`, `from_scipy` and `from_dataset` make one. The arrays are checked when a matrix is made: those of
+    another integer or float type, byte order or layout are converted where the values fit, all others are refused.
 
     Example:
 
@@ -42,15 +55,29 @@ class FeatureMatrix:
     offsets: NDArray[np.int64]
     """Where each row begins in `ids` and `acts`, and where the last one ends: int64 [n + 1]."""
     ids: NDArray[np.unsignedinteger[Any]]
-    """Feature ids, ascending within a row: uint16 or uint32 [nnz]."""
+    """Feature ids, strictly rising within a row: uint16 or uint32 [nnz]."""
     acts: NDArray[np.float32]
-    """Activations, all above zero: float32 [nnz]."""
+    """Activations, finite and not negative: float32 [nnz]."""
     d_sae: int
     """Number of features of the SAE; every id is below it."""
     tokens: NDArray[np.int32]
     """Number of tokens read of each row, 0 for a blank row: int32 [n]."""
     vectors: NDArray[np.float32] | None = None
     """An embedding of each row, for the methods that compare vectors: float32 [n, d]; None without embeddings."""
+
+    def __post_init__(self) -> None:
+        """Check the arrays, and convert them to the types above.
+
+        Raises:
+            TypeError, ValueError: If one has another kind, shape or length, or a value that is not allowed.
+        """
+        ids = checked_ids(self.ids, self.d_sae)
+        offsets, acts = checked_offsets(self.offsets, len(ids)), checked_acts(self.acts, len(ids))
+        check_entries(offsets, ids, acts)
+        n = len(offsets) - 1
+        vectors = None if self.vectors is None else checked_vectors(self.vectors, n)
+        checked = {"offsets": offsets, "ids": ids, "acts": acts, "d_sae": int(self.d_sae), "vectors": vectors}
+        self.__dict__.update(checked | {"tokens": checked_tokens(self.tokens, n)})  # a frozen class has no setters
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -142,32 +169,85 @@ class FeatureMatrix:
         filled = np.flatnonzero(self.counts)  # `reduceat` cannot sum over a row without features
         offsets = np.zeros_like(self.offsets)
         offsets[filled + 1] = np.add.reduceat(mask, self.offsets[filled], dtype=np.int64)
-        return replace(self, offsets=offsets.cumsum(), ids=self.ids[mask], acts=self.acts[mask])
+        matrix = copy(self)  # entries of a checked matrix need no check
+        matrix.__dict__.pop("frequency", None)
+        matrix.__dict__.update(offsets=offsets.cumsum(), ids=self.ids[mask], acts=self.acts[mask])
+        return matrix
 
-    def check(self) -> None:
-        """Check that the arrays fit together.
+    @classmethod
+    def from_dense(cls, activations: Any, tokens: Any = None, vectors: Any = None) -> FeatureMatrix:
+        """Make the matrix of an array with a row of activations for each row of a dataset.
 
-        Compiled code reads them without bounds checks, so arrays from outside must be checked first.
-        `select_indices` does so.
+        Args:
+            activations (`np.ndarray`):
+                The activations, [n, d_sae]: an array, or what NumPy makes one of, such as a tensor. A feature that is
+                0 is one that the row does not have.
+            tokens (`np.ndarray`, *optional*):
+                Number of tokens of each row, [n]. By default 1 for rows with features, and 0 for others.
+            vectors (`np.ndarray`, *optional*):
+                An embedding of each row, [n, d].
+
+        Returns:
+            `FeatureMatrix`: The features of the rows.
 
         Raises:
-            ValueError: If an array has another length or type than its place needs, an id is not below `d_sae`, or
-                `vectors` are not finite.
+            TypeError: If `activations` is no array of numbers with two dimensions.
+            ValueError: If an activation is negative, NaN or infinite, or an array has another length.
+
+        Example:
+
+        ```python
+        features = FeatureMatrix.from_dense(np.array([[0.9, 0.0, 0.1], [0.0, 0.0, 0.0]]))
+        # {0, 2} and {}
+        ```
         """
-        n, nnz, sizes = len(self), len(self.ids), np.diff(self.offsets)
-        whole = self.offsets[0] == 0 and self.offsets[-1] == nnz and (sizes >= 0).all()
-        if not (whole and self.offsets.dtype == np.int64):
-            raise ValueError(
-                "`features.offsets` must be int64, begin with 0, never fall and end with the number of ids"
+        dense = array_of("activations", activations, "numbers", 2)
+        rows, ids = dense.nonzero()
+        counts = np.bincount(rows, minlength=len(dense))
+        return cls._of_counts(counts, ids, dense[rows, ids], dense.shape[1], tokens, vectors)
+
+    @classmethod
+    def from_scipy(cls, matrix: Any, tokens: Any = None, vectors: Any = None) -> FeatureMatrix:
+        """Make the matrix of a sparse matrix or array of SciPy, in any format.
+
+        The result equals `from_dense(matrix.toarray())`: entries that a matrix has twice are summed, as SciPy does.
+
+        Args:
+            matrix (`scipy.sparse.sparray`):
+                The activations, [n, d_sae].
+            tokens (`np.ndarray`, *optional*):
+                Number of tokens of each row, see `from_dense`.
+            vectors (`np.ndarray`, *optional*):
+                An embedding of each row, [n, d].
+
+        Returns:
+            `FeatureMatrix`: The features of the rows.
+
+        Raises:
+            TypeError: If `matrix` is no sparse matrix of numbers with two dimensions.
+            ValueError: If an activation is negative, NaN or infinite, or an array has another length.
+
+        Example:
+
+        ```python
+        features = FeatureMatrix.from_scipy(scipy.sparse.csr_array([[0.9, 0.0, 0.1], [0.0, 0.0, 0.0]]))
+        ```
+        """
+        if not hasattr(matrix, "tocsr") or len(matrix.shape) != 2:
+            raise TypeError(
+                f"`matrix` is a {type(matrix).__name__}; it must be a sparse matrix of SciPy with two dimensions"
             )
-        if nnz and not (self.ids.dtype.kind == "u" and self.ids.max() < self.d_sae):
-            raise ValueError(f"`features.ids` must be unsigned integers below `d_sae`, which is {self.d_sae}")
-        for name, length in (("acts", nnz), ("tokens", n), ("vectors", n)):
-            values = getattr(self, name)
-            if values is not None and len(values) != length:
-                raise ValueError(f"`features.{name}` has {len(values)} values; {length} go with the offsets")
-        if self.vectors is not None and not np.isfinite(self.vectors).all():
-            raise ValueError("`features.vectors` holds NaN or infinity; fix or drop those rows")
+        csr = matrix.tocsr(copy=True)
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+        return cls._of_counts(np.diff(csr.indptr), csr.indices, csr.data, csr.shape[1], tokens, vectors)
+
+    @classmethod
+    def _of_counts(cls, counts: Any, ids: Any, acts: Any, d_sae: int, tokens: Any, vectors: Any) -> FeatureMatrix:
+        """Make a matrix from the number of features of each row."""
+        offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        tokens = (counts > 0).astype(np.int32) if tokens is None else tokens
+        return cls(offsets, ids, acts, d_sae, tokens, vectors)
 
     @classmethod
     def from_dataset(
@@ -224,17 +304,22 @@ class FeatureMatrix:
                 f"run `ds.sae_encode()` first (its columns: {', '.join(dataset.column_names)})"
             )
         table = read_columns(dataset, [IDS, ACTS, TOKENS])
-        d_sae = int(encoding_record(dataset)["d_sae"])
-        offsets, ids = read_lists(table.column(IDS))
-        acts_offsets, acts = read_lists(table.column(ACTS))
-        _check_types(table, d_sae)
-        if not np.array_equal(acts_offsets, offsets) or (len(ids) and ids.max() >= d_sae):
+        d_sae: Any = encoding_record(dataset).get("d_sae")
+        try:
+            check_int("d_sae", d_sae)
+            _check_types(table, d_sae)
+            offsets, ids = read_lists(table.column(IDS))
+            acts_offsets, acts = read_lists(table.column(ACTS))
+            if not np.array_equal(acts_offsets, offsets):
+                raise ValueError(f"a row has another number of `{IDS}` than of `{ACTS}`")
+            if table.column(TOKENS).null_count:
+                raise ValueError(f"column `{TOKENS}` holds nulls")
+            return cls(offsets, ids, acts, d_sae, table.column(TOKENS).to_numpy())
+        except ValueError as error:
             raise ValueError(
-                f"columns `{IDS}` and `{ACTS}` do not go together, or not with {d_sae:,} features; encode again"
-            )
-        if table.column(TOKENS).null_count:
-            raise ValueError(f"column `{TOKENS}` holds nulls; encode the whole dataset again")
-        return cls(offsets, ids, acts, d_sae, table.column(TOKENS).to_numpy())
+                f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together, or not with {d_sae} features: {error}; "
+                "encode the dataset again"
+            ) from error
 
     @classmethod
     def _read_above(cls, dataset: datasets.Dataset, threshold: float) -> FeatureMatrix:
@@ -250,8 +335,8 @@ class FeatureMatrix:
 
 
 def _check_types(table: pa.Table, d_sae: int) -> None:
-    """Check the types of the code columns: compiled code trusts them, and the columns may come from anywhere."""
-    types = [str(column.type.value_type) for column in (table.column(IDS), table.column(ACTS))]
+    """Check the types of the code columns: they are those that encoding writes."""
+    types = [str(getattr(column.type, "value_type", column.type)) for column in table.select([IDS, ACTS]).columns]
     types.append(str(table.column(TOKENS).type))
     if types != ["uint16" if d_sae <= 2**16 else "uint32", "float", "int32"]:
-        raise ValueError(f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` hold {', '.join(types)}; encode again")
+        raise ValueError(f"they hold {', '.join(types)}")

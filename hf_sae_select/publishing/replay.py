@@ -57,8 +57,8 @@ def replay(dataset: Dataset, selection: Selection, method: MethodFunction | None
     arguments = arguments_of(selection)
     if method is not None:
         arguments["options"] = _without_digests(arguments["options"], Method(method).options)
-    request = SelectionRequest.parse(len(dataset), dataset, method=method or selection.method, **arguments)
     with _without_warnings():
+        request = SelectionRequest.parse(len(dataset), dataset, method=method or selection.method, **arguments)
         return run_on_dataset(request, dataset)
 
 
@@ -107,7 +107,7 @@ def _without_digests(recorded: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Suppress the warning of a selection that returns fewer rows than its budget."""
+    """Suppress the warnings of a selection, such as that it returns fewer rows than its budget: it was warned of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield

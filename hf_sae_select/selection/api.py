@@ -11,13 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
+from .._validation import check_flag
 from ..encoding.digests import check_digests
-from ..features.columns import STATE, encoding_record, flagged_rows, is_encoded, without_codes
+from ..features.columns import STATE, code_columns, encoding_record, flagged_rows, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from .attachment import Pool, attach, selection_to_extend
-from .constraints import Quota
+from .attachment import Pool, attach, codes_in_pool
+from .extension import content_digests, digest_columns, earlier_picks, earlier_selection, feature_digests
 from .methods import MethodFunction
-from .outcome import check_extended, check_result, measured, shortfall
+from .outcome import check_blank, check_extended, check_result, measured, shortfall, worth_buying
+from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
 
@@ -65,7 +67,7 @@ def select_indices(
         exclude (`Sequence[int]`, *optional*, defaults to `()`):
             Rows that are ignored.
         quota (`str` or `dict`, *optional*):
-            The most rows of each value of a column.
+            The most rows of each value of a column, or shares of the budget, see `select`.
         quality (`str`, *optional*):
             A column of factors of the rows' gains.
         cost (`str`, *optional*):
@@ -90,7 +92,7 @@ def select_indices(
     selection = select_indices(features.above(0.5), 100, "greedy", exclude=[3])
     ```
     """
-    features.check()
+    _check_features(features)
     request = SelectionRequest.parse(
         len(features),
         {} if columns is None else columns,
@@ -104,9 +106,10 @@ def select_indices(
         quality=quality,
         cost=cost,
         per_token=per_token,
-        extend=selection_to_extend(extend),
+        extend=earlier_picks(extend, features, method),
     )
-    return run(request, features)
+    selection = run(request, features)
+    return replace(selection, row_digests=feature_digests(features, selection.indices))
 
 
 def select(
@@ -130,6 +133,7 @@ def select(
     extend: Selection | Dataset | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    keep_codes: bool = False,
     **options: Any,
 ) -> Dataset:
     """Select a small subset of a dataset by the features that a sparse autoencoder gives each row.
@@ -141,8 +145,8 @@ def select(
         dataset (`Dataset`):
             The rows to select from.
         budget (`int`, `float` or `str`):
-            Number of rows; a fraction of them, strictly between 0 and 1; or an amount of what rows cost, such as
-            "200k tokens" or "1.5M chars", `chars` being a column.
+            Number of rows; a fraction of them, strictly between 0 and 1, or such as "10%"; or an amount of what rows
+            cost, such as "200k tokens" or "1.5M chars", `chars` being a column.
         method (`str` or `Callable`, *optional*, defaults to `'match'`):
             A name in `METHODS`, or a function of your own: it takes `(features, budget, rng)` and returns a
             `Selection`. Its keyword-only arguments are its options, and one named `constraints` lets it obey
@@ -169,8 +173,9 @@ def select(
         exclude (`Sequence[int]`, *optional*, defaults to `()`):
             Row indices that are ignored, as if removed.
         quota (`str` or `dict`, *optional*):
-            `{"column": {value: rows}}`, the most rows of each value, others without limit; or `"column"`: the budget
-            is shared out over its values as evenly as they allow.
+            `{"column": {value: rows}}`, the most rows of each value, others without limit; shares of the budget,
+            such as `{"column": {"en": 0.6, "de": "rest"}}`; or `"column"`: the budget is shared out over its values
+            as evenly as they allow.
         quality (`str`, *optional*):
             A column of non-negative numbers. A row's gain is multiplied by its quality, scans begin with the best
             rows, and "random" draws in proportion to it. Rows of quality 0 come last.
@@ -180,17 +185,22 @@ def select(
         per_token (`float`, *optional*, defaults to `0.0`):
             A row's gain is divided by its tokens to this power: with 0.5 or 1, long rows win less.
         extend (`Selection` or `Dataset`, *optional*):
-            An earlier selection, or the subset that has it, to grow: its rows come first and are part of the budget.
-            The same method gives what the larger budget gives at once, unless the budget is in costs.
+            An earlier selection, the subset that has it, or its rows as a saved or published Dataset, to grow: they
+            come first and are part of the budget. They are known by their content, so the dataset may have grown or
+            been shuffled since. The same method gives what the larger budget gives at once, unless the dataset has
+            grown or the budget is in costs.
         max_length (`int`, *optional*):
             Number of tokens that are read of each row, see `encode`.
         batch_size (`int`, *optional*, defaults to `32`):
             Windows per forward pass, see `encode`.
+        keep_codes (`bool`, *optional*, defaults to `False`):
+            Whether the rows keep the columns that `encode` added to an encoded dataset. A training set does not need
+            them, and they are larger than the text. Selecting from the subset, and publishing it, work without them.
         **options (`Any`):
             Options of the method, see `docs/methods.md`.
 
     Returns:
-        `Dataset`: The selected rows with the columns of `dataset`, in the order they were picked. Its attribute
+        `Dataset`: The selected rows in the order they were picked, without SAE codes. Its attribute
         `sae_selection` is the `Selection`; `map`, `select` and `shuffle` drop it, and it raises after `filter`.
 
     Raises:
@@ -205,6 +215,7 @@ def select(
     ```
     """
     check_dataset("dataset", dataset, "select")
+    check_flag("keep_codes", keep_codes)
     request = SelectionRequest.parse(
         len(dataset),
         dataset,
@@ -219,19 +230,27 @@ def select(
         quality=quality,
         cost=cost,
         per_token=per_token,
-        extend=selection_to_extend(extend),
+        extend=earlier_selection(extend, dataset),
     )
-    if is_encoded(dataset) and sae is None:
-        check_encoded(dataset, request, text, max_length)
+    codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    source = without_codes(dataset)  # codes of another SAE would contradict the result
+    encoded = codes
+    if codes is not None:
         check_digests(dataset)
-        source, encoded = dataset, None
     else:
-        source = without_codes(dataset)  # codes of another SAE would contradict the result
         encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
     selection = run_on_dataset(request, source if encoded is None else encoded)
-    selection = replace(selection, fingerprint=fingerprint_of(dataset))
-    subset = select_rows(source, selection.indices)
-    attach(subset, selection, Pool(source, encoded))
+    columns = digest_columns(dataset, selection.parameters["encoding"])
+    selection = replace(
+        selection,
+        fingerprint=fingerprint_of(dataset),
+        row_digests=content_digests(dataset, columns, selection.indices) if columns else [],
+        digest_columns=columns,
+    )
+    # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
+    keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)
+    subset = select_rows(dataset if keeps else source, selection.indices)
+    attach(subset, selection, Pool(dataset) if keeps else Pool(source, encoded), was_encoded=codes is not None)
     return subset
 
 
@@ -242,6 +261,7 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
         if counts := flagged_rows(encoded):
             encoding["rows"] = counts
         features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
+        check_blank(request, features)
         if request.vectors is not None:
             features = replace(features, vectors=request.vectors.vectors)
     else:
@@ -259,6 +279,7 @@ def run(
 ) -> Selection:
     """Select among rows by their features; `cuts` and `encoding` say how these came about, for the result."""
     rows, constraints = request.bind(features.tokens)
+    constraints.check_buys(request.budget, worth_buying(request, features))
     selection = check_result(request.name, request.run(features, rows, constraints), rows, len(features), constraints)
     amount = constraints.max_cost if constraints.has_costs else rows
     selection = replace(
@@ -275,22 +296,30 @@ def run(
     return selection
 
 
-def check_encoded(
-    dataset: Dataset, request: SelectionRequest, text: Any, max_length: Any, who: str = "this method"
-) -> None:
-    """Check that an encoded dataset has what a selection needs, and that it need not be encoded in another way.
+def available_codes(
+    dataset: Dataset, request: SelectionRequest, sae: Any, *, text: Any, max_length: Any, who: str = "this method"
+) -> Dataset | None:
+    """Return the code columns of a dataset that is encoded, or is a subset of an encoded one; None if it has none.
+
+    They are apart from the rows, so that a pickled subset and its pool hold every number once.
 
     Raises:
-        ValueError: If `text` or `max_length` is passed, or the column that the method `who` needs is missing.
+        ValueError: If `text` or `max_length` is passed beside codes, or a column that the method `who` needs is
+            missing.
     """
-    if text is not None or max_length is not None:
+    passes_how = text is not None or max_length is not None
+    if sae is not None or (passes_how and not is_encoded(dataset)):
+        return None
+    if passes_how:
         raise ValueError(
             "this dataset is encoded already; to encode it again by `text` or `max_length`, pass `sae` too"
         )
-    if request.keep and STATE not in dataset.column_names:
+    codes = dataset.select_columns(code_columns(dataset)) if is_encoded(dataset) else codes_in_pool(dataset)
+    if codes is not None and request.keep and STATE not in codes.column_names:
         raise ValueError(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )
+    return codes
 
 
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:
@@ -305,3 +334,18 @@ def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, 
     from ..encoding.pipeline import codes  # needs torch, which selecting among encoded rows does not
 
     return codes(dataset, sae, keep=request.keep, **how)
+
+
+def _check_features(features: Any) -> None:
+    """Check that `features` is a FeatureMatrix.
+
+    Raises:
+        TypeError: If it is something else; the message says how to make one of it.
+    """
+    if isinstance(features, FeatureMatrix):
+        return
+    maker = "from_scipy" if hasattr(features, "tocsr") else "from_dense"
+    maker = "from_dataset" if hasattr(features, "column_names") else maker
+    raise TypeError(
+        f"`features` is a {type(features).__name__}; pass a FeatureMatrix: FeatureMatrix.{maker}(features)"
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._datasets import fingerprint_of, select_rows
 from ..features.columns import code_columns, is_encoded, without_codes
 from .result import Selection
 
@@ -41,11 +42,32 @@ class Pool:
 class _Attachment:
     selection: Selection
     pool: Pool | None
+    fingerprint: str
+    """The fingerprint of the subset: another one if it was changed since."""
+    was_encoded: bool
+    """Whether the dataset had its codes before `select`."""
 
 
-def attach(subset: Dataset, selection: Selection, pool: Pool | None = None) -> None:
+def attach(subset: Dataset, selection: Selection, pool: Pool | None = None, was_encoded: bool = False) -> None:
     """Attach to a subset the selection that picked its rows, and the pool."""
-    setattr(subset, ATTRIBUTE, _Attachment(selection, pool))
+    setattr(subset, ATTRIBUTE, _Attachment(selection, pool, fingerprint_of(subset), was_encoded))
+
+
+def codes_in_pool(subset: Dataset) -> Dataset | None:
+    """Return the codes that the rows of a subset of an encoded dataset have in the pool; None for other datasets.
+
+    Raises:
+        ValueError: The subset was changed since, so that the codes may be of other rows or texts.
+    """
+    attachment = getattr(subset, ATTRIBUTE, None)
+    if is_encoded(subset) or attachment is None or not attachment.was_encoded:
+        return None
+    if fingerprint_of(subset) != attachment.fingerprint:
+        raise ValueError(
+            "this subset of an encoded dataset has no codes, and was changed since it was selected: pass `sae`, or "
+            "select it with `keep_codes=True`"
+        )
+    return select_rows(attachment.pool.codes, attachment.selection.indices)
 
 
 def selection_of(subset: Dataset) -> Selection:
@@ -74,21 +96,3 @@ def pool_of(subset: Dataset) -> Pool | None:
     """Return the pool that the rows of `subset` were selected from; None if it is not attached."""
     attachment = getattr(subset, ATTRIBUTE, None)
     return None if attachment is None else attachment.pool
-
-
-def selection_to_extend(extend: Any) -> Selection | None:
-    """Return the selection that the argument `extend` is, or that is attached to it.
-
-    Raises:
-        TypeError, ValueError: `extend` is neither a Selection nor a subset with one that describes its rows.
-    """
-    if extend is None or isinstance(extend, Selection):
-        return extend
-    try:
-        return selection_of(extend)
-    except AttributeError as error:
-        raise TypeError(
-            f"`extend` is a {type(extend).__name__} without `sae_selection`; pass a subset or a Selection"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"`extend` was changed: {error}") from error

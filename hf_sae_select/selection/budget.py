@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from numbers import Integral, Real
 from typing import Any
 
 from .._validation import is_number
 
-AMOUNT = re.compile(r"\s*(\d{1,3}(?:,\d{3})+|\d[\d_]*)(\.\d+)?\s*([kKmMbB]?)\s+(\S.*?)\s*")
-SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+"
+AMOUNT = re.compile(rf"({NUMBER})(\s*)(.*)", re.ASCII | re.IGNORECASE)
+PERCENT = re.compile(r"%\s*(?:of\s+)?(?:all\s+)?(?:the\s+)?(.*)", re.IGNORECASE)
+SUFFIX = re.compile(r"([kmb])(?:\s+(.+)|(tokens?|rows?))", re.IGNORECASE)
+SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9}
+UNITS = {"token": "tokens", "tokens": "tokens", "row": "rows", "rows": "rows"}  # in capitals or not
+EXAMPLES = "an amount such as '200k tokens', '3000 rows' or '10%'"
 # A budget buys rows that cost exactly as much: sums of fractions differ from it in the last digits.
 TOLERANCE = 1 + 1e-9
+LARGEST = 1e50  # of an amount, and of a number in a column: sums and products of such numbers do not overflow
 
 
 @dataclass(frozen=True)
@@ -42,29 +48,46 @@ class Budget:
             return budget
         if isinstance(budget, str):
             return cls._parse_text(budget, cost)
-        if cost is not None:
-            if not (is_number(budget) and budget > 0):
-                raise ValueError(f"`budget={budget!r}` must be an amount of {cost} above 0, or a fraction of all")
-            return cls(budget, cost, is_fraction=bool(budget < 1))
         if isinstance(budget, bool) or not isinstance(budget, Real):
             raise TypeError(f"`budget={budget!r}` must be a number of rows, a fraction such as 0.1, or '200k tokens'")
+        number = int(budget) if isinstance(budget, Integral) else float(budget)
+        if is_number(number) and number > LARGEST:
+            raise ValueError(f"`budget` is above {LARGEST:g}, the largest that is allowed")
+        if cost is not None:
+            if not (is_number(number) and number > 0):
+                raise ValueError(f"`budget={budget!r}` must be an amount of {cost} above 0, or a fraction of all")
+            return cls(number, cost, is_fraction=bool(number < 1))
         if isinstance(budget, Integral):
-            return cls(int(budget), None, is_fraction=False)
-        if not 0 < (fraction := float(budget)) < 1:
-            raise ValueError(f"`budget={budget}` must be a fraction between 0 and 1, both excluded, or an integer")
-        return cls(fraction, None, is_fraction=True)
+            return cls(number, None, is_fraction=False)
+        if not 0 < number < 1:
+            raise ValueError(
+                f"`budget={budget}` must be a fraction between 0 and 1, both excluded, or an integer; "
+                "for all rows pass '100%'"
+            )
+        return cls(number, None, is_fraction=True)
 
     @classmethod
     def _parse_text(cls, budget: str, cost: str | None) -> Budget:
-        match = AMOUNT.fullmatch(budget) if len(budget) < 100 else None
-        number = Decimal(re.sub("[_,]", "", match[1]) + (match[2] or "")) if match else Decimal(0)
-        if not match or number <= 0:
-            raise ValueError(f"`budget={budget!r}` must be an amount such as '200k tokens' or '3000 rows'")
-        amount, unit = number * SUFFIXES[match[3].lower()], match[4]
-        if cost not in (None, unit):
-            raise ValueError(f"`budget={budget!r}` counts {unit}, but `cost={cost!r}`; leave `cost` out")
-        if unit != "rows":
-            return cls(float(amount), unit, is_fraction=False)
+        match = AMOUNT.fullmatch(budget.strip()) if len(budget) < 100 else None
+        if match is None:
+            raise ValueError(f"`budget={budget!r}` must be {EXAMPLES}")
+        number, space, rest = match.groups()
+        is_fraction, factor, unit = False, Decimal(1), rest
+        if percent := PERCENT.fullmatch(rest):
+            is_fraction, factor, unit = True, Decimal("0.01"), percent[1]
+        elif suffix := SUFFIX.fullmatch(rest):
+            factor, unit = Decimal(SUFFIXES[suffix[1].lower()]), suffix[2] or suffix[3]
+        elif not space and rest.lower() in SUFFIXES:
+            factor, unit = Decimal(SUFFIXES[rest.lower()]), ""
+        elif rest and not space and rest.lower() not in UNITS:
+            raise ValueError(f"`budget={budget!r}` must be {EXAMPLES}, with a space before the name of a column")
+        amount, unit = _amount(budget, number, factor), _unit(budget, unit, cost, "rows" if is_fraction else "")
+        if is_fraction and amount > 1:
+            raise ValueError(f"`budget={budget!r}` is more than all; pass at most '100%'")
+        if not is_fraction and unit == "tokens" and amount < 1:
+            raise ValueError(f"`budget={budget!r}` is less than a token; for a share of all tokens write '50% tokens'")
+        if is_fraction or unit != "rows":
+            return cls(float(amount), None if unit == "rows" else unit, is_fraction)
         if amount != int(amount):
             raise ValueError(f"`budget={budget!r}` must be a whole number of rows")
         return cls(int(amount), None, is_fraction=False)
@@ -73,12 +96,17 @@ class Budget:
         """Return the number of rows, from 1 to `n`, that a budget in rows allows.
 
         Raises:
-            ValueError: `n` is 0 or less than the budget.
+            ValueError: `n` is 0, less than the budget, or so small that the fraction is no row.
         """
         if n == 0:
             raise ValueError("the dataset is empty: there is no row to select")
         if self.is_fraction:
-            return max(1, round(self.amount * n))
+            if not (rows := round(self.amount * n)):
+                raise ValueError(
+                    f"`budget={self.amount:.12g}` of {n:,} rows is no row; "
+                    f"pass at least {_rounded_up(1 / n)}, or the number 1"
+                )
+            return rows
         if not 1 <= self.amount <= n:
             raise ValueError(
                 f"`budget={self.amount}` but the dataset has {n:,} rows; pass 1 to {n}, or a fraction such as 0.1"
@@ -92,8 +120,40 @@ class Budget:
             ValueError: all rows together cost less.
         """
         amount = float(self.amount) * total if self.is_fraction else float(self.amount)
-        if not 0 < amount <= total * TOLERANCE or math.isinf(amount):
+        if not 0 < amount <= total * TOLERANCE:
             raise ValueError(
                 f"`budget={self.amount:.12g}` but all rows together have {total:.12g} {self.unit}; pass at most that"
             )
         return amount
+
+    def least(self, cost: float, total: float) -> str:
+        """Return the smallest budget, as text, that buys a row of this `cost` where all rows cost `total`."""
+        return f"{_rounded_up(cost / total)}" if self.is_fraction else f"{cost:.12g}"
+
+
+def _amount(budget: str, number: str, factor: Decimal) -> Decimal:
+    """Return an amount, exactly."""
+    try:
+        amount = Decimal(re.sub("[_,]", "", number)) * factor
+    except DecimalException:  # such as an exponent of twenty digits
+        amount = Decimal("inf")
+    if not 0 < amount <= Decimal(LARGEST):
+        raise ValueError(f"`budget={budget!r}` must be {EXAMPLES}, above 0 and at most {LARGEST:g}")
+    return amount
+
+
+def _unit(budget: str, unit: str, cost: str | None, default: str) -> str:
+    """Return what an amount counts: "rows", "tokens" or the name of a column."""
+    unit = unit or cost or default
+    unit = unit if unit == cost else UNITS.get(unit.lower(), unit)
+    if not unit:
+        raise ValueError(f"`budget={budget!r}` does not say of what; write '{budget.strip()} tokens' or '... rows'")
+    if cost not in (None, unit):
+        raise ValueError(f"`budget={budget!r}` counts {unit}, but `cost={cost!r}`; leave `cost` out")
+    return unit
+
+
+def _rounded_up(fraction: float) -> float:
+    """Round a fraction up to three digits."""
+    digits = 2 - math.floor(math.log10(fraction))
+    return float(math.ceil(round(fraction * 10**digits, 6)) / 10**digits)

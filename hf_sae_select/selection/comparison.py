@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from .._datasets import check_dataset
 from ..encoding.digests import check_digests
-from ..features.columns import encoding_record, is_encoded
+from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
-from .api import check_encoded, run_on_dataset
-from .attachment import selection_to_extend
-from .constraints import Quota
+from .api import available_codes, run_on_dataset
+from .extension import earlier_selection
 from .methods import BASELINES, METHODS, MethodFunction
+from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
 from .summary import summarize, summarize_rows
@@ -132,7 +132,8 @@ def compare(
         "exclude": exclude,
         "quota": quota,
     }
-    shared |= {"quality": quality, "cost": cost, "per_token": per_token, "extend": extend}
+    shared |= {"quality": quality, "cost": cost, "per_token": per_token}
+    shared |= {"extend": earlier_selection(extend, dataset)}
     lines = _lines(methods, shared, options)
     requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
     encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
@@ -157,7 +158,7 @@ class _Line:
     def request(self, dataset: Dataset, budget: float | str, cuts: Cuts) -> SelectionRequest:
         arguments = dict(self.shared)
         cuts = Cuts(cuts.threshold, cuts.top, cuts.max_share, arguments.pop("embedding"))
-        arguments["extend"] = selection_to_extend(arguments["extend"])
+        arguments["extend"] = earlier_selection(arguments["extend"], dataset)
         return SelectionRequest.parse(len(dataset), dataset, budget, self.method, self.options, cuts=cuts, **arguments)
 
 
@@ -230,16 +231,17 @@ def _known(method: Any) -> str:
 
 
 def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
-    """Return the encoded rows, with what any of the methods needs: encoded once, selected from many times."""
-    if not is_encoded(dataset) or sae is not None:
-        from ..encoding.pipeline import encode  # needs torch
-
-        keep = {name for request in requests.values() for name in request.keep}
-        return encode(dataset, sae, keep=sorted(keep), **how)
+    """Return the codes of the rows, with what any of the methods needs: encoded once, selected from many times."""
+    codes = None
     for label, request in requests.items():
-        check_encoded(dataset, request, how["text"], how["max_length"], repr(label))
-    check_digests(dataset)
-    return dataset
+        codes = available_codes(dataset, request, sae, text=how["text"], max_length=how["max_length"], who=repr(label))
+    if codes is not None:
+        check_digests(dataset)
+        return codes
+    from ..encoding.pipeline import encode  # needs torch
+
+    keep = {name for request in requests.values() for name in request.keep}
+    return encode(dataset, sae, keep=sorted(keep), **how)
 
 
 def _measured(request: SelectionRequest, encoded: Dataset, features: FeatureMatrix) -> dict[str, Any]:

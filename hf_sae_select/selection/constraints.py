@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from .._validation import check_number, is_number
 from ..features.kernels import Floats, Int64s
 from .budget import TOLERANCE, Budget
+from .columns import column_numbers
 from .coverage import ConstraintState
+from .quota import Quota, Quotas, recorded
 
 if TYPE_CHECKING:
     from .result import Selection
-
-Quota = str | Mapping[str, Mapping[Any, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,12 @@ class Constraints:
     """[n]: what picking a row costs."""
     max_cost: float
     """What may be spent; infinite where the budget is in rows."""
+    max_cost_per_group: Floats
+    """[groups]: what the rows of each group may cost; infinite where a quota is in rows."""
     scale: Floats
     """[n]: the factor of a row's gain: its quality, divided by a power of its length."""
+    quotas: Quotas | None = None
+    """What each group may have, as it was passed; None without a quota."""
 
     @classmethod
     def none(cls, n: int) -> Constraints:
@@ -63,8 +67,11 @@ class Constraints:
         Returns:
             `Constraints`: No initial or excluded rows, one group, no costs, all factors 1.
         """
-        no_rows = np.empty(0, np.int64)
-        return cls(no_rows, no_rows, no_rows, np.zeros(n, np.int64), np.array([n]), np.zeros(n), np.inf, np.ones(n))
+        no_rows, one_group = np.empty(0, np.int64), np.zeros(n, np.int64)
+        unlimited = np.array([np.inf])
+        return cls(
+            no_rows, no_rows, no_rows, one_group, np.array([n]), np.zeros(n), np.inf, unlimited, scale=np.ones(n)
+        )
 
     @property
     def has_costs(self) -> bool:
@@ -105,7 +112,52 @@ class Constraints:
             raise ValueError(
                 f"`must_include` and `extend` cost {spent:g} {budget.unit}, but `budget={max_cost:g}`; raise it"
             )
-        return replace(self, cost=cost, max_cost=max_cost)
+        constraints = replace(self, cost=cost, max_cost=max_cost)
+        return constraints if self.quotas is None else constraints._with_cost_per_group(budget.unit)
+
+    def _with_cost_per_group(self, unit: str | None) -> Constraints:
+        """Share the budget out over the groups, where the quota is in shares."""
+        groups, quotas = len(self.max_per_group), cast(Quotas, self.quotas)
+        totals = np.bincount(self.group[self.pool], self.cost[self.pool], minlength=groups)
+        allowed = quotas.costs(totals.astype(np.float64), self.max_cost)
+        spent = np.bincount(self.group[self.initial], self.cost[self.initial], minlength=groups)
+        if len(exceeded := np.flatnonzero(spent > allowed * TOLERANCE)):
+            g = exceeded[0]
+            raise ValueError(
+                f"`must_include` and `extend` cost {spent[g]:g} {unit} in rows of {quotas.names[g]}, but `quota` "
+                f"allows {allowed[g]:g}"
+            )
+        return replace(self, max_cost_per_group=allowed)
+
+    def check_buys(self, budget: Budget, worth: NDArray[np.bool_] | None = None) -> None:
+        """Check that a budget in costs buys any row.
+
+        Args:
+            budget (`Budget`):
+                The budget as it was passed.
+            worth (`np.ndarray`, *optional*):
+                The rows that are worth buying, [n], bool. By default all rows.
+
+        Raises:
+            ValueError: If it does not; the message names the cheapest row.
+        """
+        if not self.has_costs or len(self.initial):
+            return
+        rows = self.pool[(self.scale[self.pool] > 0) & (self.max_per_group[self.group[self.pool]] > 0)]
+        rows = rows if worth is None else rows[worth[rows]]
+        most = np.minimum(self.max_cost_per_group[self.group[rows]], self.max_cost)
+        rows, most = rows[most > 0], most[most > 0]
+        if (self.cost[rows] <= most * TOLERANCE).any():
+            return
+        if not len(rows):
+            raise ValueError(f"`budget={budget.amount:.12g}` buys no row: none is left that is worth its cost")
+        needed = self.cost[rows] * (self.max_cost / most)  # a row of a group that gets a share needs more
+        row, least = rows[needed.argmin()], budget.least(float(needed.min()), float(self.cost[self.pool].sum()))
+        of_all = f", {self.max_cost:.6g} {budget.unit}," if budget.is_fraction else ""
+        raise ValueError(
+            f"`budget={budget.amount:.12g}`{of_all} buys no row: the cheapest, row {row}, costs {self.cost[row]:.12g} "
+            f"{budget.unit}; pass at least {least}"
+        )
 
     def per_token(self, tokens: NDArray[Any], power: float) -> Constraints:
         """Return the same constraints with gains divided by a power of the rows' tokens.
@@ -134,9 +186,8 @@ class Constraints:
         available = np.ones(len(self.group), np.bool_)
         available[self.excluded] = False
         remaining = np.array([self.max_cost * TOLERANCE])
-        return ConstraintState(
-            order, available, self.group, self.max_per_group.copy(), self.cost, remaining, self.scale
-        )
+        limits = self.max_per_group.copy(), self.max_cost_per_group * TOLERANCE
+        return ConstraintState(order, available, self.group, *limits, self.cost, remaining, self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +211,7 @@ class ConstraintArguments:
         Raises:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
-        check_number("per_token", self.per_token, "[0, inf)")
+        check_number("per_token", self.per_token, "[0, 10]")  # a larger power overflows
         excluded = _row_indices("exclude", self.exclude, n)
         initial, initial_rounds = _initial_rows(_row_indices("must_include", self.must_include, n), self.extend, n)
         if len(both := np.intersect1d(initial, excluded)):
@@ -170,11 +221,12 @@ class ConstraintArguments:
         if rows is not None and len(initial) > rows:
             raise ValueError(f"`must_include` and `extend` have {len(initial)} rows, but `budget={rows}`; raise it")
         if self.quality is not None:
-            constraints = replace(constraints, scale=_numbers("quality", self.quality, columns, n))
+            constraints = replace(constraints, scale=column_numbers("quality", self.quality, columns, n))
         if self.quota is not None:
             constraints = _with_quota(constraints, columns, self.quota, rows)
         if budget.unit not in (None, "tokens"):
             constraints = constraints.with_costs(_costs(budget.unit, columns, n), budget)
+            constraints.check_buys(budget)
         return constraints
 
     def record(self) -> dict[str, Any]:
@@ -184,7 +236,8 @@ class ConstraintArguments:
         values |= {"per_token": float(self.per_token), "extend": None if self.extend is None else len(self.extend)}
         if isinstance(self.quota, Mapping):  # pairs, since the keys of a JSON object are strings
             values["quota"] = {
-                name: [[plain(x) for x in pair] for pair in r.items()] for name, r in self.quota.items()
+                name: [[recorded(value), plain(amount)] for value, amount in amounts.items()]
+                for name, amounts in self.quota.items()
             }
         return {name: value for name, value in values.items() if value not in (None, [], 0)}
 
@@ -198,22 +251,6 @@ def token_costs(tokens: NDArray[Any]) -> Floats:
 def plain(value: Any) -> Any:
     """Return a scalar or an array of numpy as a plain Python value, and anything else as it is."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-
-
-def balanced(sizes: Int64s, budget: int) -> Int64s:
-    """Share `budget` rows out over groups of these sizes as evenly as they allow, the remainder to the largest groups.
-
-    Example: sizes [10, 2, 9] and a budget of 9 give [4, 2, 3].
-    """
-    shares = np.zeros_like(sizes)
-    largest_first = np.argsort(-sizes, kind="stable")
-    while (remaining := min(budget, sizes.sum()) - shares.sum()) > 0:
-        unfilled = largest_first[shares[largest_first] < sizes[largest_first]]
-        if remaining < len(unfilled):
-            shares[unfilled[:remaining]] += 1
-        else:
-            shares[unfilled] = np.minimum(shares[unfilled] + remaining // len(unfilled), sizes[unfilled])
-    return shares
 
 
 def _row_indices(name: str, rows: Any, n: int) -> Int64s:
@@ -241,85 +278,26 @@ def _initial_rows(rows: Int64s, extend: Selection | None, n: int) -> tuple[Int64
 
 
 def _with_quota(constraints: Constraints, columns: Any, quota: Quota, rows: int | None) -> Constraints:
-    """Group the rows by the quota's column. A value without a quota is limited by its number of rows only.
-
-    `rows` is the budget; None where it is in costs.
-    """
-    name, limits = (quota, None) if isinstance(quota, str) else _column_of_quota(quota)
-    # A missing number is NaN, which is not equal to itself: all are one value.
-    values = [None if value != value else value for value in _column("quota", name, columns, len(constraints.group))]
-    try:
-        distinct = list(dict.fromkeys(values))  # in order of appearance
-    except TypeError as error:
-        raise TypeError(f"column `{name}` (from `quota`) holds lists; it needs plain values") from error
-    places = {value: g for g, value in enumerate(distinct)}
-    group = np.array([places[value] for value in values], np.int64)
-    sizes = np.bincount(group[constraints.pool], minlength=len(distinct))
-    if limits is not None:
-        allowed = _limited(sizes, limits, places, name)
-    elif rows is not None:
-        allowed = balanced(sizes, rows)
-    else:
-        raise ValueError(
-            f"`quota={name!r}` shares out a budget in rows; with `cost`, pass a number for each value: "
-            f"`quota={{{name!r}: {{value: rows}}}}`"
-        )
-    exceeded = np.flatnonzero(np.bincount(group[constraints.initial], minlength=len(distinct)) > allowed)
+    """Group the rows by the quota's column, and limit the rows of each group; `rows` is None for a budget in costs."""
+    quotas = Quotas.parse(quota, columns, len(constraints.group))
+    groups = len(quotas.names)
+    allowed = quotas.rows(np.bincount(quotas.group[constraints.pool], minlength=groups), rows)
+    exceeded = np.flatnonzero(np.bincount(quotas.group[constraints.initial], minlength=groups) > allowed)
     if len(exceeded):
-        value = distinct[exceeded[0]]
-        raise ValueError(f"`must_include` and `extend` have more rows of {value!r} than `quota` allows")
-    if rows is not None and allowed.sum() < rows:
+        raise ValueError(
+            f"`must_include` and `extend` have more rows of {quotas.names[exceeded[0]]} than `quota` allows"
+        )
+    if not allowed.sum():
+        raise ValueError("`quota` allows no row; raise it")
+    if rows is not None and quotas.limits is not None and allowed.sum() < rows:
         raise ValueError(f"`quota` allows {allowed.sum()} rows, but `budget={rows}`; raise a quota or lower it")
-    return replace(constraints, group=group, max_per_group=allowed.astype(np.int64))
-
-
-def _limited(sizes: Int64s, limits: Mapping[Any, int], places: Mapping[Any, int], name: str) -> Int64s:
-    allowed = sizes.copy()
-    for value, limit in limits.items():
-        if value not in places:
-            raise ValueError(f"`quota` has {value!r}, which is not in column `{name}`; it has: {_some(list(places))}")
-        if not (is_number(limit, Integral) and limit >= 0):
-            raise ValueError(f"`quota` gives {value!r} {limit!r}; it must be a non-negative integer, a number of rows")
-        allowed[places[value]] = min(limit, sizes[places[value]])
-    return allowed
-
-
-def _column_of_quota(quota: Any) -> tuple[str, Mapping[Any, int]]:
-    if not isinstance(quota, Mapping) or len(quota) != 1 or not isinstance(next(iter(quota.values())), Mapping):
-        raise TypeError(f"`quota={quota!r}` must be {{'column': {{value: rows}}}}, of one column, or 'column'")
-    return next(iter(quota.items()))
+    unlimited = np.full(groups, np.inf)
+    return replace(constraints, group=quotas.group, max_per_group=allowed, max_cost_per_group=unlimited, quotas=quotas)
 
 
 def _costs(name: Any, columns: Any, n: int) -> Floats:
     """Return a column of positive numbers."""
-    costs = _numbers("cost", name, columns, n)
+    costs = column_numbers("cost", name, columns, n)
     if len(zero := np.flatnonzero(costs == 0)):
         raise ValueError(f"column `{name}` (from `cost`) is 0 in row {zero[0]}; a cost must be above 0")
     return costs
-
-
-def _numbers(argument: str, name: Any, columns: Any, n: int) -> Floats:
-    """Return a column of finite numbers that are not negative."""
-    values = _column(argument, name, columns, n)
-    for i, value in enumerate(values):
-        if not (is_number(value) and value >= 0):
-            raise ValueError(
-                f"column `{name}` (from `{argument}`) is {value!r} in row {i}; it must be a non-negative number"
-            )
-    return np.array(values, np.float64)
-
-
-def _column(argument: str, name: Any, columns: Any, n: int) -> list[Any]:
-    names = getattr(columns, "column_names", None) or list(columns)
-    if name not in names:
-        known = ", ".join(map(str, names)) or "no columns: pass `columns={'name': values}`"
-        raise ValueError(f"no column {name!r} (from `{argument}`); choose one of: {known}")
-    unformatted = columns.with_format(None) if hasattr(columns, "with_format") else columns
-    values = list(unformatted[name][:])  # the slice: a Column of datasets reads row by row otherwise
-    if len(values) != n:
-        raise ValueError(f"column `{name}` (from `{argument}`) has {len(values)} values, but there are {n} rows")
-    return values
-
-
-def _some(values: Sequence[Any]) -> str:
-    return ", ".join(map(repr, values[:10])) + (", ..." if len(values) > 10 else "")

@@ -238,7 +238,9 @@ def _compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
 
 def _fitting(state: ConstraintState) -> NDArray[np.bool_]:
     """[n]: `fits` of every row."""
-    return state.available & (state.remaining_per_group > 0)[state.group] & (state.cost <= state.remaining_budget)
+    is_open = state.available & (state.remaining_per_group > 0)[state.group]
+    cheap = state.cost <= np.minimum(state.remaining_budget, state.remaining_cost_per_group)[state.group]
+    return is_open & cheap
 
 
 def _rank(search: Search, gains: Floats) -> Ranking:

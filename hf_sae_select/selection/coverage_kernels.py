@@ -31,6 +31,7 @@ class ConstraintState(NamedTuple):
     available: NDArray[np.bool_]  # [n]: neither picked nor excluded
     group: Int64s  # [n]
     remaining_per_group: Int64s  # [groups]: number of rows that may still be picked
+    remaining_cost_per_group: Floats  # [groups]: what rows may still cost
     cost: Floats  # [n]
     remaining_budget: Floats  # [1], in the unit of `cost`
     scale: Floats  # [n]: the score of a row is its gain times its scale
@@ -93,6 +94,7 @@ def fits(state: ConstraintState, i: int) -> bool:
     return bool(
         state.available[i]
         and state.remaining_per_group[state.group[i]] > 0
+        and state.cost[i] <= state.remaining_cost_per_group[state.group[i]]
         and state.cost[i] <= state.remaining_budget[0]
     )
 
@@ -102,6 +104,7 @@ def commit(state: ConstraintState, i: int) -> None:
     """Take row i, and what it costs, from what remains."""
     state.available[i] = False
     state.remaining_per_group[state.group[i]] -= 1
+    state.remaining_cost_per_group[state.group[i]] -= state.cost[i]
     state.remaining_budget[0] -= state.cost[i]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
+from .methods import BASELINES, METHODS
+from .request import SelectionRequest
 from .result import Selection
 
 
@@ -45,6 +49,8 @@ def check_result(name: str, selection: Any, budget: int, n: int, constraints: Co
 def _check_obeyed(name: str, picks: np.ndarray[Any, np.dtype[np.int64]], constraints: Constraints) -> None:
     used = np.bincount(constraints.group[picks], minlength=len(constraints.max_per_group))
     broken = np.isin(picks, constraints.excluded).any() or (used > constraints.max_per_group).any()
+    spent = np.bincount(constraints.group[picks], constraints.cost[picks], minlength=len(constraints.max_per_group))
+    broken |= (spent > constraints.max_cost_per_group * TOLERANCE).any()
     broken |= bool(constraints.cost[picks].sum() > constraints.max_cost * TOLERANCE)
     if broken or not np.array_equal(picks[: len(constraints.initial)], constraints.initial):
         raise ValueError(f"`method={name!r}` returned rows that its `constraints` do not allow")
@@ -57,19 +63,48 @@ def measured(selection: Selection, features: FeatureMatrix, constraints: Constra
     return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
 
 
+def check_blank(request: SelectionRequest, features: FeatureMatrix) -> None:
+    """Check that rows of the pool have features, before any cut; warn if most have none.
+
+    Raises:
+        ValueError: If no row has one.
+    """
+    pool = request.constraints.pool
+    blank = int((features.counts[pool] == 0).sum())
+    text = "see which columns are read as `text`"
+    if blank == len(pool):
+        raise ValueError(f"all {blank:,} rows are blank, without any feature: {text}")
+    if blank > len(pool) / 2:
+        warnings.warn(f"{blank:,} of {len(pool):,} rows are blank, without any feature: {text}", stacklevel=4)
+
+
+def worth_buying(request: SelectionRequest, features: FeatureMatrix) -> NDArray[np.bool_]:
+    """Tell of each row whether the method may spend a budget in costs on it: not on blank ones, [n]."""
+    if request.name in BASELINES:
+        return features.tokens > 0
+    if request.method.needs_vectors and features.vectors is not None:
+        return np.asarray(features.vectors.any(axis=1))
+    return features.counts > 0 if request.name in METHODS else np.ones(len(features), np.bool_)
+
+
 def shortfall(selection: Selection, rows: int, constraints: Constraints, features: FeatureMatrix) -> str:
     """Say in words that budget remains though rows remain; return "" if it does not."""
     if not constraints.has_costs:
-        return f"no row left to pick after {len(selection)} of {rows}" if len(selection) < rows else ""
+        allowed = min(rows, int(constraints.max_per_group.sum()))  # a quota that allows fewer has warned already
+        return f"no row left to pick after {len(selection)} of {rows}" if len(selection) < allowed else ""
     left = np.setdiff1d(constraints.pool[features.counts[constraints.pool] > 0], selection.indices)
-    unspent = constraints.max_cost - constraints.cost[selection.indices].sum()
-    if not len(left) or constraints.cost[left].min() > unspent:
-        return ""
+    group, cost, picks = constraints.group, constraints.cost, selection.indices
+    unspent = constraints.max_cost - cost[picks].sum()
+    spent_per_group = np.bincount(group[picks], cost[picks], minlength=len(constraints.max_per_group))
+    unspent_per_group = (constraints.max_cost_per_group - spent_per_group)[group[left]]
+    if not len(left) or not (constraints.cost[left] <= np.minimum(unspent, unspent_per_group)).any():
+        only_initial = len(picks) == len(constraints.initial) and len(left) and unspent > 1e-9 * constraints.max_cost
+        return f"the {unspent:g} left by `must_include` and `extend` buy no row" if only_initial else ""
     return f"no row left to pick after {len(selection)}, with {unspent:g} of {constraints.max_cost:g} unspent"
 
 
 def check_extended(earlier: Selection | None, selection: Selection) -> None:
-    """Check that an extended selection is of the same rows: the same method must give its picks the same gains.
+    """Check that an extended selection without digests is of the same rows: they must gain the same by its method.
 
     Raises:
         ValueError: If a pick has another gain.

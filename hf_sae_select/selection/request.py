@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Cuts:
 
     def resolve(self, method: Method, calibrated: float) -> Cuts:
         """Fill in the method's own values, or else `calibrated`, the SAE's threshold."""
+        check_number("threshold", calibrated, "(-inf, inf)")  # it may come from a foreign encoding record
         own = calibrated if method.threshold is None else method.threshold
         threshold = float(own if self.threshold is None else self.threshold)
         top = method.top if self.top is None else int(self.top)
@@ -107,6 +109,7 @@ class SelectionRequest:
         Raises:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
+        method, options = _without_partial(method, options)
         name, resolved = _resolve_method(method)
         complete = _complete_options(name, resolved, options)
         _check_seed(name, seed, resolved.needs_seed(complete))
@@ -200,14 +203,44 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
 def _resolve_method(method: Any) -> tuple[str, Method]:
     """Look a method up by its name or its function; a function of the user's is a method too."""
     if callable(method):
-        name = getattr(method, "__name__", type(method).__name__)
+        name = getattr(getattr(method, "func", method), "__name__", type(method).__name__)
         for known, candidate in METHODS.items():
             if candidate.function is method:
                 return known, candidate
-        return f"own_{name}" if name in METHODS else name, Method(method)  # not to be taken for ours
+        own = Method(method)
+        _check_form(name, own)
+        return f"own_{name}" if name in METHODS else name, own  # not to be taken for ours
     if isinstance(method, str) and method in METHODS:
         return method, METHODS[method]
     raise ValueError(f"unknown `method={method!r}`; choose one of: {', '.join(sorted(METHODS))}")
+
+
+def _without_partial(method: Any, options: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return a method of the library that is wrapped in `partial` by itself, so that its checks and cuts hold."""
+    is_known = isinstance(method, partial) and any(method.func is known.function for known in METHODS.values())
+    if not is_known or method.args or "constraints" in method.keywords:
+        return method, options
+    return method.func, {**method.keywords, **options}
+
+
+def _check_form(name: str, method: Method) -> None:
+    """Check that a method of the user's own can be called as `run` does.
+
+    Raises:
+        TypeError: If it cannot.
+    """
+    form = "a method takes `(features, budget, rng)`, and its options by name only: `*, option=default`"
+    try:
+        signature = inspect.signature(method.function)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`method={name!r}` has no signature; {form}") from error
+    keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    try:
+        signature.bind(None, None, None, **dict.fromkeys(keywords))
+    except TypeError as error:
+        raise TypeError(f"`method={name!r}` has the form {signature}: {error}; {form}") from error
+    if inspect.iscoroutinefunction(method.function) or inspect.isgeneratorfunction(method.function):
+        raise TypeError(f"`method={name!r}` returns no Selection at once; {form}")
 
 
 def _complete_options(name: str, method: Method, options: Mapping[str, Any]) -> dict[str, Any]:

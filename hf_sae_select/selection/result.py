@@ -14,7 +14,8 @@ from .._files import whole_file
 from ..features.matrix import FeatureMatrix
 
 Int64s = NDArray[np.int64]
-FORMAT = 1  # of the saved file
+FORMAT = 2  # of the saved file; 1 had no `row_digests`
+LINE_WIDTH, MOST_LETTERS = 100, 40  # of the repr, and of a method's name in it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,13 +49,21 @@ class Selection:
     """The number of distinct features of all rows that could be selected."""
     pool_rows: int = 0
     """The number of rows of the dataset that the rows were selected from; 0 if it is not recorded."""
+    row_digests: list[str] = field(default_factory=list)
+    """[k]: a digest of the content of each selected row, by which `extend` finds it again; empty if not recorded."""
+    digest_columns: list[str] = field(default_factory=list)
+    """The columns that `row_digests` are of: those that were encoded, where they are known. After `select_indices`
+    empty, and the digests are of the rows' features."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __repr__(self) -> str:
         rows = f"{len(self):,} of {self.pool_rows:,}" if self.pool_rows else f"{len(self):,}"
-        return f"Selection(method={self.method!r}, rows={rows}, gain={self.gain:.6g}, features={self._features})"
+        method = self.method if len(self.method) <= MOST_LETTERS else f"{self.method[:MOST_LETTERS]}..."
+        parts = [f"method={method!r}", f"rows={rows}", f"gain={self.gain:.6g}", f"features={self._features}"]
+        line = f"Selection({', '.join(parts)})"
+        return line if len(line) <= LINE_WIDTH else line.replace(", gain=", ",\n          gain=")
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -150,8 +159,8 @@ class Selection:
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            if (layout := values.pop("format")) != FORMAT:
-                raise ValueError(f"its `format` is {layout!r}, this version reads {FORMAT}")
+            if (layout := values.pop("format")) not in range(1, FORMAT + 1):
+                raise ValueError(f"its `format` is {layout!r}, this version reads 1 to {FORMAT}")
             if not all(type(gain) in (int, float) for gain in values["gains"]):
                 raise ValueError("`gains` are not numbers")
             for name in ("indices", "round_starts", "covered"):
@@ -179,6 +188,12 @@ class Selection:
             raise ValueError("`round_starts` do not rise from 0, below the number of picks")
         if not isinstance(self.parameters, dict) or not isinstance(self.method, str):
             raise ValueError("`parameters` or `method` has another type")
+        for name in ("row_digests", "digest_columns"):
+            values = getattr(self, name)
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                raise ValueError(f"`{name}` is no list of texts")
+        if len(self.row_digests) not in (0, k):
+            raise ValueError(f"`row_digests` has {len(self.row_digests)} values, for {k} rows")
 
     @property
     def _features(self) -> str:

@@ -246,29 +246,3 @@ def test_reading_by_blocks_above_a_threshold_gives_the_same(monkeypatch, thresho
     assert features.d_sae == expected.d_sae and features.offsets.dtype == np.int64
     for name in ("offsets", "ids", "acts", "tokens", "vectors"):
         assert getattr(features, name).tolist() == getattr(expected, name).tolist()
-
-
-def test_arrays_that_fit_together_pass_the_check():
-    FeatureMatrix.from_dataset(with_state(), vectors="sae_state").check()
-    features_of([]).check()
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"offsets": np.array([0, 2, 1, 3])}, "`features.offsets` must be int64"),
-        ({"offsets": np.array([0, 1, 2, 4])}, "`features.offsets` must be int64"),
-        ({"offsets": np.array([1, 1, 2, 3])}, "`features.offsets` must be int64"),
-        ({"offsets": np.array([0, 1, 2, 3], np.int32)}, "`features.offsets` must be int64"),
-        ({"ids": np.array([0, 1, 2])}, "`features.ids` must be unsigned integers below `d_sae`, which is 4"),
-        ({"ids": np.array([0, 1, 4], np.uint16)}, "`features.ids` must be unsigned integers below `d_sae`"),
-        ({"acts": np.ones(2, np.float32)}, "`features.acts` has 2 values; 3 go with the offsets"),
-        ({"tokens": np.ones(4, np.int32)}, "`features.tokens` has 4 values; 3 go with the offsets"),
-        ({"vectors": np.ones((2, 2), np.float32)}, "`features.vectors` has 2 values; 3 go with the offsets"),
-        ({"vectors": np.full((3, 2), np.nan, np.float32)}, "`features.vectors` holds NaN or infinity"),
-    ],
-)
-def test_arrays_that_do_not_fit_together_are_named(arrays, message):
-    with pytest.raises(ValueError) as error:
-        replace(features_of([{0}, {1}, {2}], d_sae=4), **arrays).check()
-    assert message in str(error.value)

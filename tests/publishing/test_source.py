@@ -19,6 +19,11 @@ CARD = "---\nlicense: mit\nlanguage: en\n---\n# Hi\n"
 NOTHING = Source()
 
 
+def words(row):
+    """Return words that the tiny model knows."""
+    return "the cat"
+
+
 def lines(n, **more):
     return "".join(json.dumps({"prompt": f"p{i}", "response": f"r{i}"} | more) + "\n" for i in range(n))
 
@@ -122,8 +127,8 @@ def test_numbers_that_are_none_are_equal(hub, tmp_path):
 
 def test_encoded_rows_are_as_published(ds, commit, sae):
     expected = Source(ID, "default", "train", commit, as_published=True)
-    assert find_source(pool_of(ds.sae_select(2, sae=sae, text="prompt")).rows) == expected
-    assert find_source(pool_of(ds.sae_encode(sae, text="prompt").sae_select(2)).rows) == expected
+    assert find_source(pool_of(ds.sae_select(2, sae=sae, text=words)).rows) == expected
+    assert find_source(pool_of(ds.sae_encode(sae, text=words).sae_select(2)).rows) == expected
 
 
 def test_rows_of_data_files_that_the_caller_named_are_not_as_published(commit):
@@ -249,7 +254,7 @@ def test_the_card_is_that_of_the_commit_and_comes_out_of_the_cache(hub, ds, monk
 
 def test_a_dataset_without_a_card_is_staged_without_a_network(hub, tmp_path, sae, monkeypatch):
     hub.push("alice/bare", {"train.jsonl": lines(3)}, kind="dataset")
-    subset = load_dataset("alice/bare", split="train").sae_select(2, sae=sae, text="prompt")
+    subset = load_dataset("alice/bare", split="train").sae_select(2, sae=sae, text=words)
     assert find_source(pool_of(subset).rows).card().to_dict() == {}
     go_offline(monkeypatch)
     folder = stage(subset, tmp_path / "f", license="mit")

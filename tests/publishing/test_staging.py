@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Audio, ClassLabel, Dataset, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Audio, ClassLabel, Dataset, Features, concatenate_datasets, load_dataset, load_from_disk
 from helpers import tiny
 from helpers.forge import RECORD
 from helpers.pools import coded
@@ -324,7 +324,7 @@ def test_a_sound_is_staged_without_being_decoded(tmp_path):
 
 
 def test_a_pool_without_any_features_can_be_staged(tmp_path):
-    folder = stage(picked(1, rows=[{}, {}]), tmp_path / "f", license="mit")
+    folder = stage(picked(1, rows=[{0: 0.1}, {}]), tmp_path / "f", license="mit")  # none above the threshold
     assert rows_of(folder)["text"][:] == ["row 0"]
 
 
@@ -374,7 +374,6 @@ QUOTAS = {
         ValueError,
         "the rows were selected by a column `row_sha256`.*rename it, and select again",
     ),
-    "day": ([date(2024, 2, n) for n in (1, 2, 1, 2)], TypeError, "`subset` was selected with a parameter that JSON c"),
 }
 
 
@@ -386,6 +385,34 @@ def test_quotas_that_cannot_be_recorded_are_refused_before_a_folder_is_made(tmp_
     with pytest.raises(error, match=message):
         stage(subset, tmp_path / "f", license="mit")
     assert not (tmp_path / "f").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_the_rows_of_a_published_subset_can_be_grown(tmp_path):
+    subset = picked(2)
+    folder = stage(subset, tmp_path / "f", license="mit")
+    grown = coded(ROWS, record=RECORD).shuffle(seed=1).sae_select(3, "greedy", extend=rows_of(folder))
+    assert grown["text"][:2] == subset["text"][:] and len(set(grown["text"])) == 3
+    again = stage(grown, tmp_path / "g", license="mit")
+    assert verify(again, "select")
+
+
+def test_a_quota_of_dates_is_recorded_as_text_and_repeated(tmp_path):
+    days = Dataset.from_dict({"day": [date(2024, 2, n) for n in (1, 2, 1, 2)]})
+    ds = concatenate_datasets([coded(ROWS, record=RECORD), days], axis=1)
+    folder = stage(ds.sae_select(3, quota={"day": {date(2024, 2, 1): 1}}), tmp_path / "f", license="mit")
+    constraints = json.loads((folder / "provenance.json").read_text())["selection"]["parameters"]["constraints"]
+    assert constraints == {"quota": {"day": [["2024-02-01", 1]]}}
+    assert verify(folder, "select")
+
+
+def test_shares_of_classes_are_recorded_and_repeated(tmp_path):
+    kinds = Dataset.from_dict({"kind": [0, 1, 1, 0]}, features=Features({"kind": ClassLabel(names=["a", "b"])}))
+    ds = concatenate_datasets([coded(ROWS, record=RECORD), kinds], axis=1)
+    for budget in (2, "6 tokens"):
+        folder = stage(ds.sae_select(budget, quota={"kind": {"a": 0.5, "b": "rest"}}), tmp_path / "f", license="mit")
+        constraints = json.loads((folder / "provenance.json").read_text())["selection"]["parameters"]["constraints"]
+        assert constraints["quota"] == {"kind": [["a", 0.5], ["b", "rest"]]}
+        assert verify(folder, "select")
 
 
 def test_a_chat_template_is_recorded_while_its_model_is_there_and_left_out_when_it_is_gone(tmp_path):

@@ -1,22 +1,24 @@
 import json
+import pickle
 
 import datasets
 import numpy as np
 import pytest
 from helpers.pools import RECORD, coded, features_of
 
-from hf_sae_select import Selection, select, select_indices
+from hf_sae_select import Selection, compare, select, select_indices
 from hf_sae_select.selection.attachment import pool_of
 
 CODED = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 
 
-def test_select_returns_the_rows_in_pick_order_with_the_columns_they_had_and_a_receipt():
+def test_select_returns_the_rows_in_pick_order_without_codes_and_with_a_receipt():
     ds = coded(CODED)
     subset = select(ds, 3, "greedy", seed=None)
     assert subset["text"] == ["row 2", "row 1", "row 0"]  # row 0 adds nothing: a second round
-    assert subset.column_names == ds.column_names
-    assert subset.features == ds.features
+    assert subset.column_names == ["text"]
+    kept = select(ds, 3, "greedy", seed=None, keep_codes=True)
+    assert kept.features == ds.features and kept["text"] == subset["text"]
     receipt = subset.sae_selection
     assert receipt.indices.tolist() == [2, 1, 0]
     assert receipt.gains.tolist() == [3, 1, 1]
@@ -160,6 +162,65 @@ def test_a_receipt_that_never_covers_the_pool_says_so():
     assert (receipt.covered.tolist(), receipt.pool_coverage, receipt.saturated_at) == ([2], 3, None)
 
 
+# SAE codes
+
+
+def test_a_subset_has_no_codes_unless_they_are_asked_for(tmp_path):
+    state = datasets.List(datasets.Value("float32"), length=1)
+    ds = coded(CODED).add_column("sae_state", [[1.0]] * 4, feature=state)
+    subset = select(ds, 2)
+    subset.to_json(tmp_path / "rows.jsonl")
+    assert [json.loads(line).keys() for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == [{"text"}] * 2
+    assert select(ds, 2, keep_codes=True).column_names == ds.column_names
+    with pytest.raises(ValueError, match="`keep_codes='yes'` must be True or False"):
+        select(ds, 2, keep_codes="yes")
+
+
+def test_the_codes_of_the_pool_serve_a_subset_that_was_not_changed(monkeypatch):
+    monkeypatch.setattr("hf_sae_select.encoding.pipeline.load_sae", lambda *a, **k: pytest.fail("an SAE was loaded"))
+    ds = coded(CODED)
+    subset = select(ds, 3, "greedy", seed=None)
+    for again in (subset, pickle.loads(pickle.dumps(subset))):
+        smaller = select(again, 2, "greedy", seed=None)
+        assert (smaller["text"][:], smaller.column_names) == (["row 2", "row 1"], ["text"])
+        assert smaller.sae_selection.parameters["encoding"] == RECORD
+        assert select(smaller, 1, "greedy", seed=None)["text"][:] == ["row 2"]
+        assert compare(again, 2, ["greedy"])["rows"].tolist() == [2, 2, 2, 3]
+    assert select(select(ds, 3, "greedy", keep_codes=True), 1, "greedy")["text"][:] == ["row 2"]
+
+
+def test_the_codes_of_the_pool_do_not_serve_a_subset_that_was_changed():
+    ds = coded(CODED).add_column("other", ["a", "b", "c", "d"])
+    subset = select(ds, 3, "greedy", seed=None)
+    for changed in (
+        subset.rename_columns({"text": "other", "other": "text"}),
+        subset.remove_columns("other"),
+        subset.filter(lambda row: row["text"] != "row 2"),
+    ):
+        with pytest.raises(ValueError, match="has no codes, and was changed since it was selected: pass `sae`"):
+            select(changed, 1)
+
+
+def test_a_dataset_without_any_feature_is_refused_and_one_of_few_is_spoken_of():
+    for method in ("match", "greedy", "random", "longest"):
+        with pytest.raises(ValueError, match="all 3 rows are blank, without any feature: see which columns"):
+            select(coded([{}, {}, {}]), 1, method)
+        with pytest.warns(
+            UserWarning, match="2 of 3 rows are blank, without any feature: see which columns"
+        ) as caught:
+            select(coded([{}, {}, {0: 1.0}]), 1, method)
+        assert len(caught) == 1
+        assert len(select(coded([{}, {0: 1.0}]), 1, method)) == 1  # half of them
+        assert len(select(coded([{}, {}, {0: 1.0}]), 1, method, exclude=[0])) == 1
+    with pytest.raises(ValueError, match="all 2 rows are blank"):
+        select(coded([{}, {}, {0: 1.0}]), 1, exclude=[2])
+
+
+def test_rows_of_blank_texts_are_refused(sae):
+    with pytest.raises(ValueError, match="all 2 rows are blank"):
+        select(datasets.Dataset.from_dict({"text": ["", "  "]}), 1, sae=sae)
+
+
 # Columns, constraints and what methods need
 
 
@@ -193,8 +254,11 @@ def test_a_subset_can_be_extended_by_its_receipt_or_by_itself():
     earlier = select(ds, 1, seed=None)
     for extend in (earlier, earlier.sae_selection):
         assert select(ds, 3, extend=extend, seed=None)["text"] == select(ds, 3, seed=None)["text"]
-    with pytest.raises(TypeError, match="`extend` is a Dataset without `sae_selection`"):
-        select(ds, 3, extend=ds)
+    with pytest.raises(ValueError, match="`must_include` and `extend` have 4 rows, but `budget=3`"):
+        select(ds, 3, extend=ds)  # rows without a selection are known by their content
+    for extend in (["row 1"], 3, {"text": ["row 1"]}):
+        with pytest.raises(TypeError, match=r"`extend` is a \w+; pass a subset, a Selection, or"):
+            select(ds, 3, extend=extend)
 
 
 def test_an_embedding_column_needs_no_sae():

@@ -3,12 +3,13 @@
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from helpers.naive import count_gain, mass_gain, naive_greedy
 from helpers.pools import features_of, thoroughly
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hf_sae_select import select_indices
@@ -46,6 +47,9 @@ def tasks(draw):
     if draw(st.booleans()):
         smallest = {group: sum(columns["group"][i] == group for i in included) for group in columns["group"]}
         quota = {group: size + draw(st.integers(0, 3)) for group, size in smallest.items()}
+        shares = st.sampled_from([0.125, 0.25, 0.3, "rest"])
+        if not included and draw(st.booleans()):
+            quota = {group: draw(shares) for group in draw(st.sets(st.sampled_from(columns["group"]), min_size=1))}
         arguments["quota"] = {"group": quota}
     if draw(st.booleans()):
         smallest = max(1, sum(prices[i] for i in included))
@@ -91,6 +95,7 @@ def gain_of(method, options, rows, pool):
     """Return the gain function of a method, from the definitions in `methods`."""
     holders = [sum(j in rows[i] for i in pool) for j in range(D_SAE)]
     idf = np.log(max(1, len(pool)) / np.maximum(holders, 1)) if options.get("idf") else np.ones(D_SAE)
+    idf[np.array(holders) == 0] *= not options.get("idf")  # or else the unit of rounding would be another
     if method == "greedy":
         return count_gain(rows, idf.tolist(), [1, 0])
     if method == "weighted":
@@ -127,16 +132,17 @@ def naive(method, options, rows, arguments, order, per_cost):
     n, columns, initial = len(rows), arguments["columns"], arguments["must_include"]
     price = np.array(columns["price"], float)
     scale = scale_of(rows, arguments)
-    quota = arguments.get("quota", {"group": {}})["group"]
+    pool = [i for i in range(n) if i not in arguments["exclude"]]
+    group, limit, in_costs = naive_quota(rows, arguments, pool)
 
     def fits(picks, i):
-        same_group = [k for k in picks if columns["group"][k] == columns["group"][i]]
-        cost = sum(price[k] for k in [*picks, i])
-        is_full = len(same_group) >= quota.get(columns["group"][i], n)
+        same_group = [k for k in picks if group[k] == group[i]]
+        cost, cost_of_group = (sum(price[k] for k in [*rows, i]) for rows in (picks, same_group))
+        spent = cost_of_group if in_costs else len(same_group) + 1
+        is_full = spent > limit.get(group[i], math.inf) * (1 + 1e-9)
         is_affordable = "cost" not in arguments or cost <= arguments["budget"]
         return i not in arguments["exclude"] and not is_full and is_affordable
 
-    pool = [i for i in range(n) if i not in arguments["exclude"]]
     no_fill = options.get("exhausted") == "stop" or "cost" in arguments
     return naive_greedy(
         gain_of(method, options, rows, pool),
@@ -151,8 +157,48 @@ def naive(method, options, rows, arguments, order, per_cost):
     )
 
 
+def naive_quota(rows, arguments, pool):
+    """Return the group of each row, the most rows or costs of each group, and whether it is costs."""
+    group, quota = list(arguments["columns"]["group"]), arguments.get("quota", {"group": {}})["group"]
+    if not any(isinstance(amount, float | str) for amount in quota.values()):
+        return group, quota, False
+    group = [g if g in quota else "others" for g in group]
+    quota = {**quota, "others": 0 if "rest" in quota.values() else "rest"}
+    in_costs, budget = "cost" in arguments, arguments["budget"]
+    size = [arguments["columns"]["price"][i] if in_costs else 1 for i in range(len(rows))]
+    supply = {g: sum(size[i] for i in pool if group[i] == g) for g in quota}
+    exact = {g: Fraction(str(share)) * budget for g, share in quota.items() if share != "rest"}
+    exact["rest"] = budget - sum(exact.values())
+    limit = exact if in_costs else {g: math.floor(part) for g, part in exact.items()}
+    if not in_costs:  # the rows that rounding leaves go to those that it cut off most
+        for g in sorted(exact, key=lambda g: limit[g] - exact[g])[: budget - sum(limit.values())]:
+            limit[g] += 1
+    limit = {g: min(limit[g], supply[g]) for g in quota if quota[g] != "rest"}
+    left = budget - sum(limit.values())
+    rest = sorted((g for g in quota if quota[g] == "rest"), key=lambda g: supply[g])
+    if in_costs:
+        for n, g in enumerate(rest):
+            limit[g] = min(supply[g], Fraction(left) / (len(rest) - n))
+            left -= limit[g]
+        return group, limit, True
+    limit |= dict.fromkeys(rest, 0)
+    largest_first = sorted(rest, key=lambda g: (-supply[g], list(quota).index(g)))
+    while left > 0 and (hungry := [g for g in largest_first if limit[g] < supply[g]]):
+        limit[min(hungry, key=lambda g: limit[g])] += 1
+        left -= 1
+    return group, limit, False
+
+
+def has_shares(arguments):
+    return any(isinstance(amount, float | str) for amount in arguments.get("quota", {"group": {}})["group"].values())
+
+
 def is_possible(arguments, rows):
     """Tell whether enough rows may be picked for the budget."""
+    if has_shares(arguments):
+        quota = arguments["quota"]["group"]
+        groups = {g for i, g in enumerate(arguments["columns"]["group"]) if i not in arguments["exclude"]}
+        return ("rest" in quota.values() and groups & {g for g in quota if quota[g] == "rest"}) or groups - set(quota)
     if "cost" in arguments:
         return True
     groups = [group for i, group in enumerate(arguments["columns"]["group"]) if i not in arguments["exclude"]]
@@ -168,7 +214,7 @@ def added_value(selection, scale, skip):
     return scores[skip:][rounds == rounds.min(initial=len(picks))].sum()
 
 
-@pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
 @pytest.mark.parametrize("method, options", GREEDY)
 @thoroughly
 @given(task=tasks())
@@ -184,7 +230,11 @@ def test_every_method_under_every_constraint_equals_naive_greedy(method, options
     ]
     values = [added_value(selection, scale, skip) for selection in selections]
     best = [s for s, value in zip(selections, values, strict=True) if value >= max(values) * (1 - 1e-12)]
-    result = select_indices(features_with_acts(rows), method=method, **options, **arguments)
+    try:
+        result = select_indices(features_with_acts(rows), method=method, **options, **arguments)
+    except ValueError as error:
+        assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and best[0][0] == []
+        return
     picks, gains, round_starts = next((s for s in best if result.indices.tolist() == s[0]), best[0])
     assert result.indices.tolist() == picks
     assert result.gains == pytest.approx(gains, rel=1e-9)
@@ -209,6 +259,7 @@ def test_gains_never_grow_within_a_round(method, options, task):
 @given(task=tasks())
 def test_greedy_with_costs_covers_at_least_a_third_of_the_best_affordable_subset(task):
     rows, arguments = task
+    assume(any(rows))
     columns, price = arguments["columns"], arguments["columns"]["price"]
     budget = max(price)
     result = select_indices(features_with_acts(rows), budget, "greedy", cost="price", columns=columns)

@@ -323,7 +323,17 @@ def test_what_a_method_cannot_do_is_refused_in_choose_and_before_encoding_in_sel
 
 @pytest.mark.parametrize(
     "budget, rows",
-    [(1, 1), (3201, 3201), (np.int32(7), 7), (0.1, 320), (0.00001, 1), (0.99999, 3201), (np.float32(0.5), 1600)],
+    [
+        (1, 1),
+        (3201, 3201),
+        (np.int32(7), 7),
+        (0.1, 320),
+        (0.0002, 1),
+        ("10%", 320),
+        ("100%", 3201),
+        (0.99999, 3201),
+        (np.float32(0.5), 1600),
+    ],
 )
 def test_a_budget_is_a_number_of_rows_or_a_fraction(budget, rows):
     allowed = Budget.parse(budget, None).rows(3201)
@@ -341,7 +351,9 @@ def test_a_budget_is_a_number_of_rows_or_a_fraction(budget, rows):
         (3000.0, ValueError, "`budget=3000.0` must be"),
         (float("nan"), ValueError, "`budget=nan` must be"),
         (True, TypeError, "`budget=True` must be a number of rows, a fraction such as 0.1, or '200k tokens'"),
-        ("10%", ValueError, "`budget='10%'` must be"),
+        (0.00001, ValueError, "`budget=1e-05` of 3,201 rows is no row; pass at least 0.000313, or the number 1"),
+        ("101%", ValueError, "`budget='101%'` is more than all; pass at most '100%'"),
+        ("", ValueError, "`budget=''` must be an amount such as '200k tokens', '3000 rows' or '10%'"),
         (None, TypeError, "`budget=None` must be"),
     ],
 )

@@ -103,6 +103,62 @@ def test_a_method_of_ones_own_with_a_known_name_is_not_taken_for_it():
     assert select(coded(ROWS), 2, METHODS["greedy"].function).sae_selection.method == "greedy"
 
 
+def no_rng(features, budget):
+    return None
+
+
+def with_positional_option(features, budget, rng, top):
+    return None
+
+
+async def asynchronous(features, budget, rng):
+    return None
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (no_rng, "no_rng"),
+        (with_positional_option, "with_positional_option"),
+        (lambda: None, "<lambda>"),
+        (asynchronous, "asynchronous"),
+        (partial(own, 3), "own"),
+        (partial(METHODS["greedy"].function, 3), "greedy"),
+        (int, "int"),
+    ],
+)
+def test_a_method_of_the_wrong_form_is_refused_before_anything_is_encoded(method, name):
+    with pytest.raises(TypeError, match=rf"`method='{name}'` .*a method takes `\(features, budget, rng\)`"):
+        select(Dataset.from_dict({"text": ["a", "b"]}), 1, method, sae="/no/such/folder")
+
+
+def test_a_partial_of_a_method_of_the_library_keeps_its_cuts_and_checks():
+    match, simscale = METHODS["match"].function, METHODS["simscale"].function
+    selection = select(coded(ROWS), 2, partial(match)).sae_selection
+    assert selection.method == "match" and selection.parameters["cuts"]["top"] == 256
+    selection = select(coded(ROWS), 2, partial(simscale, max_overlap=0.5), order="given").sae_selection
+    assert selection.parameters["options"] == {
+        "max_overlap": 0.5,
+        "against": "union",
+        "order": "given",
+        "exhausted": "restart",
+    }
+    assert (
+        select(coded(ROWS), 2, partial(simscale, max_overlap=0.5), max_overlap=0.1).sae_selection.parameters[
+            "options"
+        ]["max_overlap"]
+        == 0.1
+    )
+    with pytest.raises(ValueError, match="`max_overlap=7` must be"):
+        select(coded(ROWS), 2, partial(simscale, max_overlap=7))
+    with pytest.raises(TypeError, match="unknown option `idf` for `method='simscale'`"):
+        select(coded(ROWS), 2, partial(simscale, idf=True))
+
+
+def test_a_partial_of_ones_own_method_has_its_name():
+    assert select(coded(ROWS), 2, partial(own, top=1)).sae_selection.method == "own"
+
+
 # A selection can be repeated from its parameters.
 
 

@@ -30,7 +30,7 @@ def test_a_selection_is_saved_and_loaded_to_the_bit(method, tmp_path):
 def test_the_file_is_plain_json(tmp_path):
     select(coded(ROWS), 3, "greedy", seed=None).sae_selection.save(tmp_path / "s")
     values = json.loads((tmp_path / "s").read_text())
-    assert values["format"] == 1 and values["indices"] == [1, 0, 2] and values["gains"] == [3, 1, 1]
+    assert values["format"] == 2 and values["indices"] == [1, 0, 2] and values["gains"] == [3, 1, 1]
     assert values["parameters"]["options"] == {"idf": False, "exhausted": "restart"}
 
 
@@ -55,7 +55,7 @@ def test_an_option_that_json_cannot_hold_is_named_and_no_file_is_left(tmp_path):
     "change",
     [
         lambda values: values.clear(),
-        lambda values: values.update(format=2),
+        lambda values: values.update(format=3),
         lambda values: values.update(indices=[1, 1, 2]),
         lambda values: values.update(indices=[[1], [0], [2]]),
         lambda values: values.update(indices=[1, 0, -2]),
@@ -70,6 +70,9 @@ def test_an_option_that_json_cannot_hold_is_named_and_no_file_is_left(tmp_path):
         lambda values: values.update(gains=["1", "2", "3"]),
         lambda values: values.update(parameters=[]),
         lambda values: values.update(more=1),
+        lambda values: values.update(row_digests=["a"]),
+        lambda values: values.update(row_digests=[1, 2, 3]),
+        lambda values: values.update(digest_columns="text"),
         lambda values: values.pop("method"),
     ],
 )
@@ -100,6 +103,14 @@ def test_the_repr_is_one_line():
     assert repr(Selection(np.array([5]), np.ones(1), np.zeros(1, np.int64))) == (
         "Selection(method='', rows=1, gain=1, features=0/0)"
     )
+
+
+@pytest.mark.parametrize("method", ["facility_location", "a_method_of_my_own_with_a_name_that_nobody_can_read" * 3])
+def test_the_repr_of_a_large_selection_fits_a_hundred_columns(method):
+    rows = np.arange(2_000_000)
+    selection = Selection(rows, rows * 0.5, rows[:1], method, covered=rows, pool_coverage=2**27, pool_rows=10**9)
+    assert max(map(len, repr(selection).splitlines())) <= 100
+    assert repr(selection).splitlines()[1] == "          gain=1e+12, features=1,999,999/134,217,728)"
 
 
 def test_the_html_shows_rows_gain_and_coverage_and_escapes_the_method():
