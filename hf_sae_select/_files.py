@@ -9,6 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+LARGEST_TEXT = 64 * 2**20
+
+
+def read_text(file: Path) -> str:
+    """Read a text file that may be anybody's.
+
+    Raises:
+        ValueError: If it is too large for what we read as text, or not UTF-8.
+    """
+    if (size := file.stat().st_size) > LARGEST_TEXT:
+        raise ValueError(f"it has {size:,} bytes; at most {LARGEST_TEXT:,} are read")
+    return file.read_text(encoding="utf-8")
+
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:

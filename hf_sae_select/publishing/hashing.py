@@ -36,12 +36,17 @@ def row_digests(dataset: datasets.Dataset, progress: str = "Hashing rows") -> Di
 def batches(dataset: datasets.Dataset, progress: str) -> Iterator[pa.Table]:
     """Yield the rows, in the dataset's order, as tables; the content of files that rows refer to is read into them."""
     embeds = any(map(_has_files, dataset.features.values()))
-    size, view = BATCH_FILES if embeds else BATCH_ROWS, dataset.with_format("arrow")
+    size, view = batch_rows(dataset.features), dataset.with_format("arrow")
     with tqdm(total=len(dataset), desc=progress, unit=" rows") as bar:
         for start in range(0, len(dataset), size):
             table = view[start : start + size].cast(dataset.features.arrow_schema)
             yield embed_table_storage(table) if embeds else table
             bar.update(len(table))
+
+
+def batch_rows(types: Mapping[str, Any]) -> int:
+    """Return the number of rows of these types that are in memory at once."""
+    return BATCH_FILES if any(map(_has_files, types.values())) else BATCH_ROWS
 
 
 def digests_of(table: pa.Table, types: Mapping[str, Any]) -> Digests:

@@ -8,11 +8,11 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from .._hub import Repo
+from .._hub import NoSuchFile, Repo
 from ..selection.result import Selection
 from .hashing import Digests
 from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE
-from .provenance import Record, read, upgraded
+from .provenance import NewerRecord, Record, read, upgraded
 from .tables import read_pool, read_selection
 
 
@@ -47,18 +47,23 @@ class PublishedSubset:
         Raises:
             FileNotFoundError: If the repo has no record.
             Unreadable: If the record is invalid, or the table of picks is missing or invalid.
+            NewerRecord: If a later version of this library wrote the record.
+            OSError: If the Hub does not send them.
         """
+        repo = repo.listed()
         try:
             original = read(repo.fetch(RECORD_FILE))
-        except FileNotFoundError as error:
+        except NoSuchFile as error:
             raise FileNotFoundError(
                 f"{repo.name} has no {RECORD_FILE}: it was not published by `sae_publish`"
             ) from error
+        except NewerRecord:  # what it says cannot be told
+            raise
         except ValueError as error:
             raise Unreadable("record", str(error)) from error
         try:
             return cls(repo, original, upgraded(original), *read_selection(repo.fetch(SELECTION_FILE)))
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, NoSuchFile) as error:
             raise Unreadable("picks", str(error)) from error
 
     @property
@@ -76,7 +81,8 @@ class PublishedSubset:
         """Return the published pool, and the SHA-256 of each row of the source.
 
         Raises:
-            ValueError, FileNotFoundError: If the pool is missing or invalid.
+            ValueError, NoSuchFile: If the pool is missing or invalid.
+            OSError: If the Hub does not send it.
         """
         encoding = self.record["encoding"]
         pool = read_pool(self.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])

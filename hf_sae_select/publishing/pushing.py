@@ -14,9 +14,10 @@ from huggingface_hub import CommitInfo
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
 
-from .. import _hub as hub
+from .. import _commits
 from .._cards import merged, parsed
-from .._hub import Repo, Token, hub_errors, prepare
+from .._commits import prepare
+from .._hub import Repo, Token, hub_errors
 from ..selection.result import Selection
 from .layout import (
     CARD_FILE,
@@ -192,11 +193,11 @@ def push(
     with hub_errors(repo_id):  # before a repo is created for a card that the Hub refuses
         parsed(card, CARD_FILE).validate(repo_type="dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
-    present = repo.files()
+    present = repo.all_files()
     earlier = _earlier_files(repo, present)
     files[CARD_FILE] = merged(card.replace(PLACEHOLDER, repo.name), readme, RENEWED).encode()
     deleted = [name for name in earlier if name in present and name not in files and _is_staged(name)]
-    return hub.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
+    return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 
 
 def _check_id(repo_id: str) -> None:

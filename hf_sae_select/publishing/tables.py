@@ -35,6 +35,7 @@ from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
 from .layout import DIGEST, SHA256
+from .parquet import content_errors, read_table
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
@@ -91,14 +92,15 @@ def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64] 
         ValueError: If the file is not such a table.
     """
     try:
-        table = pq.read_table(file)
-        metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
-        columns = {name: table[name].to_numpy() for name in COLUMNS}
-        if problem := _problem_of_columns(table) or _problem_of_metadata(metadata):
-            raise ValueError(problem)
-        if "pool_rows" not in metadata:
-            metadata["parameters"] = nested(metadata["parameters"], metadata["method"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException) as error:
+        with content_errors():
+            table = read_table(file)
+            metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+            columns = {name: table[name].to_numpy() for name in COLUMNS}
+            if problem := _problem_of_columns(table) or _problem_of_metadata(metadata):
+                raise ValueError(problem)
+            if "pool_rows" not in metadata:
+                metadata["parameters"] = nested(metadata["parameters"], metadata["method"])
+    except ValueError as error:
         raise ValueError(f"{file.name} is not a table of picks that this library wrote: {error}") from error
     starts = np.flatnonzero(np.diff(columns["round"], prepend=-1))
     selection = Selection(columns["row"], columns["gain"], starts, covered=columns["covered"], **metadata)
@@ -167,20 +169,21 @@ def read_pool(file: Path, d_sae: int | None) -> Dataset:
         ValueError: If the file is not such a table.
     """
     try:
-        pool = Dataset(InMemoryTable(pq.read_table(file)))
-        digests = pool.data[DIGEST]
-        if (
-            digests.null_count
-            or str(digests.type) != "binary"
-            or set(pc.unique(pc.binary_length(digests)).to_pylist()) != {32}
-        ):
-            raise ValueError(f"its column `{DIGEST}` does not hold SHA-256 digests")
-        width = encoding_record(pool).get("d_sae")
-        if width != d_sae:
-            raise ValueError(f"its codes are of {width} features, the record says {d_sae}")
-        if d_sae is not None:
-            FeatureMatrix.from_dataset(pool)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+        with content_errors():
+            pool = Dataset(InMemoryTable(read_table(file)))
+            digests = pool.data[DIGEST]
+            if (
+                digests.null_count
+                or str(digests.type) != "binary"
+                or set(pc.unique(pc.binary_length(digests)).to_pylist()) != {32}
+            ):
+                raise ValueError(f"its column `{DIGEST}` does not hold SHA-256 digests")
+            width = encoding_record(pool).get("d_sae")
+            if width != d_sae:
+                raise ValueError(f"its codes are of {width} features, the record says {d_sae}")
+            if d_sae is not None:
+                FeatureMatrix.from_dataset(pool)
+    except ValueError as error:
         raise ValueError(f"{file.name} is not a pool that this library wrote: {error}") from error
     return pool
 

@@ -23,7 +23,7 @@ from hub import go_offline
 from huggingface_hub import HfApi
 from PIL import Image as Picture
 
-from hf_sae_select import _hub, publish, push, stage, verify
+from hf_sae_select import _commits, publish, push, stage, verify
 from hf_sae_select.publishing import pushing as publishing
 from hf_sae_select.publishing import tables
 
@@ -398,7 +398,7 @@ def test_a_commit_whose_answer_is_lost_can_be_pushed_again(hub, staged):
 
 def test_a_commit_in_between_is_not_overwritten(hub, staged, monkeypatch):
     def late(*arguments, **options):
-        prepared = _hub.prepare(*arguments, **options)
+        prepared = _commits.prepare(*arguments, **options)
         hub.push(ID, {"theirs.txt": "other"}, kind="dataset")
         return prepared
 
