@@ -17,7 +17,9 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from .. import _commits
 from .._cards import merged, parsed
 from .._commits import prepare
-from .._hub import Repo, Token, hub_errors
+from .._hub import Repo, Token, check_token, hub_errors
+from .._secrets import masks_tokens
+from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from .layout import (
     CARD_FILE,
@@ -42,6 +44,7 @@ RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE_FIELDS
 MESSAGE = "Publish a subset and its provenance"
 
 
+@masks_tokens
 def publish(
     subset: Dataset,
     repo_id: str,
@@ -107,7 +110,7 @@ def publish(
     publish(dataset.sae_select(3000), "me/alpaca-3k")
     ```
     """
-    _check_id(repo_id)
+    _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
     stage(
         subset,
@@ -133,6 +136,7 @@ def publish(
     return commit
 
 
+@masks_tokens
 def push(
     folder: str | Path,
     repo_id: str,
@@ -181,7 +185,8 @@ def push(
     push(stage(subset, "alpaca-3k"), "me/alpaca-3k")
     ```
     """
-    _check_id(repo_id)
+    _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
+    check_text("folder", folder, (str, Path))
     folder = Path(folder)
     if not (folder / RECORD_FILE).is_file():
         raise ValueError(f"`folder={str(folder)!r}` is not a staged subset; write one with `stage`")
@@ -200,9 +205,18 @@ def push(
     return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 
 
-def _check_id(repo_id: str) -> None:
+def _check_arguments(
+    repo_id: Any, private: Any, revision: Any, create_pr: Any, commit_message: Any, token: Any
+) -> None:
+    """Check the arguments that say where and how to push."""
+    if private is not None:
+        check_flag("private", private)
+    check_flag("create_pr", create_pr)
+    check_text("revision", revision, optional=True)
+    check_text("commit_message", commit_message)
+    check_token(token)
     try:
-        if not repo_id:
+        if not isinstance(repo_id, str) or not repo_id:
             raise HFValidationError
         validate_repo_id(repo_id)
     except HFValidationError as error:

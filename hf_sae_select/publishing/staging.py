@@ -9,9 +9,10 @@ from typing import Any
 from datasets import Dataset
 
 from .._files import whole_folder
-from .._hub import Token, sha256_of
+from .._hub import Token, check_token, sha256_of
 from .._optional import extra
-from .._validation import check_flag
+from .._secrets import masks_tokens
+from .._validation import check_flag, check_text
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
@@ -26,6 +27,7 @@ from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
 
 
+@masks_tokens
 def stage(
     subset: Dataset,
     folder: str | Path,
@@ -89,7 +91,9 @@ def stage(
     """
     for module in ("jsonschema", "matplotlib.figure"):
         extra(module)
+    check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
+    check_token(token)
     draft = Draft.parse(subset, selection, pool)
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows

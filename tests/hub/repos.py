@@ -157,6 +157,7 @@ class Repo:
             "id": self.id,
             "author": self.owner,
             "sha": commit.oid,
+            "lastModified": f"2026-05-01T00:00:{len(self.history(rev)) % 60:02}.000Z",
             "private": self.private,
             "gated": self.gated,
             "tags": card.get("tags") or [],

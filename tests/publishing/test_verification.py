@@ -35,6 +35,7 @@ from helpers.pools import coded
 from hf_sae_select import Selection, encode, push, stage, verify
 from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.publishing import checks
+from hf_sae_select.publishing.verification import CONCLUSIONS
 
 
 def test_what_was_not_touched_is_verified(folder):
@@ -43,9 +44,12 @@ def test_what_was_not_touched_is_verified(folder):
         assert verification and verification.difference is None and verification.level == level
         assert [item.name for item in verification.checks] == names
         assert str(verification).splitlines() == [
+            f"subset  {folder}",
+            "source  not published",
+            "rows    3 of 6",
             *(f"ok  digests: {name}" for name in DIGESTS),
             *(f"ok  select: {name}" for name in names[6:]),
-            f"verified to the level `{level}`",
+            f"verified to the level `{level}`: {CONCLUSIONS[level]}",
         ]
     assert verify(str(folder)).level == "digests"
 
@@ -93,7 +97,7 @@ def test_rows_that_were_changed_are_named(folder, change, message):
     assert differences(folder)["digests: files"].startswith("data/train-00000.parquet was changed: its SHA-256 is ")
     assert verify(folder).difference == f"rows: {message}"
     assert f"DIFFERS  digests: rows: {message}\n" in str(verify(folder))
-    assert str(verify(folder)).endswith("not verified to the level `digests`")
+    assert str(verify(folder)).splitlines()[-1].startswith("not verified to the level `digests`: ")
     reseal(folder)
     assert differences(folder) == {"digests: rows": message}
 
