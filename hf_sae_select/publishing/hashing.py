@@ -1,7 +1,8 @@
 """SHA-256 of rows: the same on every machine and for every file format. No torch.
 
 The digest of a row is that of its values as JSON: keys sorted, no spaces, UTF-8, numbers as Python writes them. Bytes
-are replaced by their own SHA-256, times by ISO 8601. Of images, audio and video the content counts, not the path.
+are replaced by their own SHA-256, times by ISO 8601; in a row with a time that Python cannot hold, all times are replaced
+by their numbers in the column's unit. Of images, audio and video the content counts, not the path.
 
 Example: the row ``{"text": "Hi", "label": 1}`` has the digest of ``{"label":1,"text":"Hi"}``.
 """
@@ -22,6 +23,9 @@ from numpy.typing import NDArray
 
 BATCH_ROWS = 1000  # rows in memory at once
 BATCH_FILES = 50  # rows in memory at once where each has an image or a sound
+
+# Python's times end in the year 9999, and its texts are Unicode.
+PYTHON_CANNOT = (OverflowError, ValueError, KeyError)
 
 Digests = NDArray[np.uint8]
 """[n, 32], uint8: the SHA-256 of each row."""
@@ -53,10 +57,54 @@ def digests_of(table: pa.Table, types: Mapping[str, Any]) -> Digests:
     """Return the SHA-256 of each row of a table that contains its files."""
     files = {name: type for name, type in types.items() if _has_files(type)}
     digests = bytearray()
-    for row in table.to_pylist():
+    for row in _rows(table):
         row |= {name: _contents(row[name], type) for name, type in files.items()}
         digests += hashlib.sha256(_json_bytes(row)).digest()
     return np.frombuffer(bytes(digests), np.uint8).reshape(-1, 32)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows as Python objects. What a row becomes does not depend on other rows.
+
+    Raises:
+        ValueError: If a value has no Python object; the message names its column.
+    """
+    try:
+        yield from table.to_pylist()
+        return
+    except PYTHON_CANNOT:
+        pass
+    for i in range(len(table)):
+        row = table.slice(i, 1)
+        try:
+            yield row.to_pylist()[0]
+        except PYTHON_CANNOT:
+            yield {name: _value(row[name], name) for name in row.column_names}
+
+
+def _value(column: pa.ChunkedArray, name: str) -> Any:
+    """Return the value of a column of one row, with times as numbers."""
+    try:
+        return column.cast(_without_times(column.type)).to_pylist()[0]
+    except PYTHON_CANNOT as error:
+        raise ValueError(
+            f"column `{name}` holds a value that cannot be read ({error}): repair or remove it before you select"
+        ) from error
+
+
+def _without_times(type: pa.DataType) -> pa.DataType:
+    """Return a type with integers in the place of dates, times and durations."""
+    if pa.types.is_struct(type):
+        return pa.struct([field.with_type(_without_times(field.type)) for field in type])
+    if pa.types.is_fixed_size_list(type):
+        return pa.list_(_without_times(type.value_type), type.list_size)
+    if pa.types.is_list(type):
+        return pa.list_(_without_times(type.value_type))
+    if pa.types.is_large_list(type):
+        return pa.large_list(_without_times(type.value_type))
+    if pa.types.is_temporal(type):
+        return pa.int32() if type.bit_width == 32 else pa.int64()
+    return type
 
 
 def digest_of(values: Any) -> str:

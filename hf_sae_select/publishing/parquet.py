@@ -53,7 +53,7 @@ def read_table(file: Path) -> pa.Table:
             _check_declared(file, [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)])
             table = parquet.read()
             _check_decoded(file, table.to_batches())
-            return table.cast(pq.read_schema(file))
+            return _plain(table, pq.read_schema(file))
 
 
 def read_batches(file: Path, rows: int) -> Iterator[pa.Table]:
@@ -69,7 +69,7 @@ def read_batches(file: Path, rows: int) -> Iterator[pa.Table]:
                 _check_declared(file, [parquet.metadata.row_group(i)])
             for batch in parquet.iter_batches(rows):
                 _check_decoded(file, [batch])
-                yield pa.Table.from_batches([batch]).cast(schema)
+                yield _plain(pa.Table.from_batches([batch]), schema)
 
 
 def count_rows(file: Path) -> int:
@@ -105,6 +105,22 @@ def _opened(file: Path) -> pq.ParquetFile:
         columns = [parquet.schema.column(i) for i in range(len(parquet.schema))]
     strings = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     return pq.ParquetFile(file, read_dictionary=strings)
+
+
+def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Write the strings of a table out, and give it the types of the file."""
+    # Arrow casts no dictionary to a view.
+    without_views = pa.schema([field.with_type(_without_views(field.type)) for field in schema])
+    return table.cast(without_views).cast(schema)
+
+
+def _without_views(type: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(type):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in type])
+    if pa.types.is_list(type):
+        return pa.list_(type.value_field.with_type(_without_views(type.value_type)))
+    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return views.get(type, type)
 
 
 def _check_declared(file: Path, groups: list[Any]) -> None:

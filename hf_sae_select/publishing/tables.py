@@ -58,10 +58,39 @@ def write_rows(folder: Path, rows: Dataset) -> Digests:
                 file = folder / f"train-{shard:05d}.parquet"
                 writer = stack.enter_context(pq.ParquetWriter(file, rows.features.arrow_schema, write_page_index=True))
                 size, shard = 0, shard + 1
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise ValueError(f"{_unwritable(table)}: convert or remove it before you select ({error})") from error
             size += table.nbytes
             digests.append(digests_of(table, rows.features))
     return np.concatenate(digests)
+
+
+def _unwritable(table: pa.Table) -> str:
+    """Say which column of a table Parquet cannot hold."""
+    for name in table.column_names:
+        try:
+            pq.write_table(table.select([name]), pa.BufferOutputStream())
+        except (pa.ArrowException, OSError):
+            return f"column `{name}` of type {table[name].type} has a value that Parquet cannot hold"
+    return "a column has a value that Parquet cannot hold"
+
+
+def check_types(rows: Dataset) -> None:
+    """Check that Parquet can hold the columns.
+
+    Raises:
+        ValueError: If it cannot; the message names the first column.
+    """
+    for field in rows.features.arrow_schema:
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"column `{field.name}` is of type {field.type}, which Parquet cannot hold ({error}): convert it, or "
+                f"remove it by `remove_columns({field.name!r})`, before you select"
+            ) from error
 
 
 def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64] | None, digests: Digests) -> None:
