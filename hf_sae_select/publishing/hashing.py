@@ -1,8 +1,8 @@
 """SHA-256 of rows: the same on every machine and for every file format. No torch.
 
 The digest of a row is that of its values as JSON: keys sorted, no spaces, UTF-8, numbers as Python writes them. Bytes
-are replaced by their own SHA-256, times by ISO 8601; in a row with a time that Python cannot hold, all times are replaced
-by their numbers in the column's unit. Of images, audio and video the content counts, not the path.
+are replaced by their own SHA-256, times by ISO 8601; in a row with a time that Python cannot hold, all times are
+replaced by their numbers in the column's unit. Of images, audio and video the content counts, not the path.
 
 Example: the row ``{"text": "Hi", "label": 1}`` has the digest of ``{"label":1,"text":"Hi"}``.
 """

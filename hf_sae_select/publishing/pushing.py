@@ -84,7 +84,7 @@ def publish(
             The selection of a subset that was saved and loaded, see `stage`.
         pool (`Dataset`, *optional*):
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded, see `stage`.
-        license (`str` or `list`, *optional*):
+        license (`str`, `list` or `dict`, *optional*):
             Licence of the subset; by default that of the source, see `stage`.
         source (`str` or `dict`, *optional*):
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell, see `stage`.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from huggingface_hub import get_token
 
 from .._files import whole_folder
 from .._hub import Token, check_token, sha256_of
 from .._optional import extra
-from .._secrets import masks_tokens
+from .._secrets import masked, masks_tokens
 from .._validation import check_flag, check_text
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
@@ -59,8 +61,9 @@ def stage(
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded. Without it
             the folder has no `pool.parquet`, and the card shows no coverage; others then need the encoded dataset to
             repeat the selection.
-        license (`str` or `list`, *optional*):
-            Licence of the subset, an id of the Hub's list such as "cc-by-4.0". By default that of the source; required
+        license (`str`, `list` or `dict`, *optional*):
+            Licence of the subset, an id of the Hub's list such as "cc-by-4.0", or for any other licence
+            `{"license": "other", "license_name": ..., "license_link": ...}`. By default that of the source; required
             if the source states none.
         source (`str` or `dict`, *optional*):
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell: its id, or
@@ -103,6 +106,7 @@ def stage(
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
     folder = Path(folder).absolute()
     _check_replaceable(folder)
+    _check_no_token({"source": origin.record(), "license": licence, "parameters": draft.selection.parameters})
     with whole_folder(folder) as unfinished:
         picked = write_rows(unfinished / ROWS, draft.rows)
         digests = None if draft.pool is None else row_digests(source_rows, "Hashing the source")
@@ -137,6 +141,17 @@ def _check_replaceable(folder: Path) -> None:
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and (not folder.is_dir() or names - FILES or (names and RECORD_FILE not in names)):
         raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")
+
+
+def _check_no_token(parts: Mapping[str, Any]) -> None:
+    """Check that nothing that the record will hold looks like an access token."""
+    for name, part in parts.items():
+        text = json.dumps(part, default=str)
+        if masked(text, get_token()) != text:
+            raise ValueError(
+                f"the record's `{name}` would hold what looks like an access token, for everybody to read: remove it "
+                "from the arguments, and revoke it if it is one"
+            )
 
 
 def _source_record(draft: Draft, origin: Source, digests: Digests | None) -> dict[str, Any]:
