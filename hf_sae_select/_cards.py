@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, RepoCard
+from huggingface_hub.repocard_data import CardData
 from yaml import YAMLError
 
 from ._secrets import masked
@@ -112,16 +113,21 @@ def merged(card: str, readme: str | None, renewed: Collection[str] = ()) -> str:
     new = parsed(card, "the new card")
     if readme is None:
         return card
-    old = parsed(readme.removeprefix("\ufeff"))
-    for key in renewed:
-        old.data.pop(key, None)
-    for key, value in new.data.to_dict().items():
-        current = old.data.get(key)
-        if isinstance(current, list) and isinstance(value, list):
-            old.data[key] = _joined(current, value)
-        elif current is None:
-            old.data[key] = value
-    return f"---\n{old.data}\n---\n{_with_section(old.text, new.text.strip())}"
+    readme = readme.removeprefix("\ufeff")
+    old = parsed(readme)
+    before, after = (RepoCard(text).data.to_dict() for text in (readme, card))  # in their own order
+    # A key keeps its place, and metadata without a change keep their text: the same push again changes no byte.
+    joined = {key: value for key, value in before.items() if key not in renewed or key in after}
+    for key, value in after.items():
+        current = joined.get(key)
+        if isinstance(current, list) and isinstance(value, list) and key not in renewed:
+            joined[key] = _joined(current, value)
+        elif current is None or key in renewed:
+            joined[key] = value
+    text = _with_section(old.text, new.text.strip())
+    if joined == before and readme.endswith(old.text):
+        return readme.removesuffix(old.text) + text
+    return f"---\n{CardData(**joined)}\n---\n{text}"
 
 
 def _with_section(text: str, card: str) -> str:
