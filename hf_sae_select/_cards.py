@@ -102,6 +102,17 @@ def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:
         raise ValueError(f"cannot parse the metadata at the top of {name} ({error}); fix it") from error
 
 
+def tables_of(card: str) -> list[str]:
+    """Return the lines of the tables in our section of a card; they hold the figures, and prose does not.
+
+    Raises:
+        ValueError: If the card lacks one of the comments around our section.
+    """
+    begin, end = _markers(card)
+    section = card.partition(begin)[2].partition(end)[0]
+    return [line.strip() for line in section.splitlines() if line.lstrip().startswith("|")]
+
+
 def merged(card: str, readme: str | None, renewed: Collection[str] = ()) -> str:
     """Merge `card` into the README of a repo: keep the README's own text, and insert or replace our section.
 

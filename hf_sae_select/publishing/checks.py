@@ -13,13 +13,13 @@ import numpy as np
 from datasets import Features as Schema
 from numpy.typing import NDArray
 
-from .._cards import parsed
+from .._cards import parsed, tables_of
 from .._files import read_text
 from .._hub import NoSuchFile, Repo, sha256_of
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
 from .hashing import Digests, batch_rows, digest_of, digests_of
-from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS
+from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, TABLES
 from .parquet import content_errors, count_rows, read_batches, written_types
 from .provenance import Record, is_edited
 
@@ -75,7 +75,17 @@ def of_card(repo: Repo, record: Record) -> str | None:
             return (
                 f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, the record as {record['license'].get(field)!r}"
             )
-    return None
+    return _of_tables(text, record)
+
+
+def _of_tables(card: str, record: Record) -> str | None:
+    """Check that the tables of the card are those that were written; records of drafts of 0.1.0 do not say which."""
+    try:
+        if TABLES not in record or digest_of(tables_of(card)) == record[TABLES]:
+            return None
+    except ValueError as error:
+        return str(error)
+    return f"{CARD_FILE} has other tables than those that were written: figures in them may be wrong"
 
 
 def of_parameters(record: Record, selection: Selection) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 from huggingface_hub import get_token
 
+from .._cards import tables_of
 from .._files import whole_folder
 from .._hub import Token, check_token, sha256_of
 from .._optional import extra
@@ -21,7 +22,7 @@ from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE
+from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE, TABLES
 from .licence import License, subset_licence
 from .plot import draw_coverage
 from .provenance import dumps, sealed, versions
@@ -119,19 +120,18 @@ def stage(
             write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
         if measured is not None:
             draw_coverage(unfinished / PLOT_FILE, measured)
-        record = sealed(
-            {
-                "source": _source_record(draft, origin, digests),
-                "license": licence,
-                "encoding": _encoding_record(draft),
-                "selection": _selection_record(draft.selection, picked),
-                "coverage": None if measured is None else measured.figures,
-                "versions": versions(),
-                "files": _files_record(unfinished),
-            }
-        )
+        fields = {
+            "source": _source_record(draft, origin, digests),
+            "license": licence,
+            "encoding": _encoding_record(draft),
+            "selection": _selection_record(draft.selection, picked),
+            "coverage": None if measured is None else measured.figures,
+            "versions": versions(),
+            "files": _files_record(unfinished),
+        }
+        card = subset_card(sealed(fields), draft, measured, source_card=source_card, metadata=card_metadata)
+        record = sealed(fields | {TABLES: digest_of(tables_of(card))})
         (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
-        card = subset_card(record, draft, measured, source_card=source_card, metadata=card_metadata)
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
     return folder
 

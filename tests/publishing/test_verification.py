@@ -195,6 +195,31 @@ def test_the_text_of_the_card_is_yours(folder):
 
 
 @pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("| this subset | 3 |", "| this subset | 4 |"),
+        ("| all rows | 6 |", "| all rows | 6 | 7 |"),
+        ("| `budget` | 3 |\n", ""),
+        ("| method | `greedy`", "| method | `match`"),
+        ("<!-- end of hf-sae-select: subset -->", ""),
+    ],
+)
+def test_a_figure_of_the_card_that_was_changed_is_noticed(folder, written, instead):
+    card = (folder / "README.md").read_text()
+    assert written in card
+    (folder / "README.md").write_text(card.replace(written, instead))
+    message = "the card lacks the comment" if "<!--" in written else "README.md has other tables than those that were"
+    assert list(differences(folder)) == ["digests: card"] and message in differences(folder)["digests: card"]
+
+
+def test_prose_in_the_card_and_tables_outside_our_section_are_yours(folder):
+    card = (folder / "README.md").read_text()
+    card = card.replace("## Known limits\n", "## Known limits\n\n- Mine.\n") + "\n| a |\n|---|\n| 1 |\n"
+    (folder / "README.md").write_text(card)
+    assert verify(folder)
+
+
+@pytest.mark.parametrize(
     ("change", "check", "message"),
     [
         (
