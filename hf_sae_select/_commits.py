@@ -81,21 +81,32 @@ def push(
                 parent_commit=repo.revision,
             )
     except OSError as error:
-        if not _may_be_made(error):
+        if not _is_answer_to_commit(error):
             raise
-        if commit := _lost_commit(repo, operations, message, revision, create_pr):
-            return commit
-        raise
+        try:
+            commit = _lost_commit(repo, operations, message, revision, create_pr)
+        except OSError:
+            if _is_refusal(error):
+                raise error from error.__cause__
+            raise
+        if commit is None:
+            raise
+        return commit
 
 
-def _may_be_made(error: OSError) -> bool:
-    """Tell whether the Hub may have made a commit although this error came instead of its answer."""
+def _is_answer_to_commit(error: OSError) -> bool:
+    """Tell whether an error came instead of the Hub's answer to a commit, which may have been made."""
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError):
-        return cause.response.status_code >= 500 and "/commit/" in str(cause.response.url)
+        return "/commit/" in str(cause.response.url)
     if isinstance(cause, httpx.RequestError):
         return "/commit/" in str(cause.request.url)
     return isinstance(cause, UNEXPECTED)
+
+
+def _is_refusal(error: OSError) -> bool:
+    """Tell whether the Hub refused a commit; behind a proxy that sends it twice, it may have been made before."""
+    return isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code < 500
 
 
 def _lost_commit(

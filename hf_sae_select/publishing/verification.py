@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 
 from .._datasets import check_dataset
-from .._hub import NoSuchFile, Repo, Token, check_token
+from .._hub import NoSuchFile, Token
 from .._secrets import masks_tokens
-from .._validation import check_choice, check_flag, check_int, check_text
+from .._validation import check_choice, check_int
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..selection.methods import MethodFunction
 from . import checks
 from .hashing import Digests, row_digests
 from .provenance import public, required_arguments
-from .published import PublishedSubset, Unreadable
+from .published import PublishedSubset, Unreadable, open_published
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
 from .replay import measure, replay
 from .tables import needs_state, stored
@@ -207,12 +207,7 @@ def verify(
     print(verify("me/alpaca-3k", "select"))
     ```
     """
-    check_text("repo_or_folder", repo_or_folder, (str, Path))
     check_choice("level", level, LEVELS)
-    check_text("revision", revision, optional=True)
-    check_text("cache_dir", cache_dir, (str, Path), optional=True)
-    check_flag("local_files_only", local_files_only)
-    check_token(token)
     for name, dataset in (("features", features), ("source", source)):
         if dataset is not None:
             check_dataset(name, dataset, "compare with")
@@ -220,7 +215,7 @@ def verify(
     for name, function in (("method", method), ("text", text if not isinstance(text, str | list | tuple) else None)):
         if function is not None and not callable(function):
             raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
-    repo = Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset", newest=True)
+    repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
         subset = PublishedSubset.read(repo)
     except Unreadable as error:

@@ -139,6 +139,7 @@ def run(home, name, fill, call, judge, kind, request, times):
                 result = call(hub)
             except Exception as caught:
                 error = caught
+        hub.crashes.clear()  # what a client sends after a false answer may be anything
         survived = judge(hub, result, error)
         outcome = repr(result)[:200] if error is None else f"{type(error).__name__}: {error}"[:300]
     return Case(name, kind, request, times, outcome, survived)
