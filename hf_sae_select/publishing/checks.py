@@ -18,7 +18,7 @@ from .._files import read_text
 from .._hub import NoSuchFile, Repo, sha256_of
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
-from .hashing import Digests, batch_rows, digest_of, digests_of
+from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, TABLES
 from .parquet import content_errors, count_rows, read_batches, written_types
 from .provenance import Record, is_edited
@@ -280,7 +280,7 @@ def _row_digests(name: str, file: Path, record: Record) -> Digests:
                 raise ValueError(difference)
             types = Schema.from_dict(written)  # Arrow's may differ: Parquet has no timestamps in seconds, for example
             tables = read_batches(file, batch_rows(types))
-            parts = [digests_of(table.cast(types.arrow_schema), types) for table in tables]
+            parts = [digests_of(cast(table, types.arrow_schema), types) for table in tables]
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     return np.concatenate([np.empty((0, 32), np.uint8), *parts])

@@ -43,9 +43,16 @@ def batches(dataset: datasets.Dataset, progress: str) -> Iterator[pa.Table]:
     size, view = batch_rows(dataset.features), dataset.with_format("arrow")
     with tqdm(total=len(dataset), desc=progress, unit=" rows") as bar:
         for start in range(0, len(dataset), size):
-            table = view[start : start + size].cast(dataset.features.arrow_schema)
+            table = cast(view[start : start + size], dataset.features.arrow_schema)
             yield embed_table_storage(table) if embeds else table
             bar.update(len(table))
+
+
+def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give a table the types of a schema; Arrow fails to cast some structs of nulls, even to their own type."""
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata)
+    return table.cast(schema)
 
 
 def batch_rows(types: Mapping[str, Any]) -> int:

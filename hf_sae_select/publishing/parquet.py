@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,10 @@ def read_table(file: Path) -> pa.Table:
     Raises:
         ValueError: If the file is no Parquet, or would take too much memory.
     """
-    with content_errors():
-        with _opened(file) as parquet:
-            _check_declared(file, [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)])
-            table = parquet.read()
-            _check_decoded(file, table.to_batches())
-            return _plain(table, pq.read_schema(file))
+    with content_errors(), _opened(file) as parquet:
+        _check_declared(file, [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)])
+        _check_decoded(file, parquet.iter_batches())
+        return pq.read_table(file)
 
 
 def read_batches(file: Path, rows: int) -> Iterator[pa.Table]:
@@ -62,14 +60,13 @@ def read_batches(file: Path, rows: int) -> Iterator[pa.Table]:
     Raises:
         ValueError: As `read_table`.
     """
-    with content_errors():
-        schema = pq.read_schema(file)
-        with _opened(file) as parquet:
-            for i in range(parquet.num_row_groups):
-                _check_declared(file, [parquet.metadata.row_group(i)])
-            for batch in parquet.iter_batches(rows):
-                _check_decoded(file, [batch])
-                yield _plain(pa.Table.from_batches([batch]), schema)
+    with content_errors(), _opened(file) as parquet, pq.ParquetFile(file) as plain:
+        for i in range(parquet.num_row_groups):
+            _check_declared(file, [parquet.metadata.row_group(i)])
+        batches = plain.iter_batches(rows)
+        for batch in parquet.iter_batches(rows):
+            _check_decoded(file, [batch])
+            yield pa.Table.from_batches([next(batches)])
 
 
 def count_rows(file: Path) -> int:
@@ -100,27 +97,11 @@ def written_types(file: Path) -> Mapping[str, Any]:
 
 
 def _opened(file: Path) -> pq.ParquetFile:
-    """Open a file so that equal strings are read once: a dictionary of values, and where each occurs."""
+    """Open a file to measure it: equal strings are read once, as a dictionary of values and where each occurs."""
     with pq.ParquetFile(file) as parquet:
         columns = [parquet.schema.column(i) for i in range(len(parquet.schema))]
     strings = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     return pq.ParquetFile(file, read_dictionary=strings)
-
-
-def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Write the strings of a table out, and give it the types of the file."""
-    # Arrow casts no dictionary to a view.
-    without_views = pa.schema([field.with_type(_without_views(field.type)) for field in schema])
-    return table.cast(without_views).cast(schema)
-
-
-def _without_views(type: pa.DataType) -> pa.DataType:
-    if pa.types.is_struct(type):
-        return pa.struct([field.with_type(_without_views(field.type)) for field in type])
-    if pa.types.is_list(type):
-        return pa.list_(type.value_field.with_type(_without_views(type.value_type)))
-    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return views.get(type, type)
 
 
 def _check_declared(file: Path, groups: list[Any]) -> None:
@@ -129,9 +110,12 @@ def _check_declared(file: Path, groups: list[Any]) -> None:
     _check_bytes(file, max(values * VALUE_BYTES, sum(group.total_byte_size for group in groups)))
 
 
-def _check_decoded(file: Path, batches: list[pa.RecordBatch]) -> None:
+def _check_decoded(file: Path, batches: Iterable[pa.RecordBatch]) -> None:
     """Check the size of rows with each string written out."""
-    _check_bytes(file, sum(_decoded_bytes(column) for batch in batches for column in batch.columns))
+    size = 0
+    for batch in batches:
+        size += sum(map(_decoded_bytes, batch.columns))
+        _check_bytes(file, size)
 
 
 def _check_bytes(file: Path, size: int) -> None:

@@ -46,15 +46,16 @@ def other_json(value):
     return lambda answer: Answer(200, json.dumps(value).encode())
 
 
-ALTERED = {
-    f"HTTP {status}": refused(status) for status in (400, 401, 403, 404, 408, 409, 412, 418, 429, 500, 502, 503, 504)
-}
-ALTERED |= {
+REFUSED = {f"HTTP {status}": refused(status) for status in (400, 401, 403, 404, 408, 409, 412, 418, 429, 500, 503)}
+REFUSED |= {
     "404 of a repo": refused(404, "RepoNotFound"),
     "404 of a file": refused(404, "EntryNotFound"),
     "404 of a revision": refused(404, "RevisionNotFound"),
     "403 of a gated repo": refused(403, "GatedRepo"),
     "404 of a gated repo": refused(404, "GatedRepo"),
+}
+ALTERED = {f"HTTP {status} after it was done": refused(status) for status in (500, 502, 504)}
+ALTERED |= {
     "HTML": html,
     "HTML of the same length": html_of_the_same_length,
     "half of the body": shorter,
@@ -73,7 +74,7 @@ RAISED = {
     "a protocol error": httpx.RemoteProtocolError("peer closed connection"),
     "a certificate": httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
 }
-KINDS = [*ALTERED, *CUT, *RAISED]
+KINDS = [*REFUSED, *ALTERED, *CUT, *RAISED]
 
 
 @dataclass
@@ -105,8 +106,10 @@ def world(home, fill):
 def fault(hub, kind, request, times):
     """Let the request of that number fail, and the next `times` - 1."""
     with pytest.MonkeyPatch.context() as patch:
-        if kind in ALTERED:
-            hub.fail(None, "", alter=ALTERED[kind], skip=request, times=times)
+        if kind in REFUSED:
+            hub.fail(None, "", alter=REFUSED[kind], skip=request, times=times)
+        elif kind in ALTERED:
+            hub.fail(None, "", alter=ALTERED[kind], after=True, skip=request, times=times)
         elif kind in CUT:
             hub.fail(None, "", skip=request, times=times, **CUT[kind])
         else:

@@ -215,7 +215,7 @@ class Hub:
     def fail(self, method, path, status=None, *, times=1, skip=0, after=False, alter=None):
         """Answer requests with `status`; without a status, close the connection instead.
 
-        A method of None is any. `alter` is a function from the answer that would be sent to the one that is.
+        A method of None is any. `alter` is a function from the answer, None unless `after`, to the one that is sent.
 
         The regular expression `path` is to be found in a request's path; `skip` such requests go well, the next
         `times` fail. With `after` the request is carried out first, so that only its answer is lost; where the
@@ -251,7 +251,7 @@ class Hub:
         with self.lock:
             self.requests.append(request)
             fault = next((fault for fault in self.faults if fault.hits(request)), None)
-            answer = self.carry_out(request, raw) if fault is None or fault.after or fault.alter else None
+            answer = self.carry_out(request, raw) if fault is None or fault.after else None
             if fault and fault.alter:
                 return fault.alter(answer), True
             if fault and fault.status:
