@@ -56,7 +56,7 @@ def floor(rows: Dataset) -> float:
     model = LanguageModel.from_pretrained(
         config.model, config.hook, revision=config.model_revision, window=config.context_size
     )
-    windows = model.windows(find_text(rows)(rows[:]))
+    windows = model.windows([row.text for row in find_text(rows)(rows[:])])
     batches = [(batch, *tensors(batch, model)) for batch in same_batches(windows)]
     product = torch.empty(max(int(text.sum()) for *_, text in batches), config.d_sae)
     tokens = sum(int(text.sum()) for *_, text in batches)

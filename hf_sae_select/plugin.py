@@ -139,6 +139,7 @@ def sae_encode(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
 ) -> Dataset:
     """Add the SAE features of each row in three columns: `hf_sae_select.encode` of this dataset."""
@@ -154,6 +155,7 @@ def sae_encode(
         device=device,
         dtype=dtype,
         model_kwargs=model_kwargs,
+        chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
     )
 

@@ -37,6 +37,20 @@ RESERVED = {
     "use_auth_token": "log in with `hf auth login`, or set the environment variable HF_TOKEN",
 }
 
+RESERVED_OF_TEMPLATES = {
+    "messages": "the turns come from the dataset",
+    "conversation": "the turns come from the dataset",
+    "tools": "put the tools of each row into a column `tools`",
+    "chat_template": "the template is that of the model's tokenizer",
+    "tokenize": "the library reads the template's text",
+    "return_dict": "the library reads the template's text",
+    "return_tensors": "the library reads the template's text",
+    "return_assistant_tokens_mask": "the library reads the template's text",
+    "truncation": "pass `max_length`",
+    "max_length": "pass `max_length`",
+    "padding": "rows are never padded",
+}
+
 
 @dataclass(frozen=True)
 class EncodingArguments:
@@ -52,6 +66,8 @@ class EncodingArguments:
     model_kwargs: dict[str, Any]
     model_kwargs_record: dict[str, Any]
     """`model_kwargs` as JSON."""
+    chat_template_kwargs: dict[str, Any]
+    """Variables of the chat template, as JSON."""
     show_progress_bar: bool | None
 
     @classmethod
@@ -65,6 +81,7 @@ class EncodingArguments:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         model_kwargs: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         show_progress_bar: bool | None = None,
     ) -> Self:
         """Check the arguments of `encode`.
@@ -77,7 +94,20 @@ class EncodingArguments:
         check_int("batch_size", batch_size)
         if show_progress_bar is not None:
             check_flag("show_progress_bar", show_progress_bar)
-        record = _model_kwargs_record(model_kwargs)
+        record = _as_json_dict(
+            "model_kwargs",
+            model_kwargs,
+            RESERVED,
+            "arguments for `from_pretrained`",
+            "{'attn_implementation': 'eager'}",
+        )
+        template_kwargs = _as_json_dict(
+            "chat_template_kwargs",
+            chat_template_kwargs,
+            RESERVED_OF_TEMPLATES,
+            "variables of the chat template",
+            "{'enable_thinking': True}",
+        )
         keep_state = _keep_state(keep)
         parsed_device = _device(device)
         return cls(
@@ -89,6 +119,7 @@ class EncodingArguments:
             dtype=_dtype(dtype, parsed_device),
             model_kwargs=dict(model_kwargs or {}),
             model_kwargs_record=record,
+            chat_template_kwargs=template_kwargs,
             show_progress_bar=show_progress_bar,
         )
 
@@ -131,27 +162,24 @@ def _dtype(dtype: Any, device: torch.device) -> str:
     return str(name)
 
 
-def _model_kwargs_record(model_kwargs: Any) -> dict[str, Any]:
-    """Check `model_kwargs`, and return them as JSON values."""
-    if model_kwargs is None:
+def _as_json_dict(name: str, values: Any, reserved: Mapping[str, str], what: str, example: str) -> dict[str, Any]:
+    """Check a dict of keyword arguments, and return them as JSON values."""
+    if values is None:
         return {}
-    if not isinstance(model_kwargs, Mapping) or not all(isinstance(name, str) for name in model_kwargs):
-        raise TypeError(
-            f"`model_kwargs={model_kwargs!r}` must be a dict of arguments for `from_pretrained`, such as "
-            "{'attn_implementation': 'eager'}"
-        )
-    for name in model_kwargs:
-        if name in RESERVED:
-            raise ValueError(f"`model_kwargs` must not have `{name}`: {RESERVED[name]}")
-    return {name: _as_json(name, value) for name, value in model_kwargs.items()}
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise TypeError(f"`{name}={values!r}` must be a dict of {what}, such as {example}")
+    for key in values:
+        if key in reserved:
+            raise ValueError(f"`{name}` must not have `{key}`: {reserved[key]}")
+    return {key: _as_json(f"{name}[{key!r}]", value) for key, value in values.items()}
 
 
 def _as_json(name: str, value: Any) -> Any:
-    """Return an argument of `from_pretrained` as a JSON value; configs of transformers by their `to_dict`."""
+    """Return a keyword argument as a JSON value; configs of transformers by their `to_dict`."""
     try:
         return json.loads(json.dumps(value, default=lambda item: item.to_dict(), allow_nan=False))
     except (TypeError, ValueError, AttributeError) as error:
         raise TypeError(
-            f"`model_kwargs[{name!r}]={value!r}` has no JSON form, which the encoding record needs ({error}); "
+            f"`{name}={value!r}` has no JSON form, which the encoding record needs ({error}); "
             "pass JSON values, or an object with `to_dict`"
         ) from error

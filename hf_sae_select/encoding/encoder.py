@@ -15,9 +15,10 @@ from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types
 from ..sae.model import SparseAutoencoder
 from ..sae.segments import segment_sums
 from .arguments import EncodingArguments
+from .chat_template import ChatTemplate
 from .hooks import reads_residual
 from .language_model import READING_DEFAULTS, LanguageModel
-from .pretrained import ChatTemplate, look_up
+from .pretrained import look_up
 from .text import Rendering
 
 ENCODING_VERSION = 1  # raise it when the same input gives other codes: then no older cache file is read
@@ -46,7 +47,9 @@ class Encoder:
                 f"this SAE reads vectors of d_in={config.d_in}, but {config.model} has width {width}; "
                 "it was trained on another model, or its config names the wrong one"
             )
-        self.template = ChatTemplate.of(config.model, self.revision) if rendering.chat else None
+        self.template = None
+        if rendering.chat:
+            self.template = ChatTemplate.of(config.model, self.revision, arguments.chat_template_kwargs)
 
     @property
     def state_width(self) -> int | None:
@@ -73,6 +76,8 @@ class Encoder:
             "text": self.rendering.record(),
             "chat_template_sha256": self.template.digest if self.template else None,
         }
+        if self.template is not None and self.template.options:
+            record["chat_template_kwargs"] = dict(self.template.options)
         model_kwargs = self.arguments.model_kwargs_record
         return record | {"model_kwargs": model_kwargs} if model_kwargs else record
 
@@ -102,7 +107,7 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, batch: dict[str, list[Any]]) -> pa.Table:
         """Encode a batch, given as its columns."""
-        texts = self.rendering(batch, self.template)
+        texts = [text for text, _ in self.rendering(batch, self.template)]
         windows = self.model.windows(texts, max_length=self.arguments.max_length, special=self.template is None)
         codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
         tokens = np.zeros(len(texts), np.int32)

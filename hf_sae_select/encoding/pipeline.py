@@ -45,6 +45,7 @@ def encode(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
 ) -> Dataset:
     """Add the SAE features of each row to a dataset, in the columns `sae_ids`, `sae_acts` and `sae_tokens`.
@@ -61,8 +62,9 @@ def encode(
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             An SAE, or what `load_sae` takes: a folder or a Hub repo. By default the SAE inside the package.
         text (`str`, `list[str]` or `Callable`, *optional*):
-            A column, a list of columns, or a function from a row (a dict) to its text. By default the columns of a
-            common schema, such as `text`, `messages`, or `instruction`, `input` and `output`.
+            A column, a field of a struct (`"data.messages"`), a list of these, or a function from a row (a dict) to
+            its text. By default the columns of a common schema, such as `text`, `messages`, or `instruction`, `input`
+            and `output`: see `docs/text.md`.
         max_length (`int`, *optional*):
             Number of tokens to read of each row. By default all.
         batch_size (`int`, *optional*, defaults to `32`):
@@ -79,6 +81,9 @@ def encode(
             Further arguments of transformers' `from_pretrained` for the language model, such as
             `attn_implementation`, `quantization_config` or `device_map`. They become part of the encoding record and
             of the cache key, so each value must be JSON or have a method `to_dict`.
+        chat_template_kwargs (`dict`, *optional*):
+            Variables of the tokenizer's chat template, such as `enable_thinking`: JSON values. A column
+            `chat_template_kwargs` adds to them for its row.
         show_progress_bar (`bool`, *optional*):
             Whether to show a progress bar. By default as progress bars of `datasets` are set.
 
@@ -108,6 +113,7 @@ def encode(
         device=device,
         dtype=dtype,
         model_kwargs=model_kwargs,
+        chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
     )
     replaced = code_columns(dataset)

@@ -1,10 +1,10 @@
-"""Loading with transformers: a language model, its config, tokenizer and chat template. No code of a repo runs."""
+"""Loading with transformers: a language model, its config and tokenizer. No code of a repo runs."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -37,38 +37,6 @@ PACKAGED = {
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
-
-
-@dataclass(frozen=True)
-class ChatTemplate:
-    """Render the turns of a chat with the template of a model's tokenizer."""
-
-    tokenizer: Any
-
-    @classmethod
-    def of(cls, name: str, revision: str | None) -> ChatTemplate | None:
-        """Return the chat template of a model; None for a model without one."""
-        tokenizer = load("AutoTokenizer", name, revision)
-        return cls(tokenizer) if tokenizer.chat_template else None
-
-    def __call__(self, turns: Sequence[Mapping[str, Any]]) -> str:
-        try:
-            return str(self.tokenizer.apply_chat_template(list(turns), tokenize=False))
-        except Exception as error:  # a template may raise anything
-            raise ValueError(
-                f"the model's chat template refuses a chat ({error}): {str(turns)[:200]}; "
-                "render the rows yourself with `text=lambda row: ...`"
-            ) from error
-
-    @property
-    def source(self) -> str:
-        """The template's text."""
-        return str(self.tokenizer.chat_template)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the template's text."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
 
 
 def look_up(name: str, revision: str | None) -> tuple[int, str | None]:

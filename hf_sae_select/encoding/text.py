@@ -1,4 +1,4 @@
-"""Rows -> texts: which columns of a dataset are its text, and how a row becomes a text. No torch, no model.
+"""Rows -> texts: how a row of a dataset becomes a text. No torch, no model.
 
 The encoding record says how rows were rendered, so a `Rendering` describes itself in JSON.
 """
@@ -8,25 +8,39 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import IntFlag
+from typing import Any, NamedTuple, Protocol
 
 import datasets
 
-TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
-Turns = Sequence[Mapping[str, Any]]
+from .blocks import joined
+from .chats import ROLES, Turn, plain_chat, turns_of
+from .schemas import EXTRAS, Path, columns_of, feature_at, is_chat, is_text, type_name, value_at
 
-CHAT = ("messages", "conversations")
-# Known schemas: the columns that a dataset must have, and the columns that are read if present, in reading order.
-SCHEMAS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("text",), ("text",)),
-    (("instruction",), ("instruction", "input", "context", "output", "response")),
-    (("prompt", "completion"), ("prompt", "completion")),
-    (("prompt", "response"), ("prompt", "response")),
-    (("question", "answer"), ("question", "answer")),
-)
-# The keys of a turn in a chat: OpenAI's and ShareGPT's.
-ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value")
-ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's roles -> those of chat templates
+TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
+
+
+class Outcome(IntFlag):
+    """Say what a chat template did with the turns of a row."""
+
+    WRITTEN = 0
+    REFUSED = 1
+    """The template raised an error, so the row was rendered in another way."""
+    LEFT_OUT = 2
+    """The template left out words of a turn."""
+
+
+class Text(NamedTuple):
+    """The text of a row."""
+
+    text: str
+    outcome: Outcome = Outcome.WRITTEN
+
+
+class Template(Protocol):
+    """Render the turns of a chat."""
+
+    def __call__(self, turns: Sequence[Turn], tools: Any = None, chat_template_kwargs: Any = None) -> Text: ...
 
 
 @dataclass(frozen=True)
@@ -37,48 +51,67 @@ class Rendering:
     ``"Add.\\n3"``; the chat ``[{"role": "user", "content": "Hi"}]`` gives ``"user: Hi"``.
     """
 
-    columns: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+    """Columns, or fields of structs, that are read, in this order."""
     chat: bool = False
+    """Whether all that is read makes one chat."""
+    extras: tuple[str, ...] = ()
+    """Those of `EXTRAS` that the dataset has: columns that a chat template gets beside the turns."""
     function: Callable[[dict[str, Any]], str] | None = None
 
-    def __call__(self, batch: dict[str, list[Any]], template: Callable[[Turns], str] | None = None) -> list[str]:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the dataset that are read."""
+        return tuple(dict.fromkeys([*(path[0] for path in self.paths), *self.extras]))
+
+    def __call__(self, batch: dict[str, list[Any]], template: Template | None = None) -> list[Text]:
         """Return one text per row of `batch`; a row without text gives a blank one.
 
         `template` renders the turns of a chat, as a tokenizer's chat template does; the default is `plain_chat`.
+
+        Raises:
+            ValueError: a cell holds what is no text; the message names the row of the batch and the column.
+            TypeError: the function returns no string.
         """
         if self.function is not None:
             rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-            return [_string(self.function(row)) for row in rows]
-        if self.chat:
-            chats = [messages(turns or ()) for turns in batch[self.columns[0]]]
-            return [(template or plain_chat)(chat) if chat else "" for chat in chats]
-        cells = zip(*(batch[name] for name in self.columns), strict=True)
-        return ["\n".join(cell for cell in row if cell and cell.strip()) for row in cells]
+            return [Text(_string(self.function(row))) for row in rows]
+        cells = [[value_at(cell, path[1:]) for cell in batch[path[0]]] for path in self.paths]
+        if not self.chat:
+            return [Text(joined(cell or "" for cell in row)) for row in zip(*cells, strict=True)]
+        chats = [self._chat(i, row) for i, row in enumerate(zip(*cells, strict=True))]
+        if template is None:
+            return [Text(plain_chat(turns)) for turns in chats]
+        extras = [{name: batch[name][i] for name in self.extras} for i in range(len(chats))]
+        return [template(turns, **extra) if turns else Text("") for turns, extra in zip(chats, extras, strict=True)]
+
+    def _chat(self, row: int, cells: Sequence[Any]) -> list[Turn]:
+        """Return the turns of a row; turns that the next column repeats are written once."""
+        chat: list[Turn] = []
+        for path, cell in zip(self.paths, cells, strict=True):
+            try:
+                turns = turns_of(cell)
+            except ValueError as error:
+                raise ValueError(f"row {row}, column `{'.'.join(path)}`: cannot read {error}") from error
+            if isinstance(cell, str) and turns and turns[0]["content"] == cell:  # text, which has no role of its own
+                turns[0]["role"] = ROLES.get(path[-1].lower(), "user")
+            said = [(turn["role"], turn["content"].strip()) for turn in turns]
+            chat = [turn for turn in chat if (turn["role"], turn["content"].strip()) not in said] + turns
+        return chat
 
     def record(self) -> dict[str, Any]:
         """Describe the rendering in JSON; a function by its name and a hash of its code."""
         if self.function is not None:
-            from datasets.fingerprint import Hasher, generate_random_fingerprint
-
-            name = getattr(self.function, "__qualname__", type(self.function).__name__)
-            try:
-                # The hash of a function from a module covers its name alone, so add its code, which may change.
-                code = getattr(self.function, "__code__", getattr(type(self.function).__call__, "__code__", None))
-                digest = Hasher.hash((self.function, code))
-            except Exception:  # pickling may raise anything; datasets handles such functions the same way
-                warnings.warn(
-                    f"`text={name}` cannot be hashed: the next call will not find its codes in the cache",
-                    stacklevel=2,
-                )
-                digest = generate_random_fingerprint()
-            return {"function": name, "hash": digest}
-        return {"columns": list(self.columns), "chat": self.chat}
+            return _record_of_function(self.function)
+        record: dict[str, Any] = {"columns": [".".join(path) for path in self.paths], "chat": self.chat}
+        return record | {"extras": list(self.extras)} if self.extras else record
 
 
 def find_text(dataset: datasets.Dataset, text: TextSource | None = None) -> Rendering:
     """Return how to render the rows of a dataset: as `text` says, or by a common schema.
 
-    `text` is a column, a list of columns to join by newlines, or a function from a row (a dict) to its text.
+    `text` is a column, the path of a field in a struct such as `data.messages`, a list of these to join by newlines,
+    or a function from a row (a dict) to its text.
 
     Raises:
         ValueError: the dataset has no such column, or no schema that is known; its columns are listed.
@@ -87,82 +120,66 @@ def find_text(dataset: datasets.Dataset, text: TextSource | None = None) -> Rend
     if callable(text):
         return Rendering(function=text)
     if text is None:
-        return _rendering_of(dataset, _known_columns(dataset))
-    columns = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, Sequence) else ()
-    if not columns or not all(isinstance(name, str) for name in columns):
-        raise TypeError(f"`text={text!r}` must be a column, a list of columns, or a function from a row to its text")
-    for name in columns:
-        if name not in dataset.column_names:
-            raise ValueError(
-                f"no column `{name}` (from `text`) in this dataset; it has: {', '.join(dataset.column_names)}"
-            )
-    return _rendering_of(dataset, columns)
-
-
-def messages(turns: Turns) -> list[dict[str, str]]:
-    """Return the turns of a chat in OpenAI's form, `{"role": ..., "content": ...}`, without empty turns."""
-    chat = []
-    for turn in filter(None, turns):
-        role = next((turn[key] for key in ROLE_KEYS if turn.get(key)), "")
-        content = _content_text(next((turn[key] for key in CONTENT_KEYS if turn.get(key)), ""))
-        if content.strip():
-            chat.append({"role": ROLES.get(role, role), "content": content})
-    return chat
-
-
-def _content_text(content: Any) -> str:
-    """Return the text of a turn; multimodal content is a list of parts, of which the text parts are joined."""
-    if isinstance(content, list):
-        parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
-        return "\n".join(str(part) for part in parts if part)
-    return str(content)
-
-
-def plain_chat(chat: Turns) -> str:
-    """Render a chat as one line `role: content` for each turn."""
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in chat)
-
-
-def _known_columns(dataset: datasets.Dataset) -> tuple[str, ...]:
-    """Return the columns of a chat, of a known schema, or the only column of strings."""
-    names = set(dataset.column_names)
-    for chat in CHAT:
-        if chat in names and _is_chat(dataset.features[chat]):
-            return (chat,)
-    for required, columns in SCHEMAS:
-        if names.issuperset(required):
-            return tuple(name for name in columns if name in names)
-    strings = [name for name in dataset.column_names if _is_string(dataset.features[name])]
-    if len(strings) == 1:
-        return (strings[0],)
-    raise ValueError(
-        f"cannot tell which column is the text, among: {', '.join(dataset.column_names)}; "
-        "pass `text='column'`, `text=['column', 'column']` or `text=lambda row: ...`"
-    )
-
-
-def _rendering_of(dataset: datasets.Dataset, columns: tuple[str, ...]) -> Rendering:
-    """Return how to render these columns, and check that they hold strings or a chat."""
-    if len(columns) == 1 and _is_chat(dataset.features[columns[0]]):
-        return Rendering(columns, chat=True)
-    for name in columns:
-        if not _is_string(feature := dataset.features[name]):
+        paths, chat = columns_of(dataset)
+    else:
+        names = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, Sequence) else ()
+        if not names or not all(isinstance(name, str) for name in names):
             raise TypeError(
-                f"column `{name}` holds {feature}, not text; pass another column or `text=lambda row: ...`"
+                f"`text={text!r}` must be a column, a list of columns, or a function from a row to its text"
             )
-    return Rendering(columns)
+        paths = tuple(_path(dataset, name) for name in names)
+        are_chats = [_check_readable(dataset, path) for path in paths]
+        chat = any(are_chats)
+    return Rendering(paths, chat, tuple(name for name in EXTRAS if chat and name in dataset.column_names))
 
 
-def _is_string(feature: Any) -> bool:
-    # A column that holds only None has the type null: its rows are blank.
-    return getattr(feature, "dtype", None) in ("string", "large_string", "null")
+def _path(dataset: datasets.Dataset, name: str) -> Path:
+    """Return the path of a column or a field.
+
+    Raises:
+        ValueError: the dataset has neither.
+    """
+    path = (name,) if name in dataset.column_names else tuple(name.split("."))
+    for i in range(len(path)):
+        parent = feature_at(dataset.features, path[:i])
+        if not isinstance(parent, Mapping) or path[i] not in parent:
+            where = f"`{'.'.join(path[:i])}`" if i else "this dataset"
+            has = f"it has: {', '.join(parent)}" if isinstance(parent, Mapping) else f"it holds {type_name(parent)}"
+            raise ValueError(f"no column `{name}` (from `text`) in {where}; {has}")
+    return path
 
 
-def _is_chat(feature: Any) -> bool:
-    turn = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-    if type(turn).__name__ == "Json":  # what load_dataset("json") makes of turns whose keys differ
+def _check_readable(dataset: datasets.Dataset, path: Path) -> bool:
+    """Tell whether a column or field holds chats.
+
+    Raises:
+        TypeError: it holds neither chats nor strings.
+    """
+    if is_chat(dataset, path):
         return True
-    return isinstance(turn, Mapping) and any(k in turn for k in ROLE_KEYS) and any(k in turn for k in CONTENT_KEYS)
+    feature = feature_at(dataset.features, path)
+    if not is_text(feature):
+        raise TypeError(
+            f"column `{'.'.join(path)}` holds {type_name(feature)}, not text and no chat; pass another column or "
+            "`text=lambda row: ...`"
+        )
+    return False
+
+
+def _record_of_function(function: Callable[..., Any]) -> dict[str, Any]:
+    from datasets.fingerprint import Hasher, generate_random_fingerprint
+
+    name = getattr(function, "__qualname__", type(function).__name__)
+    try:
+        # The hash of a function from a module covers its name alone, so add its code, which may change.
+        code = getattr(function, "__code__", getattr(type(function).__call__, "__code__", None))
+        digest = Hasher.hash((function, code))
+    except Exception:  # pickling may raise anything; datasets handles such functions the same way
+        warnings.warn(
+            f"`text={name}` cannot be hashed: the next call will not find its codes in the cache", stacklevel=2
+        )
+        digest = generate_random_fingerprint()
+    return {"function": name, "hash": digest}
 
 
 def _string(value: Any) -> str:

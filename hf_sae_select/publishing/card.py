@@ -13,7 +13,7 @@ from datasets import Dataset
 from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
-from ..encoding.text import Rendering
+from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from ..selection.reasons import reasons
 from .draft import Draft
@@ -150,11 +150,12 @@ def _reasons(draft: Draft, measured: Measured, text: Mapping[str, Any]) -> list[
 
 def _row_text(rows: Dataset, row: int, text: Mapping[str, Any]) -> str:
     """Return the beginning of a row's text; of its strings where a function wrote the text or its columns are gone."""
-    names = [name for name in text.get("columns", []) if name in rows.column_names]
+    names = [name for name in text.get("columns", []) if {name, name.partition(".")[0]} & set(rows.column_names)]
     if names:
-        batch = rows.with_format(None).select_columns(names)[row : row + 1]
-        with suppress(AttributeError, TypeError):  # the columns were changed after they were encoded
-            return quoted(Rendering(tuple(names), text["chat"])(batch)[0])
+        with suppress(AttributeError, TypeError, ValueError):  # the columns were changed after they were encoded
+            rendering = find_text(rows, names)
+            batch = rows.with_format(None).select_columns(list(rendering.columns))[row : row + 1]
+            return quoted(rendering(batch)[0].text)
     strings = [name for name, type in rows.features.items() if getattr(type, "dtype", None) == "string"]
     values = rows.with_format(None).select_columns(strings)[row] if strings else {}
     return quoted(" ".join(value for value in values.values() if value))

@@ -18,7 +18,7 @@ from .. import _commits
 from .._cards import merged, parsed
 from .._commits import prepare
 from .._hub import Repo, Token, check_token, hub_errors
-from .._secrets import masks_tokens
+from .._secrets import masked, masks_tokens
 from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from .layout import (
@@ -221,6 +221,8 @@ def _check_arguments(
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name") from error
+    if masked(repo_id) != repo_id:
+        raise ValueError(f"`repo_id={repo_id!r}` has what looks like an access token in it; pass that as `token`")
 
 
 def _earlier_files(repo: Repo, present: list[str]) -> list[str]:

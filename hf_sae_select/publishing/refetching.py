@@ -127,6 +127,7 @@ def encode_again(
             keep=keep,
             dtype=None if encoding["dtype"][0] == "auto" else encoding["dtype"][0],
             model_kwargs=_model_kwargs(encoding),
+            chat_template_kwargs=encoding.get("chat_template_kwargs"),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error

@@ -102,12 +102,13 @@ def stage(
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
+    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters})
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
     folder = Path(folder).absolute()
     _check_replaceable(folder)
-    _check_no_token({"source": origin.record(), "license": licence, "parameters": draft.selection.parameters})
+    _check_no_token({"license": licence})
     with whole_folder(folder) as unfinished:
         picked = write_rows(unfinished / ROWS, draft.rows)
         digests = None if draft.pool is None else row_digests(source_rows, "Hashing the source")
@@ -187,7 +188,7 @@ def _chat_template(draft: Draft) -> str | None:
     digest, pool = draft.selection.parameters["encoding"]["chat_template_sha256"], draft.pool
     if digest is None or pool is None or pool.codes is None:
         return None
-    from ..encoding.pretrained import ChatTemplate  # needs torch
+    from ..encoding.chat_template import ChatTemplate  # needs torch
 
     encoding = encoding_record(pool.codes)  # with the path of a model in a folder, which is not published
     try:

@@ -12,8 +12,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..encoding.chat_template import ChatTemplate
 from ..encoding.language_model import LanguageModel, Window
-from ..encoding.pretrained import ChatTemplate
 from ..encoding.text import Rendering
 
 MAX_DOCUMENTS = 512  # to tokenise and sort by length together
@@ -96,7 +96,7 @@ class ActivationStream:
         documents = tokens = 0
         while tokens < self.read_tokens and documents < len(rows):
             some = rows[documents : documents + max(1, documents)]
-            texts = self.rendering(self.dataset[some], self.template)
+            texts = [text for text, _ in self.rendering(self.dataset[some], self.template)]
             new = self.model.windows(texts, max_length=self.max_length, special=self.template is None)
             if not documents:
                 new = new[self.window :]

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from .._datasets import check_dataset, fingerprint_of
 from .._validation import check_int
+from ..encoding.chat_template import ChatTemplate
 from ..encoding.distributed import processes
 from ..encoding.language_model import LanguageModel
-from ..encoding.pretrained import ChatTemplate, look_up
+from ..encoding.pretrained import look_up
 from ..encoding.text import Rendering, TextSource, find_text
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder

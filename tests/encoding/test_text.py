@@ -1,34 +1,20 @@
+import datetime
+import decimal
 import json
 
+import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
 
-from hf_sae_select.encoding.text import find_text
+from hf_sae_select.encoding.text import Outcome, Text, find_text
 
 
 def texts(ds, text=None, **options):
-    return find_text(ds, text)(ds[:], **options)
+    return [row.text for row in find_text(ds, text)(ds[:], **options)]
 
 
 def table(**columns):
     return Dataset.from_dict(columns)
-
-
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ({"only": ["a cat"]}, "a cat"),
-        ({"id": [1], "only": ["a cat"]}, "a cat"),
-        ({"title": ["t"], "text": ["a cat"]}, "a cat"),
-        ({"instruction": ["Add."], "input": ["1 2"], "output": ["3"]}, "Add.\n1 2\n3"),
-        ({"response": ["3"], "context": ["1 2"], "instruction": ["Add."], "category": ["qa"]}, "Add.\n1 2\n3"),
-        ({"completion": ["3"], "prompt": ["1 2"]}, "1 2\n3"),
-        ({"response": ["3"], "prompt": ["1 2"], "id": ["x"]}, "1 2\n3"),
-        ({"answer": ["3"], "question": ["1 2"]}, "1 2\n3"),
-    ],
-)
-def test_common_schemas_are_recognised(columns, expected):
-    assert texts(table(**columns)) == [expected]
 
 
 def test_empty_parts_leave_no_blank_line():
@@ -36,37 +22,86 @@ def test_empty_parts_leave_no_blank_line():
     assert texts(ds) == ["Add.\n3", "", "4"]
 
 
-def test_a_chat_in_either_dialect_is_written_turn_by_turn():
-    openai = table(
-        prompt=["x"], messages=[[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]]
-    )
-    sharegpt = table(conversations=[[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}]])
-    assert texts(openai) == ["user: Hi\nassistant: Yes?"]
-    assert texts(sharegpt) == ["user: Hi\nassistant: Yes?"]
-
-
-def test_turns_and_chats_without_words_are_left_out():
-    turns = [{"role": "user", "content": "Hi"}, None, {"role": "assistant", "content": None}]
-    ds = table(messages=[turns, None, [], turns[2:]])
-    assert texts(ds) == ["user: Hi", "", "", ""]
-
-
-def test_content_in_parts_is_read_for_its_text():
-    rows = [{"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]}]
-    assert texts(Dataset.from_list(rows)) == ["user: What is it?"]
+def test_a_chat_is_written_turn_by_turn():
+    ds = table(messages=[[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}], None, []])
+    assert texts(ds) == ["user: Hi\nassistant: Yes?", "", ""]
 
 
 def test_turns_with_different_keys_loaded_from_json_are_a_chat(tmp_path):
     turns = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "3", "name": "add", "weight": 0}]
     (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     assert texts(load_dataset("json", data_files=str(tmp_path / "chats.jsonl"), split="train")) == [
-        "user: Hi\ntool: 3"
+        "user: Hi\ntool (add): 3"
     ]
 
 
 def test_a_chat_goes_through_the_template_where_there_is_one():
-    ds = table(messages=[[{"role": "user", "content": "Hi"}], []])
-    assert texts(ds, template=lambda turns: f"<{turns[0]['content']}>") == ["<Hi>", ""]
+    ds = table(messages=[[{"role": "user", "content": "Hi"}], []], tools=[[{"name": "add"}], None])
+    rendering = find_text(ds)
+    seen = rendering(ds[:], lambda turns, tools: Text(f"<{turns[0]['content']} {tools}>", Outcome.LEFT_OUT))
+    assert seen == [Text("<Hi [{'name': 'add'}]>", Outcome.LEFT_OUT), Text("")]
+    assert rendering.columns == ("messages", "tools")
+    assert rendering.record() == {"columns": ["messages"], "chat": True, "extras": ["tools"]}
+
+
+CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("columns", "text", "expected"),
+    [
+        # A prompt and its answer as chats, as TRL has them; turns that the answer repeats are written once.
+        ({"prompt": CHAT[:1], "completion": CHAT[1:]}, None, "user: a\nassistant: b"),
+        ({"prompt": CHAT[:1], "chosen": CHAT, "rejected": CHAT[:1]}, None, "user: a\nassistant: b"),
+        ({"prompt": "a", "chosen": CHAT, "rejected": CHAT[:1]}, None, "user: a\nassistant: b"),
+        ({"prompt": "a", "completion": CHAT[1:]}, None, "user: a\nassistant: b"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, None, "a\nb"),
+        ({"system": "s", "messages": CHAT}, None, "system: s\nuser: a\nassistant: b"),
+        (
+            {"system": "s", "messages": [{"role": "system", "content": "s"}, *CHAT]},
+            None,
+            "system: s\nuser: a\nassistant: b",
+        ),
+        ({"system": None, "messages": CHAT}, None, "user: a\nassistant: b"),
+        # JSON text
+        ({"messages": json.dumps(CHAT)}, None, "user: a\nassistant: b"),
+        (
+            {"conversations": json.dumps({"from": ["human", "gpt"], "value": ["a", "b"]})},
+            None,
+            "user: a\nassistant: b",
+        ),
+        ({"messages": [json.dumps(turn) for turn in CHAT]}, None, "user: a\nassistant: b"),
+        ({"chat_log": json.dumps({"messages": CHAT}), "id": 1}, "chat_log", "user: a\nassistant: b"),
+        # fields of structs
+        ({"data": {"messages": CHAT, "n": 1}}, "data.messages", "user: a\nassistant: b"),
+        ({"data": {"inner": {"body": "a"}}}, "data.inner.body", "a"),
+        ({"a.b": "a", "a": {"b": "no"}}, "a.b", "a"),
+        ({"x": {"q": "a"}, "y": "b"}, ["x.q", "y"], "a\nb"),
+        ({"title": "t", "messages": CHAT}, ["title", "messages"], "user: t\nuser: a\nassistant: b"),
+        # numbers and text in JSON that is no chat
+        ({"text": '{"role": 3}'}, None, '{"role": 3}'),
+        ({"text": "[1, 2]"}, None, "[1, 2]"),
+    ],
+)
+def test_columns_chats_fields_and_json_are_read(columns, text, expected):
+    assert texts(Dataset.from_list([columns]), text) == [expected]
+
+
+def test_a_struct_that_is_null_is_blank():
+    ds = Dataset.from_list([{"data": {"body": "a"}}, {"data": None}])
+    assert texts(ds, "data.body") == ["a", ""]
+
+
+def test_what_cannot_be_read_names_row_and_column():
+    ds = table(messages=[CHAT, [{"role": "user", "content": b"\xff\xfe"}]][1:] * 2)
+    with pytest.raises(ValueError, match=r"row 0, column `messages`: cannot read 2 bytes that are no UTF-8 text"):
+        texts(ds)
+
+
+@pytest.mark.parametrize("dtype", ["string", "large_string", "string_view"])
+def test_every_type_of_string_is_text(dtype):
+    ds = Dataset(pa.table({"text": pa.array(["a cat", None], getattr(pa, dtype)())}))
+    assert texts(ds) == texts(ds, "text") == texts(ds, ["text"]) == ["a cat", ""]
 
 
 def test_text_names_a_column_several_or_a_function():
@@ -87,22 +122,43 @@ def test_the_record_tells_renderings_apart():
     assert len({str(record) for record in records}) == 4
 
 
-def test_an_unrecognised_schema_lists_the_columns_and_the_remedy():
-    with pytest.raises(ValueError, match=r"cannot tell which column is the text, among: a, b; pass `text='column'`"):
-        find_text(table(a=["1"], b=["2"]))
-
-
-def test_an_unknown_column_lists_those_there_are():
-    with pytest.raises(ValueError, match=r"no column `c` \(from `text`\) in this dataset; it has: a, b"):
-        find_text(table(a=["1"], b=["2"]), "c")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("c", r"no column `c` \(from `text`\) in this dataset; it has: a, b"),
+        (["a", "c"], r"no column `c` \(from `text`\) in this dataset; it has: a, b"),
+        ("b.y", r"no column `b.y` \(from `text`\) in `b`; it has: x"),
+        ("b.x.y", r"no column `b.x.y` \(from `text`\) in `b.x`; it holds string"),
+        ("a.x", r"no column `a.x` \(from `text`\) in `a`; it holds string"),
+    ],
+)
+def test_an_unknown_column_lists_those_there_are(text, message):
+    with pytest.raises(ValueError, match=message):
+        find_text(Dataset.from_list([{"a": "1", "b": {"x": "2"}}]), text)
 
 
 @pytest.mark.parametrize(
-    ("feature", "value"), [(Value("int64"), 1), (ClassLabel(names=["x"]), 0), (List(Value("string")), ["x"])]
+    ("feature", "value"),
+    [
+        (Value("int64"), 1),
+        (Value("binary"), b"x"),
+        (Value("date32"), datetime.date(2024, 1, 1)),
+        (Value("decimal128(5, 2)"), decimal.Decimal("1.50")),
+        (ClassLabel(names=["x"]), 0),
+        (List(Value("string")), ["x"]),
+        (List(Value("int32")), [1]),
+        ({"a": Value("string")}, {"a": "x"}),
+        (List({"a": Value("string")}), [{"a": "x"}]),
+        (Image(), {"bytes": b"", "path": None}),
+    ],
 )
 def test_a_column_of_another_type_is_refused(feature, value):
     ds = Dataset.from_dict({"text": [value]}, features=Features({"text": feature}))
-    with pytest.raises(TypeError, match=r"column `text` holds .*, not text; pass another column or `text=lambda row"):
+    with pytest.raises(TypeError, match=r"column `text` holds .*, not text and no chat; pass another column"):
+        find_text(ds, "text")
+    with pytest.raises(
+        ValueError, match=r"cannot tell which column is the text .*, among: text: .*; pass `text='column'`"
+    ):
         find_text(ds)
 
 
