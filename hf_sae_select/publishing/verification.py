@@ -87,7 +87,11 @@ class Verification:
         return self.difference is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON values, as `hf-sae-select verify --json` prints it."""
+        """Return the result as JSON values, as `hf-sae-select verify --json` prints it.
+
+        Returns:
+            `dict`: "verified", "level", "repo", "revision", "date", "source", "rows" and "checks".
+        """
         return {
             "verified": bool(self),
             "level": self.level,
