@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .features import metrics
     from .features.concatenation import concatenate
     from .features.matrix import FeatureMatrix
+    from .publishing.published import load_selection
     from .publishing.pushing import publish, push
     from .publishing.staging import stage
     from .publishing.verification import Verification, verify
@@ -51,6 +52,7 @@ _MODULES = {  # public name -> the file that defines it
     "SaeTrainingConfig": "training.config",
     "TRAINING_PRESETS": "training.config",
     "METHODS": "selection.methods",
+    "load_selection": "publishing.published",
     "publish": "publishing.pushing",
     "push": "publishing.pushing",
     "Selection": "selection.result",
@@ -82,6 +84,7 @@ __all__ = [
     "evaluate_sae",
     "evaluate_sae_on_activations",
     "load_sae",
+    "load_selection",
     "metrics",
     "publish",
     "push",

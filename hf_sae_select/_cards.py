@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, RepoCard
+from huggingface_hub.repocard_data import CardData
 from yaml import YAMLError
+
+from ._secrets import masked
 
 TEMPLATES = Path(__file__).parent / "templates"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -20,13 +24,47 @@ SECTION_BEGIN = "<!-- hf-sae-select: {name}, written anew at each push -->"
 SECTION_END = "<!-- end of hf-sae-select: {name} -->"
 
 
+# Renderers make links of addresses, also where their signs are escaped. With a word joiner inside, they are none.
+ADDRESS = re.compile(r"(?i)www(?=\.)|[a-z][a-z0-9+.-]*(?=:\S)|@(?=\w)")
+WORD_JOINER = "\u2060"
+PLAIN = " ,.?!';\u2026" + WORD_JOINER  # signs that mean nothing to Markdown within a line
+PLAIN_IN_NAMES = PLAIN + '"{}:-/'
+# Control characters, and what turns the direction of a text.
+UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of `templates/`.
+    """Fill in a template of `templates/`. In it, `escaped` and `code` are for what comes from outside.
 
     Raises:
         jinja2.UndefinedError: If the template uses a value that is not in `values`.
     """
-    return str(_environment().get_template(template).render(**values))
+    return masked(str(_environment().get_template(template).render(**values)))
+
+
+def escaped(text: Any, plain: str = PLAIN_IN_NAMES) -> str:
+    """Return a text from outside as Markdown of one line that shows it as it is, in a heading, a table or a link.
+
+    No part of it becomes markup, HTML, a link, a mention or a comment around our section.
+
+    Args:
+        plain: the signs beside letters and digits that are not escaped.
+    """
+    line = " ".join(UNSEEN.sub("\ufffd", str(text)).split())
+    line = ADDRESS.sub(lambda match: match[0] + WORD_JOINER, line)
+    signs = [c if c.isalnum() or c in plain else f"&#{ord(c)};" for c in line]
+    # A point before a letter: linkifiers take "evil.com" for an address.
+    ends = [i for i, c in enumerate(line[:-1]) if c == "." and line[i + 1].isalpha()]
+    for i in ends:
+        signs[i] = "&#46;"
+    return "".join(signs)
+
+
+def code(name: Any) -> str:
+    """Return a name from outside as inline code, or escaped if it has characters that code cannot show."""
+    text = str(name)
+    is_shown = text == " ".join(text.split()) and text.isprintable() and not set(text) & set("`|<>")
+    return f"`{text}`" if text and is_shown else escaped(json.dumps(text, ensure_ascii=False))
 
 
 @cache  # it compiles each template once
@@ -41,7 +79,15 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.globals |= {"SECTION_BEGIN": SECTION_BEGIN, "SECTION_END": SECTION_END}
+    environment.filters |= {"escaped": escaped, "code": code, "block": block}
     return environment
+
+
+def block(text: Any) -> str:
+    """Return a text of several lines from outside as a block of code."""
+    lines = UNSEEN.sub("\ufffd", str(text)).replace("<!--", f"<{WORD_JOINER}!--")
+    fence = "`" * max([3, *(1 + len(run) for run in re.findall("`+", lines))])
+    return f"{fence}\n{lines}\n{fence}"
 
 
 def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:
@@ -56,6 +102,17 @@ def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:
         raise ValueError(f"cannot parse the metadata at the top of {name} ({error}); fix it") from error
 
 
+def tables_of(card: str) -> list[str]:
+    """Return the lines of the tables in our section of a card; they hold the figures, and prose does not.
+
+    Raises:
+        ValueError: If the card lacks one of the comments around our section.
+    """
+    begin, end = _markers(card)
+    section = card.partition(begin)[2].partition(end)[0]
+    return [line.strip() for line in section.splitlines() if line.lstrip().startswith("|")]
+
+
 def merged(card: str, readme: str | None, renewed: Collection[str] = ()) -> str:
     """Merge `card` into the README of a repo: keep the README's own text, and insert or replace our section.
 
@@ -67,16 +124,21 @@ def merged(card: str, readme: str | None, renewed: Collection[str] = ()) -> str:
     new = parsed(card, "the new card")
     if readme is None:
         return card
-    old = parsed(readme.removeprefix("\ufeff"))
-    for key in renewed:
-        old.data.pop(key, None)
-    for key, value in new.data.to_dict().items():
-        current = old.data.get(key)
-        if isinstance(current, list) and isinstance(value, list):
-            old.data[key] = _joined(current, value)
-        elif current is None:
-            old.data[key] = value
-    return f"---\n{old.data}\n---\n{_with_section(old.text, new.text.strip())}"
+    readme = readme.removeprefix("\ufeff")
+    old = parsed(readme)
+    before, after = (RepoCard(text).data.to_dict() for text in (readme, card))  # in their own order
+    # A key keeps its place, and metadata without a change keep their text: the same push again changes no byte.
+    joined = {key: value for key, value in before.items() if key not in renewed or key in after}
+    for key, value in after.items():
+        current = joined.get(key)
+        if isinstance(current, list) and isinstance(value, list) and key not in renewed:
+            joined[key] = _joined(current, value)
+        elif current is None or key in renewed:
+            joined[key] = value
+    text = _with_section(old.text, new.text.strip())
+    if joined == before and readme.endswith(old.text):
+        return readme.removesuffix(old.text) + text
+    return f"---\n{CardData(**joined)}\n---\n{text}"
 
 
 def _with_section(text: str, card: str) -> str:

@@ -1,21 +1,34 @@
-"""Files and folders that appear whole or not at all."""
+"""Files that appear whole or not at all, and reading files of others."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+fcntl: Any  # mypy knows this module on one system only
 try:
     import fcntl
 except ImportError:  # Windows, where an open file can neither be replaced nor removed
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+LARGEST_TEXT = 64 * 2**20
+
+
+def read_text(file: Path) -> str:
+    """Read a text file that may be anybody's.
+
+    Raises:
+        ValueError: If it is too large for what we read as text, or not UTF-8.
+    """
+    if (size := file.stat().st_size) > LARGEST_TEXT:
+        raise ValueError(f"it has {size:,} bytes; at most {LARGEST_TEXT:,} are read")
+    return file.read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -79,24 +92,3 @@ def remove_leftovers(folder: Path) -> None:
                     part.unlink()
             finally:
                 os.close(handle)
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside `folder` to write to; it replaces `folder` if the block succeeds, and is removed if not.
-
-    Example: ``with whole_folder(path) as part: (part / "file").write_text("all of it")``.
-    """
-    part, earlier = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("unfinished", "earlier"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        if folder.exists():
-            folder.rename(earlier)
-        part.rename(folder)
-        shutil.rmtree(earlier, ignore_errors=True)
-    finally:
-        if earlier.exists() and not folder.exists():
-            earlier.rename(folder)
-        shutil.rmtree(part, ignore_errors=True)

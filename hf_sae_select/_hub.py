@@ -1,23 +1,24 @@
-"""Files in a local folder or in a Hub repo at one commit, and the single commit that writes to a repo. No torch."""
+"""Files in a local folder or in a Hub repo at one commit, and the Hub's errors explained. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from json import JSONDecodeError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import (
-    CommitInfo,
-    CommitOperationAdd,
-    CommitOperationDelete,
     HfApi,
+    constants,
     hf_hub_download,
     resolve_revision,
     snapshot_download,
+    try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -25,6 +26,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -41,6 +43,8 @@ REMEDIES = {  # HTTP status -> cause and remedy
     412: "the repo has a newer commit, so nothing was written: review that commit, then push again",
     429: "too many requests: wait a few minutes, or log in (`hf auth login`) for a higher limit",
 }
+
+UNREADABLE_ANSWER = "the Hub's answer cannot be read, perhaps it is from a proxy or a login page; try again later"
 
 TRANSLATIONS: dict[type[Exception], tuple[type[OSError], str]] = {  # huggingface_hub's error -> ours
     HFValidationError: (
@@ -59,7 +63,17 @@ TRANSLATIONS: dict[type[Exception], tuple[type[OSError], str]] = {  # huggingfac
         FileNotFoundError,
         "{name} has no revision {revision!r}; omit `revision` for the latest commit",
     ),
+    LocalTokenNotFoundError: (
+        PermissionError,
+        "`token=True`, but nobody is logged in on this machine: log in (`hf auth login`), or pass the token itself",
+    ),
 }
+# What huggingface_hub raises when an answer is no JSON, or JSON of another form than the Hub's.
+UNEXPECTED = (JSONDecodeError, UnicodeError, LookupError, TypeError, AttributeError, AssertionError, httpx.InvalidURL)
+
+
+class NoSuchFile(FileNotFoundError):
+    """A folder, or a repo that answered, has no file of that path."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,10 @@ class Repo:
     cache_dir: str | Path | None = None
     kind: str = "model"
     """Repo type on the Hub: `model` or `dataset`."""
+    date: datetime | None = None
+    """When the commit was made, where the Hub was asked."""
+    paths: frozenset[str] | None = None
+    """Paths of all files, where they were listed."""
 
     @classmethod
     def at(
@@ -86,8 +104,12 @@ class Repo:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         kind: str = "model",
+        newest: bool = False,
     ) -> Repo:
         """Open a local folder, or else a Hub repo, and resolve its `revision` to a commit once.
+
+        Args:
+            newest: whether the Hub must say which commit that is; otherwise, if it is out of reach, the cache may.
 
         Raises:
             FileNotFoundError: If `source` is neither a folder nor a repo, or the revision does not exist.
@@ -99,6 +121,12 @@ class Repo:
                 raise ValueError(f"`revision={revision!r}` applies to Hub repos only; {str(source)!r} is a folder")
             return cls(str(source), Path(source))
         name = str(source)
+        if newest and not (local_files_only or constants.HF_HUB_OFFLINE):
+            with hub_errors(name, revision):
+                info = HfApi(token=token).repo_info(name, revision=revision, repo_type=kind)
+            if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
+                raise OSError(f"{name}: {UNREADABLE_ANSWER}")
+            return cls(name, None, info.sha, token, cache_dir, kind, info.last_modified)
         with hub_errors(name, revision):
             commit = resolve_revision(
                 name,
@@ -119,52 +147,81 @@ class Repo:
             )
         return Repo(self.name, Path(folder), self.revision, kind=self.kind)
 
+    def listed(self) -> Repo:
+        """Return the same repo with its files listed, so that a missing file is told from one that cannot be fetched.
+
+        Raises:
+            OSError: If the Hub does not list them.
+        """
+        return replace(self, paths=frozenset(self.all_files()))
+
     def files(self) -> list[str]:
-        """Return the paths of all files, relative to the root, with slashes.
+        """Return the paths of all files; where the Hub is out of reach, of those that the cache has.
 
         Raises:
             ValueError: If a path points outside the repo.
         """
+        try:
+            return self.all_files()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:  # an earlier download may suffice
+            try:
+                return self.cached().all_files()
+            except OSError:
+                raise error from None
+
+    def all_files(self) -> list[str]:
+        """Return the paths of all files, relative to the root, with slashes.
+
+        Raises:
+            ValueError: If a path points outside the repo.
+            OSError: If the Hub does not list them.
+        """
+        if self.paths is not None:
+            return sorted(self.paths)
         if self.folder is not None:
             return sorted(
                 file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()
             )
-        try:
-            with hub_errors(self.name, self.revision):
-                paths = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision, repo_type=self.kind)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError as error:  # the Hub is down or out of reach: an earlier download may suffice
-            try:
-                return self.cached().files()
-            except OSError:
-                raise error from None
+        with hub_errors(self.name, self.revision):
+            paths = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision, repo_type=self.kind)
         return sorted(check_path(path) for path in paths)
 
     def fetch(self, path: str) -> Path:
         """Return the local path of the file `path`, downloading it first if necessary.
 
         Raises:
-            FileNotFoundError: If the repo has no such file.
+            NoSuchFile: If the repo has no such file.
+            OSError: If the Hub does not send the content that it announces.
         """
+        if self.paths is not None and path not in self.paths:
+            if self.revision is not None and self.folder is not None:
+                raise OSError(f"`{path}` of {self.name} is not in the cache, and the Hub is not asked")
+            raise NoSuchFile(f"no `{path}` in {self.name}")
         if self.folder is not None:
             file = self.folder / check_path(path)
             # The cache consists of links. In any other folder, a link may point at a file that nobody meant to share.
             escapes = self.revision is None and not file.resolve().is_relative_to(self.folder.resolve())
             if escapes or not file.is_file():
-                raise FileNotFoundError(f"no `{path}` in {self.name}")
+                raise NoSuchFile(f"no `{path}` in {self.name}")
             return file
-        with hub_errors(self.name, self.revision, path):
-            return Path(
-                hf_hub_download(
-                    self.name,
-                    check_path(path),
-                    repo_type=self.kind,
-                    revision=self.revision,
-                    token=self.token,
-                    cache_dir=self.cache_dir,
-                )
+        options: dict[str, Any] = {"repo_type": self.kind, "revision": self.revision, "cache_dir": self.cache_dir}
+        try:
+            with hub_errors(self.name, self.revision, path):
+                is_cached = isinstance(try_to_load_from_cache(self.name, check_path(path), **options), str)
+                file = Path(hf_hub_download(self.name, path, token=self.token, **options))
+        except NoSuchFile as error:
+            if self.paths is None:
+                raise
+            raise OSError(f"`{path}` of {self.name}: the Hub lists it, but does not send it; try again") from error
+        if not is_cached and not _is_as_announced(file):
+            file.resolve().unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+            raise OSError(
+                f"`{path}` of {self.name} at {self.revision}: what arrived is not what the Hub announced; try again"
             )
+        return file
 
     def source(self, path: str) -> dict[str, Any]:
         """Return repo, commit, path and SHA-256 of a file; empty for a local folder, which others cannot access."""
@@ -173,6 +230,34 @@ class Repo:
         blob = self.fetch(path).resolve()  # the cache names large files by their SHA-256
         digest = blob.name if re.fullmatch("[0-9a-f]{64}", blob.name) else sha256_of(blob)
         return {"repo": self.name, "revision": self.revision, "path": path, "sha256": digest}
+
+
+def check_token(token: Any) -> None:
+    """Check the argument `token`; the error does not show it.
+
+    Raises:
+        TypeError: If it is neither a text, a truth value nor None.
+        ValueError: If it has characters that no token has.
+    """
+    if token is not None and not isinstance(token, str | bool):
+        raise TypeError(f"`token` is of type {type(token).__name__}; pass the token as text, True, False or None")
+    if isinstance(token, str) and not re.fullmatch("[!-~]+", token):
+        raise ValueError("`token` is empty or has spaces or other characters that no token has; copy it again")
+
+
+def _is_as_announced(file: Path) -> bool:
+    """Tell whether a downloaded file has the digest that the Hub announced, by which the cache names it."""
+    blob = file.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name):  # a large file
+        return sha256_of(blob) == blob.name
+    if re.fullmatch("[0-9a-f]{40}", blob.name):  # a file in git
+        return git_sha1(blob.read_bytes()) == blob.name
+    return True  # a file system without links, or another Hub's names
+
+
+def git_sha1(content: bytes) -> str:
+    """Return the id that git gives to a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def check_path(path: str) -> str:
@@ -210,70 +295,6 @@ def subfolder_prefix(subfolder: str | None) -> str:
     return f"{check_path(path)}/"
 
 
-def prepare(
-    repo_id: str, *, private: bool | None, revision: str | None, token: Token, kind: str = "model"
-) -> tuple[Repo, str | None]:
-    """Create the repo unless it exists. Return it at the head of `revision`, with the text of its README.
-
-    Raises:
-        ValueError: If `private` is set and the repo exists and is public.
-        FileNotFoundError, PermissionError, OSError: As `Repo.at`.
-    """
-    if revision is not None:  # check the branch first: a new repo has none
-        try:
-            Repo.at(repo_id, revision, token, kind=kind)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{repo_id} has no branch {revision!r}: create it first, or omit `revision`"
-            ) from error
-    with hub_errors(repo_id, revision):
-        api = HfApi(token=token)
-        name = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
-        if private and not api.repo_info(name, repo_type=kind).private:
-            raise ValueError(f"`private=True`, but {name} exists and is public; make it private first, or omit it")
-    repo = Repo.at(name, revision, token, kind=kind)
-    try:
-        readme = repo.fetch("README.md").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        readme = None
-    return repo, readme
-
-
-def push(
-    repo: Repo,
-    files: Mapping[str, str | Path | bytes],
-    *,
-    message: str,
-    revision: str | None = None,
-    create_pr: bool = False,
-    deleted: Sequence[str] = (),
-) -> CommitInfo:
-    """Write `files` in one commit on top of the commit that `repo` is pinned to.
-
-    Args:
-        files: Path in the repo -> local file or content.
-        deleted: Files that the same commit deletes.
-
-    Raises:
-        FileNotFoundError, PermissionError, OSError: As `Repo.at`; the repo is unchanged.
-    """
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(check_path(path), content if isinstance(content, bytes) else str(content))
-        for path, content in files.items()
-    ]
-    operations += [CommitOperationDelete(check_path(path)) for path in deleted]
-    with hub_errors(repo.name, revision):
-        return HfApi(token=repo.token).create_commit(
-            repo.name,
-            operations,
-            repo_type=repo.kind,
-            commit_message=message,
-            revision=revision,
-            create_pr=create_pr,
-            parent_commit=repo.revision,
-        )
-
-
 @contextmanager
 def hub_errors(name: str, revision: str | None = None, path: str | None = None) -> Iterator[None]:
     """Translate huggingface_hub's errors into errors that name the repo and the remedy, and contain no token."""
@@ -292,11 +313,17 @@ def hub_errors(name: str, revision: str | None = None, path: str | None = None) 
             "`local_files_only`, or download the repo and pass its folder"
         ) from error
     except EntryNotFoundError as error:
-        raise FileNotFoundError(f"no `{path}` in {place}") from error
+        raise NoSuchFile(f"no `{path}` in {place}") from error
     except httpx.HTTPError as error:
         raise _http_error(place, error) from error
     except RuntimeError as error:  # huggingface_hub raises this for a failed upload, over LFS or Xet
         raise _http_error(place, error.__cause__) from error
+    except UNEXPECTED as error:
+        raise OSError(f"{place}: {UNREADABLE_ANSWER}") from error
+    except OSError as error:
+        if error.errno is not None:  # of this machine: a full disk, a folder that cannot be written
+            raise
+        raise OSError(f"`{path}` of {place}: the download is incomplete; try again" if path else str(error)) from error
 
 
 def _http_error(place: str, error: BaseException | None) -> OSError:

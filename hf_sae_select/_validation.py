@@ -59,6 +59,23 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         raise ValueError(f"unknown `{name}={value!r}`; choose one of: {', '.join(map(str, choices))}")
 
 
+def check_text(name: str, value: Any, types: type | tuple[type, ...] = str, optional: bool = False) -> None:
+    """Check that `value` is a text, or of one of `types`, such as a path, and is not empty.
+
+    Raises:
+        TypeError: it is of another type; None passes where `optional`.
+        ValueError: it is empty.
+    """
+    if optional and value is None:
+        return
+    types = types if isinstance(types, tuple) else (types,)
+    if not isinstance(value, types):
+        allowed = " or ".join(kind.__name__ for kind in types)
+        raise TypeError(f"`{name}={value!r}` must be of type {allowed}{', or None' if optional else ''}")
+    if not str(value).strip():
+        raise ValueError(f"`{name}={value!r}` is empty")
+
+
 def check_flag(name: str, value: Any) -> None:
     """Check that `value` is True or False.
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, and the exit code that CI goes by."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 from helpers.forge import RECORD
 from helpers.pools import coded
 
-from hf_sae_select import stage
+from hf_sae_select import __version__, stage
 from hf_sae_select.cli import main
 from hf_sae_select.publishing import checks, provenance
+from hf_sae_select.publishing.verification import CONCLUSIONS
 
 
 @pytest.fixture
@@ -27,11 +29,13 @@ def run(capsys, *arguments):
 
 
 def test_0_if_all_is_as_recorded(folder, capsys):
-    lines = [f"ok  digests: {name}" for name in ("record", "parameters", "indices", "rows", "files", "card")]
-    assert run(capsys, "verify", folder) == (0, "\n".join([*lines, "verified to the level `digests`\n"]), "")
+    lines = [f"subset  {folder}", "source  not published", "rows    2 of 3"]
+    lines += [f"ok  digests: {name}" for name in ("record", "parameters", "indices", "rows", "files", "card")]
+    end = f"verified to the level `digests`: {CONCLUSIONS['digests']}\n"
+    assert run(capsys, "verify", folder) == (0, "\n".join([*lines, end]), "")
     lines += [f"ok  select: {name}" for name in ("source", "encoding", "picks", "counts", "coverage")]
-    expected = "\n".join([*lines, "verified to the level `select`\n"])
-    assert run(capsys, "verify", folder, "--level", "select") == (0, expected, "")
+    end = f"verified to the level `select`: {CONCLUSIONS['select']}\n"
+    assert run(capsys, "verify", folder, "--level", "select") == (0, "\n".join([*lines, end]), "")
 
 
 def test_1_if_something_differs(folder, capsys):
@@ -39,10 +43,44 @@ def test_1_if_something_differs(folder, capsys):
     code, printed, errors = run(capsys, "verify", folder)
     assert (code, errors) == (1, "")
     assert "DIFFERS  digests: files: coverage.png is missing\n" in printed and "ok  digests: rows\n" in printed
-    assert printed.endswith("\nnot verified to the level `digests`\n")
+    end = (
+        "not verified to the level `digests`: what is marked DIFFERS is not what the record says; do not rely on this"
+    )
+    assert printed.splitlines()[-1] == f"{end} subset"
     (folder / "provenance.json").write_text("{}")
     code, printed, errors = run(capsys, "verify", folder)
-    assert (code, errors) == (1, "") and printed.startswith("DIFFERS  digests: record: provenance.json: ")
+    assert (code, errors) == (1, "") and "\nDIFFERS  digests: record: provenance.json: " in printed
+
+
+def test_the_result_as_json(folder, capsys):
+    code, printed, errors = run(capsys, "verify", folder, "--json")
+    source = {"dataset": None, "config": None, "split": None, "revision": None, "rows": 3}
+    expected = {"verified": True, "level": "digests", "repo": str(folder), "revision": None, "date": None}
+    expected |= {"source": source, "rows": 2}
+    result = json.loads(printed)
+    checks = result.pop("checks")
+    assert (code, errors, result) == (0, "", expected)
+    assert checks[0] == {"level": "digests", "name": "record", "difference": None} and len(checks) == 6
+    (folder / "coverage.png").unlink()
+    code, printed, _ = run(capsys, "verify", folder, "--json")
+    differ = [check for check in json.loads(printed)["checks"] if check["difference"]]
+    assert (code, json.loads(printed)["verified"]) == (1, False)
+    assert differ == [{"level": "digests", "name": "files", "difference": "coverage.png is missing"}]
+    code, printed, errors = run(capsys, "verify", folder, "--json", "--level", "all")
+    assert code == 2 and errors.startswith("cannot verify: ValueError: unknown `level='all'`")
+    assert json.loads(printed) == {"verified": None, "error": errors.removeprefix("cannot verify: ").rstrip()}
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"hf-sae-select {__version__}\n"
+
+
+def test_what_is_printed_holds_no_control_characters(folder, capsys):
+    (folder / "data" / "\x1b[2Jx.parquet").write_bytes(b"")
+    code, printed, _ = run(capsys, "verify", folder)
+    assert code == 1 and "\x1b" not in printed and "data/\ufffd[2Jx.parquet is not in the record" in printed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from datasets import Dataset
 
 from hf_sae_select._datasets import check_dataset, fingerprint_of, has_row_mapping, select_rows, set_fingerprint
-from hf_sae_select._files import whole_file, whole_folder
+from hf_sae_select._files import whole_file
+from hf_sae_select._folders import whole_folder
 from hf_sae_select._validation import check_choice, check_flag, check_int, check_number, is_number
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from datasets import Dataset
 from huggingface_hub.repocard_data import CardData, DatasetCardData
 
-from .._cards import render
+from .._cards import PLAIN, code, escaped, render
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from ..selection.reasons import reasons
@@ -27,6 +29,8 @@ SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10
 PICKS, EXAMPLES, CHARACTERS = 5, 2, 120  # how much of the rows the card shows
 ENGLISH_MODELS = ("sentence-transformers/all-MiniLM-L6-v2",)  # models trained on English alone
 HUB = "https://huggingface.co"
+WEB_PAGE = re.compile("https?://")
+SAFE_IN_LINKS = ":/?#@!$&+,;=%~"  # not the brackets and quotes that would end a link
 
 
 def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -74,18 +78,18 @@ def subset_card(
         "subset_card.md",
         **values,
         card_data=DatasetCardData(**_metadata(record, source_card, metadata)).to_yaml(),
-        name=name or "a dataset",
-        linked=f"[{name}]({HUB}/datasets/{name})" if name else "a dataset that is not published",
+        name=escaped(name) if name else "a dataset",
+        linked=_link(name, f"datasets/{name}") if name else "a dataset that is not published",
         summary=method.summary if method else "",
         paper=method.source if method else "",
         by_features=method is not None and not method.needs_vectors and selection["method"] not in BASELINES,
         parameters=_parameter_cells(selection["parameters"]),
         constrained=bool(selection["parameters"]["constraints"].keys() - {"cost"}),
         sae=_sae(encoding),
+        model=_model(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
         reasons=[] if measured is None else _reasons(draft, measured, encoding["text"]),
-        code=code,
         number=lambda value: "" if value is None else f"{value:,.1f}",
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),
@@ -118,19 +122,13 @@ def quoted(text: str) -> str:
     """Return the beginning of a text as one line of Markdown, with all markup escaped."""
     words = " ".join(text.split())
     shown = words if len(words) <= CHARACTERS else words[:CHARACTERS].rstrip() + "…"
-    return "“" + "".join(c if c.isalnum() or c in " ,.?!';…" else f"&#{ord(c)};" for c in shown) + "”"
-
-
-def code(name: str) -> str:
-    """Return a name as inline code for a cell of a table, or escaped if it has characters that code cannot show."""
-    return f"`{name}`" if name.strip() and name.isprintable() and not set(name) & set("`|<>") else _cell(name)
+    return f"“{escaped(shown, PLAIN)}”"
 
 
 def _cell(value: Any) -> str:
     """Return a value for a cell of a table, shortened if it is long."""
     text = json.dumps(value, ensure_ascii=False)
-    text = text if len(text) <= 100 else f"{text[:100]} … (in full in provenance.json)"
-    return "".join(f"&#{ord(c)};" if c in "|<>*_`[]&" else c for c in text)
+    return escaped(text) if len(text) <= 100 else f"{escaped(text[:100])} … (in full in provenance.json)"
 
 
 def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -167,15 +165,27 @@ def _sae(encoding: Mapping[str, Any]) -> str:
     """Say where the SAE is."""
     sae = encoding.get("sae", {})
     if "repo" in sae:
-        return f"[{sae['repo']}]({HUB}/{sae['repo']}) at `{sae['revision']}`, `{sae['path']}`"
+        return f"{_link(sae['repo'], sae['repo'])} at {code(sae['revision'])}, {code(sae['path'])}"
     return f"the one in the package {sae['package']}" if "package" in sae else "not published"
+
+
+def _model(encoding: Mapping[str, Any]) -> str:
+    """Say where the language model is."""
+    if not encoding.get("model"):
+        return "not published"
+    return f"{_link(encoding['model'], encoding['model'])} at {code(encoding['model_revision'])}"
+
+
+def _link(name: str, path: str) -> str:
+    """Return a link to a page of the Hub."""
+    return f"[{escaped(name)}]({HUB}/{quote(path)})"
 
 
 def _text(encoding: Mapping[str, Any]) -> str:
     """Say what the text of a row is."""
     text = encoding.get("text", {})
     if "columns" not in text:
-        return f"the result of the author's function {_cell(text.get('function'))}, whose code is not recorded"
+        return f"the result of the author's function {code(text.get('function'))}, whose code is not recorded"
     columns = ", ".join(map(code, text["columns"]))
     if not text["chat"]:
         return f"column {columns}" if len(text["columns"]) == 1 else f"columns {columns}, joined by newlines"
@@ -190,9 +200,10 @@ def _arguments(record: Record, level: str) -> str:
 
 def _licence(license: Mapping[str, Any], source: str | None) -> str:
     """Say which licence the subset has, and who states it."""
-    ids = ", ".join(as_list(license["license"]))
+    name = escaped(", ".join(as_list(license["license"])))
     if link := license.get("license_link"):
-        ids = f"[{license.get('license_name') or ids}]({link})"
+        title = escaped(license.get("license_name") or ", ".join(as_list(license["license"])))
+        name = f"[{title}]({quote(link, SAFE_IN_LINKS)})" if WEB_PAGE.match(link) else f"{title} ({escaped(link)})"
     if license["stated_by"] == "source":
-        return f"{ids}, as {source or 'the source'} states it."
-    return f"{ids}, as the publisher of this subset states it: the source states none."
+        return f"{name}, as {escaped(source) if source else 'the source'} states it."
+    return f"{name}, as the publisher of this subset states it: the source states none."

@@ -6,20 +6,21 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Features as Schema
 from numpy.typing import NDArray
 
-from .._cards import parsed
-from .._hub import Repo, sha256_of
+from .._cards import parsed, tables_of
+from .._files import read_text
+from .._hub import NoSuchFile, Repo, sha256_of
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
-from .hashing import BATCH_ROWS, Digests, digest_of, digests_of
-from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS
+from .hashing import Digests, batch_rows, cast, digest_of, digests_of
+from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, TABLES
+from .parquet import content_errors, count_rows, read_batches, written_types
 from .provenance import Record, is_edited
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
@@ -39,13 +40,13 @@ def of_files(repo: Repo, record: Record) -> str | None:
     for name, recorded in record["files"].items():
         try:
             file = repo.fetch(name)
-        except FileNotFoundError:
+        except NoSuchFile:
             return f"{name} is missing"
         if (digest := sha256_of(file)) != recorded["sha256"]:
             return f"{name} was changed: its SHA-256 is {digest}, recorded is {recorded['sha256']}"
         if (size := file.stat().st_size) != recorded["bytes"]:
             return f"{name} has {size:,} bytes, recorded are {recorded['bytes']:,}"
-    names = repo.files()
+    names = repo.all_files()
     unknown = [name for name in names if name.startswith(f"{ROWS}/") and name not in record["files"]]
     unknown += [name for name in names if name in OVERRIDES]
     return f"{unknown[0]} is not in the record, but `load_dataset` reads it" if unknown else None
@@ -54,8 +55,9 @@ def of_files(repo: Repo, record: Record) -> str | None:
 def of_card(repo: Repo, record: Record) -> str | None:
     """Check that the card makes `load_dataset` read the published files, and has the recorded licence."""
     try:
-        metadata = parsed(repo.fetch(CARD_FILE).read_text(encoding="utf-8"), CARD_FILE).data.to_dict()
-    except (FileNotFoundError, ValueError) as error:
+        text = read_text(repo.fetch(CARD_FILE))
+        metadata = parsed(text, CARD_FILE).data.to_dict()
+    except (NoSuchFile, ValueError) as error:
         return str(error)
     if "dataset_info" in metadata:
         return f"{CARD_FILE} has `dataset_info`, which `load_dataset` prefers to the files' own types"
@@ -73,7 +75,17 @@ def of_card(repo: Repo, record: Record) -> str | None:
             return (
                 f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, the record as {record['license'].get(field)!r}"
             )
-    return None
+    return _of_tables(text, record)
+
+
+def _of_tables(card: str, record: Record) -> str | None:
+    """Check that the tables of the card are those that were written; records of drafts of 0.1.0 do not say which."""
+    try:
+        if TABLES not in record or digest_of(tables_of(card)) == record[TABLES]:
+            return None
+    except ValueError as error:
+        return str(error)
+    return f"{CARD_FILE} has other tables than those that were written: figures in them may be wrong"
 
 
 def of_parameters(record: Record, selection: Selection) -> str | None:
@@ -118,8 +130,11 @@ def of_rows(repo: Repo, record: Record, selection: Selection, digests: Sequence[
         return "the digests of rows in the table of picks, or their order, are not the recorded ones"
     names = sorted(name for name in record["files"] if name.startswith(f"{ROWS}/"))
     try:
-        parts = [_row_digests(repo, name, record) for name in names]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+        files = {name: repo.fetch(name) for name in names}
+        if (n_rows := sum(map(count_rows, files.values()))) != len(digests):
+            return f"there are {n_rows:,} rows, but {len(digests):,} were picked"
+        parts = [_row_digests(name, file, record) for name, file in files.items()]
+    except (NoSuchFile, ValueError) as error:
         return f"the rows cannot be read: {error}"
     actual = [bytes(digest).hex() for part in parts for digest in part]
     if len(actual) != len(digests):
@@ -258,12 +273,16 @@ def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     return next((name for name in [*one, *other] if one.get(name) != other.get(name)), None)
 
 
-def _row_digests(repo: Repo, name: str, record: Record) -> Digests:
+def _row_digests(name: str, file: Path, record: Record) -> Digests:
     """Return the SHA-256 of the rows in a file, with some rows in memory at once."""
-    file = pq.ParquetFile(repo.fetch(name))
-    written = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
-    if difference := of_columns(record, written):
-        raise ValueError(f"{name}: {difference}")
-    types = Schema.from_dict(written)  # Arrow's may differ: Parquet has no timestamps in seconds, for example
-    tables = (pa.Table.from_batches([batch]).cast(types.arrow_schema) for batch in file.iter_batches(BATCH_ROWS))
-    return np.concatenate([np.empty((0, 32), np.uint8), *(digests_of(table, types) for table in tables)])
+    try:
+        with content_errors():
+            written = written_types(file)
+            if difference := of_columns(record, written):
+                raise ValueError(difference)
+            types = Schema.from_dict(written)  # Arrow's may differ: Parquet has no timestamps in seconds, for example
+            tables = read_batches(file, batch_rows(types))
+            parts = [digests_of(cast(table, types.arrow_schema), types) for table in tables]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return np.concatenate([np.empty((0, 32), np.uint8), *parts])

@@ -18,7 +18,7 @@ from ..selection.result import Selection
 from .hashing import Digests
 from .provenance import public
 from .replay import Measured, digest_tag, measure
-from .tables import view
+from .tables import check_types, view
 
 REMEDY = "publish what `sae_select` returned; change the dataset first, and select from the result"
 
@@ -54,6 +54,7 @@ class Draft:
         pool = pool_of(subset) if pool is None else _as_pool(pool, selection)
         draft = cls(without_codes(subset), _without_private(selection), pool)
         draft._check_columns()
+        check_types(draft.rows)
         return draft
 
     @property

@@ -14,6 +14,7 @@ from platform import python_version
 from typing import Any
 
 from .._cards import HUB_ID
+from .._files import read_text
 from .._optional import extra
 from ..selection.methods import METHODS
 from .hashing import digest_of
@@ -32,11 +33,16 @@ PLACEMENT = {"device_map", "max_memory", "offload_folder", "offload_buffers"}
 
 Record = dict[str, Any]
 
+
 # The parameters of version 1 were one flat mapping. These are the names of those that version 2 keeps in `cuts` and in
 # `constraints`; the rest are the method's options.
 CUTS_1 = ("threshold", "top", "max_share", "embedding")
 CONSTRAINTS_1 = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
 DIGEST_1 = "sha256:"  # prefix of an option that version 1 recorded by its digest
+
+
+class NewerRecord(ValueError):
+    """A later version of this library wrote the record."""
 
 
 def sealed(record: Record) -> Record:
@@ -61,14 +67,15 @@ def read(file: Path) -> Record:
     """Read a record of any version, as it was written.
 
     Raises:
+        NewerRecord: If a later version of this library wrote it.
         ValueError: If the file is not JSON or violates the schema of its version; the message names the first problem.
     """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+        record = json.loads(read_text(file), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{RECORD_FILE} is not valid JSON: {error}") from error
     if problem := problem_of(record):
-        raise ValueError(problem)
+        raise NewerRecord(problem) if _is_newer(record) else ValueError(problem)
     return dict(record)
 
 
@@ -104,7 +111,7 @@ def _tagged(value: Any) -> Any:
 def problem_of(record: Any) -> str | None:
     """Return the first problem of a record with its schema, in words; None for a valid record."""
     number = record.get("version") if isinstance(record, Mapping) else None
-    if isinstance(number, int) and number > RECORD_VERSION:
+    if _is_newer(record):
         return (
             f"{RECORD_FILE} has version {number}, but this library reads up to {RECORD_VERSION}: upgrade hf-sae-select"
         )
@@ -118,6 +125,11 @@ def problem_of(record: Any) -> str | None:
     if record["version"] == 1 and (record["encoding"] is None) != (record["coverage"] is None):
         return f"{RECORD_FILE}: `encoding` and `coverage` go together"
     return None
+
+
+def _is_newer(record: Any) -> bool:
+    number = record.get("version") if isinstance(record, Mapping) else None
+    return isinstance(number, int) and number > RECORD_VERSION
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,17 +3,82 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from .._hub import Repo
+from .._hub import NoSuchFile, Repo, Token, check_token
+from .._secrets import masks_tokens
+from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from .hashing import Digests
 from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE
-from .provenance import Record, read, upgraded
+from .provenance import NewerRecord, Record, read, upgraded
 from .tables import read_pool, read_selection
+
+
+@masks_tokens
+def load_selection(
+    repo_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    token: Token = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Selection:
+    """Load the selection of a published subset, for example to extend it.
+
+    It has the picked rows of the source, in the order they were picked. It is read and not verified: see `verify`.
+
+    Args:
+        repo_or_folder (`str` or `Path`):
+            A dataset repo on the Hub, or a folder that `stage` wrote or that was downloaded.
+        revision (`str`, *optional*):
+            Branch, tag or commit of the repo.
+        token (`str` or `bool`, *optional*):
+            Token for the Hub.
+        cache_dir (`str` or `Path`, *optional*):
+            Cache folder for the repo.
+        local_files_only (`bool`, *optional*, defaults to `False`):
+            Whether to read the repo from the cache alone.
+
+    Returns:
+        `Selection`: The selection that `stage` wrote.
+
+    Raises:
+        TypeError: If an argument has another type than above.
+        ValueError: If the record or the table of picks cannot be read.
+        FileNotFoundError: If the repo or its record does not exist, or is private.
+        PermissionError: If the repo is gated, or the Hub does not accept the token.
+        OSError: If the Hub is out of reach.
+        ImportError: If the extra `publish` is not installed.
+
+    Example:
+
+    ```python
+    dataset.sae_select(6000, extend=load_selection("me/alpaca-3k"))
+    ```
+    """
+    repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
+    return PublishedSubset.read(repo).selection
+
+
+def open_published(repo_or_folder: Any, revision: Any, token: Any, cache_dir: Any, local_files_only: Any) -> Repo:
+    """Check the arguments that say where a published subset is, and return the repo at its commit.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        FileNotFoundError, PermissionError, OSError: As `Repo.at`.
+    """
+    check_text("repo_or_folder", repo_or_folder, (str, Path))
+    check_text("revision", revision, optional=True)
+    check_text("cache_dir", cache_dir, (str, Path), optional=True)
+    check_flag("local_files_only", local_files_only)
+    check_token(token)
+    return Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset", newest=True)
 
 
 class Unreadable(ValueError):
@@ -47,18 +112,23 @@ class PublishedSubset:
         Raises:
             FileNotFoundError: If the repo has no record.
             Unreadable: If the record is invalid, or the table of picks is missing or invalid.
+            NewerRecord: If a later version of this library wrote the record.
+            OSError: If the Hub does not send them.
         """
+        repo = repo.listed()
         try:
             original = read(repo.fetch(RECORD_FILE))
-        except FileNotFoundError as error:
+        except NoSuchFile as error:
             raise FileNotFoundError(
                 f"{repo.name} has no {RECORD_FILE}: it was not published by `sae_publish`"
             ) from error
+        except NewerRecord:  # what it says cannot be told
+            raise
         except ValueError as error:
             raise Unreadable("record", str(error)) from error
         try:
             return cls(repo, original, upgraded(original), *read_selection(repo.fetch(SELECTION_FILE)))
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, NoSuchFile) as error:
             raise Unreadable("picks", str(error)) from error
 
     @property
@@ -76,7 +146,8 @@ class PublishedSubset:
         """Return the published pool, and the SHA-256 of each row of the source.
 
         Raises:
-            ValueError, FileNotFoundError: If the pool is missing or invalid.
+            ValueError, NoSuchFile: If the pool is missing or invalid.
+            OSError: If the Hub does not send it.
         """
         encoding = self.record["encoding"]
         pool = read_pool(self.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])

@@ -14,9 +14,12 @@ from huggingface_hub import CommitInfo
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
 
-from .. import _hub as hub
+from .. import _commits
 from .._cards import merged, parsed
-from .._hub import Repo, Token, hub_errors, prepare
+from .._commits import prepare
+from .._hub import Repo, Token, check_token, hub_errors
+from .._secrets import masked, masks_tokens
+from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from .layout import (
     CARD_FILE,
@@ -41,6 +44,7 @@ RENEWED = ("size_categories", "source_datasets", "dataset_info", *LICENCE_FIELDS
 MESSAGE = "Publish a subset and its provenance"
 
 
+@masks_tokens
 def publish(
     subset: Dataset,
     repo_id: str,
@@ -80,7 +84,7 @@ def publish(
             The selection of a subset that was saved and loaded, see `stage`.
         pool (`Dataset`, *optional*):
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded, see `stage`.
-        license (`str` or `list`, *optional*):
+        license (`str`, `list` or `dict`, *optional*):
             Licence of the subset; by default that of the source, see `stage`.
         source (`str` or `dict`, *optional*):
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell, see `stage`.
@@ -106,7 +110,7 @@ def publish(
     publish(dataset.sae_select(3000), "me/alpaca-3k")
     ```
     """
-    _check_id(repo_id)
+    _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
     stage(
         subset,
@@ -132,6 +136,7 @@ def publish(
     return commit
 
 
+@masks_tokens
 def push(
     folder: str | Path,
     repo_id: str,
@@ -180,7 +185,8 @@ def push(
     push(stage(subset, "alpaca-3k"), "me/alpaca-3k")
     ```
     """
-    _check_id(repo_id)
+    _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
+    check_text("folder", folder, (str, Path))
     folder = Path(folder)
     if not (folder / RECORD_FILE).is_file():
         raise ValueError(f"`folder={str(folder)!r}` is not a staged subset; write one with `stage`")
@@ -192,20 +198,31 @@ def push(
     with hub_errors(repo_id):  # before a repo is created for a card that the Hub refuses
         parsed(card, CARD_FILE).validate(repo_type="dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
-    present = repo.files()
+    present = repo.all_files()
     earlier = _earlier_files(repo, present)
     files[CARD_FILE] = merged(card.replace(PLACEHOLDER, repo.name), readme, RENEWED).encode()
     deleted = [name for name in earlier if name in present and name not in files and _is_staged(name)]
-    return hub.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
+    return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 
 
-def _check_id(repo_id: str) -> None:
+def _check_arguments(
+    repo_id: Any, private: Any, revision: Any, create_pr: Any, commit_message: Any, token: Any
+) -> None:
+    """Check the arguments that say where and how to push."""
+    if private is not None:
+        check_flag("private", private)
+    check_flag("create_pr", create_pr)
+    check_text("revision", revision, optional=True)
+    check_text("commit_message", commit_message)
+    check_token(token)
     try:
-        if not repo_id:
+        if not isinstance(repo_id, str) or not repo_id:
             raise HFValidationError
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name") from error
+    if masked(repo_id) != repo_id:
+        raise ValueError(f"`repo_id={repo_id!r}` has what looks like an access token in it; pass that as `token`")
 
 
 def _earlier_files(repo: Repo, present: list[str]) -> list[str]:

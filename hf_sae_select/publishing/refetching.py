@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, load_dataset
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
 
-from .._hub import Token, hub_errors
+from .._hub import NoSuchFile, Repo, Token, hub_errors
 from ..features.columns import without_codes
 from .provenance import Record
 from .source import Source, origins
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # annotations only
     from ..sae.model import SparseAutoencoder
 
 
+SMALL_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")  # of a model's config and tokenizer
+# What `load_dataset` says of a config or a split that a dataset does not have.
+NO_CONFIG_OR_SPLIT = re.compile("BuilderConfig .* not found|Unknown split")
 # The arguments of `from_pretrained` that verification takes from a record, which may be anybody's.
 MODEL_KWARGS = ("attn_implementation", "experts_implementation", "quantization_config")
 
@@ -38,11 +42,14 @@ def refetch_source(record: Record, token: Token) -> Dataset:
     source = Source(**{field.name: record["source"][field.name] for field in fields(Source)})
     is_online = _check_commit(str(source.dataset), str(source.revision), "dataset", token)
     try:
-        rows = load_dataset(**source.arguments, token=token)
-    except ValueError as error:  # no such config or split
-        if not is_online:
-            raise OSError(f"the Hub is out of reach, and the cache lacks {source.dataset}: {error}") from error
-        raise NotAsRecorded(f"{source.dataset} cannot be loaded as recorded: {error}") from error
+        with hub_errors(str(source.dataset), source.revision):
+            rows = load_dataset(**source.arguments, token=token)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # `load_dataset` raises anything, of the repo's files or of the Hub's answers
+        if is_online and isinstance(error, ValueError) and NO_CONFIG_OR_SPLIT.match(str(error)):
+            raise NotAsRecorded(f"{source.dataset} cannot be loaded as recorded: {error}") from error
+        raise OSError(f"{source.dataset} at {source.revision} cannot be loaded now: {error}") from error
     # Without the Hub, `load_dataset` takes any commit that the cache has.
     if any(origin.revision != source.revision for origin in origins(rows)):
         raise OSError(
@@ -64,10 +71,15 @@ def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
     from ..sae.loading import load_sae
 
     _check_no_folder(encoding["model"])
-    place = encoding["sae"]
+    place, is_listed = encoding["sae"], False
     arguments: dict[str, Any] = {"encoder_only": True, "dtype": getattr(torch, encoding["dtype"][1])}
     if "repo" in place:
-        _check_commit(place["repo"], place["revision"], "model", token)
+        if _check_commit(place["repo"], place["revision"], "model", token):
+            is_listed = place["path"] in Repo(place["repo"], None, place["revision"], token).all_files()
+            if not is_listed:
+                raise NotAsRecorded(
+                    f"the SAE cannot be loaded as recorded: no SAE at {place['path']!r} in {place['repo']}"
+                )
         arguments |= {"source": place["repo"], "revision": place["revision"], "filename": place["path"]}
         arguments |= {"format": place.get("format", "auto"), "config": place.get("config"), "token": token}
     settings: dict[str, Any] = {name: encoding.get(name, default) for name, default in READING_DEFAULTS.items()}
@@ -76,7 +88,11 @@ def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
     try:
         sae = load_sae(**arguments)
         sae.config = replace(sae.config, **settings)
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
+        if is_listed or not isinstance(error, NoSuchFile):  # it is there, but cannot be fetched
+            raise OSError(f"the SAE cannot be loaded now: {error}") from error
+        raise NotAsRecorded(f"the SAE cannot be loaded as recorded: {error}") from error
+    except ValueError as error:
         raise NotAsRecorded(f"the SAE cannot be loaded as recorded: {error}") from error
     return sae
 
@@ -92,6 +108,7 @@ def encode_again(
     from ..encoding.pipeline import encode_apart  # needs torch
 
     encoding = record["encoding"]
+    _prefetch_model(encoding["model"], encoding["model_revision"])
     text = encoding["text"]["columns"] if text is None else text
     try:
         return encode_apart(
@@ -110,6 +127,21 @@ def encode_again(
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise NotAsRecorded(f"the rows cannot be encoded as recorded: {error}") from error
+
+
+def _prefetch_model(name: str | None, revision: str | None) -> None:
+    """Download the small files of a model: transformers goes on without one that it cannot fetch, with other codes."""
+    from ..encoding.pretrained import locate
+
+    if name is None or constants.HF_HUB_OFFLINE or locate(name, revision)[0] != name:
+        return
+    try:
+        repo = Repo(name, None, revision).listed()
+        for path in repo.all_files():
+            if "/" not in path and Path(path).suffix in SMALL_FILES:
+                repo.fetch(path)
+    except OSError as error:
+        raise OSError(f"cannot load the base model {name}: {error}") from error
 
 
 def _model_kwargs(encoding: dict[str, Any]) -> dict[str, Any]:

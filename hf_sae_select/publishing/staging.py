@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from huggingface_hub import get_token
 
-from .._files import whole_folder
-from .._hub import Token, sha256_of
+from .._cards import tables_of
+from .._folders import whole_folder
+from .._hub import Token, check_token, sha256_of
 from .._optional import extra
-from .._validation import check_flag
+from .._secrets import masked, masks_tokens
+from .._validation import check_flag, check_text
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE
+from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE, TABLES
 from .licence import License, subset_licence
 from .plot import draw_coverage
 from .provenance import dumps, sealed, versions
@@ -26,6 +30,7 @@ from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
 
 
+@masks_tokens
 def stage(
     subset: Dataset,
     folder: str | Path,
@@ -57,8 +62,9 @@ def stage(
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded. Without it
             the folder has no `pool.parquet`, and the card shows no coverage; others then need the encoded dataset to
             repeat the selection.
-        license (`str` or `list`, *optional*):
-            Licence of the subset, an id of the Hub's list such as "cc-by-4.0". By default that of the source; required
+        license (`str`, `list` or `dict`, *optional*):
+            Licence of the subset, an id of the Hub's list such as "cc-by-4.0", or for any other licence
+            `{"license": "other", "license_name": ..., "license_link": ...}`. By default that of the source; required
             if the source states none.
         source (`str` or `dict`, *optional*):
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell: its id, or
@@ -89,16 +95,20 @@ def stage(
     """
     for module in ("jsonschema", "matplotlib.figure"):
         extra(module)
+    check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
+    check_token(token)
     draft = Draft.parse(subset, selection, pool)
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
+    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters})
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
     folder = Path(folder).absolute()
     _check_replaceable(folder)
+    _check_no_token({"license": licence})
     with whole_folder(folder) as unfinished:
         picked = write_rows(unfinished / ROWS, draft.rows)
         digests = None if draft.pool is None else row_digests(source_rows, "Hashing the source")
@@ -111,19 +121,18 @@ def stage(
             write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
         if measured is not None:
             draw_coverage(unfinished / PLOT_FILE, measured)
-        record = sealed(
-            {
-                "source": _source_record(draft, origin, digests),
-                "license": licence,
-                "encoding": _encoding_record(draft),
-                "selection": _selection_record(draft.selection, picked),
-                "coverage": None if measured is None else measured.figures,
-                "versions": versions(),
-                "files": _files_record(unfinished),
-            }
-        )
+        fields = {
+            "source": _source_record(draft, origin, digests),
+            "license": licence,
+            "encoding": _encoding_record(draft),
+            "selection": _selection_record(draft.selection, picked),
+            "coverage": None if measured is None else measured.figures,
+            "versions": versions(),
+            "files": _files_record(unfinished),
+        }
+        card = subset_card(sealed(fields), draft, measured, source_card=source_card, metadata=card_metadata)
+        record = sealed(fields | {TABLES: digest_of(tables_of(card))})
         (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
-        card = subset_card(record, draft, measured, source_card=source_card, metadata=card_metadata)
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
     return folder
 
@@ -133,6 +142,17 @@ def _check_replaceable(folder: Path) -> None:
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and (not folder.is_dir() or names - FILES or (names and RECORD_FILE not in names)):
         raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")
+
+
+def _check_no_token(parts: Mapping[str, Any]) -> None:
+    """Check that nothing that the record will hold looks like an access token."""
+    for name, part in parts.items():
+        text = json.dumps(part, default=str)
+        if masked(text, get_token()) != text:
+            raise ValueError(
+                f"the record's `{name}` would hold what looks like an access token, for everybody to read: remove it "
+                "from the arguments, and revoke it if it is one"
+            )
 
 
 def _source_record(draft: Draft, origin: Source, digests: Digests | None) -> dict[str, Any]:

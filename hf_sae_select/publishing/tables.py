@@ -35,6 +35,7 @@ from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
 from .layout import DIGEST, SHA256
+from .parquet import content_errors, read_table
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
@@ -57,10 +58,39 @@ def write_rows(folder: Path, rows: Dataset) -> Digests:
                 file = folder / f"train-{shard:05d}.parquet"
                 writer = stack.enter_context(pq.ParquetWriter(file, rows.features.arrow_schema, write_page_index=True))
                 size, shard = 0, shard + 1
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise ValueError(f"{_unwritable(table)}: convert or remove it before you select ({error})") from error
             size += table.nbytes
             digests.append(digests_of(table, rows.features))
     return np.concatenate(digests)
+
+
+def _unwritable(table: pa.Table) -> str:
+    """Say which column of a table Parquet cannot hold."""
+    for name in table.column_names:
+        try:
+            pq.write_table(table.select([name]), pa.BufferOutputStream())
+        except (pa.ArrowException, OSError):
+            return f"column `{name}` of type {table[name].type} has a value that Parquet cannot hold"
+    return "a column has a value that Parquet cannot hold"
+
+
+def check_types(rows: Dataset) -> None:
+    """Check that Parquet can hold the columns.
+
+    Raises:
+        ValueError: If it cannot; the message names the first column.
+    """
+    for field in rows.features.arrow_schema:
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"column `{field.name}` is of type {field.type}, which Parquet cannot hold ({error}): convert it, or "
+                f"remove it by `remove_columns({field.name!r})`, before you select"
+            ) from error
 
 
 def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64] | None, digests: Digests) -> None:
@@ -91,14 +121,15 @@ def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64] 
         ValueError: If the file is not such a table.
     """
     try:
-        table = pq.read_table(file)
-        metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
-        columns = {name: table[name].to_numpy() for name in COLUMNS}
-        if problem := _problem_of_columns(table) or _problem_of_metadata(metadata):
-            raise ValueError(problem)
-        if "pool_rows" not in metadata:
-            metadata["parameters"] = nested(metadata["parameters"], metadata["method"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException) as error:
+        with content_errors():
+            table = read_table(file)
+            metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+            columns = {name: table[name].to_numpy() for name in COLUMNS}
+            if problem := _problem_of_columns(table) or _problem_of_metadata(metadata):
+                raise ValueError(problem)
+            if "pool_rows" not in metadata:
+                metadata["parameters"] = nested(metadata["parameters"], metadata["method"])
+    except ValueError as error:
         raise ValueError(f"{file.name} is not a table of picks that this library wrote: {error}") from error
     starts = np.flatnonzero(np.diff(columns["round"], prepend=-1))
     selection = Selection(columns["row"], columns["gain"], starts, covered=columns["covered"], **metadata)
@@ -168,20 +199,21 @@ def read_pool(file: Path, d_sae: int | None) -> Dataset:
         ValueError: If the file is not such a table.
     """
     try:
-        pool = Dataset(InMemoryTable(pq.read_table(file)))
-        digests = pool.data[DIGEST]
-        if (
-            digests.null_count
-            or str(digests.type) != "binary"
-            or set(pc.unique(pc.binary_length(digests)).to_pylist()) != {32}
-        ):
-            raise ValueError(f"its column `{DIGEST}` does not hold SHA-256 digests")
-        width = encoding_record(pool).get("d_sae")
-        if width != d_sae:
-            raise ValueError(f"its codes are of {width} features, the record says {d_sae}")
-        if d_sae is not None:
-            FeatureMatrix.from_dataset(pool)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+        with content_errors():
+            pool = Dataset(InMemoryTable(read_table(file)))
+            digests = pool.data[DIGEST]
+            if (
+                digests.null_count
+                or str(digests.type) != "binary"
+                or set(pc.unique(pc.binary_length(digests)).to_pylist()) != {32}
+            ):
+                raise ValueError(f"its column `{DIGEST}` does not hold SHA-256 digests")
+            width = encoding_record(pool).get("d_sae")
+            if width != d_sae:
+                raise ValueError(f"its codes are of {width} features, the record says {d_sae}")
+            if d_sae is not None:
+                FeatureMatrix.from_dataset(pool)
+    except ValueError as error:
         raise ValueError(f"{file.name} is not a pool that this library wrote: {error}") from error
     return pool
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
 from .._datasets import check_dataset
-from .._hub import Repo, Token
+from .._hub import NoSuchFile, Token
+from .._secrets import masks_tokens
 from .._validation import check_choice, check_int
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
@@ -18,7 +20,7 @@ from ..selection.methods import MethodFunction
 from . import checks
 from .hashing import Digests, row_digests
 from .provenance import public, required_arguments
-from .published import PublishedSubset, Unreadable
+from .published import PublishedSubset, Unreadable, open_published
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
 from .replay import measure, replay
 from .tables import needs_state, stored
@@ -29,6 +31,11 @@ if TYPE_CHECKING:  # annotations only
     from ..sae.model import SparseAutoencoder
 
 LEVELS = ("digests", "select", "encode")
+CONCLUSIONS = {
+    "digests": "files and rows are those of the record; whether the method picks them, the level `select` shows",
+    "select": "the method picks these rows by their features; whether the source has these features, `encode` shows",
+    "encode": "the source was encoded again, and the method picks these rows",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """Hold the result of `verify`: it is true if nothing differs, and prints one line per check.
+    """Hold the result of `verify`: it is true if nothing differs, and prints what was verified and a line per check.
 
     Example:
 
@@ -60,6 +67,16 @@ class Verification:
     """The level that was verified."""
     checks: list[Check]
     """The checks, in the order they were made."""
+    repo: str = ""
+    """The repo's id, or the folder."""
+    revision: str | None = None
+    """The commit; None for a folder."""
+    date: datetime | None = None
+    """When the commit was made; None where the Hub was not asked."""
+    source: dict[str, Any] | None = None
+    """The record's `source`: dataset, config, split, revision and rows; None if the record cannot be read."""
+    rows: int | None = None
+    """The number of picked rows; None if the record cannot be read."""
 
     @property
     def difference(self) -> str | None:
@@ -69,14 +86,47 @@ class Verification:
     def __bool__(self) -> bool:
         return self.difference is None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values, as `hf-sae-select verify --json` prints it.
+
+        Returns:
+            `dict`: "verified", "level", "repo", "revision", "date", "source", "rows" and "checks".
+        """
+        return {
+            "verified": bool(self),
+            "level": self.level,
+            "repo": self.repo,
+            "revision": self.revision,
+            "date": self.date.isoformat() if self.date else None,
+            "source": self.source,
+            "rows": self.rows,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
     def __str__(self) -> str:
-        lines = [
+        lines = [_heading("subset", self.repo, self.revision, self.date)]
+        if self.source is not None:
+            lines.append(_heading("source", self.source["dataset"] or "not published", self.source["revision"]))
+            total = f" of {self.source['rows']:,}" if self.source["rows"] else ""
+            lines.append(f"rows    {self.rows:,}{total}")
+        lines += [
             f"DIFFERS  {check.level}: {check.name}: {check.difference}"
             if check.difference
             else f"ok  {check.level}: {check.name}"
             for check in self.checks
         ]
-        return "\n".join([*lines, f"{'verified' if self else 'not verified'} to the level `{self.level}`"])
+        lines.append(f"{'verified' if self else 'not verified'} to the level `{self.level}`: {self._conclusion()}")
+        return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
+
+    def _conclusion(self) -> str:
+        if not self:
+            return "what is marked DIFFERS is not what the record says; do not rely on this subset"
+        return CONCLUSIONS[self.level]
+
+
+def _heading(name: str, place: str, revision: str | None, date: datetime | None = None) -> str:
+    commit = f" at {revision}" if revision else ""
+    return f"{name}  {place}{commit}{f' of {date:%Y-%m-%d}' if date else ''}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +142,7 @@ class _Arguments:
     batch_size: int
 
 
+@masks_tokens
 def verify(
     repo_or_folder: str | Path,
     level: str = "digests",
@@ -146,11 +197,12 @@ def verify(
         `Verification`: The checks, each with its first difference from the record. It is true if nothing differs.
 
     Raises:
-        TypeError: If `features` or `source` is not a Dataset.
+        TypeError: If `features` or `source` is not a Dataset, or an argument has another type than above.
         ValueError: If `level` is unknown, or an argument that it requires is missing.
         FileNotFoundError: If a repo or its record does not exist, or is private.
         PermissionError: If a repo is gated, or the Hub does not accept the token.
-        OSError: If the Hub is out of reach.
+        OSError: If the Hub is out of reach, or its answer cannot be read. Then it cannot be told whether the subset
+            differs: an error never means that it does.
         ImportError: If the extra `publish` is not installed.
 
     Example:
@@ -167,11 +219,11 @@ def verify(
     for name, function in (("method", method), ("text", text if not isinstance(text, str | list | tuple) else None)):
         if function is not None and not callable(function):
             raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
-    repo = Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset")
+    repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
         subset = PublishedSubset.read(repo)
     except Unreadable as error:
-        return Verification(level, [Check("digests", error.part, str(error))])
+        return Verification(level, [Check("digests", error.part, str(error))], repo.name, repo.revision, repo.date)
     arguments = _Arguments(features, source, sae, text, method, token, batch_size)
     _check_arguments(subset, level, arguments)
     results = list(_digests(subset))
@@ -179,7 +231,10 @@ def verify(
         results += _select(subset, arguments)
     if level == "encode":
         results += _encode(subset, arguments)
-    return Verification(level, results)
+    origin = subset.record["source"]
+    source_summary = {name: origin[name] for name in ("dataset", "config", "split", "revision", "rows")}
+    rows = len(subset.selection)
+    return Verification(level, results, repo.name, repo.revision, repo.date, source_summary, rows)
 
 
 def _check_arguments(subset: PublishedSubset, level: str, arguments: _Arguments) -> None:
@@ -219,7 +274,7 @@ def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
     record = subset.record
     try:
         pool, digests = subset.read_pool() if arguments.features is None else _passed_pool(subset, arguments.features)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, NoSuchFile) as error:
         yield Check("select", "source", str(error))
         return
     yield Check("select", "source", checks.of_source(record, subset.selection, subset.row_digests, digests))
@@ -341,5 +396,5 @@ def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
         published, _ = subset.read_pool()
         again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection)
         return checks.of_codes(FeatureMatrix.from_dataset(published), again)
-    except (ValueError, ArithmeticError, FileNotFoundError) as error:
+    except (ValueError, ArithmeticError, NoSuchFile) as error:
         return str(error)

@@ -12,8 +12,9 @@ from huggingface_hub import CommitInfo, ModelHubMixin
 from torch import Tensor
 
 from .._cards import merged, parsed
+from .._commits import prepare, push
 from .._files import whole_file
-from .._hub import Token, prepare, push, subfolder_prefix
+from .._hub import Token, subfolder_prefix
 from .._validation import check_flag, check_type
 from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig

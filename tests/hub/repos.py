@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -63,16 +64,17 @@ class Refused(Exception):
 
 @dataclass
 class Fault:
-    method: str
+    method: str | None
     path: str
     status: int | None
     times: int
     skip: int
     after: bool
+    alter: Callable | None
 
     def hits(self, request):
         """Whether this request is to fail; asking uses the fault up."""
-        if not self.times or self.method != request.method or not re.search(self.path, request.path):
+        if not self.times or self.method not in (None, request.method) or not re.search(self.path, request.path):
             return False
         if self.skip:
             self.skip -= 1
@@ -157,6 +159,7 @@ class Repo:
             "id": self.id,
             "author": self.owner,
             "sha": commit.oid,
+            "lastModified": f"2026-05-01T00:00:{len(self.history(rev)) % 60:02}.000Z",
             "private": self.private,
             "gated": self.gated,
             "tags": card.get("tags") or [],
@@ -209,14 +212,16 @@ class Hub:
 
     # What tests say and ask
 
-    def fail(self, method, path, status=None, *, times=1, skip=0, after=False):
+    def fail(self, method, path, status=None, *, times=1, skip=0, after=False, alter=None):
         """Answer requests with `status`; without a status, close the connection instead.
+
+        A method of None is any. `alter` is a function from the answer, None unless `after`, to the one that is sent.
 
         The regular expression `path` is to be found in a request's path; `skip` such requests go well, the next
         `times` fail. With `after` the request is carried out first, so that only its answer is lost; where the
         connection closes, half of the answer arrives.
         """
-        self.faults.append(Fault(method, path, status, times, skip, after))
+        self.faults.append(Fault(method, path, status, times, skip, after, alter))
 
     def commits(self, id, kind="model", rev="main"):
         """The commits of a repo, newest first: oid, parent, author, title, message, files."""
@@ -247,6 +252,8 @@ class Hub:
             self.requests.append(request)
             fault = next((fault for fault in self.faults if fault.hits(request)), None)
             answer = self.carry_out(request, raw) if fault is None or fault.after else None
+            if fault and fault.alter:
+                return fault.alter(answer), True
             if fault and fault.status:
                 return Refused(fault.status, "As the test asked").answer, True
             return answer, fault is None

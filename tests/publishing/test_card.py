@@ -9,7 +9,8 @@ from helpers.forge import RECORD, TEXTS, card_of, from_hub
 from helpers.pools import coded
 
 from hf_sae_select import METHODS, Selection, stage, verify
-from hf_sae_select.publishing.card import check_metadata, code, quoted, size_category
+from hf_sae_select._cards import code
+from hf_sae_select.publishing.card import check_metadata, quoted, size_category
 
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
 
@@ -41,7 +42,7 @@ def test_the_words_for_how_many_rows(rows, word):
     ("text", "expected"),
     [
         ("plain, isn't it? Ja!", "“plain, isn't it? Ja!”"),
-        ("[a](http://b)", "“&#91;a&#93;&#40;http&#58;&#47;&#47;b&#41;”"),
+        ("[a](http://b)", "“&#91;a&#93;&#40;http\u2060&#58;&#47;&#47;b&#41;”"),
         ("<b>&amp;", "“&#60;b&#62;&#38;amp;”"),
         ("a | b", "“a &#124; b”"),
         ("`x` *y* _z_ \\", "“&#96;x&#96; &#42;y&#42; &#95;z&#95; &#92;”"),

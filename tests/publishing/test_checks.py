@@ -243,7 +243,7 @@ def test_how_rows_were_encoded_edited_everywhere_is_named(whole, name, value, ch
 def test_a_base_model_that_is_not_there_is_no_difference(whole):
     features = encode(load_dataset("alice/rows", split="train"), "alice/sae")
     set_encoding(whole, lambda encoding: encoding.update(model_revision="0" * 40))
-    with pytest.raises(OSError, match=r"cannot load the base model alice/bert: 0{40} is not a valid git identifier"):
+    with pytest.raises(OSError, match=r"cannot load the base model alice/bert: alice/bert has no revision '0{40}'"):
         verify(whole, "encode", features=features)
 
 

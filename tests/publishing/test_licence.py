@@ -1,18 +1,23 @@
 """The licence of a subset: that of its source, or the publisher's where the source states none."""
 
 import json
+import re
 
 import pytest
 from datasets import concatenate_datasets, load_dataset
-from helpers.forge import card_of, from_hub
+from helpers.forge import RECORD, card_of, from_hub
+from helpers.pools import coded
+from hub.metadata import LICENSES
 from huggingface_hub.repocard_data import CardData
 
-from hf_sae_select import stage
-from hf_sae_select.publishing.licence import subset_licence
+from hf_sae_select import stage, verify
+from hf_sae_select.publishing.licence import LICENCE_IDS, subset_licence
 
 SOURCE, PUBLISHER = {"stated_by": "source"}, {"stated_by": "publisher"}
 
 
+ROWS = [{0: 0.9}, {1: 0.9}, {2: 0.9}]
+OTHER = {"license": "other", "license_name": "My licence", "license_link": "https://example.org/licence"}
 REFUSED = ", and so has its subset; omit it"
 
 
@@ -154,3 +159,36 @@ def test_a_licence_beside_the_source_is_linked_where_it_lies(hub, tmp_path):
     subset = load_dataset("alice/rows", split="train").sae_select(1)
     link = f"https://huggingface.co/datasets/alice/rows/blob/{revision}/LICENSE"
     assert f"[mine]({link}), as alice/rows states it." in (stage(subset, tmp_path / "f") / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("passed", "message"),
+    [
+        ("nonsense-9", "'nonsense-9' must be one of the Hub's ids, such as "),
+        ("cc-by-4", "'cc-by-4' must be one of the Hub's ids, such as cc-by-4.0"),
+        ("apache2", "such as apache-2.0"),
+        (["mit", "gpl3"], "'gpl3' must be one of the Hub's ids, such as gpl"),
+        ({"license": "other"}, "must be the Hub's id of a licence, or {'license': 'other', 'license_name': name"),
+        ({"license": "other", "license_name": "x", "license_link": ""}, "must be the Hub's id of a licence, or "),
+        (
+            {"license": "mit", "license_name": "x", "license_link": "https://x.org"},
+            "must be the Hub's id of a licence",
+        ),
+        (OTHER | {"license_link": "javascript:alert(1)"}, "`license_link='javascript:alert(1)'` must be an address"),
+    ],
+)
+def test_a_licence_that_the_hub_does_not_know_is_refused(passed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        terms(passed)
+
+
+def test_another_licence_has_a_name_and_a_link(tmp_path):
+    subset = coded(ROWS, record=RECORD).sae_select(2, seed=None)
+    text, data = card_of(subset, tmp_path, license=OTHER)
+    assert {name: data[name] for name in OTHER} == OTHER
+    assert "[My licence](https://example.org/licence), as the publisher of this subset states it" in text
+    assert verify(tmp_path / "f")
+
+
+def test_the_ids_are_those_of_the_hub():
+    assert list(LICENCE_IDS) == LICENSES

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.forge import (
+    POOL,
+    RECORD,
     ROWS_FILE,
     differences,
     edit,
@@ -17,9 +19,13 @@ from helpers.forge import (
     store,
     tell,
 )
+from helpers.pools import coded
 
-from hf_sae_select import verify
+from hf_sae_select import Selection, load_selection, verify
+from hf_sae_select.publishing import parquet
 from hf_sae_select.publishing.hashing import digest_of
+from hf_sae_select.publishing.parquet import read_batches, read_table
+from hf_sae_select.publishing.tables import read_selection
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "data/../../secret", "data\\..\\..\\secret"])
@@ -205,3 +211,70 @@ def test_a_parameter_that_is_nonsense_is_named(folder, name, value):
     differ = differences(folder, "select")
     assert len(differ) == 1 and next(iter(differ)).startswith("select: picks")
     assert "these parameters do not select: " in next(iter(differ.values()))
+
+
+def test_the_selection_of_a_published_subset_is_loaded_and_extended(hub, folder):
+    dataset = coded(POOL, record=RECORD)
+    first = dataset.sae_select(3, "greedy", seed=None).sae_selection
+    files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    hub.push("alice/three", files, kind="dataset")
+    for place in (folder, str(folder), "alice/three"):
+        selection = load_selection(place)
+        assert isinstance(selection, Selection) and selection.indices.tolist() == [2, 1, 4]
+        assert selection.method == "greedy" and selection.parameters == first.parameters
+        more, expected = (
+            dataset.sae_select(4, "greedy", seed=None, extend=earlier).sae_selection for earlier in (selection, first)
+        )
+        assert more.indices.tolist() == expected.indices.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"repo_or_folder": 3}, TypeError, "`repo_or_folder=3` must be of type str or Path"),
+        ({"repo_or_folder": " "}, ValueError, "`repo_or_folder=' '` is empty"),
+        ({"revision": 3}, TypeError, "`revision=3` must be of type str, or None"),
+        ({"cache_dir": 3}, TypeError, "`cache_dir=3` must be of type str or Path, or None"),
+        ({"local_files_only": 1}, ValueError, "`local_files_only=1` must be True or False"),
+        ({"token": 3}, TypeError, "`token` is of type int; pass the token as text, True, False or None"),
+        ({"token": "hf secret"}, ValueError, "`token` is empty or has spaces"),
+    ],
+)
+def test_where_a_subset_is_is_checked_by_name(arguments, error, message):
+    for function in (load_selection, verify):
+        with pytest.raises(error, match=message):
+            function(**{"repo_or_folder": "alice/three"} | arguments)
+
+
+def test_bombs_are_refused_by_the_sizes_that_they_declare(folder, monkeypatch):
+    assert parquet.LEAST_BYTES == 2**31
+    monkeypatch.setattr(parquet, "LEAST_BYTES", 2**20)  # so that small ones will do
+    picks = folder / "selection.parquet"
+    table = pq.read_table(picks)
+    numbers = pa.table({"row": pa.repeat(table["row"][0], 2**20)})
+    pq.write_table(numbers, picks)
+    assert picks.stat().st_size < 10**5
+    with pytest.raises(
+        ValueError, match=r"selection.parquet is not a table of picks .* would take 8,388,608 in memory"
+    ):
+        read_selection(picks)
+    texts = pa.table({"text": pa.repeat("x" * 1000, 3000), "chat": pa.repeat(pa.scalar([{"a": "y" * 100}]), 3000)})
+    pq.write_table(texts, folder / ROWS_FILE)
+    assert (folder / ROWS_FILE).stat().st_size < 10**5
+    for read in (read_table, lambda file: list(read_batches(file, 3000))):
+        with pytest.raises(ValueError, match=r"bytes and would take 3,3.* in memory; at most 1,048,576 are read"):
+            read(folder / ROWS_FILE)
+    assert sum(len(table) for table in read_batches(folder / ROWS_FILE, 100)) == 3000  # few rows are in memory at once
+    (folder / "provenance.json").write_bytes(b" " * (2**26 + 1))
+    assert "provenance.json is not valid JSON: it has 67,108,865 bytes" in verify(folder).difference
+
+
+def test_the_machine_s_own_errors_are_no_difference(folder, monkeypatch):
+    for error in (MemoryError(), OSError(28, "No space left on device"), PermissionError(13, "Permission denied")):
+
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(parquet.pq, "ParquetFile", fails)
+        with pytest.raises(type(error)):
+            verify(folder)

@@ -23,7 +23,7 @@ from hub import go_offline
 from huggingface_hub import HfApi
 from PIL import Image as Picture
 
-from hf_sae_select import _hub, publish, push, stage, verify
+from hf_sae_select import _commits, publish, push, stage, verify
 from hf_sae_select.publishing import pushing as publishing
 from hf_sae_select.publishing import tables
 
@@ -388,17 +388,73 @@ def test_a_short_fault_is_ridden_out(hub, staged):
     assert verify(ID)
 
 
-def test_a_commit_whose_answer_is_lost_can_be_pushed_again(hub, staged):
-    hub.fail("POST", "/commit/", None, times=1, after=True)
-    with pytest.raises(OSError):
+@pytest.mark.parametrize("status", [None, 500, 502, 503, 504])
+def test_a_commit_whose_answer_is_lost_is_looked_up(hub, staged, status):
+    hub.fail("POST", "/commit/", status, times=1, after=True)
+    commit = push(staged, ID, **ALICE)
+    assert commit.oid == head(hub).oid and commit.commit_url == f"{hub.url}/datasets/{ID}/commit/{commit.oid}"
+    assert len(hub.commits(ID, "dataset")) == 2 and sorted(files_of(hub)) == FILES and verify(ID)
+
+
+@pytest.mark.parametrize("path", [f"/api/datasets/{ID}$", "/tree/"])
+def test_a_lost_answer_that_cannot_be_looked_up_says_where_to_look(hub, staged, path):
+    hub.fail("POST", "/commit/", 503, times=1, after=True)
+    hub.fail("GET", path, 403, skip=1, times=100)
+    with pytest.raises(OSError) as caught:
         push(staged, ID, **ALICE)
-    push(staged, ID, **ALICE)
-    assert sorted(files_of(hub)) == FILES and verify(ID)
+    assert f"it cannot be told whether the commit was made: see {hub.url}/datasets/{ID}/commits/main; " in str(
+        caught.value
+    )
+    hub.faults.clear()
+    assert push(staged, ID, **ALICE).oid == head(hub).oid and len(hub.commits(ID, "dataset")) == 2
+
+
+def test_a_lost_answer_to_a_pull_request_says_where_to_look(hub, staged):
+    hub.push(ID, {"notes.md": "mine"}, kind="dataset")
+    hub.fail("POST", "/commit/", 503, times=1, after=True)
+    with pytest.raises(
+        OSError, match=rf"cannot be told whether the commit was made: see .*/datasets/{ID}/discussions; "
+    ):
+        push(staged, ID, create_pr=True, **ALICE)
+
+
+def test_a_commit_of_somebody_else_is_not_taken_for_a_lost_one(hub, staged, monkeypatch):
+    hub.fail("POST", "/commit/", 503, times=1)
+    make = HfApi.create_commit
+
+    def late(*arguments, **options):
+        try:
+            return make(*arguments, **options)
+        finally:
+            hub.push(ID, {"theirs.md": "other"}, kind="dataset")
+
+    monkeypatch.setattr(HfApi, "create_commit", late)
+    with pytest.raises(OSError, match="cannot be told whether the commit was made"):
+        push(staged, ID, **ALICE)
+
+
+def test_the_same_subset_again_makes_no_commit(hub, staged):
+    first = push(staged, ID, **ALICE)
+    assert push(staged, ID, **ALICE).oid == first.oid
+    assert publish(picked(), ID, **MIT).oid == first.oid
+    assert len(hub.commits(ID, "dataset")) == 2
+
+
+def test_the_same_subset_again_in_a_repo_with_words_makes_no_commit(hub, staged):
+    readme = "---\nviewer: false\nlicense: cc0-1.0\npretty_name: 'Mine'\ntags: [mine]\n---\n# Mine\n"
+    hub.push(ID, {"README.md": readme}, kind="dataset")
+    first = push(staged, ID, **ALICE)
+    text = card_of(hub)
+    assert list(metadata(text))[:4] == ["viewer", "license", "pretty_name", "tags"]
+    assert push(staged, ID, **ALICE).oid == first.oid and len(hub.commits(ID, "dataset")) == 3
+    hub.push(ID, {"README.md": text.replace("viewer: false", "viewer: False  # as it is")}, kind="dataset")
+    before = head(hub).oid
+    assert push(staged, ID, **ALICE).oid == before and "viewer: False  # as it is" in card_of(hub)
 
 
 def test_a_commit_in_between_is_not_overwritten(hub, staged, monkeypatch):
     def late(*arguments, **options):
-        prepared = _hub.prepare(*arguments, **options)
+        prepared = _commits.prepare(*arguments, **options)
         hub.push(ID, {"theirs.txt": "other"}, kind="dataset")
         return prepared
 

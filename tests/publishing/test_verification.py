@@ -35,6 +35,7 @@ from helpers.pools import coded
 from hf_sae_select import Selection, encode, push, stage, verify
 from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.publishing import checks
+from hf_sae_select.publishing.verification import CONCLUSIONS
 
 
 def test_what_was_not_touched_is_verified(folder):
@@ -43,9 +44,12 @@ def test_what_was_not_touched_is_verified(folder):
         assert verification and verification.difference is None and verification.level == level
         assert [item.name for item in verification.checks] == names
         assert str(verification).splitlines() == [
+            f"subset  {folder}",
+            "source  not published",
+            "rows    3 of 6",
             *(f"ok  digests: {name}" for name in DIGESTS),
             *(f"ok  select: {name}" for name in names[6:]),
-            f"verified to the level `{level}`",
+            f"verified to the level `{level}`: {CONCLUSIONS[level]}",
         ]
     assert verify(str(folder)).level == "digests"
 
@@ -93,7 +97,7 @@ def test_rows_that_were_changed_are_named(folder, change, message):
     assert differences(folder)["digests: files"].startswith("data/train-00000.parquet was changed: its SHA-256 is ")
     assert verify(folder).difference == f"rows: {message}"
     assert f"DIFFERS  digests: rows: {message}\n" in str(verify(folder))
-    assert str(verify(folder)).endswith("not verified to the level `digests`")
+    assert str(verify(folder)).splitlines()[-1].startswith("not verified to the level `digests`: ")
     reseal(folder)
     assert differences(folder) == {"digests: rows": message}
 
@@ -188,6 +192,31 @@ def test_the_text_of_the_card_is_yours(folder):
     with (folder / "README.md").open("a") as card:
         card.write("\n# Mine\n")
     assert verify(folder, "select")
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("| this subset | 3 |", "| this subset | 4 |"),
+        ("| all rows | 6 |", "| all rows | 6 | 7 |"),
+        ("| `budget` | 3 |\n", ""),
+        ("| method | `greedy`", "| method | `match`"),
+        ("<!-- end of hf-sae-select: subset -->", ""),
+    ],
+)
+def test_a_figure_of_the_card_that_was_changed_is_noticed(folder, written, instead):
+    card = (folder / "README.md").read_text()
+    assert written in card
+    (folder / "README.md").write_text(card.replace(written, instead))
+    message = "the card lacks the comment" if "<!--" in written else "README.md has other tables than those that were"
+    assert list(differences(folder)) == ["digests: card"] and message in differences(folder)["digests: card"]
+
+
+def test_prose_in_the_card_and_tables_outside_our_section_are_yours(folder):
+    card = (folder / "README.md").read_text()
+    card = card.replace("## Known limits\n", "## Known limits\n\n- Mine.\n") + "\n| a |\n|---|\n| 1 |\n"
+    (folder / "README.md").write_text(card)
+    assert verify(folder)
 
 
 @pytest.mark.parametrize(

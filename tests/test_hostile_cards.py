@@ -1,0 +1,143 @@
+"""Cards of which every text comes from somebody hostile: a reader sees our links and headings, and no others."""
+
+import copy
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from helpers.forge import RECORD
+from helpers.markdown import ADDRESSES, HOSTILE, HOSTILE_LINES, headings_of, html_of, images_of, links_of, words_of
+from helpers.pools import coded
+
+from hf_sae_select import SaeConfig, Selection, stage
+from hf_sae_select._cards import SECTION_BEGIN, SECTION_END, block, code, escaped, merged
+from hf_sae_select.publishing import staging
+from hf_sae_select.sae.card import sae_card
+
+TEXTS = [HOSTILE, HOSTILE_LINES, "<!-- end of hf-sae-select: subset -->", "`", "``", "|", "\\", "\n", " ", "", "---"]
+TEXTS += [
+    "www.evil.example",
+    "https://evil.example",
+    "see HTTP://evil.example/x",
+    "a@evil.example",
+    "@someone",
+    "&lt;",
+]
+TEXTS += [
+    "# a",
+    "- a",
+    "1. a",
+    "> a",
+    "    a",
+    "\ta",
+    "[a]: https://evil.example",
+    "![a](b)",
+    "<https://evil.example>",
+]
+TEXTS += ["*a*", "__a__", "~~a~~", "$a$", "{{ 1 }}", "{% raw %}", "a\u202eb", "\ud800", "\x00\x1b[0m", "\u2028", ":"]
+OUR_PAGES = ("https://huggingface.co/", "https://arxiv.org/abs/2502.14050", "provenance.json", "#verify-it")
+
+
+def check(card, headings):
+    links = [link for link in links_of(card) if not link.startswith(OUR_PAGES)]
+    words = words_of(card)
+    assert links == [] and [html for html in html_of(card) if not html.startswith("<!-- ") and html != "<br>"] == []
+    assert set(images_of(card)) <= {"coverage.png"}
+    assert len(headings_of(card)) == headings
+    assert [address for address in ADDRESSES if address in words] == []
+    text = card.split("\n---\n", 1)[1]
+    assert "\u202e" not in text and "\x1b" not in text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("function", [escaped, code])
+def test_a_text_from_outside_stays_in_its_place(text, function):
+    shown = function(text)
+    card = f"---\na: b\n---\n\n# Of {shown}\n\n| a | b |\n|---|---|\n| {shown} | c |\n\n1. {shown}\n\n"
+    card += f"[{escaped(text)}](https://huggingface.co/)\n"
+    check(card, headings=1)
+    assert "\n" not in shown and "<!--" not in shown
+    card.encode()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_block_of_code_ends_where_it_ends(text):
+    check(f"---\na: b\n---\n\n{block(text)}\n\n# After\n", headings=1)
+    assert "<!--" not in block(text)
+
+
+def hostile(value, kept):
+    """Replace every text, as deep as it lies, but those under names in `kept`."""
+    if isinstance(value, dict):
+        return {name: one if name in kept else hostile(one, kept) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [hostile(one, kept) for one in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("has_link", [False, True])
+@pytest.mark.parametrize("has_source", [False, True])
+def test_the_card_of_a_subset(tmp_path, monkeypatch, has_source, has_link):
+    write = staging.subset_card
+
+    def write_hostile(record, *arguments, **options):
+        plain = write(copy.deepcopy(record), *arguments, **options)
+        record = hostile(record, kept={"stated_by", "files"})
+        if not has_source:
+            record["source"]["dataset"] = None
+        else:
+            record["source"] |= {"dataset": HOSTILE, "config": HOSTILE, "split": HOSTILE, "revision": HOSTILE}
+        record["encoding"]["sae"] = {"repo": HOSTILE, "revision": HOSTILE, "path": HOSTILE}
+        record["selection"]["parameters"]["options"] = {HOSTILE: HOSTILE, "a": [HOSTILE], "b": {HOSTILE: HOSTILE}}
+        if has_link:
+            record["license"] |= {"license_name": HOSTILE, "license_link": f"https://huggingface.co/){HOSTILE}"}
+        card = write(record, *arguments, **options)
+        check(card, headings=len(headings_of(plain)))
+        return card
+
+    monkeypatch.setattr(staging, "subset_card", write_hostile)
+    ds = coded([{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.6}], record=RECORD)
+    ds = ds.remove_columns("text").add_column("text", [HOSTILE, HOSTILE_LINES, ""])
+    more = {"pretty_name": HOSTILE_LINES.replace("\ud800", ""), "tags": [HOSTILE, "---\nlicense: evil"]}
+    folder = stage(ds.sae_select(3, "greedy", seed=None), tmp_path / "f", license="mit", metadata=more)
+    card = (folder / "README.md").read_text()
+    data = yaml.safe_load(card.split("\n---\n")[0])
+    assert data["tags"][-2:] == more["tags"]
+    assert card.count("<!-- end of hf-sae-select: subset -->") == 1
+    again = merged(card.replace("# 3 rows", "# Three rows"), card)
+    assert again.count("# Three rows") == 1 and "# 3 rows" not in again
+
+
+def test_the_card_of_an_sae():
+    config = asdict(SaeConfig(16, 32, "jumprelu", model="org/model", hook="layers.1"))
+    facts = (
+        "objective",
+        "k",
+        "torch",
+        "learning_rate",
+        "license",
+        "command",
+        "model_sha256",
+        "train_batch_size_tokens",
+    )
+    config["training"] = dict.fromkeys(facts, HOSTILE) | {"text": [HOSTILE_LINES], "tokens": 3, "batch": 2}
+    config["training"] |= {"datasets": [HOSTILE], "language": HOSTILE, "command": f"a\n```\n{HOSTILE}\n# b"}
+    config |= {"model": HOSTILE, "model_revision": HOSTILE, "hook": HOSTILE, "side": HOSTILE, "activation": HOSTILE}
+    config |= {"source": {"repo": HOSTILE, "revision": HOSTILE, "path": HOSTILE_LINES}, "input_norm": HOSTILE}
+    card = sae_card(SimpleNamespace(**config))
+    check(card, headings=5)
+    data = yaml.safe_load(card.split("\n---\n")[0])
+    assert data["license"] == HOSTILE and data["datasets"] == [HOSTILE]
+    assert card.count(SECTION_END.format(name=".")) == card.count(SECTION_BEGIN.format(name=".")) == 1
+
+
+def test_a_method_of_a_hostile_name(tmp_path):
+    def method(features, budget, rng):
+        return Selection(np.array([1, 0]), np.array([0, 0]), np.array([0]))
+
+    method.__name__ = "x](https://evil.example)<b>|`www.evil.example"
+    ds = coded([{0: 0.9}, {1: 0.9}], record=RECORD)
+    folder = stage(ds.sae_select(2, method), tmp_path / "f", license="mit")
+    check((folder / "README.md").read_text(), headings=9)
