@@ -233,8 +233,13 @@ def test_a_refused_commit_leaves_the_repo_as_it_was(hub, shared, status, error, 
     shared.b_enc.add_(1)  # something to commit
     hub.fail("POST", "/commit/", status, times=100)
     with pytest.raises(error, match=message):
-        shared.push_to_hub("alice/sae", **ALICE)
+        shared.push_to_hub("alice/sae", subfolder="two", **ALICE)
     assert hub.commits("alice/sae")[0].oid == before
+
+
+def test_the_same_sae_again_makes_no_commit(hub, shared):
+    first = shared.push_to_hub("alice/sae", **ALICE)
+    assert shared.push_to_hub("alice/sae", **ALICE).oid == first.oid == hub.commits("alice/sae")[0].oid
 
 
 def test_a_commit_in_between_is_not_overwritten(hub, shared, monkeypatch):
@@ -248,7 +253,7 @@ def test_a_commit_in_between_is_not_overwritten(hub, shared, monkeypatch):
     monkeypatch.setattr(HfApi, "create_commit", late)
     shared.b_enc.add_(1)  # something to commit
     with pytest.raises(OSError, match=r"the repo has a newer commit"):
-        shared.push_to_hub("alice/sae", **ALICE)
+        shared.push_to_hub("alice/sae", subfolder="two", **ALICE)
     assert "other.txt" in hub.files("alice/sae")
 
 
