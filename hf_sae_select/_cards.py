@@ -52,7 +52,8 @@ def escaped(text: Any, plain: str = PLAIN_IN_NAMES) -> str:
     """
     line = " ".join(UNSEEN.sub("\ufffd", str(text)).split())
     line = ADDRESS.sub(lambda match: match[0] + WORD_JOINER, line)
-    signs = [c if c.isalnum() or c in plain else f"&#{ord(c)};" for c in line]
+    # A plus at the start would begin a list.
+    signs = [c if c.isalnum() or c in plain or (c == "+" and i) else f"&#{ord(c)};" for i, c in enumerate(line)]
     # A point before a letter: linkifiers take "evil.com" for an address.
     ends = [i for i, c in enumerate(line[:-1]) if c == "." and line[i + 1].isalpha()]
     for i in ends:

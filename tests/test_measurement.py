@@ -105,7 +105,8 @@ def test_a_reference_is_encoded_once(diversity, sae, monkeypatch):
 
 
 def test_blank_texts_cover_nothing(diversity, sae):
-    numbers = diversity.compute(data=["", ""], reference=[""], sae=sae)
+    with pytest.warns(UserWarning, match="rows are blank"):
+        numbers = diversity.compute(data=["", ""], reference=[""], sae=sae)
     assert (numbers["coverage"], numbers["richness"], numbers["redundancy"]) == (0, 0, 1)
     assert math.isnan(numbers["length_correlation"]) and math.isnan(numbers["reference_share"])
     assert (numbers["reference_coverage"], numbers["reference_missing"], numbers["overlap"]) == (0, 0, 1)

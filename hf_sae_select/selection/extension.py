@@ -164,6 +164,8 @@ def _is_plain(type: pa.DataType) -> bool:
             "bytes",
             "path",
         }
+    if isinstance(type, pa.BaseExtensionType):  # an array of `datasets`, whose `value_type` is a string
+        return False
     if hasattr(type, "value_type"):
         return _is_plain(type.value_type)
-    return not (pa.types.is_temporal(type) or isinstance(type, pa.BaseExtensionType))
+    return not pa.types.is_temporal(type)

@@ -36,7 +36,7 @@ KEPT = {  # changes that leave the text of rows as it was
     "no text": lambda ds: ds.remove_columns("text"),
     "tokens": lambda ds: ds.map(lambda row: {"text": [1, 2]}),
     "tokens as strings": lambda ds: ds.map(lambda row: {"text": (row["text"] or "").split()}),
-    "no digests": lambda ds: ds.remove_columns("sae_digest").map(lambda row: {"text": "new"}),
+    "no digests": lambda ds: ds.remove_columns("sae_digest").map(lambda row: {"text": "small"}),
 }
 
 
@@ -46,11 +46,11 @@ def test_rows_that_read_the_same_are_selected(ds, sae, name):
 
 
 def rewrite(row):
-    return {"text": "new"} if row["id"] in (1, 3) else {}
+    return {"text": "small"} if row["id"] in (1, 3) else {}
 
 
 def turn(row):
-    return {"messages": [{"role": "user", "content": "new"}]} if row["id"] in (1, 3) else {}
+    return {"messages": [{"role": "user", "content": "small"}]} if row["id"] in (1, 3) else {}
 
 
 def nested(row):
@@ -65,6 +65,7 @@ CHANGED = {  # what was read -> a change of rows 1 and 3
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* knows less than half of their tokens")  # the tiny one does not know "user:"
 @pytest.mark.parametrize("name", CHANGED)
 @pytest.mark.parametrize("call", [lambda ds: select(ds, 1), lambda ds: compare(ds, 1, ["greedy"])])
 def test_rows_that_were_changed_are_refused(ds, sae, name, call):
@@ -94,11 +95,11 @@ def test_of_many_rows_a_sample_is_compared(sae, monkeypatch):
     coded = encode(Dataset.from_dict({"text": [f"the cat {i}" for i in range(40)]}), sae)
     check_digests(coded)
     with pytest.raises(ValueError, match=r"10 of 10 rows were changed"):
-        check_digests(coded.map(lambda row: {"text": "new"}))
+        check_digests(coded.map(lambda row: {"text": "small"}))
 
 
 def test_codes_of_before_have_no_digests(ds, sae):
-    old = encode(ds, sae, text="text").remove_columns("sae_digest")
+    old = encode(ds, sae, text="text").remove_columns(["sae_flags", "sae_digest"])
     assert code_columns(old) == ["sae_ids", "sae_acts", "sae_tokens"]
     assert "sae_digest" in encode(old, sae, text="text").column_names
 

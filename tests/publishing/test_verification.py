@@ -70,9 +70,9 @@ def test_from_the_source_again_on_the_hub_and_in_a_folder(hub, whole):
 def test_encoding_again_reads_no_codes_that_were_cached(whole, monkeypatch):
     read, call = [], Encoder.__call__
 
-    def spy(self, texts):
-        read.extend(texts)
-        return call(self, texts)
+    def spy(self, batch):
+        read.extend(text for text, _ in batch)
+        return call(self, batch)
 
     monkeypatch.setattr(Encoder, "__call__", spy)
     encode(load_dataset("alice/rows", split="train"), "alice/sae")
