@@ -28,7 +28,7 @@ SECTION_END = "<!-- end of hf-sae-select: {name} -->"
 ADDRESS = re.compile(r"(?i)www(?=\.)|[a-z][a-z0-9+.-]*(?=:\S)|@(?=\w)")
 WORD_JOINER = "\u2060"
 PLAIN = " ,.?!';\u2026" + WORD_JOINER  # signs that mean nothing to Markdown within a line
-PLAIN_IN_NAMES = PLAIN + '"{}:-/'
+PLAIN_IN_NAMES = PLAIN + '"{}():-/'
 # Control characters, and what turns the direction of a text.
 UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
