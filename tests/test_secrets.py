@@ -6,7 +6,7 @@ import pytest
 from helpers.forge import ALICE, RECORD
 from helpers.pools import coded
 
-from hf_sae_select import load_selection, publish, push, stage, verify
+from hf_sae_select import SparseAutoencoder, load_sae, load_selection, publish, push, stage, verify
 from hf_sae_select._secrets import masked, masks_tokens
 
 TOKEN = "hf_" + "aB3dE5gH7jK9" * 3
@@ -60,6 +60,11 @@ def test_a_token_in_the_place_of_a_repo_is_not_in_the_error(hub, tmp_path, place
         lambda: push(staged, "alice/none", revision=TOKEN, **ALICE),
         lambda: publish(coded([{0: 0.9}], record=RECORD).sae_select(1), place, license="mit", token="hf_other"),
         lambda: stage(coded([{0: 0.9}], record=RECORD).sae_select(1), tmp_path / "f", license="mit", source=place),
+        lambda: load_sae(place),
+        lambda: load_sae("alice/none", revision=TOKEN),
+        lambda: SparseAutoencoder.from_pretrained(place),
+        lambda: coded([{0: 0.9}], record=RECORD).sae_encode(place),
+        lambda: load_sae().push_to_hub(place, token="hf_other"),
     ]
     for call in calls:
         with pytest.raises((OSError, ValueError, TypeError)) as caught:

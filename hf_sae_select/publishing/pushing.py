@@ -11,14 +11,12 @@ from typing import Any
 import datasets
 from datasets import Dataset
 from huggingface_hub import CommitInfo
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
 
 from .. import _commits
 from .._cards import merged, parsed
 from .._commits import prepare
 from .._hub import Repo, Token, check_token, hub_errors
-from .._secrets import masked, masks_tokens
+from .._secrets import masks_tokens
 from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from .layout import (
@@ -215,14 +213,7 @@ def _check_arguments(
     check_text("revision", revision, optional=True)
     check_text("commit_message", commit_message)
     check_token(token)
-    try:
-        if not isinstance(repo_id, str) or not repo_id:
-            raise HFValidationError
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name") from error
-    if masked(repo_id) != repo_id:
-        raise ValueError(f"`repo_id={repo_id!r}` has what looks like an access token in it; pass that as `token`")
+    _commits.check_repo_id(repo_id)
 
 
 def _earlier_files(repo: Repo, present: list[str]) -> list[str]:

@@ -12,9 +12,10 @@ from huggingface_hub import CommitInfo, ModelHubMixin
 from torch import Tensor
 
 from .._cards import merged, parsed
-from .._commits import prepare, push
+from .._commits import check_repo_id, prepare, push
 from .._files import whole_file
 from .._hub import Token, subfolder_prefix
+from .._secrets import masks_tokens
 from .._validation import check_flag, check_type
 from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig
@@ -37,6 +38,7 @@ class HubMixin(ModelHubMixin):
         raise NotImplementedError
 
     @classmethod
+    @masks_tokens
     def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
@@ -168,6 +170,7 @@ class HubMixin(ModelHubMixin):
         """Write all files but the card."""
         write_sae(save_directory, self.config, self._tensors())
 
+    @masks_tokens
     def push_to_hub(  # type: ignore[override]
         self,
         repo_id: str,
@@ -220,6 +223,7 @@ class HubMixin(ModelHubMixin):
         ```
         """
         check_type("repo_id", repo_id, str, "the id of a Hub repo")
+        check_repo_id(repo_id)
         for name, value in (("subfolder", subfolder), ("revision", revision)):
             check_type(name, value, str, "a string", optional=True)
         check_type("private", private, bool, "True or False", optional=True)

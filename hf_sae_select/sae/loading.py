@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .._hub import Token
+from .._secrets import masks_tokens
 from .model import SparseAutoencoder
 
 DEFAULT_SAE = Path(__file__).parent / "default"
@@ -18,6 +19,7 @@ PACKAGED = {"package": "hf-sae-select", "format": "native"}  # `config.source` o
 SaeSource = str | Path | SparseAutoencoder
 
 
+@masks_tokens
 def load_sae(
     source: SaeSource | None = None,
     *,
