@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from . import __version__
 
@@ -14,7 +15,7 @@ OK, DIFFERS, UNKNOWN = 0, 1, 2
 
 EXIT_CODES = (
     "exit codes: 0 if nothing differs from the record, 1 if something that was read differs, 2 if that cannot be "
-    "told: the Hub failed, an argument is wrong, or something is not installed"
+    "told: the Hub failed, an argument is wrong, something is not installed, or the result cannot be printed"
 )
 
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if sys.stderr is None:  # closed: libraries write there, and what opens next must not take its place
+        sys.stderr = open(os.devnull, "w")
     try:
         from .publishing.verification import verify  # loads numba, which takes a second: not for `--help`
 
@@ -46,17 +49,25 @@ def _verify(options: argparse.Namespace) -> int:
     except (Exception, KeyboardInterrupt) as error:  # no error shows that the subset differs
         problem = f"{type(error).__name__}: {error}"
         if options.json:
-            _print(json.dumps({"verified": None, "error": problem}))
-        print(f"cannot verify: {problem}", file=sys.stderr)  # noqa: T201
+            _is_printed(json.dumps({"verified": None, "error": problem}), sys.stdout)
+        _is_printed(f"cannot verify: {problem}", sys.stderr)
         return UNKNOWN
-    _print(json.dumps(verification.to_dict()) if options.json else str(verification))
+    if not _is_printed(json.dumps(verification.to_dict()) if options.json else str(verification), sys.stdout):
+        return UNKNOWN
     return OK if verification else DIFFERS
 
 
-def _print(text: str) -> None:
-    """Print a text; neither a reader that stops early nor the terminal's encoding changes the exit code."""
-    encoding = sys.stdout.encoding or "utf-8"
+def _is_printed(text: str, stream: TextIO | None) -> bool:
+    """Print a text, whatever the encoding of the terminal, and tell whether it could be written.
+
+    A reader that stops early, such as `head`, has what it wants.
+    """
+    if stream is None:  # closed
+        return False
+    encoding = stream.encoding or "utf-8"
     try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the rest of its buffer fails at exit again
+        return isinstance(error, BrokenPipeError)
+    return True

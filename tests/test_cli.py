@@ -120,6 +120,25 @@ def test_2_without_the_extra(folder, capsys, monkeypatch):
     assert code == 2 and 'pip install "hf-sae-select[publish]"' in errors
 
 
+@pytest.mark.parametrize("stream", ["/dev/full", None])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_2_if_the_result_cannot_be_printed(folder, monkeypatch, stream, options):
+    (folder / "coverage.png").unlink()
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full if stream else None)
+        assert main(["verify", str(folder), *options]) == 2
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["no/such/thing"], 2), (["FOLDER"], 0)])
+@pytest.mark.parametrize("stream", ["/dev/full", None])
+def test_the_exit_code_where_errors_cannot_be_printed(folder, capsys, monkeypatch, stream, arguments, code):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full if stream else None)
+        assert main(["verify", *[item.replace("FOLDER", str(folder)) for item in arguments]]) == code
+        sys.stderr.close()
+        assert "cannot verify" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [[], ["check"], ["verify"], ["verify", "a", "b"], ["verify", "a", "--deep"]])
 def test_2_if_it_is_called_wrongly(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
