@@ -24,6 +24,8 @@ SECTION_BEGIN = "<!-- hf-sae-select: {name}, written anew at each push -->"
 SECTION_END = "<!-- end of hf-sae-select: {name} -->"
 
 
+PLACEHOLDER = "OWNER/NAME"  # the repo's id in a card until it is pushed
+
 # Renderers make links of addresses, also where their signs are escaped. With a word joiner inside, they are none.
 ADDRESS = re.compile(r"(?i)www(?=\.)|[a-z][a-z0-9+.-]*(?=:\S)|@(?=\w)")
 WORD_JOINER = "\u2060"
@@ -103,15 +105,21 @@ def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:
         raise ValueError(f"cannot parse the metadata at the top of {name} ({error}); fix it") from error
 
 
-def tables_of(card: str) -> list[str]:
-    """Return the lines of the tables in our section of a card; they hold the figures, and prose does not.
+def section_of(card: str) -> str:
+    """Return our section of a card, with `PLACEHOLDER` for the id of the repo that it says to load.
 
     Raises:
-        ValueError: If the card lacks one of the comments around our section.
+        ValueError: If the card does not have the comments around our section once each.
     """
     begin, end = _markers(card)
     section = card.partition(begin)[2].partition(end)[0]
-    return [line.strip() for line in section.splitlines() if line.lstrip().startswith("|")]
+    call = re.search(r'^subset = load_dataset\(("[\w.-]+/[\w.-]+")', section, re.MULTILINE)
+    return section if call is None else section.replace(f"({call[1]}", f'("{PLACEHOLDER}"')
+
+
+def named(card: str, repo_id: str) -> str:
+    """Return a card with the id of its repo in the calls that have `PLACEHOLDER`."""
+    return card.replace(f'("{PLACEHOLDER}"', f'("{repo_id}"')
 
 
 def merged(card: str, readme: str | None, renewed: Collection[str] = ()) -> str:
@@ -149,6 +157,8 @@ def _with_section(text: str, card: str) -> str:
     """
     begin, end = _markers(card)
     before, marker, rest = text.partition(begin)
+    if begin in rest:
+        raise ValueError(f"the repo's README.md has our section twice; remove one, from its comment on: {begin}")
     if not marker:
         return f"{text.rstrip()}\n\n{card}\n"
     if end not in rest:
@@ -161,9 +171,12 @@ def _with_section(text: str, card: str) -> str:
 
 def _markers(card: str) -> tuple[str, str]:
     """Return the comments that begin and end the section of a card."""
-    begin = re.search(re.escape(SECTION_BEGIN).replace(re.escape("{name}"), "(.+?)"), card)
-    if begin is None:
+    begins = list(re.finditer(re.escape(SECTION_BEGIN).replace(re.escape("{name}"), "(.+?)"), card))
+    if not begins:
         raise ValueError(f"the card lacks the comment that begins our section; restore it: {SECTION_BEGIN}")
+    if len(begins) > 1:
+        raise ValueError(f"the card has {len(begins)} sections of ours; remove all but one, from {begins[1][0]} on")
+    begin = begins[0]
     end = SECTION_END.format(name=begin[1])
     if end not in card[begin.end() :]:
         raise ValueError(f"the card lacks the comment that ends our section; restore it: {end}")

@@ -97,18 +97,26 @@ def subset_card(
 
 
 def _metadata(record: Record, source_card: CardData, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    name, tags = record["source"]["dataset"], as_list(metadata.get("tags"))
+    tags = as_list(metadata.get("tags"))
     values = {
         **{field: value for field, value in record["license"].items() if field in LICENCE_FIELDS},
         "language": source_card.get("language"),
         "task_categories": as_list(source_card.get("task_categories")) or ["text-generation"],
-        "size_categories": [size_category(record["selection"]["rows"])],
-        "source_datasets": [name] if name else None,
+        **derived_metadata(record),
         "configs": CONFIGS,
         **metadata,
         "tags": TAGS + [tag for tag in tags if tag not in TAGS],
     }
     return {field: value for field, value in values.items() if value is not None}
+
+
+def derived_metadata(record: Record) -> dict[str, Any]:
+    """Return the metadata that follow from the record, beside the licence; None for one that the card lacks."""
+    name = record["source"]["dataset"]
+    return {
+        "size_categories": [size_category(record["selection"]["rows"])],
+        "source_datasets": [name] if name else None,
+    }
 
 
 def size_category(rows: int) -> str:

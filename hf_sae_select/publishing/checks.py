@@ -13,13 +13,15 @@ import numpy as np
 from datasets import Features as Schema
 from numpy.typing import NDArray
 
-from .._cards import parsed, tables_of
+from .._cards import parsed, section_of
 from .._files import read_text
 from .._hub import NoSuchFile, Repo, sha256_of
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
+from .card import derived_metadata
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
-from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, TABLES
+from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
+from .licence import as_list
 from .parquet import content_errors, count_rows, read_batches, written_types
 from .provenance import Record, is_edited
 
@@ -53,7 +55,7 @@ def of_files(repo: Repo, record: Record) -> str | None:
 
 
 def of_card(repo: Repo, record: Record) -> str | None:
-    """Check that the card makes `load_dataset` read the published files, and has the recorded licence."""
+    """Check that the card makes `load_dataset` read the published files, and says what the record says."""
     try:
         text = read_text(repo.fetch(CARD_FILE))
         metadata = parsed(text, CARD_FILE).data.to_dict()
@@ -75,17 +77,23 @@ def of_card(repo: Repo, record: Record) -> str | None:
             return (
                 f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, the record as {record['license'].get(field)!r}"
             )
-    return _of_tables(text, record)
+    for field, value in derived_metadata(record).items():
+        if as_list(metadata.get(field)) != as_list(value):
+            return f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, but {value!r} follows from the record"
+    return _of_section(text, record)
 
 
-def _of_tables(card: str, record: Record) -> str | None:
-    """Check that the tables of the card are those that were written; records of drafts of 0.1.0 do not say which."""
+def _of_section(card: str, record: Record) -> str | None:
+    """Check that our section of the card is the one that was written; records of drafts of 0.1.0 do not say which."""
     try:
-        if TABLES not in record or digest_of(tables_of(card)) == record[TABLES]:
+        if SECTION not in record or digest_of(section_of(card)) == record[SECTION]:
             return None
     except ValueError as error:
         return str(error)
-    return f"{CARD_FILE} has other tables than those that were written: figures in them may be wrong"
+    return (
+        f"{CARD_FILE} has another section between the comments `hf-sae-select: subset` than the one that was written: "
+        "its figures and sentences may be wrong; a publisher's own words belong before or after it"
+    )
 
 
 def of_parameters(record: Record, selection: Selection) -> str | None:

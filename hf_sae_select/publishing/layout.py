@@ -9,9 +9,8 @@ RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
 ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE = "data", "selection.parquet", "pool.parquet", "coverage.png"
 FILES = frozenset({ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE, RECORD_FILE, CARD_FILE})
 
-TABLES = "card_tables_sha256"  # of the record: digest of the lines of the card's tables
+SECTION = "card_section_sha256"  # of the record: digest of our section of the card
 DIGEST = "row_sha256"  # column of both side tables
-PLACEHOLDER = "OWNER/NAME"  # replaces the repo id in the card until the subset is pushed
 # The card's metadata for `load_dataset`: the rows by default, the picks by the name "selection".
 CONFIGS: list[dict[str, Any]] = [
     {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}], "default": True},

@@ -13,7 +13,7 @@ from datasets import Dataset
 from huggingface_hub import CommitInfo
 
 from .. import _commits
-from .._cards import merged, parsed
+from .._cards import merged, named, parsed
 from .._commits import prepare
 from .._hub import Repo, Token, check_token, hub_errors
 from .._secrets import masks_tokens
@@ -22,7 +22,6 @@ from ..selection.result import Selection
 from .layout import (
     CARD_FILE,
     LICENCE_FIELDS,
-    PLACEHOLDER,
     PLOT_FILE,
     POOL_FILE,
     RECORD_FILE,
@@ -198,7 +197,7 @@ def push(
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
     present = repo.all_files()
     earlier = _earlier_files(repo, present)
-    files[CARD_FILE] = merged(card.replace(PLACEHOLDER, repo.name), readme, RENEWED).encode()
+    files[CARD_FILE] = merged(named(card, repo.name), readme, RENEWED).encode()
     deleted = [name for name in earlier if name in present and name not in files and _is_staged(name)]
     return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 

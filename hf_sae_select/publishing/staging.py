@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 from huggingface_hub import get_token
 
-from .._cards import tables_of
+from .._cards import section_of
 from .._folders import whole_folder
 from .._hub import Token, check_token, sha256_of
 from .._optional import extra
@@ -22,7 +22,7 @@ from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SELECTION_FILE, TABLES
+from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
 from .licence import License, subset_licence
 from .plot import draw_coverage
 from .provenance import dumps, sealed, versions
@@ -47,8 +47,8 @@ def stage(
 
     The folder holds the rows as Parquet (`data/`), the selection (`selection.parquet`), what repeating it needs
     (`pool.parquet`), the record (`provenance.json`), a plot of the coverage (`coverage.png`) and the card
-    (`README.md`, which you may edit). The same subset and package versions give the same bytes. The folder appears
-    whole or not at all, and replaces one that an earlier call wrote.
+    (`README.md`, where you may write before and after our section). The same subset and package versions give the
+    same bytes. The folder appears whole or not at all, and replaces one that an earlier call wrote.
 
     Args:
         subset (`Dataset`):
@@ -131,7 +131,7 @@ def stage(
             "files": _files_record(unfinished),
         }
         card = subset_card(sealed(fields), draft, measured, source_card=source_card, metadata=card_metadata)
-        record = sealed(fields | {TABLES: digest_of(tables_of(card))})
+        record = sealed(fields | {SECTION: digest_of(section_of(card))})
         (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
     return folder

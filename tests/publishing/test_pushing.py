@@ -246,6 +246,14 @@ def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
     assert verify(ID)
 
 
+def test_a_readme_with_our_section_twice_is_refused_and_not_touched(hub):
+    publish(picked(4), ID, **MIT)
+    before = hub.push(ID, {"README.md": card_of(hub) + card_of(hub).split("---\n", 2)[2]}, kind="dataset")
+    with pytest.raises(ValueError, match=r"the repo's README\.md has our section twice; remove one"):
+        publish(picked(2), ID, **MIT)
+    assert head(hub).oid == before
+
+
 def test_a_repo_with_words_alone_is_written_to_and_the_words_are_kept(hub):
     readme = "---\nlanguage: de\nlicense: cc0-1.0\n---\n# Mine\n\nRead this.\n"
     words = [".gitignore", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "LICENSE.txt", "NOTICE", "licence.md"]
@@ -292,7 +300,7 @@ def test_what_is_no_staged_folder_or_no_id_is_refused_before_anything_is_sent(hu
 
 
 def test_a_staged_card_that_was_edited_is_pushed_as_edited_and_files_beside_it_are_not(hub, staged):
-    text = (staged / "README.md").read_text().replace("## Known limits\n", "## Known limits\n\n- Mine.\n")
+    text = (staged / "README.md").read_text().replace("<!-- hf", "# Mine\n\n<!-- hf", 1) + "\nMine.\n"
     (staged / "README.md").write_text(text)
     (staged / "notes.md").write_text("mine")
     push(staged, ID, **ALICE)

@@ -173,6 +173,11 @@ OTHER = [{"split": "train", "path": "other/*.parquet"}]
         (lambda card: card.update(license="apache-2.0"), "has `license` as 'apache-2.0', the record as 'mit'"),
         (lambda card: card.pop("license"), "has `license` as None, the record as 'mit'"),
         (lambda card: card.update(license_link="https://x"), "has `license_link` as 'https://x', the record as None"),
+        (lambda card: card.update(source_datasets=["evil/x"]), "`source_datasets` as ['evil/x'], but None follows"),
+        (
+            lambda card: card.update(size_categories="1M<n<10M"),
+            "`size_categories` as '1M<n<10M', but ['n<1K'] follows",
+        ),
         (lambda card: card.update({1: 2}), "README.md"),
         (lambda card: card.update(tags=3), "README.md"),
     ],
@@ -201,21 +206,44 @@ def test_the_text_of_the_card_is_yours(folder):
         ("| all rows | 6 |", "| all rows | 6 | 7 |"),
         ("| `budget` | 3 |\n", ""),
         ("| method | `greedy`", "| method | `match`"),
+        ("# 3 rows of", "# 9,999 rows of"),
+        ("## What it covers\n", "## What it covers\n\n<table><tr><td>all rows</td><td>9</td></tr></table>\n"),
+        ("## What it covers\n", "## What it covers\n\nrows | features\n---|---\n3 | 99\n"),
+        ("## What it covers\n", "## What it covers\n\n> | rows |\n> |---|\n> | 99 |\n"),
+        ("## What it covers\n", "<!--\n## What it covers\n"),
+        ("- **Coverage is not quality.**", "- **Coverage is quality.**"),
+        ('verify("OWNER/NAME")', 'verify("evil/other")'),
         ("<!-- end of hf-sae-select: subset -->", ""),
+        ("<!-- end of hf-sae-select: subset -->", "Mine.\n<!-- end of hf-sae-select: subset -->"),
     ],
 )
-def test_a_figure_of_the_card_that_was_changed_is_noticed(folder, written, instead):
+def test_a_section_of_the_card_that_was_changed_is_noticed(folder, written, instead):
     card = (folder / "README.md").read_text()
     assert written in card
     (folder / "README.md").write_text(card.replace(written, instead))
-    message = "the card lacks the comment" if "<!--" in written else "README.md has other tables than those that were"
+    message = (
+        "the card lacks the comment"
+        if not instead.endswith("-->") and "<!--" in written
+        else "README.md has another section between the comm"
+    )
     assert list(differences(folder)) == ["digests: card"] and message in differences(folder)["digests: card"]
 
 
-def test_prose_in_the_card_and_tables_outside_our_section_are_yours(folder):
+@pytest.mark.parametrize("name", ["subset", "other"])
+def test_a_second_section_of_the_card_is_noticed(folder, name):
     card = (folder / "README.md").read_text()
-    card = card.replace("## Known limits\n", "## Known limits\n\n- Mine.\n") + "\n| a |\n|---|\n| 1 |\n"
-    (folder / "README.md").write_text(card)
+    second = (
+        f"<!-- hf-sae-select: {name}, written anew at each push -->\n# 99 rows\n<!-- end of hf-sae-select: {name} -->"
+    )
+    for text in (f"{card}\n{second}\n", card.replace("<!-- hf", f"{second}\n<!-- hf", 1)):
+        (folder / "README.md").write_text(text)
+        assert "the card has 2 sections of ours; remove all but one" in differences(folder)["digests: card"]
+
+
+def test_words_and_tables_before_and_after_our_section_are_yours(folder):
+    card = (folder / "README.md").read_text()
+    card = card.replace("<!-- hf", "# Mine\n\n<!-- hf", 1) + "\n| a |\n|---|\n| 1 |\n"
+    (folder / "README.md").write_text(card.replace("OWNER/NAME", "alice/three"))
     assert verify(folder)
 
 
