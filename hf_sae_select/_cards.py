@@ -52,7 +52,7 @@ def escaped(text: Any, plain: str = PLAIN_IN_NAMES) -> str:
     Args:
         plain: the signs beside letters and digits that are not escaped.
     """
-    line = " ".join(UNSEEN.sub("\ufffd", str(text)).split())
+    line = " ".join(UNSEEN.sub("\ufffd", masked(str(text))).split())  # masked while a token still looks like one
     line = ADDRESS.sub(lambda match: match[0] + WORD_JOINER, line)
     # A plus at the start would begin a list.
     signs = [c if c.isalnum() or c in plain or (c == "+" and i) else f"&#{ord(c)};" for i, c in enumerate(line)]

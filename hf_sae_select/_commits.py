@@ -13,7 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-defined]  # exported lazily
 
 from ._hub import UNEXPECTED, NoSuchFile, Repo, Token, check_path, git_sha1, hub_errors
-from ._secrets import masked
+from ._secrets import check_no_token
 
 Operations = Sequence[CommitOperationAdd | CommitOperationDelete]
 
@@ -30,8 +30,7 @@ def check_repo_id(repo_id: Any) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name") from error
-    if masked(repo_id) != repo_id:
-        raise ValueError(f"`repo_id={repo_id!r}` has what looks like an access token in it; pass that as `token`")
+    check_no_token("repo_id", repo_id)
 
 
 def prepare(

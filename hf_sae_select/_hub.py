@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,13 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
 
+from ._secrets import mask_record
+
 Token = str | bool | None
+
+# Its warnings of repeated requests have the address of the Hub, which may hold a password.
+for name in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
+    logging.getLogger(name).addFilter(mask_record)
 
 REMEDIES = {  # HTTP status -> cause and remedy
     401: "the Hub does not accept the token: log in again (`hf auth login`) or pass a valid `token`",

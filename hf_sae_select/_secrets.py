@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -11,9 +12,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MASK = "***"
-# Tokens of the Hub (hf_..., hf_oauth_..., hf_jwt_..., api_org_...), and what stands before the @ of a URL.
-TOKENS = re.compile(r"(?<![A-Za-z0-9])(?:hf_(?:oauth_|jwt_)?|api_org_)[A-Za-z0-9.-]{16,}")
-USER_INFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+# Tokens of the Hub: hf_..., hf_oauth_..., hf_jwt_... and api_org_.... A token begins after a sign, or after an escaped
+# sign of a URL or of a Python text, or is so long that it is no name. Names such as hf_sae_select are none.
+TOKENS = re.compile(
+    r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"
+    r"(?:hf(?:_|%5F)(?:oauth|jwt)(?:_|%5F)[\w.%-]{16,}|(?:hf|api_org)(?:_|%5F)[A-Za-z0-9.-]{16,}[\w.-]*)"
+    r"|hf_[A-Za-z0-9]{30,}[\w.-]*",
+    re.ASCII,
+)
+USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"]+(?=@)")  # what stands before the last @ of a URL's host
 SHORTEST = 8  # of a token that is known; a shorter one could be part of any word
 
 
@@ -23,6 +30,25 @@ def masked(text: str, *tokens: Any) -> str:
         if isinstance(token, str) and len(token) >= SHORTEST:
             text = text.replace(token, MASK)
     return USER_INFO.sub(MASK, TOKENS.sub(MASK, text))
+
+
+def check_no_token(name: str, text: str | None, *tokens: Any) -> None:
+    """Check an argument that others will read; the error does not show it.
+
+    Raises:
+        ValueError: If it has what looks like an access token in it, or one of the known `tokens`.
+    """
+    if text is not None and masked(text, *tokens) != text:
+        raise ValueError(
+            f"`{name}` has what looks like an access token in it, for others to read: remove it, and revoke the token "
+            "if it is one; pass a token as `token`"
+        )
+
+
+def mask_record(record: logging.LogRecord) -> bool:
+    """Mask the message of a log record. It is a filter for loggers, and keeps every record."""
+    record.msg, record.args = masked(record.getMessage()), ()
+    return True
 
 
 def masks_tokens(function: Callable[P, T]) -> Callable[P, T]:

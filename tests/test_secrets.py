@@ -1,6 +1,9 @@
 """No access token is in what leaves the process: errors, their causes and notes, cards and records."""
 
+import html
+import logging
 import traceback
+from dataclasses import replace
 
 import pytest
 from helpers.forge import ALICE, RECORD
@@ -11,11 +14,27 @@ from hf_sae_select._secrets import masked, masks_tokens
 
 TOKEN = "hf_" + "aB3dE5gH7jK9" * 3
 SECRETS = (TOKEN, "hf_oauth_" + "x1" * 12, "hf_jwt_eyJhbGciOi.eyJzdWIiOi.x", "api_org_" + "aB" * 17)
+SECRETS += (
+    "hf_oauth_eyJhbGciOiJSUzI1NiJ9.abc_defTAIL",
+    "hf_jwt_eyJ0_eXA.ey_J-x.abc_def",
+    f"{TOKEN}_x",
+    f"hf%5F{TOKEN[3:]}",
+)
 
 
 @pytest.mark.parametrize("token", SECRETS)
 def test_tokens_are_masked_wherever_they_stand(token):
-    for text in ("{}", "'{}'", "https://huggingface.co/{}/x", "a {}, b", "Bearer {}", "token={}&x", "({})"):
+    for text in (
+        "{}",
+        "'{}'",
+        "https://huggingface.co/{}/x",
+        "a {}, b",
+        "Bearer {}",
+        "token={}&x",
+        "({})",
+        "%2F{}",
+        "\\n{}",
+    ):
         assert masked(text.format(token)) == text.format("***")
 
 
@@ -24,6 +43,9 @@ def test_tokens_are_masked_wherever_they_stand(token):
     [
         ("https://user:secret@huggingface.co/x", "https://***@huggingface.co/x"),
         ("https://secret@host, http://a:b@c/d", "https://***@host, http://***@c/d"),
+        ("https://me@x.com:hf_secret@host/x@y", "https://***@host/x@y"),
+        (f"x{TOKEN}", "x***"),
+        ("hf_sae_select.publishing.pushing, hf_hub_download_something_longer", None),
         ("https://huggingface.co/alice/three", "https://huggingface.co/alice/three"),
         ("me@host.org, hf_sae_select, hf_hub_download and org/hf_transformers", None),
     ],
@@ -65,10 +87,17 @@ def test_a_token_in_the_place_of_a_repo_is_not_in_the_error(hub, tmp_path, place
         lambda: SparseAutoencoder.from_pretrained(place),
         lambda: coded([{0: 0.9}], record=RECORD).sae_encode(place),
         lambda: load_sae().push_to_hub(place, token="hf_other"),
+        lambda: load_sae().push_to_hub("alice/x", commit_message=f"by {TOKEN}", **ALICE),
+        lambda: load_sae().push_to_hub("alice/x", subfolder=TOKEN, **ALICE),
+        lambda: push(staged, "alice/x", commit_message=f"by {TOKEN}", **ALICE),
+        lambda: push(staged, "alice/x", commit_message="by bad-secret", token="bad-secret"),
+        *[lambda end=end: load_sae("alice/none", token=TOKEN + end) for end in "\n é"],
+        *[lambda end=end: load_sae().push_to_hub("alice/x", token=TOKEN + end) for end in "\n é"],
     ]
     for call in calls:
         with pytest.raises((OSError, ValueError, TypeError)) as caught:
             call()
+        assert "alice/x" not in str(hub.requests)
         assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
@@ -80,8 +109,31 @@ def test_a_token_in_an_argument_does_not_get_into_the_record(tmp_path):
     assert not (tmp_path / "f").exists()
 
 
-def test_a_token_in_a_row_does_not_get_into_the_card(tmp_path):
-    pool = coded([{0: 0.9}], record=RECORD).remove_columns("text").add_column("text", [f"my token is {TOKEN}"])
+@pytest.mark.parametrize("token", ["", " ", "x y", "x\n"])
+def test_what_is_no_token_is_refused_by_name(hub, token):
+    for call in (load_sae, load_sae().push_to_hub, verify, load_selection):
+        with pytest.raises(ValueError, match="`token` is empty or has spaces or other characters that no token has"):
+            call("alice/x", token=token)
+    assert hub.requests == []
+
+
+def test_a_token_in_the_config_of_an_sae_is_not_pushed(hub):
+    sae = load_sae()
+    sae.config = replace(sae.config, training={"command": f"train --token {TOKEN}"})
+    with pytest.raises(ValueError, match="`config` has what looks like an access token in it"):
+        sae.push_to_hub("alice/x", **ALICE)
+    assert hub.requests == []
+
+
+def test_warnings_of_the_hub_show_no_password(caplog):
+    logging.getLogger("huggingface_hub.utils._http").warning("Retrying %s", f"https://user:{TOKEN}@host/x")
+    assert [record.getMessage() for record in caplog.records] == ["Retrying https://***@host/x"]
+
+
+@pytest.mark.parametrize("words", ["my token is {}", "{}", "x" * 110 + " {}"])
+def test_a_token_in_a_row_does_not_get_into_the_card(tmp_path, words):
+    pool = coded([{0: 0.9}], record=RECORD).remove_columns("text").add_column("text", [words.format(TOKEN)])
     folder = stage(pool.sae_select(1), tmp_path / "f", license="mit")
     text = (folder / "README.md").read_text()
-    assert TOKEN not in text and "my token is" in text and verify(folder)
+    shown = html.unescape(text)
+    assert TOKEN not in shown and TOKEN[3:7] not in shown and "***" in shown and verify(folder)

@@ -13,6 +13,7 @@ from datasets import Dataset
 from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
+from .._secrets import masked
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from ..selection.reasons import reasons
@@ -128,14 +129,14 @@ def size_category(rows: int) -> str:
 
 def quoted(text: str) -> str:
     """Return the beginning of a text as one line of Markdown, with all markup escaped."""
-    words = " ".join(text.split())
+    words = masked(" ".join(text.split()))  # before a token is cut
     shown = words if len(words) <= CHARACTERS else words[:CHARACTERS].rstrip() + "…"
     return f"“{escaped(shown, PLAIN)}”"
 
 
 def _cell(value: Any) -> str:
     """Return a value for a cell of a table, shortened if it is long."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = masked(json.dumps(value, ensure_ascii=False))
     return escaped(text) if len(text) <= 100 else f"{escaped(text[:100])} … (in full in provenance.json)"
 
 

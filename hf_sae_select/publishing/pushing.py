@@ -16,7 +16,7 @@ from .. import _commits
 from .._cards import merged, named, parsed
 from .._commits import prepare
 from .._hub import Repo, Token, check_token, hub_errors
-from .._secrets import masks_tokens
+from .._secrets import check_no_token, masks_tokens
 from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from .layout import (
@@ -213,6 +213,8 @@ def _check_arguments(
     check_text("commit_message", commit_message)
     check_token(token)
     _commits.check_repo_id(repo_id)
+    for name, text in (("commit_message", commit_message), ("revision", revision)):
+        check_no_token(name, text, token)
 
 
 def _earlier_files(repo: Repo, present: list[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +16,8 @@ from torch import Tensor
 from .._cards import merged, parsed
 from .._commits import check_repo_id, prepare, push
 from .._files import whole_file
-from .._hub import Token, subfolder_prefix
-from .._secrets import masks_tokens
+from .._hub import Token, check_token, subfolder_prefix
+from .._secrets import check_no_token, masks_tokens
 from .._validation import check_flag, check_type
 from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig
@@ -229,13 +231,16 @@ class HubMixin(ModelHubMixin):
         check_type("private", private, bool, "True or False", optional=True)
         check_flag("create_pr", create_pr)
         check_type("commit_message", commit_message, str, "a string")
-        check_type("token", token, str | bool, "a string, True or False", optional=True)
+        check_token(token)
         check_license(license)
         if is_local(self.config.model):
             raise ValueError(
                 f"`config.model={self.config.model!r}` is a local path, which other users of the repo lack; set "
                 "`sae.config = dataclasses.replace(sae.config, model='owner/name')` first"
             )
+        written = {"commit_message": commit_message, "subfolder": subfolder, "revision": revision}
+        for name, text in (written | {"config": json.dumps(asdict(self.config), default=str)}).items():
+            check_no_token(name, text, token)
         prefix = subfolder_prefix(subfolder)
         sae_card(self.config)  # an error here must come before the repo is created
         with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from .._hub import Repo, Token
+from .._hub import Repo, Token, check_token
 from .._validation import check_choice, check_flag, check_type, is_hub_id
 from .candidates import LISTED, Candidate, choose, find_candidates
 from .config import SaeConfig
@@ -112,7 +112,7 @@ def check_arguments(
         raise TypeError(f"`config={overrides!r}` must be a mapping of names to values, such as {{'k': 50}}")
     check_type("dtype", dtype, torch.dtype, "a floating-point torch.dtype, such as torch.float32")
     check_choice("dtype", dtype, FLOATS)
-    check_type("token", token, str | bool, "a string, True or False", optional=True)
+    check_token(token)
     check_type("cache_dir", cache_dir, str | Path, "a folder", optional=True)
     check_flag("local_files_only", local_files_only)
     check_flag("encoder_only", encoder_only)
