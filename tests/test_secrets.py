@@ -117,6 +117,14 @@ def test_what_is_no_token_is_refused_by_name(hub, token):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("token", [5, [TOKEN]])
+def test_a_token_of_another_type_is_refused_by_name_and_not_shown(hub, token):
+    for call in (load_sae, load_sae().push_to_hub, verify, load_selection):
+        with pytest.raises(TypeError, match=r"`token` is of type (int|list); pass the token as text, True, False or"):
+            call("alice/x", token=token)
+    assert hub.requests == []
+
+
 def test_a_token_in_the_config_of_an_sae_is_not_pushed(hub):
     sae = load_sae()
     sae.config = replace(sae.config, training={"command": f"train --token {TOKEN}"})

@@ -85,12 +85,21 @@ def check_types(rows: Dataset) -> None:
     """
     for field in rows.features.arrow_schema:
         try:
+            if _has_lists_of_length_0(field.type):  # Parquet writes them, and reads nulls in their place
+                raise pa.ArrowNotImplementedError("fixed-size lists of length 0")
             pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"column `{field.name}` is of type {field.type}, which Parquet cannot hold ({error}): convert it, or "
                 f"remove it by `remove_columns({field.name!r})`, before you select"
             ) from error
+
+
+def _has_lists_of_length_0(type: pa.DataType) -> bool:
+    type = getattr(type, "storage_type", type)
+    if pa.types.is_fixed_size_list(type) and type.list_size == 0:
+        return True
+    return any(_has_lists_of_length_0(type.field(i).type) for i in range(type.num_fields))
 
 
 def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64] | None, digests: Digests) -> None:

@@ -85,6 +85,11 @@ TAKEN = {
 REFUSED = {
     "empty structs": (Dataset.from_list([{"v": {}}] * 3), "column `v` is of type struct<>, which Parquet cannot hold"),
     "empty structs within": (Dataset.from_list([{"v": [{"a": {}}]}] * 3), "column `v` is of type list<"),
+    "lists of length 0": (arrow(pa.list_(pa.int64(), 0), [], [], None), "column `v` is of type fixed_size_list<"),
+    "lists of length 0 within": (
+        arrow(pa.struct({"a": pa.list_(pa.list_(pa.int8(), 0))}), {"a": [[]]}, {"a": []}, None),
+        "column `v` is of type struct<a: list<",
+    ),
     "a negative scale": (
         arrow(pa.decimal128(5, -2), Decimal(100), Decimal(200), None),
         "column `v` is of type decimal",

@@ -278,7 +278,6 @@ def test_saving_can_push_too(hub, shared, tmp_path):
         ("revision", 5, TypeError),
         ("create_pr", "yes", ValueError),
         ("commit_message", 5, TypeError),
-        ("token", 5, TypeError),
         ("license", 5, TypeError),
         ("license", "Apache License 2.0", ValueError),
         ("license", "", ValueError),

@@ -237,7 +237,6 @@ def test_a_renamed_gemma_scope_1_is_scaled_as_its_hook_says(tmp_path, hook):
         ("dtype", "float32", TypeError),
         ("dtype", None, TypeError),
         ("dtype", torch.int64, ValueError),
-        ("token", 5, TypeError),
         ("cache_dir", 5, TypeError),
         ("local_files_only", "yes", ValueError),
         ("encoder_only", 1, ValueError),
