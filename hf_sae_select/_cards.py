@@ -9,12 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import ModelCard, RepoCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import CardData
-from yaml import YAMLError
 
 from ._secrets import masked
 
+MOST_METADATA = 2**20  # characters of a README's metadata
 TEMPLATES = Path(__file__).parent / "templates"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -100,9 +102,40 @@ def parsed(readme: str, name: str = "the repo's README.md") -> ModelCard:
         ValueError: If its metadata cannot be parsed.
     """
     try:
+        if metadata := REGEX_YAML_BLOCK.search(readme):
+            _check_expanded(metadata[2])
         return ModelCard(readme)
-    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-        raise ValueError(f"cannot parse the metadata at the top of {name} ({error}); fix it") from error
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot parse the metadata at the top of {name} ({str(error)[:300]}); fix it") from error
+
+
+def _check_expanded(metadata: str) -> None:
+    """Check the size of metadata with each alias written out: a few of them can stand for gigabytes.
+
+    Raises:
+        ValueError: If it is too large, or an alias stands for what it is in.
+    """
+    sizes: dict[str | None, int] = {}  # of what each anchor names
+    open_collections: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(metadata, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_collections.append((event.anchor, 1))
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"the alias *{event.anchor} stands for nothing, or for what it is in")
+            size = sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            size = sizes[event.anchor] = 1 + len(event.value)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_collections.pop()
+            sizes[anchor] = size
+        else:
+            continue
+        anchor, total = open_collections.pop()
+        open_collections.append((anchor, total + size))
+        if total + size > MOST_METADATA:
+            raise ValueError(f"it has more than {MOST_METADATA:,} characters, with its aliases written out")
 
 
 def section_of(card: str) -> str:

@@ -82,6 +82,28 @@ def test_metadata_that_cannot_be_parsed_are_refused_by_name(metadata):
         parsed(f"---\n{metadata}\n---\n", "NAME")
 
 
+LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (f"{LAUGHS}license: *a9", "more than 1,048,576 characters, with its aliases written out"),
+        (f"license: {'x' * 2**20}", "more than 1,048,576 characters"),
+        ("license: &a [*a]", r"the alias \*a stands for nothing, or for what it is in"),
+        ("license: *a", r"the alias \*a stands for nothing"),
+    ],
+)
+def test_metadata_that_stand_for_more_than_they_say_are_refused_in_few_words(metadata, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parsed(f"---\n{metadata}\n---\n", "NAME")
+    assert len(str(error.value)) < 500
+
+
+def test_a_small_alias_is_read():
+    assert parsed("---\na: &x mit\nlicense: *x\n---\n").data.to_dict() == {"a": "mit", "license": "mit"}
+
+
 @pytest.mark.parametrize("template", ["sae_card.md", "subset_card.md"])
 def test_templates_contain_one_section(template):
     text = (TEMPLATES / template).read_text(encoding="utf-8")

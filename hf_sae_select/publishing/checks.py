@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from datasets import Features as Schema
 from numpy.typing import NDArray
 
 from .._cards import parsed, section_of
 from .._files import read_text
 from .._hub import NoSuchFile, Repo, sha256_of
+from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
 from .card import derived_metadata
@@ -23,7 +25,7 @@ from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
 from .licence import as_list
 from .parquet import content_errors, count_rows, read_batches, written_types
-from .provenance import Record, is_edited
+from .provenance import Record, is_edited, public
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
 DEVICE_TOLERANCE = 1e-2  # relative; activations differ a little from device to device
@@ -228,6 +230,14 @@ def of_sae(recorded: Mapping[str, Any], digest: str, file_digest: str | None) ->
     remedy = "; install the version of it that the record names" if "package" in place else ""
     name = place.get("repo") or place.get("package") or "the SAE that was passed"
     return f"{name} has an encoder of SHA-256 {digest}, recorded is {recorded['sae_sha256']}{remedy}"
+
+
+def of_pool(recorded: Mapping[str, Any], pool: Dataset) -> str | None:
+    """Compare how the codes of a pool were made with the record."""
+    try:
+        return of_encoding(recorded, public(encoding_record(pool)))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return f"the codes do not have a complete record of how they were made: {error!r}"
 
 
 def of_encoding(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:

@@ -59,7 +59,7 @@ def subset_licence(cards: Sequence[CardData], license: License | None) -> dict[s
             )
         _check_known(license)
         return fields | {"stated_by": "publisher"}
-    names = ", ".join(str(licence["license"]) for licence in licences)
+    names = ", ".join(str(licence["license"])[:100] for licence in licences)
     if len(licences) == 1:
         if license is None or as_list(license) == as_list(licences[0]["license"]):
             return licences[0] | {"stated_by": "source"}
@@ -70,7 +70,7 @@ def subset_licence(cards: Sequence[CardData], license: License | None) -> dict[s
     for licence in allowed:
         if license is not None and as_list(license) == as_list(licence["license"]):
             return licence | {"stated_by": "source"}
-    ids = " or ".join(repr(licence["license"]) for licence in allowed)
+    ids = " or ".join(repr(licence["license"])[:100] for licence in allowed)
     raise ValueError(
         f"`license={license!r}`, but the rows are from sources of several licences, {names}: pass the one that holds "
         f"for all rows, {ids}"

@@ -193,6 +193,12 @@ def test_a_card_too_deep_to_be_read_is_named(folder):
     assert list(differences(folder)) == ["digests: card"]
 
 
+@pytest.mark.parametrize("licence", ["x" * 10**5, ["x" * 9] * 10**4, {"a": "x" * 10**5}])
+def test_what_a_difference_quotes_is_shortened(folder, licence):
+    set_card(folder, lambda card: card.update(license=licence))
+    assert 100 < len(differences(folder)["digests: card"]) < 700
+
+
 def test_the_text_of_the_card_is_yours(folder):
     with (folder / "README.md").open("a") as card:
         card.write("\n# Mine\n")
