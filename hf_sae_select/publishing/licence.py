@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from huggingface_hub.repocard_data import CardData
 
+from .._licences import check_known
 from .layout import LICENCE_FIELDS
 
 License = str | Sequence[str] | Mapping[str, str]
 
+OTHER = "{'license': 'other', 'license_name': name, 'license_link': address of its text}"
 LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
-# The ids that the Hub takes in a card (docs/hub/repositories-licenses, and its answer to a wrong one, May 2026).
-LICENCE_IDS = (
-    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m "
-    "afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 "
-    "cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 "
-    "cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 "
-    "cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl "
-    "gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr "
-    "mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr "
-    "deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 "
-    "grok2-community gemma unknown other"
-).split()
 # The ids, names and links of licences that forbid commercial use: "nc" of Creative Commons, "non-commercial", and the
 # research licences among the Hub's ids (apple-amlr, intel-research, h-research, ...). It is read only where rows come
 # from sources of several licences: then the subset gets one that forbids commercial use, if there is one.
@@ -57,7 +46,8 @@ def subset_licence(cards: Sequence[CardData], license: License | None) -> dict[s
                 "the source states no licence: pass `license`, such as 'cc-by-4.0', as its authors intended it, or "
                 "'unknown' if nobody knows it"
             )
-        _check_known(license)
+        for id in as_list(license):
+            check_known(id, OTHER)
         return fields | {"stated_by": "publisher"}
     names = ", ".join(str(licence["license"])[:100] for licence in licences)
     if len(licences) == 1:
@@ -107,26 +97,12 @@ def _checked(license: Any) -> dict[str, Any]:
     return {"license": license if isinstance(license, str) else ids}
 
 
-def _check_known(license: Any) -> None:
-    """Check that the Hub knows the ids of a licence."""
-    for id in as_list(license):
-        if id not in LICENCE_IDS:
-            nearest = get_close_matches(id, LICENCE_IDS, cutoff=0.5) or ["apache-2.0", "mit", "cc-by-4.0"]
-            raise ValueError(
-                f"`license={license!r}`: {id!r} must be one of the Hub's ids, such as {', '.join(nearest)}; for any "
-                "other licence pass {'license': 'other', 'license_name': name, 'license_link': address of its text}"
-            )
-
-
 def _other(license: Mapping[str, Any]) -> dict[str, Any]:
     """Return a licence that the Hub has no id for."""
     fields = dict(license)
     is_text = all(isinstance(value, str) and value.strip() for value in fields.values())
     if fields.get("license") != "other" or fields.keys() != set(LICENCE_FIELDS) or not is_text:
-        raise ValueError(
-            f"`license={fields!r}` must be the Hub's id of a licence, or "
-            "{'license': 'other', 'license_name': name, 'license_link': address of its text}"
-        )
+        raise ValueError(f"`license={fields!r}` must be the Hub's id of a licence, or {OTHER}")
     if not re.fullmatch(r"https?://\S+|[\w.-]+", fields["license_link"]):
         raise ValueError(
             f"`license_link={fields['license_link']!r}` must be an address (https://...), or a file of the repo, such "

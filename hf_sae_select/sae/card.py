@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._cards import render
+from .._licences import check_known
 from .._validation import check_type, is_hub_id, is_number
 from .config import SaeConfig
 
@@ -24,11 +25,11 @@ def check_license(license: Any) -> None:
 
     Raises:
         TypeError: If it is no string; None passes.
-        ValueError: If it cannot be the id of a license.
+        ValueError: If the Hub does not know it.
     """
     check_type("license", license, str, "the id of a license, such as 'apache-2.0'", optional=True)
-    if license is not None and LICENSE_ID.fullmatch(license) is None:
-        raise ValueError(f"`license={license!r}` is no id of a license; pass one such as 'apache-2.0' or 'other'")
+    if license is not None:
+        check_known(license, "'other', and state it in the README")
 
 
 def is_local(model: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -248,6 +249,12 @@ class HubMixin(ModelHubMixin):
             files: dict[str, Path | bytes] = {prefix + file.name: file for file in Path(folder).iterdir()}
             repo, readme = prepare(repo_id, private=private, revision=revision, token=token)
             kept = readme and parsed(readme).data.get("license")
+            if license and kept and kept not in (license, [license]):
+                warnings.warn(
+                    f"`license={license!r}`, but the README of {repo.name} says {str(kept)[:100]!r}, which stays: "
+                    "change it there if it is wrong",
+                    stacklevel=3,
+                )
             card = sae_card(self.config, repo.name, prefix.rstrip("/") or None, kept or license)
             files[CARD_FILE] = merged(card, readme).encode()
             return push(repo, files, message=commit_message, revision=revision, create_pr=create_pr)

@@ -11,7 +11,8 @@ from hub.metadata import LICENSES
 from huggingface_hub.repocard_data import CardData
 
 from hf_sae_select import stage, verify
-from hf_sae_select.publishing.licence import LICENCE_IDS, subset_licence
+from hf_sae_select._licences import LICENCE_IDS
+from hf_sae_select.publishing.licence import subset_licence
 
 SOURCE, PUBLISHER = {"stated_by": "source"}, {"stated_by": "publisher"}
 

@@ -125,7 +125,10 @@ def test_the_card_says_what_a_person_would_want(hub, shared):
 def test_the_text_of_a_readme_is_kept(hub, shared):
     mine = "---\nlicense: apache-2.0\ntags:\n- mine\n---\n# My work\n\nRead this.\n"
     hub.push("alice/sae", {"README.md": mine.encode()})
-    shared.push_to_hub("alice/sae", license="mit", **ALICE)
+    with pytest.warns(
+        UserWarning, match="`license='mit'`, but the README of alice/sae says 'apache-2.0', which stays"
+    ):
+        shared.push_to_hub("alice/sae", license="mit", **ALICE)
     text = hub.files("alice/sae")["README.md"].decode()
     assert text.index("# My work\n\nRead this.") < text.index("# A sparse autoencoder on org/model")
     assert metadata(text)["license"] == "apache-2.0"  # the README takes precedence
@@ -281,6 +284,7 @@ def test_saving_can_push_too(hub, shared, tmp_path):
         ("license", 5, TypeError),
         ("license", "Apache License 2.0", ValueError),
         ("license", "", ValueError),
+        ("license", "nonsense-9", ValueError),
     ],
 )
 def test_wrong_arguments_of_a_push_are_refused_by_name_before_a_repo_is_made(hub, shared, name, value, error):
