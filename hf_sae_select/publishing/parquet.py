@@ -86,14 +86,23 @@ def written_types(file: Path) -> Mapping[str, Any]:
         ValueError: If another program wrote the file, or it is no Parquet.
     """
     with content_errors():
-        metadata = pq.read_schema(file).metadata or {}
-        if TYPES_KEY not in metadata:
-            raise ValueError(
-                "it does not say the types of its columns as `datasets` does: another program, such as pandas, wrote "
-                "it again; restore the file that was published"
-            )
-        types: Mapping[str, Any] = json.loads(metadata[TYPES_KEY])["info"]["features"]
+        types: Mapping[str, Any] = json.loads(written_metadata(pq.read_schema(file))[TYPES_KEY])["info"]["features"]
         return types
+
+
+def written_metadata(schema: pa.Schema, key: bytes = TYPES_KEY) -> Mapping[bytes, bytes]:
+    """Return the metadata of a schema, with a `key` that this library or `datasets` writes.
+
+    Raises:
+        ValueError: If it is gone.
+    """
+    metadata: Mapping[bytes, bytes] = schema.metadata or {}
+    if key not in metadata:
+        raise ValueError(
+            f"its schema's metadata lack `{key.decode()}`: another program, such as pandas, wrote it again; restore "
+            "the file that was published"
+        )
+    return metadata
 
 
 def _opened(file: Path) -> pq.ParquetFile:

@@ -35,7 +35,7 @@ from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
 from .layout import DIGEST, SHA256
-from .parquet import content_errors, read_table
+from .parquet import content_errors, read_table, written_metadata
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
@@ -132,7 +132,7 @@ def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64] 
     try:
         with content_errors():
             table = read_table(file)
-            metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+            metadata = json.loads(written_metadata(table.schema, METADATA_KEY)[METADATA_KEY])
             columns = {name: table[name].to_numpy() for name in COLUMNS}
             if problem := _problem_of_columns(table) or _problem_of_metadata(metadata):
                 raise ValueError(problem)
@@ -146,6 +146,8 @@ def read_selection(file: Path) -> tuple[Selection, list[str], NDArray[np.int64] 
 
 
 def _problem_of_columns(table: pa.Table) -> str | None:
+    if not len(table):
+        return "it has no rows"
     for name, types in COLUMNS.items():
         nulls = table[name].null_count
         unknown = name == "features" and nulls == len(table)
@@ -209,7 +211,9 @@ def read_pool(file: Path, d_sae: int | None) -> Dataset:
     """
     try:
         with content_errors():
-            pool = Dataset(InMemoryTable(read_table(file)))
+            table = read_table(file)
+            written_metadata(table.schema)
+            pool = Dataset(InMemoryTable(table))
             digests = pool.data[DIGEST]
             if (
                 digests.null_count

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -41,6 +42,26 @@ def test_a_record_that_names_a_file_elsewhere_is_refused_and_the_file_not_read(f
     reseal(folder, name_it)
     assert verify(folder).difference.startswith("record: provenance.json at files: ")
     assert not {"secret", "passwd"} & set(read)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "check"),
+    [
+        ("selection.parquet", "sae_selection", "digests: picks"),
+        ("pool.parquet", "huggingface", "select: source"),
+        (ROWS_FILE, "huggingface", "digests: rows"),
+    ],
+)
+def test_a_table_that_pandas_wrote_again_is_named(folder, file, key, check):
+    pd.read_parquet(folder / file).to_parquet(folder / file)
+    message = f"its schema's metadata lack `{key}`: another program, such as pandas, wrote it again; restore the file"
+    assert message in differences(folder, "select")[check]
+
+
+def test_a_table_of_no_picks_is_named(folder):
+    pq.write_table(pq.read_table(folder / "selection.parquet").slice(0, 0), folder / "selection.parquet")
+    message = "selection.parquet is not a table of picks that this library wrote: it has no rows"
+    assert differences(folder) == {"digests: picks": message}
 
 
 UINT16, INT64 = pa.list_(pa.uint16()), pa.list_(pa.int64())
