@@ -17,13 +17,15 @@ from ._files import fcntl
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder beside `folder` to write to; it replaces `folder` if the block succeeds, and is removed if not.
 
-    What a killed process left is repaired by the next one: `folder` is then what it was before, or what was written.
+    A link is kept, and the folder that it points to is replaced. What a killed process left is repaired by the next
+    one: `folder` is then what it was before, or what was written.
 
     Raises:
         OSError: If another process is writing the same folder.
 
     Example: ``with whole_folder(folder) as part: (part / "file").write_text("all of it")``.
     """
+    folder = folder.resolve()
     part = folder.with_name(f".{folder.name}.unfinished")
     with _locked(part, folder):
         _repair(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def open_published(repo_or_folder: Any, revision: Any, token: Any, cache_dir: An
     check_text("cache_dir", cache_dir, (str, Path), optional=True)
     check_flag("local_files_only", local_files_only)
     check_token(token)
-    return Repo.at(repo_or_folder, revision, token, cache_dir, local_files_only, kind="dataset", newest=True)
+    return Repo.at(
+        os.path.expanduser(repo_or_folder), revision, token, cache_dir, local_files_only, kind="dataset", newest=True
+    )
 
 
 class Unreadable(ValueError):

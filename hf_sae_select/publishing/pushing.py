@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -184,7 +185,7 @@ def push(
     """
     _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
     check_text("folder", folder, (str, Path))
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     if not (folder / RECORD_FILE).is_file():
         raise ValueError(f"`folder={str(folder)!r}` is not a staged subset; write one with `stage`")
     if difference := verify(folder).difference:

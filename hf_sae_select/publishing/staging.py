@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def stage(
     check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
     check_token(token)
+    folder = Path(os.path.expanduser(folder)).absolute()
+    _check_replaceable(folder)
     draft = Draft.parse(subset, selection, pool)
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
@@ -106,8 +109,6 @@ def stage(
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
-    folder = Path(folder).absolute()
-    _check_replaceable(folder)
     _check_no_token({"license": licence})
     with whole_folder(folder) as unfinished:
         picked = write_rows(unfinished / ROWS, draft.rows)
@@ -139,6 +140,8 @@ def stage(
 
 def _check_replaceable(folder: Path) -> None:
     """Check that a folder is new, empty, or a staged subset."""
+    if files := [place for place in folder.parents if place.exists() and not place.is_dir()]:
+        raise ValueError(f"`folder={str(folder)!r}` cannot be made: {str(files[-1])!r} is a file; pass another folder")
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and (not folder.is_dir() or names - FILES or (names and RECORD_FILE not in names)):
         raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")

@@ -19,7 +19,7 @@ from .._commits import check_repo_id, prepare, push
 from .._files import whole_file
 from .._hub import Token, check_token, subfolder_prefix
 from .._secrets import check_no_token, masks_tokens
-from .._validation import check_flag, check_type
+from .._validation import check_flag, check_text, check_type
 from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig
 from .reader import parse_device, read_sae
@@ -227,8 +227,8 @@ class HubMixin(ModelHubMixin):
         """
         check_type("repo_id", repo_id, str, "the id of a Hub repo")
         check_repo_id(repo_id)
-        for name, value in (("subfolder", subfolder), ("revision", revision)):
-            check_type(name, value, str, "a string", optional=True)
+        check_type("subfolder", subfolder, str, "a string", optional=True)
+        check_text("revision", revision, optional=True)
         check_type("private", private, bool, "True or False", optional=True)
         check_flag("create_pr", create_pr)
         check_type("commit_message", commit_message, str, "a string")

@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor
 
 from .._hub import Repo, Token, check_token
-from .._validation import check_choice, check_flag, check_type, is_hub_id
+from .._validation import check_choice, check_flag, check_text, check_type, is_hub_id
 from .candidates import LISTED, Candidate, choose, find_candidates
 from .config import SaeConfig
 from .formats import FORMATS
@@ -105,8 +105,9 @@ def check_arguments(
         raise TypeError(f"`sae` is a {type(source).__name__}; pass a folder, a file or the id of a Hub repo")
     if source == "":
         raise ValueError("`sae=''` is empty; pass a folder, a file or the id of a Hub repo")
-    for name, value in (("subfolder", subfolder), ("filename", filename), ("revision", revision)):
+    for name, value in (("subfolder", subfolder), ("filename", filename)):
         check_type(name, value, str, "a string", optional=True)
+    check_text("revision", revision, optional=True)
     check_choice("format", format, [AUTO, *(known.name for known in FORMATS)])
     if overrides is not None and not isinstance(overrides, Mapping):
         raise TypeError(f"`config={overrides!r}` must be a mapping of names to values, such as {{'k': 50}}")

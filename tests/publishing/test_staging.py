@@ -474,3 +474,38 @@ def test_include_features_must_be_a_flag(tmp_path):
     with pytest.raises(ValueError, match="`include_features='no'` must be True or False"):
         stage(subset, tmp_path / "f", license="mit", include_features="no")
     assert not (tmp_path / "f").exists()
+
+
+def test_a_folder_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert stage(picked(2), "~/x", license="mit") == tmp_path / "home" / "x"
+    assert verify("~/x") and not (tmp_path / "~").exists()
+
+
+def test_a_link_to_a_folder_is_kept_and_the_folder_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for _ in range(2):
+        assert stage(picked(2), tmp_path / "link", license="mit") == tmp_path / "link"
+        assert (tmp_path / "link").is_symlink() and verify(tmp_path / "real")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["link", "real"]
+
+
+def test_a_folder_within_a_file_is_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for name in ("file/x", "file/x/y"):
+        with pytest.raises(
+            ValueError, match=r"`folder='.*'` cannot be made: '.*/file' is a file; pass another folder"
+        ):
+            stage(picked(2), tmp_path / name, license="mit")
+    with pytest.raises(ValueError, match=r"exists and is not a staged subset"):
+        stage(picked(2), tmp_path / "file", license="mit")
+
+
+@pytest.mark.parametrize("revision", ["", " "])
+def test_an_empty_revision_is_refused_by_name(tmp_path, revision):
+    folder = stage(picked(2), tmp_path / "f", license="mit")
+    for call in (lambda: verify(folder, revision=revision), lambda: push(folder, "alice/f", revision=revision)):
+        with pytest.raises(ValueError, match=r"`revision=' ?'` is empty"):
+            call()

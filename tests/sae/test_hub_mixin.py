@@ -279,6 +279,7 @@ def test_saving_can_push_too(hub, shared, tmp_path):
         ("subfolder", 5, TypeError),
         ("private", "yes", TypeError),
         ("revision", 5, TypeError),
+        ("revision", "", ValueError),
         ("create_pr", "yes", ValueError),
         ("commit_message", 5, TypeError),
         ("license", 5, TypeError),

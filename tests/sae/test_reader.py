@@ -227,6 +227,7 @@ def test_a_renamed_gemma_scope_1_is_scaled_as_its_hook_says(tmp_path, hook):
         ("subfolder", 5, TypeError),
         ("filename", ["a"], TypeError),
         ("revision", 1.5, TypeError),
+        ("revision", "", ValueError),
         ("format", None, ValueError),
         ("format", ["saelens"], ValueError),
         ("config", "k=3", TypeError),
