@@ -30,6 +30,7 @@ from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerpr
 from ..features.columns import (
     ACTS,
     DIGEST,
+    FLAGS,
     IDS,
     STATE,
     TOKENS,
@@ -148,7 +149,7 @@ def encode_apart(dataset: Dataset, sae: SaeSource | None, purpose: str, **argume
 
 def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments, purpose: str = "") -> Dataset:
     replaced = code_columns(dataset)
-    for name in [IDS, ACTS, TOKENS, *([STATE] if arguments.keep_state else []), DIGEST]:
+    for name in [IDS, ACTS, TOKENS, FLAGS, DIGEST, *([STATE] if arguments.keep_state else [])]:
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
     coded = _encode_codes(dataset, sae, arguments, flat=True, purpose=purpose)
