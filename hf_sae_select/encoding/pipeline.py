@@ -72,7 +72,8 @@ def encode(
 
     A row has the features that fire on any of its tokens, each at its largest activation over the tokens. A blank row
     has none. A row longer than the model's window is read window by window; the row gets the maximum over the windows.
-    A fourth column, `sae_digest`, tells later whether the text of a row was changed.
+    Two columns more say how a row was read: `sae_flags` marks rows that were not read as usual, and `sae_digest` tells
+    later whether the text of a row was changed.
 
     The codes of a row depend neither on `batch_size`, nor on the other rows, nor on the number of processes: bit for
     bit on a CPU in float32, elsewhere up to the last digits. They are kept in the cache of `datasets`, where rows are
