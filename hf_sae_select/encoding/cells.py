@@ -20,6 +20,7 @@ from datasets.formatting import get_formatter
 from numpy.typing import NDArray
 
 Rows = Sequence[int] | NDArray[np.int64]
+PEEK_ROWS = 200  # rows that are looked at where names and types of columns do not tell
 UNREAD = object()  # the value of a column that nobody has looked up
 
 
@@ -109,6 +110,20 @@ class RowBatch:
                 feature = {field: feature[field] for field in fields}
             self._columns[name] = _Cells(table, feature, self.rows)
         return self._columns[name]
+
+
+def peek(dataset: Dataset, path: tuple[str, ...]) -> list[Any]:
+    """Return the values of a column, or of a field of a struct, in the first rows."""
+    head = range(min(PEEK_ROWS, len(dataset)))
+    column = RowBatch(dataset.with_format(None), head).column(path[0], list(path[1:2]) or None)
+    return [value_at(cell, path[1:]) for cell in column]
+
+
+def value_at(cell: Any, fields: Sequence[str]) -> Any:
+    """Return a field of a struct, of a field of a struct, ...; None where a struct is null."""
+    for name in fields:
+        cell = cell.get(name) if isinstance(cell, Mapping) else None
+    return cell
 
 
 def _undecoded(feature: Any) -> Any:

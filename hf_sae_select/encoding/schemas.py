@@ -6,15 +6,15 @@ column that is not read, the search ends in an error that lists all columns with
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
 
 from .blocks import parsed
-from .cells import RowBatch
+from .cells import peek
 from .chats import ANSWERING, ASKING, BACKGROUND, CHAT_NAMES, is_chat, names_speaker, names_turn, turns_of
+from .descriptions import describes_rows, names_description
 
 Path = tuple[str, ...]
 """A column, or the way to a field of a struct: ``("data", "messages")``."""
@@ -42,28 +42,6 @@ ALONE = ("content", "chosen", "prompt", "instruction", "question")
 # Names of columns where a list of strings is what two speakers say in turn.
 NAMES_OF_DIALOGUES = ("dialog", "dialogue", "dialogs", "conversation", "conversations", "chat", "messages")
 EXTRAS = ("tools", "chat_template_kwargs")  # what a chat template gets beside the turns
-PEEK_ROWS = 200  # rows that are looked at where names and types do not tell
-
-# Names of columns that describe a row and are not its text.
-DESCRIPTION = re.compile(
-    r"(.*[_\- ])?(ids?|uid|idx|index|keys?|uuid|guid|urls?|uri|links?|href|path|files?|filename|filepath|hash|md5|"
-    r"sha1|sha256|labels?|lang|language|locale|dataset|subset|split|photos?|images?|pictures?|emails?|phone|address|city|"
-    r"domain|repo|license|licence|date|time|timestamp|at|created|updated|version|status|scores?|rating|country|genres?|"
-    r"authors?|keywords?|tags?|names?|kwargs|meta|metadata|moderation|rejected|(extra_)?info|reward_model)(_list)?"
-)
-# Names that mostly describe a row; with long values the column may be the text.
-MAYBE_DESCRIPTION = re.compile(
-    r"(.*[_\- ])?(class|category|topic|source|task|type|kind|models?|user|username|title|label)(_list)?"
-)
-WORDS_OF_DATES = re.compile(
-    r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*|[ap]\.?m\.?|[\d\W_]+|utc|gmt",
-    re.IGNORECASE,
-)
-FEW_WORDS, MANY_WORDS = 3, 8  # ids, names, labels and titles have fewer words than texts
-NO_TEXT = re.compile(  # addresses, hashes, and names of files, which may have spaces
-    r"[a-z][a-z0-9+.-]*://\S+|www\.\S+|[0-9a-f]{2,4}|[0-9a-f-]{8,}|([a-z]:)?[/\\]\S*", re.IGNORECASE
-)
-FILE_NAME = re.compile(r"[^\n]{1,100}\.(?!\d)\w{2,4}", re.IGNORECASE)
 
 
 def columns_of(dataset: datasets.Dataset) -> tuple[tuple[Path, ...], bool]:
@@ -189,7 +167,7 @@ def _unreadable(dataset: datasets.Dataset, read: Sequence[str]) -> list[str]:
         name
         for name in dataset.column_names
         if name not in read and not name.startswith("sae_")
-        if not _is_description(name) and not MAYBE_DESCRIPTION.fullmatch(_snake(name))
+        if not names_description(name)
         if not is_text(dataset.features[name]) and _may_hold_text(dataset.features[name])
     ]
 
@@ -201,48 +179,6 @@ def _may_hold_text(feature: Any) -> bool:
         return _may_hold_text(item)
     binary = getattr(feature, "dtype", None) in ("binary", "large_binary")
     return is_text(feature) or binary or type(feature).__name__ == "Json"
-
-
-def describes_rows(dataset: datasets.Dataset, name: str) -> bool:
-    """Tell whether a column of strings holds ids, labels, file names and the like, judged by its name and values."""
-    if _is_description(name):
-        return True
-    values = [value for value in peek(dataset, (name,)) if value and value.strip()]
-    few = MANY_WORDS if MAYBE_DESCRIPTION.fullmatch(_snake(name)) else FEW_WORDS
-    texts = [value for value in values if _reads_like_text(value, few)]
-    # Labels are few, and come again and again.
-    return 2 * len(texts) <= len(values) or (len(values) > FEW_WORDS and 4 * len(set(values)) <= len(values))
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()  # `docId` is `doc_id`
-
-
-def _is_description(name: str) -> bool:
-    return DESCRIPTION.fullmatch(_snake(name)) is not None
-
-
-def _reads_like_text(value: str, few: int) -> bool:
-    """Tell whether a value has several words that are no parts of a date; a script without spaces has long ones."""
-    if FILE_NAME.fullmatch(value) and not value.rstrip().endswith("."):
-        return False
-    words = [word for word in value.split() if not WORDS_OF_DATES.fullmatch(word) and not NO_TEXT.fullmatch(word)]
-    letters = sum(character.isalpha() and not character.isascii() for character in value)
-    return len(words) >= few or (letters >= 2 * few and 2 * letters >= len(value) and len(words) > 0)
-
-
-def peek(dataset: datasets.Dataset, path: Path) -> list[Any]:
-    """Return the values of a column, or of a field of a struct, in the first rows."""
-    head = range(min(PEEK_ROWS, len(dataset)))
-    column = RowBatch(dataset.with_format(None), head).column(path[0], list(path[1:2]) or None)
-    return [value_at(cell, path[1:]) for cell in column]
-
-
-def value_at(cell: Any, fields: Sequence[str]) -> Any:
-    """Return a field of a struct, of a field of a struct, ...; None where a struct is null."""
-    for name in fields:
-        cell = cell.get(name) if isinstance(cell, Mapping) else None
-    return cell
 
 
 def is_text(feature: Any) -> bool:

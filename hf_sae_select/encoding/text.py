@@ -14,8 +14,9 @@ import datasets
 
 from ..features.columns import RowFlags
 from .blocks import joined
+from .cells import value_at
 from .chats import SIDES, Turn, plain_chat, turn_text, turns_of
-from .schemas import EXTRAS, Path, columns_of, feature_at, holds_chats, is_text, type_name, value_at
+from .schemas import EXTRAS, Path, columns_of, feature_at, holds_chats, is_text, type_name
 
 TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
 
