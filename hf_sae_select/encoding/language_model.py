@@ -303,10 +303,12 @@ class LanguageModel:
         holds = proven(parts, self._read(places, ids, torch.ones_like(ids)))
         if self.hook.place not in holds:
             known = [known for known in names_of(parts.places) if PLACES[known] in holds]
+            dtype = self.model.dtype
+            hint = "" if dtype == torch.float32 else f", or load the model in float32: {dtype} may round too coarsely"
             raise ValueError(
                 f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: the vectors at "
                 f"`{self.hook.path}` do not add up to the residual stream; choose one of: "
-                f"{', '.join([*known, 'the path of a module'])}"
+                f"{', '.join([*known, 'the path of a module'])}{hint}"
             )
 
 

@@ -166,3 +166,41 @@ def test_the_encoder_of_an_encoder_decoder_is_read_by_its_path():
     mask = torch.ones_like(IDS)
     states = families.model("t5").encoder(input_ids=IDS, attention_mask=mask, output_hidden_states=True).hidden_states
     torch.testing.assert_close(opened("t5", "encoder.block.0")._run(IDS, mask), states[1])
+
+
+@cache
+def in_dtype(kind, dtype, multiplier):
+    """Return a model that scales what it adds to the stream, in a dtype."""
+    config = families.config(kind)
+    for name in {"residual_multiplier", "scale_depth"} & set(vars(config)):
+        setattr(config, name, multiplier * (families.LAYERS**0.5 if name == "scale_depth" else 1))
+    torch.manual_seed(0)
+    model = transformers.AutoModel.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+    return model.to(dtype)
+
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+@pytest.mark.parametrize("multiplier", [0.22, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", ["granite", "granitemoe", "minicpm3"])
+def test_a_part_that_the_model_scales_is_refused_in_any_dtype(kind, multiplier, dtype):
+    model = in_dtype(kind, dtype, multiplier)
+    LanguageModel(model, tokenizer(), "blocks.1.hook_resid_mid")
+    for name in ("hook_attn_out", "hook_mlp_out"):
+        with pytest.raises(ValueError, match=f"no place .* is `blocks.1.{name}`") as error:
+            LanguageModel(model, tokenizer(), f"blocks.1.{name}")
+        assert ("load the model in float32" in str(error.value)) == (dtype != torch.float32)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(
+    "kind", ["bert", "bloom", "falcon", "gemma2", "glm4", "gpt2", "gpt_neox", "gptj", "llama", "olmo2"]
+)
+def test_true_places_are_accepted_in_half_precision(kind, dtype):
+    model = in_dtype(kind, dtype, 1.0)
+    for place in ROWS[documented()[kind]]:
+        LanguageModel(model, tokenizer(), f"blocks.1.hook_{place}")
