@@ -16,7 +16,7 @@ INPUT, OUTPUT = "input", "output"
 Place = tuple[str, str]
 """A module's path within the layer, and its side."""
 ROUNDINGS = 4  # as many errors of rounding, in the model's dtype, are no difference
-# What is added to the stream may differ by this share of itself, more where the model's gain is fitted to rounded sums.
+# What is added may differ by this share of itself; by more where its multiple is fitted to rounded sums.
 TOLERANCE, MULTIPLE_TOLERANCE = 0.002, 0.25
 
 
@@ -256,7 +256,8 @@ def _is_multiple(total: Tensor, stream: Tensor, part: Tensor) -> bool:
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    return vectors.float().norm(dim=-1)
+    lengths: Tensor = vectors.float().norm(dim=-1)
+    return lengths
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 MOST_PICKLE_BYTES = 2**24
 ITEM_BYTES = {
@@ -44,16 +45,18 @@ class _StandIn:
     def __init__(self, name: str = "") -> None:
         self.name = name
 
-    def __call__(self, *args: Any) -> dict[Any, Any]:
-        return {}  # an OrderedDict is filled afterwards
+    def __call__(self, *args: Any) -> Any:
+        return OrderedDict() if self.name == "OrderedDict" else _StandIn()
 
-    def __hash__(self) -> int:
-        return id(self)
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 class _Reader(pickle._Unpickler):
     # A bytearray is allocated before its bytes are read.
-    dispatch = {code: read for code, read in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
+    dispatch: ClassVar = {
+        code: read for code, read in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
@@ -93,7 +96,8 @@ def check_checkpoint(file: Path) -> None:
 
 def _check_archive(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
-        sizes = {}
+        sizes: dict[str, int] = {}
+        content = b""
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"`{member.filename}` in it is compressed; torch saves without compression")
@@ -102,7 +106,8 @@ def _check_archive(file: Path) -> None:
                 raise ValueError(f"it has two members `{name}`")
             sizes[name] = member.file_size
             if name == "data.pkl":
-                _check_pickle_size(member.file_size)
+                if member.file_size > MOST_PICKLE_BYTES:
+                    raise ValueError(f"its pickle has more than {MOST_PICKLE_BYTES:,} bytes; an SAE has a few tensors")
                 content = archive.read(member)
     reader = _Reader(io.BytesIO(content))
     reader.load()
@@ -122,11 +127,6 @@ def _check_legacy(file: Path) -> None:
     if sum(reader.storages.values()) > room:
         raise ValueError(f"its tensors are declared to be {sum(reader.storages.values()):,} bytes; it has {room:,}")
     _check_storages(reader.storages, {key: size if key in stored else -1 for key, size in reader.storages.items()})
-
-
-def _check_pickle_size(size: int) -> None:
-    if size > MOST_PICKLE_BYTES:
-        raise ValueError(f"its pickle has {size:,} bytes; that of an SAE has at most {MOST_PICKLE_BYTES:,}")
 
 
 def _check_storages(declared: Mapping[str, int], stored: Mapping[str, int]) -> None:

@@ -24,6 +24,7 @@ from .serialization import FLOATS, check_config_size, check_numbers, read_json
 from .tensor_files import TensorFile
 
 AUTO = "auto"
+MOST_ECHOED = 500  # characters of an error's beginning, and of its end
 
 
 def read_sae(
@@ -191,12 +192,16 @@ def _layout(format: Format, published: Published) -> Layout:
     try:
         return format.read(published)
     except ValueError as error:
-        if published.path in str(error):
-            raise
-        raise ValueError(f"`{published.path}`: {error}") from error
+        message = str(error)
+        if published.path not in message:
+            message = f"`{published.path}`: {message}"
+        if len(message) > 2 * MOST_ECHOED:  # it repeats a value of the file
+            message = f"{message[:MOST_ECHOED]} … {message[-MOST_ECHOED:]}"
+        raise ValueError(message) from error
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = repr(error)[:MOST_ECHOED]
         raise ValueError(
-            f"the config of `{published.path}` does not follow the format {format.name} ({error!r}); fix it, or pass "
+            f"the config of `{published.path}` does not follow the format {format.name} ({reason}); fix it, or pass "
             "the value with `config={...}`"
         ) from error
 

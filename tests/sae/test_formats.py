@@ -728,6 +728,18 @@ def test_what_a_dictionary_learning_config_says(tmp_path, trainer, buffer, hook)
     assert sae.config.context_size == buffer.get("ctx_len")
 
 
+NO_PLACES = (
+    "resid_pre attn_in resid_mid mlp_in mlp.act_fn pre_mlp_layernorm embed latt_resid resid_post_layer_4 9".split()
+)
+
+
+@pytest.mark.parametrize("submodule", [*NO_PLACES, "", ["mlp"], 9, "MLP"])
+def test_a_module_of_unknown_name_is_asked_for(tmp_path, submodule):
+    repo = published.dictionary_learning({"submodule_name": submodule})
+    published.refused(repo.at(tmp_path), f"`submodule_name={str(submodule)!r}`", "config={'hook': 'layers.12'}")
+    assert load(repo, tmp_path, config={"hook": "layers.3.mlp"}).config.hook == "layers.3.mlp"
+
+
 @pytest.mark.parametrize("layer", [3, [3], "3"])
 def test_one_layer_in_a_list_is_that_layer(tmp_path, layer):
     about(load(published.dictionary_learning({"layer": layer}), tmp_path), hook="blocks.3.hook_resid_post")
