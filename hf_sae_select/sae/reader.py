@@ -24,6 +24,7 @@ from .serialization import FLOATS, check_config_size, check_numbers, read_json
 from .tensor_files import TensorFile
 
 AUTO = "auto"
+MOST_YAML, MOST_BRACKETS, MOST_INDENT = 2**16, 1000, 200
 MOST_ECHOED = 500  # characters of an error's beginning, and of its end
 
 
@@ -218,12 +219,24 @@ def _check_overrides(overrides: Mapping[str, Any], config: Mapping[str, Any], fo
         )
 
 
+def _check_nesting(file: Path, text: str) -> None:
+    """Check the size and the nesting of YAML: its reader takes time that grows with the square of both."""
+    if len(text) > MOST_YAML:
+        raise ValueError(
+            f"cannot read {file.name}: it has {len(text):,} characters; a config has at most {MOST_YAML:,}"
+        )
+    indents = max((len(line) - len(line.lstrip(" -?:")) for line in text.splitlines()), default=0)
+    if text.count("[") + text.count("{") > MOST_BRACKETS or indents > MOST_INDENT:
+        raise ValueError(f"cannot read {file.name}: it is nested too deeply; the config of an SAE has a few levels")
+
+
 def _read_config(file: Path) -> dict[str, Any]:
     if file.suffix == ".json":
         return read_json(file)
     check_config_size(file)
     try:
         text = file.read_text(encoding="utf-8")
+        _check_nesting(file, text)
         # One value that repeats itself through aliases would fill the memory as it is printed.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError(f"cannot read {file.name}: it contains aliases; write each value out")
