@@ -219,15 +219,13 @@ def _check_overrides(overrides: Mapping[str, Any], config: Mapping[str, Any], fo
         )
 
 
-def _check_nesting(file: Path, text: str) -> None:
+def _check_nesting(text: str) -> None:
     """Check the size and the nesting of YAML: its reader takes time that grows with the square of both."""
     if len(text) > MOST_YAML:
-        raise ValueError(
-            f"cannot read {file.name}: it has {len(text):,} characters; a config has at most {MOST_YAML:,}"
-        )
+        raise ValueError(f"it has {len(text):,} characters; a config has at most {MOST_YAML:,}")
     indents = max((len(line) - len(line.lstrip(" -?:")) for line in text.splitlines()), default=0)
     if text.count("[") + text.count("{") > MOST_BRACKETS or indents > MOST_INDENT:
-        raise ValueError(f"cannot read {file.name}: it is nested too deeply; the config of an SAE has a few levels")
+        raise ValueError("it is nested too deeply; the config of an SAE has a few levels")
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -236,12 +234,12 @@ def _read_config(file: Path) -> dict[str, Any]:
     check_config_size(file)
     try:
         text = file.read_text(encoding="utf-8")
-        _check_nesting(file, text)
+        _check_nesting(text)
         # One value that repeats itself through aliases would fill the memory as it is printed.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError(f"cannot read {file.name}: it contains aliases; write each value out")
+            raise ValueError("it contains aliases; write each value out")
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {file.name}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file.name} contains a {type(values).__name__}; it must be a mapping of names to values")
