@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,9 +30,9 @@ REASONING_TYPES = ("thinking", "reasoning", "reasoning_text", "thoughts", "reaso
 # Type of a block -> the keys that hold its words.
 TEXTS = {
     **dict.fromkeys(("input_text", "output_text", "summary_text", "audio_transcription"), ("text",)),
-    "text": ("text", "parts"),
+    "text": ("text", "parts", "content", "value"),
     "code": ("text", "code"),
-    **dict.fromkeys(("thinking", "reasoning", "reasoning_text"), ("thinking", "summary", "content", "text")),
+    **dict.fromkeys(("thinking", "reasoning", "reasoning_text"), ("thinking", "summary", "content", "text", "value")),
     **dict.fromkeys(("thoughts", "reasoning_recap"), ("thoughts", "summary", "content")),
     **dict.fromkeys(("multimodal_text", "message"), ("parts", "content")),
     "refusal": ("refusal",),
@@ -54,14 +56,16 @@ UNTYPED = {
     "reasoningText": ("reasoningText",),
     "json": ("json",),
     "transcript": ("transcript",),
-    **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data", "image", "video", "bytes", "url"), ()),
+    **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data", "image", "video", "bytes"), ()),
 }
+# Keys that media are under: a block of a type of media without any of them is an object like any other.
+MEDIA_KEYS = {"image", "image_url", "image_file", "source", "data", "url", "bytes", "path", "asset_pointer", "file_id"}
+MEDIA_KEYS |= {"file", "file_data", "file_url", "filename", "video", "video_url", "input_video", "uri", "mimeType"}
 # Keys without words that such blocks may have too.
 BESIDE_UNTYPED = {"thought", "thoughtSignature", "thought_signature", "annotations", "cache_control", "signature"}
 BESIDE_UNTYPED |= {
     "mime_type",
     "mimeType",
-    "path",
     "format",
     "asset_pointer",
     "source_analysis_msg_id",
@@ -79,7 +83,9 @@ class Parts:
     calls: list[dict[str, Any]] = field(default_factory=list)
     """Calls in the form that chat templates read, see `call_of`."""
     results: list[dict[str, Any]] = field(default_factory=list)
-    """Turns of the role `tool`."""
+    """Turns of the role `tool` that come before the turn."""
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    """Turns of the role `tool` that come after it: blocks of calls may hold what the tool answered."""
 
     @classmethod
     def of(cls, content: Any) -> Parts:
@@ -107,9 +113,11 @@ class Parts:
     def _add_block(self, block: dict[str, Any]) -> None:
         kind = str(block.get("type") or block.get("content_type") or "")
         if is_result(block, kind):
-            self.results.append(_result_of(block, kind))
+            self.results.append(_result_of(block))
         elif is_call(block, kind) and (call := call_of(block)):
             self.calls.append(call)
+            answer = {key: block[key] for key in ("output", "outputs", "result", "results") if key in block}
+            self.answers += [_result_of(answer | {"name": call["function"]["name"]})] if answer else []
         elif (keys := word_keys(block, kind)) is None:
             self.texts += [to_json(block)] if block else []
         elif kind in REASONING_TYPES or block.get("thought") is True or keys[:1] == ("reasoningContent",):
@@ -130,8 +138,8 @@ class Parts:
 
     def words(self) -> list[str]:
         """Return all words as plain text: reasoning, text, calls, and results of calls."""
-        results = [turn["content"] for turn in self.results]
-        return [*self.reasoning, *self.texts, *map(call_text, self.calls), *results]
+        results, answers = ([turn["content"] for turn in turns] for turns in (self.results, self.answers))
+        return [*results, *self.reasoning, *self.texts, *map(call_text, self.calls), *answers]
 
 
 def is_call(block: Mapping[str, Any], kind: str) -> bool:
@@ -152,9 +160,13 @@ def is_result(block: Mapping[str, Any], kind: str) -> bool:
 def word_keys(block: Mapping[str, Any], kind: str) -> tuple[str, ...] | None:
     """Return the keys of a known block that hold its words; None for another dict."""
     if kind:
-        return TEXTS.get(kind)
+        keys = TEXTS.get(kind)
+        known = MEDIA_KEYS if keys == () else keys or ()
+        return keys if set(block) <= {"type", "content_type"} or set(known).intersection(block) else None
     key = next((key for key in UNTYPED if key in block), None)
-    return UNTYPED[key] if key is not None and BESIDE_UNTYPED.issuperset({*block} - {key, *UNTYPED[key]}) else None
+    if key is None or not BESIDE_UNTYPED.issuperset({*block} - {key, *UNTYPED[key]}):
+        return None
+    return None if UNTYPED[key] == () and isinstance(block[key], str) else UNTYPED[key]
 
 
 def _words_at(block: Mapping[str, Any], key: str) -> Any:
@@ -198,7 +210,7 @@ def call_of(block: Any) -> dict[str, Any] | None:
     return call | {"function": function}
 
 
-def _result_of(block: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _result_of(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result of a call as a turn of the role `tool`."""
     inner = next((block[key] for key in ANSWER_KEYS if isinstance(block.get(key), Mapping)), block)
     content = _first(inner, RESULT_KEYS)
@@ -261,8 +273,12 @@ def parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
+    if not re.match(r"\s*\[?\s*\{\s*'", text):
+        return None
     try:
-        value = ast.literal_eval(text.strip())
+        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+            # numpy prints no comma between two dicts.
+            value = ast.literal_eval(re.sub(r"\}\s+\{", "}, {", text.strip()))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     return value if isinstance(value, list | dict) else None

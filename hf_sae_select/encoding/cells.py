@@ -6,8 +6,9 @@ read names its row and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from datasets.formatting import get_formatter
 from numpy.typing import NDArray
 
 Rows = Sequence[int] | NDArray[np.int64]
+PEEK_ROWS = 200  # rows that are looked at where names and types of columns do not tell
 UNREAD = object()  # the value of a column that nobody has looked up
 
 
@@ -88,17 +90,19 @@ class RowBatch:
         return LazyRow(self.dataset.column_names, lambda name: self._cells(name)[position])
 
     def column(self, name: str, fields: Sequence[str] | None = None) -> list[Any]:
-        """Return the cells of a column; of a struct, only `fields` unless they are None."""
-        cells = self._cells(name, fields)
+        """Return the cells of a column, media as they are stored; of a struct, `fields` unless they are None."""
+        cells = self._cells(name, fields, decode=False)
         return [cells[position] for position in range(len(self.rows))]
 
-    def _cells(self, name: str, fields: Sequence[str] | None = None) -> _Cells:
+    def _cells(self, name: str, fields: Sequence[str] | None = None, decode: bool = True) -> _Cells:
         if name not in self._columns:
             # A range as a slice, of which datasets copies nothing.
             is_slice = isinstance(self.rows, range) and self.rows.step == 1
             key: Any = slice(self.rows[0], self.rows[-1] + 1) if is_slice else list(map(int, self.rows))
             table = self.dataset.select_columns([name]).with_format("arrow")[key]
             feature = self.dataset.features[name]
+            if not decode:
+                feature = _undecoded(feature)
             if fields is not None:
                 struct = table.column(0).combine_chunks()
                 values = [pc.struct_field(struct, field) for field in fields]
@@ -106,6 +110,32 @@ class RowBatch:
                 feature = {field: feature[field] for field in fields}
             self._columns[name] = _Cells(table, feature, self.rows)
         return self._columns[name]
+
+
+def peek(dataset: Dataset, path: tuple[str, ...]) -> list[Any]:
+    """Return the values of a column, or of a field of a struct, in the first rows."""
+    head = range(min(PEEK_ROWS, len(dataset)))
+    column = RowBatch(dataset.with_format(None), head).column(path[0], list(path[1:2]) or None)
+    return [value_at(cell, path[1:]) for cell in column]
+
+
+def value_at(cell: Any, fields: Sequence[str]) -> Any:
+    """Return a field of a struct, of a field of a struct, ...; None where a struct is null."""
+    for name in fields:
+        cell = cell.get(name) if isinstance(cell, Mapping) else None
+    return cell
+
+
+def _undecoded(feature: Any) -> Any:
+    """Return a type whose images, sounds and videos are read as they are stored: bytes and path."""
+    if isinstance(feature, Mapping):
+        return {name: _undecoded(value) for name, value in feature.items()}
+    if isinstance(feature, list):
+        return [_undecoded(value) for value in feature]
+    if hasattr(feature, "feature"):
+        return replace(feature, feature=_undecoded(feature.feature))
+    is_media = getattr(feature, "decode", False) is True and type(feature).__name__ != "Json"
+    return replace(feature, decode=False) if is_media else feature
 
 
 class _Cells:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from ..features.columns import RowFlags
@@ -114,15 +115,17 @@ class ChatTemplate:
             ValueError: `chat_template_kwargs` has a name that is reserved.
         """
         options = {"tools": _tools(tools), **self.options, **_variables(chat_template_kwargs)}
-        flags, incomplete = RowFlags(0), None
+        flags, incomplete = RowFlags(0), list[tuple[int, str]]()
         for simplify in (list, _folded, _alternating):
             text = self._render(simplify(turns), options)
-            if text is not None and has_all_words(text, turns):
+            missing = 0 if text is None else missing_words(text, turns)
+            if text is not None and not missing:
                 return Text(text, flags)
             if simplify is list:
                 flags = RowFlags.REFUSED if text is None else RowFlags.LEFT_OUT
-            incomplete = text if incomplete is None else incomplete
-        return Text(plain_chat(turns) if incomplete is None else incomplete, flags)
+                options = options if text is not None else options | {"tools": None}  # they may be what it refuses
+            incomplete += [] if text is None else [(missing, text)]
+        return Text(min(incomplete, key=itemgetter(0))[1] if incomplete else plain_chat(turns), flags)
 
     def _render(self, turns: Sequence[Turn], options: Mapping[str, Any]) -> str | None:
         """Return what the template writes; None where it refuses the turns."""
@@ -197,6 +200,16 @@ def _tools(tools: Any) -> Any:
     ] or None
 
 
+def check_variables(turns: Sequence[Turn], tools: Any = None, chat_template_kwargs: Any = None) -> Text:
+    """Check what the columns beside a chat hold, as a template that writes nothing.
+
+    Raises:
+        ValueError: `chat_template_kwargs` has a name that is reserved.
+    """
+    _variables(chat_template_kwargs)
+    return Text("")
+
+
 def _variables(values: Any) -> dict[str, Any]:
     """Return the variables that the column `chat_template_kwargs` holds in a row.
 
@@ -211,8 +224,8 @@ def _variables(values: Any) -> dict[str, Any]:
     return variables
 
 
-def has_all_words(text: str, turns: Sequence[Turn]) -> bool:
-    """Tell whether a rendered text has the words of all turns.
+def missing_words(text: str, turns: Sequence[Turn]) -> int:
+    """Count the words of turns that a rendered text lacks.
 
     A word that is said twice must be in the text twice. White space, the order and the escapes of JSON and HTML do not
     count.
@@ -224,13 +237,14 @@ def has_all_words(text: str, turns: Sequence[Turn]) -> bool:
             break
         place += len(said)
     else:
-        return True  # the usual case: all is written as it is, in order
+        return 0  # the usual case: all is written as it is, in order
     needed = Counter(word for turn in turns for said in _said(turn) for word in _words(said))
-    return needed <= Counter(_words(text))
+    return (needed - Counter(_words(text))).total()
 
 
 def _words(text: str) -> list[str]:
     """Return the words of a text, with the escapes of JSON and HTML undone."""
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
     for escaped in ("\\n", "\\t", "\\r", '\\"', "\\/"):
         text = text.replace(escaped, " ")
     return re.findall(r"\w+", html.unescape(text))

@@ -36,7 +36,8 @@ REASONING_KEYS = (
     "tool_plan",
     "reasoning_details",
 )
-CALLS_KEYS = ("tool_calls", "function_call")
+CALLS_KEYS = ("tool_calls", "function_call", "toolCalls")
+OUTPUT_KEYS = ("output", "result", "observation", "response")  # of a turn without content
 WORD_KEYS = (*CONTENT_KEYS, *REASONING_KEYS, *CALLS_KEYS, "refusal", "audio")
 # Names of columns that hold chats. A dict that wraps a chat has one of these keys too.
 CHAT_NAMES = (
@@ -58,7 +59,8 @@ ROLES = {
     for name in names.split()
 }
 """Names of roles, in lower case -> the usual names."""
-ASKING = "instruction prompt question problem query input inputs context".split()
+BACKGROUND = ("context", "passage", "article", "document", "story", "schema")
+ASKING = ("instruction", "prompt", "question", "problem", "query", "input", "inputs", *BACKGROUND)
 ANSWERING = (
     "output outputs response responses completion completions answer answers chosen chosen_response target targets "
     "solution ground_truth"
@@ -116,6 +118,8 @@ def names_turn(keys: Any) -> bool:
 def names_speaker(keys: Any) -> bool:
     """Tell whether a dict with these keys says who speaks, and has words."""
     has_words = any(key in keys for key in WORD_KEYS)
+    if {"type", "data"} <= set(keys) or {"id", "kwargs"} <= set(keys):  # LangChain's
+        return True
     return (has_words and any(key in keys for key in ROLE_KEYS)) or _is_pair(set(ROLES).intersection(map(str, keys)))
 
 
@@ -130,7 +134,10 @@ def is_chat(value: Any) -> bool:
     A list of entities, `[{"type": "PERSON", "value": "Ann"}]`, is none.
     """
     if isinstance(value, Mapping):
-        return "mapping" in value or _wrapped(value) is not None or _is_dict_of_lists(value) or _is_sure_turn(value)
+        if isinstance(tree := value.get("mapping"), Mapping):
+            return any(isinstance(node, Mapping) and "message" in node for node in tree.values())
+        wrapped = _wrapped(value)
+        return is_chat(wrapped) if wrapped is not None else _is_dict_of_lists(value) or _is_sure_turn(value)
     turns = [turn for turn in value if turn is not None] if is_list(value) else []
     items = [parsed(turn) if isinstance(turn, str) else turn for turn in turns]
     return bool(items) and all(isinstance(turn, Mapping) and _is_sure_turn(turn) for turn in items)
@@ -143,7 +150,7 @@ def _is_sure_turn(turn: Mapping[str, Any]) -> bool:
     if isinstance(turn.get("message"), Mapping):
         return _is_sure_turn(turn["message"])
     is_item = is_call(turn, kind) or is_result(turn, kind) or kind in REASONING_TYPES
-    if is_item or ("role" in turn and "content" in turn) or ("from" in turn and "value" in turn):
+    if is_item or set(turn) in ({"role", "content"}, {"from", "value"}):
         return True
     if isinstance(role, str) and role.lower() in (*ROLES, *CALL_ROLES):
         return any(key in turn for key in (*WORD_KEYS, "data", "kwargs"))
@@ -194,8 +201,7 @@ def _turns_of_dict(chat: Mapping[str, Any]) -> Iterator[Turn]:
         yield from _turns_of_dict({**roles, **message})
     elif isinstance(inner := values.get("kwargs", values.get("data")), Mapping) and "content" in inner:  # LangChain's
         kind = values["id"][-1] if is_list(values.get("id")) else values.get("type", "")
-        more = inner.get("additional_kwargs")
-        yield from _turns_of_dict({**(more if isinstance(more, Mapping) else {}), **inner, "role": kind})
+        yield from _turns_of_dict({**inner, "role": kind})
     elif values:
         yield from _turn_or_pair(values, list(chat))
 
@@ -242,10 +248,14 @@ def _path(tree: Mapping[str, Any], node: Any) -> list[Mapping[str, Any]]:
 
 def _turn(raw: Mapping[str, Any]) -> Iterator[Turn]:
     """Read one turn; results of tools among its blocks become turns of the role `tool` before it."""
-    if not any(key in raw for key in ROLE_KEYS) and str(raw.get("type") or "").lower() not in ROLES and "type" in raw:
+    kind = str(raw.get("type") or "")
+    is_item = kind.lower() not in ROLES or is_call(raw, kind) or is_result(raw, kind)
+    if "type" in raw and is_item and not any(key in raw for key in ROLE_KEYS):
         raw = {"role": "assistant", "content": [raw]}  # an item of OpenAI's Responses
     role, name = _role_and_name(raw)
-    content = next((raw[key] for key in CONTENT_KEYS if raw.get(key) not in (None, "")), None)
+    if isinstance(more := raw.get("additional_kwargs"), Mapping):  # LangChain's
+        raw = {**more, **raw}
+    content = next((raw[key] for key in (*CONTENT_KEYS, *OUTPUT_KEYS) if raw.get(key) not in (None, "")), None)
     parts = Parts.of(content)
     if role == "tool" and not parts.results:
         parts = Parts(texts=[result_text(content)])
@@ -262,9 +272,10 @@ def _turn(raw: Mapping[str, Any]) -> Iterator[Turn]:
     turn |= {"tool_calls": parts.calls} if parts.calls else {}
     turn |= {"name": name} if name else {}
     yield from parts.results
-    used = (*ROLE_KEYS, "name", *WORD_KEYS, "additional_kwargs")
+    used = (*ROLE_KEYS, "name", *WORD_KEYS, *OUTPUT_KEYS, "additional_kwargs")
     if has_words(turn) or not parts.results:
         yield turn | {key: without_nulls(value) for key, value in raw.items() if key not in used}
+    yield from parts.answers
 
 
 def _role_and_name(raw: Mapping[str, Any]) -> tuple[str, str]:

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from ..features.columns import DIGEST, digested_columns, is_encoded
-from .cells import RowBatch, Rows
+from .cells import RowBatch, Rows, value_at
 from .rows import RowReader
-from .schemas import Path, feature_at, is_text, type_name, value_at
+from .schemas import Path, feature_at, is_text, type_name
 from .text import Rendering
 
 DIGEST_BYTES = 16

@@ -30,6 +30,7 @@ from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerpr
 from ..features.columns import (
     ACTS,
     DIGEST,
+    FLAGS,
     IDS,
     STATE,
     TOKENS,
@@ -71,7 +72,8 @@ def encode(
 
     A row has the features that fire on any of its tokens, each at its largest activation over the tokens. A blank row
     has none. A row longer than the model's window is read window by window; the row gets the maximum over the windows.
-    A fourth column, `sae_digest`, tells later whether the text of a row was changed.
+    Two columns more say how a row was read: `sae_flags` marks rows that were not read as usual, and `sae_digest` tells
+    later whether the text of a row was changed.
 
     The codes of a row depend neither on `batch_size`, nor on the other rows, nor on the number of processes: bit for
     bit on a CPU in float32, elsewhere up to the last digits. They are kept in the cache of `datasets`, where rows are
@@ -148,7 +150,7 @@ def encode_apart(dataset: Dataset, sae: SaeSource | None, purpose: str, **argume
 
 def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments, purpose: str = "") -> Dataset:
     replaced = code_columns(dataset)
-    for name in [IDS, ACTS, TOKENS, *([STATE] if arguments.keep_state else []), DIGEST]:
+    for name in [IDS, ACTS, TOKENS, FLAGS, DIGEST, *([STATE] if arguments.keep_state else [])]:
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
     coded = _encode_codes(dataset, sae, arguments, flat=True, purpose=purpose)

@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from .cells import LazyRow, RowBatch, Rows
+from .chat_template import check_variables
 from .text import Rendering, Template, Text, checked_string
 
 
@@ -44,7 +45,7 @@ class RowReader:
         Raises:
             ValueError: A cell cannot be read; the message names its row and column.
         """
-        self.rendering(self.cells(rows), rows=list(rows))
+        self.rendering(self.cells(rows), check_variables if self.template else None, list(rows))
 
     def cells(self, rows: Rows) -> dict[str, list[Any]]:
         """Return the columns that are read, as lists of Python objects; of a struct, the fields that are read.

@@ -6,15 +6,15 @@ column that is not read, the search ends in an error that lists all columns with
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
 
 from .blocks import parsed
-from .cells import RowBatch
-from .chats import ANSWERING, ASKING, CHAT_NAMES, is_chat, names_speaker, names_turn
+from .cells import peek
+from .chats import ANSWERING, ASKING, BACKGROUND, CHAT_NAMES, is_chat, names_speaker, names_turn, turns_of
+from .descriptions import describes_rows, names_description
 
 Path = tuple[str, ...]
 """A column, or the way to a field of a struct: ``("data", "messages")``."""
@@ -22,27 +22,26 @@ Path = tuple[str, ...]
 # Names of columns in reading order, in lower case. Columns of asking and of answering together are the text.
 SYSTEM = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
 HISTORY = ("history",)  # earlier turns
-THINKING = ("reasoning", "rationale", "chain_of_thought", "cot", "complex_cot", "thinking")
+THINKING = (
+    "reasoning",
+    "rationale",
+    "chain_of_thought",
+    "cot",
+    "complex_cot",
+    "thinking",
+    "reasoning_content",
+    "thought",
+)
+# Of two columns that say the same, the first is read.
+INSTEAD = (("instruction", "prompt"), ("response", "chosen"), ("output", "solution"), ("output", "response"))
 PAIRS = (
     *(("source", "target"), ("system", "chat"), ("article", "highlights"), ("document", "summary")),
-    *(("dialogue", "summary"), ("title", "body")),
+    *(("dialogue", "summary"), ("title", "body"), ("user", "assistant"), ("human", "assistant"), ("user", "bot")),
 )
 ALONE = ("content", "chosen", "prompt", "instruction", "question")
+# Names of columns where a list of strings is what two speakers say in turn.
+NAMES_OF_DIALOGUES = ("dialog", "dialogue", "dialogs", "conversation", "conversations", "chat", "messages")
 EXTRAS = ("tools", "chat_template_kwargs")  # what a chat template gets beside the turns
-PEEK_ROWS = 200  # rows that are looked at where names and types do not tell
-
-# Names of columns that describe a row and are not its text.
-DESCRIPTION = re.compile(
-    r"(.*[_\- ])?(id|ids|uid|idx|index|key|uuid|guid|url|urls|uri|link|href|path|file|filename|filepath|hash|md5|sha1|"
-    r"sha256|label|labels|class|category|tag|tags|topic|lang|language|locale|source|dataset|subset|split|task|type|kind|"
-    r"model|models|author|user|username|name|title|domain|repo|license|licence|date|time|timestamp|at|created|updated|"
-    r"version|status|score|scores|rating|country|genre|kwargs|meta|metadata|moderation|rejected)(_list)?"
-)
-WORDS_OF_DATES = re.compile(
-    r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*|[ap]\.?m\.?|[\d\W_]+|utc|gmt",
-    re.IGNORECASE,
-)
-FEW_WORDS = 3  # ids, names, labels and titles of files have fewer words than texts
 
 
 def columns_of(dataset: datasets.Dataset) -> tuple[tuple[Path, ...], bool]:
@@ -70,9 +69,21 @@ def _chat(dataset: datasets.Dataset, by_name: Mapping[str, str], chats: set[str]
     if named is None:
         return ()
     system = [name for name in SYSTEM if name in by_name and name not in chats][:1]
-    # A preference pair may have its last turn apart, as a struct.
-    chosen = isinstance(feature := dataset.features.get(by_name.get("chosen", "")), Mapping) and names_turn(feature)
-    return (*system, named, *(["chosen"] if chosen else []))
+    # The answer may be apart: the last turn of a preference pair as a struct, or a text after a chat of questions.
+    answers = [name for name in ANSWERING if name in by_name]
+    features = {name: dataset.features[by_name[name]] for name in answers}
+    apart = [name for name, type in features.items() if isinstance(type, Mapping) and names_turn(type)]
+    if not apart and answers and _ends_with_user(dataset, by_name[named]):
+        apart = answers
+        if unread := [by_name[name] for name in answers if name not in chats and not is_text(features[name])]:
+            raise ambiguous(dataset, unread)
+    return (*system, named, *apart[:1])
+
+
+def _ends_with_user(dataset: datasets.Dataset, name: str) -> bool:
+    """Tell whether most chats of a column end with a question."""
+    chats = [turns for chat in peek(dataset, (name,)) if (turns := turns_of(chat))]
+    return bool(2 * sum(turns[-1]["role"] == "user" for turns in chats) > len(chats))
 
 
 def _known(dataset: datasets.Dataset, by_name: Mapping[str, str], texts: set[str], chats: set[str]) -> Sequence[str]:
@@ -86,20 +97,32 @@ def _known(dataset: datasets.Dataset, by_name: Mapping[str, str], texts: set[str
         return ("text",)
     if "text" in by_name and not chats:
         raise ambiguous(dataset, [by_name["text"]])
-    asking = [name for name in ASKING if name in by_name]
-    answering = [name for name in ANSWERING if name in by_name]
-    if not set(asking) - {"context"} or not answering:
-        pair = next((pair for pair in PAIRS if set(pair) <= readable), None)
-        return pair or _alone(dataset, by_name, readable)
+    twice = {later for first, later in INSTEAD if first in readable}
+    asking = [name for name in ASKING if name in by_name and name not in twice]
+    answering = [name for name in ANSWERING if name in by_name and name not in twice]
+    if not set(asking) - set(BACKGROUND) or not answering:
+        pair = next((pair for pair in PAIRS if set(pair) <= readable), ())
+        system = [name for name in SYSTEM if name in readable and name not in pair] if "assistant" in pair else []
+        return (*system, *pair) or _alone(dataset, by_name, readable)
     history = [name for name in HISTORY if name in chats]
     system = [name for name in SYSTEM if name in by_name]
     thinking = [name for name in THINKING if name in readable]
-    if asking[0] != "instruction" and asking[-1] == "context":  # of a question, the context comes first
-        asking = ["context", *asking[:-1]]
+    if asking[0] != "instruction":  # of a question, the background comes first
+        asking.sort(key=lambda name: name not in BACKGROUND)
     keys = [*system, *history, *asking, *thinking, *answering]
-    if unreadable := [by_name[key] for key in keys if key not in readable]:
-        raise ambiguous(dataset, unreadable)
+    unread = [by_name[key] for key in keys if key not in readable]
+    # Choices to answer with are a part of the question.
+    unread += [
+        name for name in _unreadable(dataset, [by_name[key] for key in keys]) if _is_list_of_text(dataset, name)
+    ]
+    if unread:
+        raise ambiguous(dataset, unread)
     return keys
+
+
+def _is_list_of_text(dataset: datasets.Dataset, name: str) -> bool:
+    item = _item(dataset.features[name])
+    return item is not None and is_text(item) and getattr(item, "dtype", None) != "null"
 
 
 def _alone(dataset: datasets.Dataset, by_name: Mapping[str, str], readable: set[str]) -> Sequence[str]:
@@ -143,7 +166,8 @@ def _unreadable(dataset: datasets.Dataset, read: Sequence[str]) -> list[str]:
     return [
         name
         for name in dataset.column_names
-        if name not in read and not _is_description(name) and not name.startswith("sae_")
+        if name not in read and not name.startswith("sae_")
+        if not names_description(name)
         if not is_text(dataset.features[name]) and _may_hold_text(dataset.features[name])
     ]
 
@@ -155,42 +179,6 @@ def _may_hold_text(feature: Any) -> bool:
         return _may_hold_text(item)
     binary = getattr(feature, "dtype", None) in ("binary", "large_binary")
     return is_text(feature) or binary or type(feature).__name__ == "Json"
-
-
-def describes_rows(dataset: datasets.Dataset, name: str) -> bool:
-    """Tell whether a column of strings holds ids, labels, file names and the like, judged by its name and values."""
-    if _is_description(name):
-        return True
-    values = [value for value in peek(dataset, (name,)) if value and value.strip()]
-    texts = [value for value in values if _reads_like_text(value)]
-    # Labels are few, and come again and again.
-    return 2 * len(texts) < len(values) or (len(values) > FEW_WORDS and 4 * len(set(values)) <= len(values))
-
-
-def _is_description(name: str) -> bool:
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)  # `docId` is `doc_Id`
-    return DESCRIPTION.fullmatch(snake.lower()) is not None
-
-
-def _reads_like_text(value: str) -> bool:
-    """Tell whether a value has several words that are no parts of a date; a script without spaces has long ones."""
-    words = [word for word in value.split() if not WORDS_OF_DATES.fullmatch(word)]
-    letters = sum(character.isalpha() and not character.isascii() for character in value)
-    return len(words) >= FEW_WORDS or (letters >= 2 * FEW_WORDS and 2 * letters >= len(value))
-
-
-def peek(dataset: datasets.Dataset, path: Path) -> list[Any]:
-    """Return the values of a column, or of a field of a struct, in the first rows."""
-    head = range(min(PEEK_ROWS, len(dataset)))
-    column = RowBatch(dataset.with_format(None), head).column(path[0], list(path[1:2]) or None)
-    return [value_at(cell, path[1:]) for cell in column]
-
-
-def value_at(cell: Any, fields: Sequence[str]) -> Any:
-    """Return a field of a struct, of a field of a struct, ...; None where a struct is null."""
-    for name in fields:
-        cell = cell.get(name) if isinstance(cell, Mapping) else None
-    return cell
 
 
 def is_text(feature: Any) -> bool:
@@ -207,11 +195,13 @@ def holds_chats(dataset: datasets.Dataset, path: Path, is_named: bool = False) -
     item = _item(feature)
     if (turn := _turn_of(feature)) is not None:
         return names_turn(turn)
-    if name in (*CHAT_NAMES, *HISTORY) and (strings := _item(item) if name in HISTORY else item) is not None:
+    if name in (*NAMES_OF_DIALOGUES, *HISTORY) and (strings := _item(item) if name in HISTORY else item) is not None:
         return is_text(strings) or type(strings).__name__ == "Json"
     is_json = "Json" in (type(feature).__name__, type(item).__name__)
     if is_json or (is_text(feature) and (is_named or name in CHAT_NAMES)):
-        return any(is_chat(parsed(value) if isinstance(value, str) else value) for value in peek(dataset, path))
+        values = [value for value in peek(dataset, path) if value]
+        chats = sum(is_chat(parsed(value) if isinstance(value, str) else value) for value in values)
+        return chats > 0 and 2 * chats >= len(values)
     return False
 
 

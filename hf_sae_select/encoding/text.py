@@ -14,8 +14,9 @@ import datasets
 
 from ..features.columns import RowFlags
 from .blocks import joined
-from .chats import SIDES, Turn, plain_chat, turns_of
-from .schemas import EXTRAS, Path, columns_of, feature_at, holds_chats, is_text, type_name, value_at
+from .cells import value_at
+from .chats import SIDES, Turn, plain_chat, turn_text, turns_of
+from .schemas import EXTRAS, Path, columns_of, feature_at, holds_chats, is_text, type_name
 
 TextSource = str | Sequence[str] | Callable[[dict[str, Any]], str]
 
@@ -115,11 +116,15 @@ class Rendering:
 
 def _continued(chat: list[Turn], turns: list[Turn]) -> list[Turn]:
     """Return a chat with the turns of the next column; what these begin with is not written twice."""
-    systems = [turn for turn in chat if turn["role"] == "system"]
-    said, next_said = ([turn for turn in part if turn["role"] != "system"] for part in (chat, turns))
+    said, next_said = ([_said(turn) for turn in part if turn["role"] != "system"] for part in (chat, turns))
     if next_said[: len(said)] != said:
         return chat + turns
-    return [*(turn for turn in systems if turn not in turns), *turns]
+    new = [_said(turn) for turn in turns]
+    return [*(turn for turn in chat if turn["role"] == "system" and _said(turn) not in new), *turns]
+
+
+def _said(turn: Turn) -> tuple[str, str]:
+    return turn["role"], turn_text(turn).strip()
 
 
 def find_text(dataset: datasets.Dataset, text: TextSource | None = None) -> Rendering:

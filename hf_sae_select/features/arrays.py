@@ -24,6 +24,9 @@ def array_of(name: str, values: Any, kind: str, dimensions: int = 1) -> NDArray[
     Raises:
         TypeError: If it is something else.
     """
+    if hasattr(values, "detach"):  # a tensor of PyTorch, of which NumPy knows neither sparse ones nor bfloat16
+        values = values.detach().to_dense().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # such as a tensor on a GPU

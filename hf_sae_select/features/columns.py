@@ -142,9 +142,11 @@ def digested_columns(dataset: datasets.Dataset) -> dict[tuple[str, ...], str]:
 
 def flagged_rows(dataset: datasets.Dataset) -> dict[str, int]:
     """Count the rows that have a flag, by the flag's name in lower case; no zeros."""
+    import pyarrow.compute as pc
+
     if FLAGS not in dataset.column_names:
         return {}
-    flags = read_columns(dataset, [FLAGS]).column(FLAGS).to_numpy()
+    flags = pc.fill_null(read_columns(dataset, [FLAGS]).column(FLAGS), 0).to_numpy()
     counts = {str(flag.name).lower(): int((flags & flag > 0).sum()) for flag in RowFlags}
     return {name: count for name, count in counts.items() if count}
 

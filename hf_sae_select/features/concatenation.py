@@ -7,6 +7,7 @@ were the text, which may differ from dataset to dataset.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,8 @@ def concatenate(dsets: Sequence[Dataset]) -> Dataset:
             raise ValueError(f"`dsets[{i}]` is not encoded: call its `sae_encode` first")
     record, digested = _common_record(dsets), _common_digests(dsets)
     names = [name for name in code_columns(dsets[0]) if all(name in code_columns(dataset) for dataset in dsets)]
+    if lost := {name for dataset in dsets for name in code_columns(dataset)} - set(names):
+        warnings.warn(f"not all datasets have {', '.join(sorted(lost))}; the result lacks it", stacklevel=2)
     types = column_types(record, state_width(dsets[0].select_columns(names)), digested if DIGEST in names else None)
     return datasets.concatenate_datasets(
         [

@@ -18,7 +18,7 @@ from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, codes_in_pool
 from .extension import content_digests, digest_columns, earlier_picks, earlier_selection, feature_digests
 from .methods import MethodFunction
-from .outcome import check_blank, check_extended, check_result, measured, shortfall, worth_buying
+from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
 from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
@@ -233,6 +233,8 @@ def select(
         extend=earlier_selection(extend, dataset),
     )
     codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    if keep_codes and codes is None:
+        raise ValueError("`keep_codes=True` needs an encoded dataset: call its `sae_encode` first")
     source = without_codes(dataset)  # codes of another SAE would contradict the result
     encoded = codes
     if codes is not None:
@@ -268,6 +270,8 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
         encoding, features = {}, request.vectors or FeatureMatrix.from_dataset(encoded)
     cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
     features = cuts.apply(features, request.constraints.excluded)
+    if is_encoded(encoded):
+        warn_of_no_features(request, features, cuts.record())
     return run(request, features, cuts.record(), encoding)
 
 

@@ -46,6 +46,8 @@ class Budget:
         """
         if isinstance(budget, Budget):
             return budget
+        if cost is not None and not isinstance(cost, str):
+            raise TypeError(f"`cost` is a {type(cost).__name__}; it must be 'tokens' or the name of a column")
         if isinstance(budget, str):
             return cls._parse_text(budget, cost)
         if isinstance(budget, bool) or not isinstance(budget, Real):
@@ -72,6 +74,7 @@ class Budget:
         if match is None:
             raise ValueError(f"`budget={budget!r}` must be {EXAMPLES}")
         number, space, rest = match.groups()
+        _check_point(budget, number, rest)
         is_fraction, factor, unit = False, Decimal(1), rest
         if percent := PERCENT.fullmatch(rest):
             is_fraction, factor, unit = True, Decimal("0.01"), percent[1]
@@ -129,6 +132,14 @@ class Budget:
     def least(self, cost: float, total: float) -> str:
         """Return the smallest budget, as text, that buys a row of this `cost` where all rows cost `total`."""
         return f"{_rounded_up(cost / total)}" if self.is_fraction else f"{cost:.12g}"
+
+
+def _check_point(budget: str, number: str, rest: str) -> None:
+    """Check that a point in a number of tokens or rows is not for thousands."""
+    if re.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+", number) and rest.lower() in UNITS:
+        raise ValueError(
+            f"`budget={budget!r}`: a point is for fractions; write {number.replace('.', ',')!r} for thousands"
+        )
 
 
 def _amount(budget: str, number: str, factor: Decimal) -> Decimal:

@@ -22,6 +22,10 @@ def column_values(argument: str, name: Any, columns: Any, n: int) -> list[Any]:
         TypeError: If it holds something else than plain values, such as lists or images.
         ValueError: If there is no such column, it has not `n` values, or Python cannot hold one of them.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"`{argument}` is a {name.__class__.__name__}; it must name a column: pass `columns={{'name': values}}`"
+        )
     names = getattr(columns, "column_names", None) or list(columns)
     if name not in names:
         known = ", ".join(map(str, names)) or "no columns: pass `columns={'name': values}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +77,17 @@ def check_blank(request: SelectionRequest, features: FeatureMatrix) -> None:
         raise ValueError(f"all {blank:,} rows are blank, without any feature: {text}")
     if blank > len(pool) / 2:
         warnings.warn(f"{blank:,} of {len(pool):,} rows are blank, without any feature: {text}", stacklevel=4)
+
+
+def warn_of_no_features(request: SelectionRequest, features: FeatureMatrix, cuts: Mapping[str, Any]) -> None:
+    """Warn where a method that goes by features picks among rows that have none after the cuts."""
+    if request.name in BASELINES or request.name not in METHODS or request.method.needs_vectors:
+        return
+    if not (features.counts[request.constraints.pool] > 0).any():
+        passed = ", ".join(f"`{name}={value!r}`" for name, value in cuts.items() if value is not None)
+        warnings.warn(
+            f"`method={request.name!r}` picks by features, and no row has one after the cuts {passed}", stacklevel=4
+        )
 
 
 def worth_buying(request: SelectionRequest, features: FeatureMatrix) -> NDArray[np.bool_]:

@@ -100,7 +100,14 @@ class Quotas:
         wanted = (rounded(shares, int(budget)) if whole else shares * budget)[:-1]
         self._check_supply(wanted, supply, budget)
         result: NDArray[Any] = np.minimum(wanted, supply)
-        result[is_rest] = balanced(supply[is_rest], budget - result.sum(), whole)
+        left = budget - result.sum()
+        result[is_rest] = balanced(supply[is_rest], left, whole)
+        if any(~is_rest) and is_rest.any() and (got := result[is_rest].sum()) * TO_ONE < left:
+            names = ", ".join(self.names[g] for g in np.flatnonzero(is_rest))
+            warnings.warn(
+                f"`quota` wants {left:.12g} of the rest ({names}), but the dataset has {got:.12g}",
+                stacklevel=2,
+            )
         return result
 
     def _check_supply(self, wanted: NDArray[Any], supply: NDArray[Any], budget: float) -> None:

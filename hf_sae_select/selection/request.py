@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -247,8 +248,11 @@ def _complete_options(name: str, method: Method, options: Mapping[str, Any]) -> 
     """Return all options of a method, checked."""
     known = method.options
     for option in options.keys() - known.keys():
+        arguments = [*known, *(field.name for part in (ConstraintArguments, Cuts) for field in fields(part))]
+        near = difflib.get_close_matches(option, arguments, 1)
         raise TypeError(
             f"unknown option `{option}` for `method={name!r}`; it takes: {', '.join(sorted(known)) or 'no option'}"
+            + (f"; did you mean `{near[0]}`?" if near else "")
         )
     complete = known | {option: plain(value) for option, value in options.items()}
     for option, value in complete.items():

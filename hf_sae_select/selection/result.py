@@ -125,6 +125,7 @@ class Selection:
 
         Raises:
             TypeError: If a parameter is no JSON value, such as an object passed as an option of your own method.
+            OSError: If the file cannot be written.
 
         Example:
 
@@ -139,6 +140,8 @@ class Selection:
             text = json.dumps({"format": FORMAT, **values, **arrays}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise TypeError(f"`parameters` or `gains` hold a value that JSON cannot hold: {error}") from error
+        if Path(path).is_dir() or not Path(path).parent.is_dir():
+            raise OSError(f"`path={str(path)!r}` must be a file in a folder that exists")
         with whole_file(Path(path)) as part:
             part.write_text(text + "\n", encoding="utf-8")
 

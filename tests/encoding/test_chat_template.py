@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from hf_sae_select.encoding.chat_template import ChatTemplate, has_all_words
+from hf_sae_select.encoding.chat_template import ChatTemplate, missing_words
 from hf_sae_select.encoding.chats import plain_chat, turns_of
 from hf_sae_select.encoding.text import Text
 from hf_sae_select.features.columns import RowFlags
@@ -123,6 +123,10 @@ def test_a_template_gets_the_tools_of_a_row(tools):
     assert template(CALLS)([USER], tools=tools) == Text("[add]<user>Hi")
 
 
+def test_tools_that_the_template_refuses_do_not_cost_its_markup():
+    assert template(CALLS)([USER], tools=["search"]) == Text("<user>Hi", RowFlags.REFUSED)
+
+
 @pytest.mark.parametrize("tools", [None, [], "", "[]"])
 def test_no_tools_are_none(tools):
     assert template("{{ tools is none }}{{ messages[0].content }}")([USER], tools=tools).text == "TrueHi"
@@ -158,7 +162,7 @@ def test_the_first_refusal_is_kept():
 
 def test_the_check_of_words_is_linear():
     words = " ".join(f"w{i}" for i in range(20_000))
-    assert has_all_words(words.replace(" ", "\n"), [turn("user", words)])  # minutes where it is quadratic
+    assert not missing_words(words.replace(" ", "\n"), [turn("user", words)])  # minutes where it is quadratic
 
 
 def test_the_text_does_not_depend_on_the_day():
@@ -181,10 +185,11 @@ def test_the_text_does_not_depend_on_the_day():
         ("<|user|>x", ["x", "users"], False),
         ('["a \\"b\\" c"]', ['a "b" c'], True),
         ("a &lt; b &amp; c", ["a < b & c"], True),
+        ("caf\\u00e9", ["café"], True),
     ],
 )
 def test_words_that_are_missing_are_noticed(text, contents, expected):
-    assert has_all_words(text, [turn("user", content) for content in contents]) is expected
+    assert (missing_words(text, [turn("user", content) for content in contents]) == 0) is expected
 
 
 CHATS = st.lists(
@@ -197,5 +202,5 @@ CHATS = st.lists(
 def test_all_words_are_written_or_counted(chat, source):
     turns = turns_of(chat)
     text, flags = template(source)(turns) if turns else Text("")
-    assert flags is not RowFlags(0) or has_all_words(text, turns)
-    assert has_all_words(plain_chat(turns), turns)
+    assert flags is not RowFlags(0) or not missing_words(text, turns)
+    assert not missing_words(plain_chat(turns), turns)

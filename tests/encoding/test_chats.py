@@ -30,6 +30,15 @@ def user(content):
         (["Hi", None, "Bye"], "user: Hi\nuser: Bye"),
         (repr([user("Hi")]), "user: Hi"),
         (json.dumps({"system": "Be brief.", "messages": [user("Hi")]}), "system: Be brief.\nuser: Hi"),
+        (f"[{user('Hi')}\n {user('Ho')}]", "user: Hi\nuser: Ho"),  # as numpy prints it
+        ('{"mapping": {"a": "b"}}', 'user: {"mapping": {"a": "b"}}'),
+        (
+            '{"role": "engineer", "content": "builds", "pay": 3}',
+            'user: {"role": "engineer", "content": "builds", "pay": 3}',
+        ),
+        ('[{"from": "LHR", "value": "JFK", "price": 3}]', 'user: [{"from": "LHR", "value": "JFK", "price": 3}]'),
+        ('{"turns": [1, 2]}', 'user: {"turns": [1, 2]}'),
+        ('[{"type": "function", "function": {"name": "f", "arguments": "{}"}}]', "assistant: f {}"),
         ('[{"type": "PERSON", "value": "Ann"}]', 'user: [{"type": "PERSON", "value": "Ann"}]'),
         ([["Hi", "Yes"], ["Bye", "Bye"]], "user: Hi\nassistant: Yes\nuser: Bye\nassistant: Bye"),
         (
@@ -233,6 +242,15 @@ def test_turns_have_the_form_that_templates_read():
         ),
         ({"content": [{"type": "tool-call", "toolCallId": "c", "toolName": "f", "args": {"a": 1}}]}, 'f {"a": 1}'),
         ({"content": None, "tool_plan": "I will look."}, "I will look."),
+        ({"content": None, "output": "words"}, "words"),
+        ({"content": "", "additional_kwargs": {"function_call": {"name": "f", "arguments": "{}"}}}, "f {}"),
+        ({"content": [{"type": "text", "content": "x"}]}, "x"),
+        ({"content": [{"type": "file", "name": "README.md"}]}, '{"type": "file", "name": "README.md"}'),
+        (
+            {"content": {"type": "message", "user": "U1", "text": "x"}},
+            '{"type": "message", "user": "U1", "text": "x"}',
+        ),
+        ({"content": {"url": "http://x"}}, '{"url": "http://x"}'),
         ({"content": None, "thought": "secret words"}, "secret words"),
         ({"content": "", "tool_calls": [{"function": "bash", "arguments": {"a": 1}}]}, 'bash {"a": 1}'),
         ({"content": {"type": "text", "text": {"value": "x", "annotations": [{"text": "no"}]}}}, "x"),
@@ -256,7 +274,7 @@ def test_all_words_of_a_turn_and_nothing_else(turn, words):
         ),
         ({"type": "local_shell_call_output", "call_id": "c", "output": "a.py"}, "tool: a.py"),
         ({"type": "code_interpreter_call", "code": "1 + 1", "container_id": "c"}, "code_interpreter 1 + 1"),
-        ({"type": "mcp_call", "name": "f", "arguments": "{}", "output": "x"}, "f {}"),
+        ({"type": "mcp_call", "name": "f", "arguments": "{}", "output": "x"}, "f {}\ntool (f): x"),
         ({"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"text": "21"}]}}]}, "tool: 21"),
         (
             {

@@ -1,7 +1,7 @@
 """Rows that were changed after they were encoded are told from those that were not."""
 
 import pytest
-from datasets import Dataset, Value, concatenate_datasets
+from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
 
 from hf_sae_select import compare, encode, select
 from hf_sae_select.encoding import digests
@@ -96,6 +96,17 @@ def test_of_many_rows_a_sample_is_compared(sae, monkeypatch):
     check_digests(coded)
     with pytest.raises(ValueError, match=r"10 of 10 rows were changed"):
         check_digests(coded.map(lambda row: {"text": "small"}))
+
+
+def test_images_in_chats_are_read_as_they_are_stored(sae):
+    parts = List({"type": Value("string"), "text": Value("string"), "image": Image()})
+    features = Features({"messages": List({"role": Value("string"), "content": parts})})
+    image = {"bytes": b"no image", "path": None}
+    content = [{"type": "image", "text": None, "image": image}, {"type": "text", "text": "the cat", "image": None}]
+    ds = Dataset.from_dict({"messages": [[{"role": "user", "content": content}]] * 2}, features=features)
+    coded = encode(ds, sae)
+    assert len(set(coded["sae_digest"][:])) == 1
+    check_digests(coded)
 
 
 def test_codes_of_before_have_no_digests(ds, sae):

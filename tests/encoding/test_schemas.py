@@ -8,6 +8,7 @@ CHATS = [[{"role": "user", "content": text}, {"role": "assistant", "content": "S
 SHAREGPT = [[{"from": "human", "value": text}, {"from": "gpt", "value": "Sure."}] for text in TEXTS]
 LISTS = [{"role": ["user", "assistant"], "content": [text, "Sure."]} for text in TEXTS]
 ANSWERS = ["Ten minutes of boiling.", "Assume it is p / q.", "Leaves fall and fall."]
+TEXTS_OF_CODE = [f"write a program that prints the number {n} to the screen" for n in ("one", "two", "three")]
 IDS = ["c0001", "c0002", "c0003"]
 UUIDS = [f"123e4567-e89b-12d3-a456-42661417400{i}" for i in range(3)]
 URLS = [f"https://example.com/page-{i}" for i in range(3)]
@@ -59,6 +60,15 @@ def columns(**table):
             ("instruction", "chosen_response"),
         ),
         ({"source": TEXTS, "target": ANSWERS}, ("source", "target")),
+        ({"system": TEXTS, "user": TEXTS, "assistant": ANSWERS}, ("system", "user", "assistant")),
+        ({"passage": TEXTS, "question": TEXTS, "answer": IDS}, ("passage", "question", "answer")),
+        # what would be read twice
+        (
+            {"instruction": TEXTS, "input": TEXTS, "output": ANSWERS, "prompt": TEXTS},
+            ("instruction", "input", "output"),
+        ),
+        ({"prompt": TEXTS, "response": ANSWERS, "chosen": ANSWERS, "rejected": TEXTS}, ("prompt", "response")),
+        ({"review": TEXTS, "notes": [None, "", " "]}, ("review",)),
         ({"question": TEXTS, "reasoning": TEXTS, "answer": ANSWERS}, ("question", "reasoning", "answer")),
         ({"Question": TEXTS, "Complex_CoT": TEXTS, "Response": ANSWERS}, ("Question", "Complex_CoT", "Response")),
         ({"prompt": TEXTS, "solution": ANSWERS}, ("prompt", "solution")),
@@ -109,6 +119,8 @@ def test_a_chat_is_recognised_beside_ids_and_labels(name, chats):
         ({"text": TEXTS, "log": CHATS}, ("text",)),
         ({"text": TEXTS, "messages": CHATS}, ("messages",)),
         ({"system": TEXTS, "conversations": SHAREGPT, "tools": ANSWERS}, ("system", "conversations", "tools")),
+        ({"messages": [chat[:1] for chat in CHATS], "completion": ANSWERS}, ("messages", "completion")),
+        ({"messages": CHATS, "answer": ANSWERS}, ("messages",)),
         ({"dialog": [[TEXTS[0], ANSWERS[0]]] * 3, "act": [[1, 2]] * 3}, ("dialog",)),  # DailyDialog
     ],
 )
@@ -145,6 +157,12 @@ def test_a_reference_is_never_the_text(name, values):
         ({"instruction": TEXTS, "completions": [[{"say": "a"}]] * 3}, "instruction: string; completions: list of {"),
         ({"question": TEXTS, "answers": [{"text": ["a"]}] * 3}, "question: string; answers: {text: list of string}"),
         ({"n": [1, 2, 3]}, "n: int64"),
+        ({"task": TEXTS_OF_CODE, "code": TEXTS_OF_CODE}, "task: string; code: string"),
+        (
+            {"question": TEXTS, "options": [["a b", "c d"]] * 3, "answer": IDS},
+            "question: string; options: list of string",
+        ),
+        ({"contents": [["a b", "c d"]] * 3, "n": [1, 2, 3]}, "contents: list of string; n: int64"),
         ({"prompt": TEXTS, "response_0": ANSWERS, "response_1": ANSWERS}, "prompt: string; response_0: string"),
         (
             {"context": CHATS, "response1": ANSWERS, "response2": ANSWERS},

@@ -98,6 +98,7 @@ CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ({"data": {"inner": {"body": "a"}}}, "data.inner.body", "a"),
         ({"a.b": "a", "a": {"b": "no"}}, "a.b", "a"),
         ({"x": {"q": "a"}, "y": "b"}, ["x.q", "y"], "a\nb"),
+        ({"prompt": "a\n", "chosen": [{**CHAT[0], "weight": 1}, CHAT[1]]}, None, "user: a\nassistant: b"),
         ({"title": "t", "messages": CHAT}, ["title", "messages"], "user: t\nuser: a\nassistant: b"),
         # numbers and text in JSON that is no chat
         ({"text": '{"role": 3}'}, None, '{"role": 3}'),

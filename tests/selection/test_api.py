@@ -94,7 +94,10 @@ def test_a_subset_can_be_selected_from_again():
 
 
 def test_stop_may_return_a_dataset_without_rows():
-    with pytest.warns(UserWarning, match="returning 0 rows"):
+    with (
+        pytest.warns(UserWarning, match="returning 0 rows"),
+        pytest.warns(UserWarning, match="no row has one after the cuts"),
+    ):
         subset = select(coded([{1: 0.1}, {}]), 2, "greedy", exhausted="stop")
     assert len(subset) == len(subset.sae_selection) == 0
 

@@ -283,7 +283,10 @@ def test_a_method_of_ones_own_gets_the_costs_of_groups():
     with pytest.warns(UserWarning, match="no row left to pick after 1, with 9 of 10 unspent"):
         pick("10 price", {"lang": {"en": 0.6, "de": "rest"}}, own, columns)
     assert own.most == [6, 4, 0]
-    with pytest.raises(ValueError, match="returned rows that its `constraints` do not allow"):
+    with (
+        pytest.warns(UserWarning, match="`quota` wants 9.5 of the rest"),
+        pytest.raises(ValueError, match="returned rows that its `constraints` do not allow"),
+    ):
         pick("10 price", {"lang": {"en": 0.05, "de": "rest"}}, own, columns)
 
 
