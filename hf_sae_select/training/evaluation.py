@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from .._validation import check_flag, check_type
+from .._validation import check_flag, check_type, is_number
 from ..encoding.language_model import LanguageModel
 from ..encoding.text import TextSource
 from ..sae.model import SparseAutoencoder
