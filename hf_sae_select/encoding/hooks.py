@@ -88,7 +88,9 @@ def _embedding(model: Any) -> Hook:
         module = model.get_input_embeddings()
     except (NotImplementedError, AttributeError):
         module = None
-    path = next((path for path, other in model.named_modules() if other is module), None)
+    modules = dict(model.named_modules())
+    module = modules.get("encoder.embed_tokens", module)  # some encoders have one of their own, and run that
+    path = next((path for path, other in modules.items() if other is module), None)
     if path is None:
         raise ValueError(
             f"cannot find the embedding of {type(model).__name__}; set the hook to the path of a module, one of: "

@@ -23,6 +23,7 @@ from .tokens import TextTokenizer
 PAD_TO = 8  # lengths are padded up to a multiple of this: few shapes to compute, few pad tokens to waste
 # Where neither the model nor its tokenizer says how many tokens it reads: tokenizers then have a limit of 1e30.
 LONGEST_WINDOW, NO_LIMIT = 4096, 2**31
+LISTED = 20  # modules listed in an error
 FEW_TOKENS = 256  # BLAS sums in another order when a thread has only a few rows; batches are filled up to this
 # Names that configs have for the number of positions.
 POSITIONS = """max_position_embeddings n_positions n_ctx max_seq_len max_seq_length max_sequence_length seq_length
@@ -107,7 +108,8 @@ class LanguageModel:
         self.window: int = min((limit for limit in limits if limit and limit < NO_LIMIT), default=LONGEST_WINDOW)
         # Longformer pads each window at its end to a multiple of this.
         self._pads_windows = hasattr(model.config, "attention_window")
-        self._check_place(hook)
+        self._pad_to = PAD_TO
+        self._check(hook)
 
     @classmethod
     def from_pretrained(
@@ -208,7 +210,7 @@ class LanguageModel:
         shapes: dict[int, list[Window]] = {}
         for window in windows:
             if any(window.is_text):
-                shapes.setdefault(-(-len(window.ids) // PAD_TO) * PAD_TO, []).append(window)
+                shapes.setdefault(-(-len(window.ids) // self._pad_to) * self._pad_to, []).append(window)
         for length in sorted(shapes, reverse=True):  # a batch that does not fit in memory fails at once
             same = shapes[length]
             for start in range(0, len(same), batch_size):
@@ -254,8 +256,18 @@ class LanguageModel:
         """Return the vectors at the hook, [windows, length, d_in]."""
         vectors = self._read({"": (self.hook.module, self.hook.side)}, ids, mask).get("")
         if vectors is None or vectors.shape[:-1] != ids.shape:
-            raise ValueError(f"module `{self.hook.path}` has no vector per token; choose another `hook`")
+            raise ValueError(
+                f"module `{self.hook.path}` of {type(self.model.base_model).__name__} has no vector per token; choose "
+                f"one of: {', '.join(self._per_token(ids, mask)) or 'the hooks of another model'}"
+            )
         return vectors
+
+    def _per_token(self, ids: Tensor, mask: Tensor) -> list[str]:
+        """Return the paths of modules that return a vector per token, those nearest to the root first."""
+        modules = {path: (module, OUTPUT) for path, module in self.model.base_model.named_modules() if path}
+        vectors = self._read(modules, ids, mask)
+        paths = [path for path in modules if path in vectors and vectors[path].shape[:-1] == ids.shape]
+        return sorted(paths, key=lambda path: path.count("."))[:LISTED]
 
     def _read(self, places: Mapping[str, tuple[nn.Module, str]], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Run the model until all places have been read, each the first time; return name -> vectors."""
@@ -283,12 +295,61 @@ class LanguageModel:
             self.model(input_ids=ids, attention_mask=mask)
         except _StopForward:
             pass
+        except Exception:
+            self._check_encoder_decoder()
         finally:
             for handle in handles:
                 handle.remove()
         return captured
 
+    def _check_encoder_decoder(self) -> None:
+        """Raise the current exception again, but for an encoder-decoder, whose encoder has run.
+
+        Its decoder has no tokens of its own, and raises anything.
+        """
+        if not getattr(self.model.config, "is_encoder_decoder", False):
+            raise
+
     @torch.no_grad()
+    def _check(self, name: str) -> None:
+        """Run a few tokens: check the hook, and whether windows can be padded.
+
+        Raises:
+            ValueError: the hook is not what its name says, it has no vector per token, or the model's dtype does not
+                run.
+        """
+        try:
+            self._check_place(name)
+            if self._padding_matters():
+                self._pad_to = 1
+        except RuntimeError as error:
+            dtype = self.model.dtype
+            if dtype == torch.float32 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{type(self.model.base_model).__name__} does not run in `dtype={dtype}` here: {reason}; load it in "
+                "torch.float32"
+            ) from error
+
+    def _padding_matters(self) -> bool:
+        """Tell whether pad tokens change the vectors of the tokens before them.
+
+        Attention leaves them out, but a convolution, a Fourier transform or a mean over tokens may not.
+        """
+        length = min(self.window, PAD_TO)
+        count = -(-length // 2)
+        ids = torch.arange(1, count + 1, device=self.device)[None]
+        alone = self._run(ids, torch.ones_like(ids)).float()
+        near = max(1e-3, 8 * torch.finfo(self.model.dtype).eps)  # other shapes have other errors of rounding
+        for pad in (self.tokenizer.pad_token_id or 0, 1):
+            padding = torch.full((1, length - count), pad, device=self.device)
+            mask = torch.cat([torch.ones_like(ids), torch.zeros_like(padding)], dim=1)
+            padded = self._run(torch.cat([ids, padding], dim=1), mask)[:, :count].float()
+            if not (padded - alone).norm() <= near * alone.norm():
+                return True
+        return False
+
     def _check_place(self, name: str) -> None:
         """Check on a few tokens that the hook is the place that its name says.
 
@@ -303,10 +364,12 @@ class LanguageModel:
         holds = proven(parts, self._read(places, ids, torch.ones_like(ids)))
         if self.hook.place not in holds:
             known = [known for known in names_of(parts.places) if PLACES[known] in holds]
+            dtype = self.model.dtype
+            hint = "" if dtype == torch.float32 else f", or load the model in float32: {dtype} may round too coarsely"
             raise ValueError(
                 f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: the vectors at "
                 f"`{self.hook.path}` do not add up to the residual stream; choose one of: "
-                f"{', '.join([*known, 'the path of a module'])}"
+                f"{', '.join([*known, 'the path of a module'])}{hint}"
             )
 
 

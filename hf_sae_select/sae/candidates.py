@@ -64,7 +64,8 @@ def _candidate(path: str, existing: frozenset[str], formats: Sequence[Format]) -
     name = path
     for format in formats:
         sae_name = format.sae_name(path)
-        if sae_name is None or (format is OTHER and any(not match.bare for match, _ in matches)):
+        # Beside the config of a publisher's SAE, a lacking tensor is a fault and no other format.
+        if sae_name is None or (format is OTHER and any(not match.bare and files for match, files in matches)):
             continue
         configs = format.config_paths(path)
         absent = [config for config, file in configs.items() if config not in existing and not file.optional]

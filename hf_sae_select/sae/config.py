@@ -149,6 +149,6 @@ def _check_json(name: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"`{name}={value!r}` must be a dict of JSON values")
     try:
-        json.dumps(value)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be a dict of JSON values: {error}") from error

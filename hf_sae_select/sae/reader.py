@@ -24,6 +24,8 @@ from .serialization import FLOATS, check_config_size, check_numbers, read_json
 from .tensor_files import TensorFile
 
 AUTO = "auto"
+MOST_YAML, MOST_BRACKETS, MOST_INDENT = 2**16, 1000, 200
+MOST_ECHOED = 500  # characters of an error's beginning, and of its end
 
 
 def read_sae(
@@ -192,12 +194,16 @@ def _layout(format: Format, published: Published) -> Layout:
     try:
         return format.read(published)
     except ValueError as error:
-        if published.path in str(error):
-            raise
-        raise ValueError(f"`{published.path}`: {error}") from error
+        message = str(error)
+        if published.path not in message:
+            message = f"`{published.path}`: {message}"
+        if len(message) > 2 * MOST_ECHOED:  # it repeats a value of the file
+            message = f"{message[:MOST_ECHOED]} … {message[-MOST_ECHOED:]}"
+        raise ValueError(message) from error
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = repr(error)[:MOST_ECHOED]
         raise ValueError(
-            f"the config of `{published.path}` does not follow the format {format.name} ({error!r}); fix it, or pass "
+            f"the config of `{published.path}` does not follow the format {format.name} ({reason}); fix it, or pass "
             "the value with `config={...}`"
         ) from error
 
@@ -214,17 +220,27 @@ def _check_overrides(overrides: Mapping[str, Any], config: Mapping[str, Any], fo
         )
 
 
+def _check_nesting(text: str) -> None:
+    """Check the size and the nesting of YAML: its reader takes time that grows with the square of both."""
+    if len(text) > MOST_YAML:
+        raise ValueError(f"it has {len(text):,} characters; a config has at most {MOST_YAML:,}")
+    indents = max((len(line) - len(line.lstrip(" -?:")) for line in text.splitlines()), default=0)
+    if text.count("[") + text.count("{") > MOST_BRACKETS or indents > MOST_INDENT:
+        raise ValueError("it is nested too deeply; the config of an SAE has a few levels")
+
+
 def _read_config(file: Path) -> dict[str, Any]:
     if file.suffix == ".json":
         return read_json(file)
     check_config_size(file)
     try:
         text = file.read_text(encoding="utf-8")
+        _check_nesting(text)
         # One value that repeats itself through aliases would fill the memory as it is printed.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError(f"cannot read {file.name}: it contains aliases; write each value out")
+            raise ValueError("it contains aliases; write each value out")
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {file.name}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file.name} contains a {type(values).__name__}; it must be a mapping of names to values")

@@ -23,12 +23,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .checkpoints import check_checkpoint
+
 # Compression takes a few percent off trained weights, and at most most of a matrix that is mostly zeros. Content that
 # unpacks to more than this multiple of its file is no SAE. Files that unpack to less than SMALL bytes do no harm.
 MOST_EXPANSION = 20
 SMALL = 2**26
 MOST_TENSORS = 10_000
 MOST_HEADER_BYTES = 2**24
+MOST_CHARACTERS = 2**22  # of the plain values of a checkpoint
 
 STATE_DICTS = ("state_dict", "sae", "weight")  # keys of a checkpoint that hold its tensors
 CONFIG = "config."
@@ -148,6 +151,8 @@ def _npz(file: Path) -> TensorFile:
         if len(members) > MOST_TENSORS:
             raise ValueError(f"it contains {len(members):,} arrays; an SAE has a few")
         _check_size(file, sum(member.file_size for member in members))
+        if len({member.filename.removesuffix(".npy") for member in members}) < len(members):
+            raise ValueError("two of its arrays have one name")
         shapes = {member.filename.removesuffix(".npy"): _npy_shape(archive, member) for member in members}
 
     def read(name: str) -> Tensor:
@@ -162,7 +167,10 @@ def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, 
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(stream)
+        try:
+            shape, _, dtype = header(stream)
+        except ValueError as error:  # numpy says how to load the file all the same
+            raise ValueError(f"the header of array `{member.filename}` is damaged, or far too long") from error
         size = member.file_size - stream.tell()
     if dtype.hasobject:
         raise ValueError(f"array `{member.filename}` contains Python objects, which are never loaded for safety")
@@ -173,11 +181,9 @@ def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, 
 
 def _torch(file: Path) -> TensorFile:
     _check_size(file, file.stat().st_size)
-    is_archive = zipfile.is_zipfile(file)
-    if is_archive:
-        _check_archive(file)
+    check_checkpoint(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(
             "it is damaged, or contains Python objects other than tensors, which are never loaded for safety"
@@ -192,17 +198,6 @@ def _torch(file: Path) -> TensorFile:
     return TensorFile({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__, values)
 
 
-def _check_archive(file: Path) -> None:
-    """Check that the archive of a torch checkpoint is not compressed, and creates no buffers of any size."""
-    with zipfile.ZipFile(file) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"`{member.filename}` in it is compressed; torch saves without compression")
-            # `weights_only` allows `bytearray(10**12)`, which takes that much memory.
-            if member.filename.endswith("data.pkl") and b"bytearray" in archive.read(member):
-                raise ValueError("it contains a bytearray; an SAE has tensors and plain values")
-
-
 def _flatten(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of nested dicts, and the other values in their nested dicts.
 
@@ -213,7 +208,7 @@ def _flatten(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"it contains a {type(content).__name__} instead of a dict of tensors")
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
-    entries, pending = 0, [(content, "", values)]
+    entries, size, pending = 0, 0, [(content, "", values)]
     for mapping, prefix, rest in pending:  # grows as it is read; a pickle may hold one dict many times
         for name, value in mapping.items():
             entries += 1
@@ -225,7 +220,27 @@ def _flatten(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 rest[str(name)] = {}
                 pending.append((value, "" if name in STATE_DICTS else f"{prefix}{name}.", rest[str(name)]))
             else:
+                size += _size_of(value, MOST_CHARACTERS - size)
                 rest[str(name)] = value
                 if isinstance(value, bool | int | float) and not prefix.startswith(CONFIG):
                     tensors[f"{prefix}{name}"] = torch.tensor(value)
     return tensors, values
+
+
+def _size_of(value: Any, most: int) -> int:
+    """Return how long a value is when it is printed, about; it may hold one list many times.
+
+    Raises:
+        ValueError: If that is more than `most`.
+    """
+    size, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        size += 1 + (len(item) if isinstance(item, str | bytes) else 0)
+        if size > most:
+            raise ValueError("its plain values are too long to print; an SAE has a few")
+        if isinstance(item, list | tuple | set):
+            pending += item
+        elif isinstance(item, Mapping):
+            pending += [*item, *item.values()]
+    return size

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from .._validation import check_flag, check_type
+from .._validation import check_flag, check_type, is_number
 from ..encoding.language_model import LanguageModel
 from ..encoding.text import TextSource
 from ..sae.model import SparseAutoencoder
@@ -42,7 +42,7 @@ class Quality:
         """Return the metrics under the names that the card of an SAE looks up in `SaeConfig.training`.
 
         Returns:
-            `dict[str, float]`: The metrics, without those that were not measured.
+            `dict[str, float]`: The metrics, without those that were not measured or are not finite.
 
         Example:
 
@@ -52,7 +52,7 @@ class Quality:
         ```
         """
         metrics = {**asdict(self), "tokens_held_out": self.tokens}
-        return {name: value for name, value in metrics.items() if name != "tokens" and value is not None}
+        return {name: value for name, value in metrics.items() if name != "tokens" and is_number(value)}
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import transformers
 from helpers import families, tiny
 
 from hf_sae_select.encoding.hooks import PLACES
-from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.encoding.language_model import LanguageModel, Window
 
 DOCS = Path(__file__).parents[2] / "docs" / "encoding.md"
 IDS = torch.arange(5, 13)[None]
@@ -135,7 +135,8 @@ def test_the_first_layer_of_a_model_whose_layers_differ(kind, places):
 
 @pytest.mark.parametrize("kind", parametrized(KINDS))
 @torch.no_grad()
-def test_a_window_is_as_long_as_the_model_reads(kind):
+def test_a_window_is_as_long_as_the_model_reads(kind, monkeypatch):
+    monkeypatch.setattr(LanguageModel, "_check", lambda *_: None)  # any module does
     model = families.model(kind)
     lm = opened(kind, next(iter(dict(model.named_children()))))
     ids = torch.full((1, min(lm.window, 40)), 7)
@@ -166,3 +167,96 @@ def test_the_encoder_of_an_encoder_decoder_is_read_by_its_path():
     mask = torch.ones_like(IDS)
     states = families.model("t5").encoder(input_ids=IDS, attention_mask=mask, output_hidden_states=True).hidden_states
     torch.testing.assert_close(opened("t5", "encoder.block.0")._run(IDS, mask), states[1])
+
+
+PADDED = {"convbert", "fnet", "mobilebert", "nystromformer", "sam3_lite_text_text_model", "yoso"}
+
+
+@pytest.mark.parametrize("kind", parametrized(set(documented()) - {"reformer"}))  # whose hashes are random
+@torch.no_grad()
+def test_padding_does_not_change_the_states_of_a_row(kind):
+    check_padding(kind)
+
+
+@pytest.mark.parametrize("kind", sorted(PADDED))
+@torch.no_grad()
+def test_where_padding_matters_nothing_is_padded(kind):
+    check_padding(kind)
+    assert opened(kind, "blocks.1.hook_resid_post")._pad_to == 1
+
+
+def check_padding(kind):
+    if documented()[kind] == "none":
+        return
+    lm = opened(kind, "blocks.1.hook_resid_post")
+    lengths = (3, 5, 8, 13)
+    windows = [Window(n, list(range(3, 3 + n)), [True] * n) for n in lengths]
+    for (window,), states in lm.states(windows, batch_size=1):
+        alone = lm._run(torch.tensor([window.ids]), torch.ones(1, len(window.ids), dtype=torch.long))[0]
+        torch.testing.assert_close(states, alone, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["cpmant", "deepseek_v4", "gemma3n_text", "hy_v4"])
+def test_a_layer_without_a_vector_per_token_is_refused_at_once(kind):
+    with pytest.raises(ValueError, match="has no vector per token; choose one of: "):
+        opened(kind, "blocks.1.hook_resid_post")
+
+
+@pytest.mark.parametrize("kind", ["bart", "led", "mbart", "t5"])
+@torch.no_grad()
+def test_the_embedding_of_an_encoder_decoder_is_that_of_its_encoder(kind):
+    vectors = opened(kind, "hook_embed")._run(IDS, torch.ones_like(IDS))
+    torch.testing.assert_close(vectors, families.model(kind).encoder.embed_tokens(IDS))
+    with pytest.raises(
+        ValueError, match=r"`shared` .* has no vector per token; choose one of: encoder\.embed_tokens, "
+    ):
+        opened(kind, "shared")
+
+
+def test_an_embedding_in_another_order_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"`word_embedding` .* has no vector per token"):
+        opened("xlnet", "hook_embed")
+
+
+@pytest.mark.parametrize("kind", ["fnet", "mra", "inkling2_text"])
+def test_a_dtype_that_a_model_does_not_run_in_is_named(kind):
+    with pytest.raises(ValueError, match=r"does not run in `dtype=torch.bfloat16` here: .*; load it in torch.float32"):
+        LanguageModel(in_dtype(kind, torch.bfloat16, 1.0), tokenizer(), "blocks.1.hook_resid_post")
+
+
+@cache
+def in_dtype(kind, dtype, multiplier):
+    """Return a model that scales what it adds to the stream, in a dtype."""
+    config = families.config(kind)
+    for name in {"residual_multiplier", "scale_depth"} & set(vars(config)):
+        setattr(config, name, multiplier * (families.LAYERS**0.5 if name == "scale_depth" else 1))
+    torch.manual_seed(0)
+    model = transformers.AutoModel.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+    return model.to(dtype)
+
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+@pytest.mark.parametrize("multiplier", [0.22, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", ["granite", "granitemoe", "minicpm3"])
+def test_a_part_that_the_model_scales_is_refused_in_any_dtype(kind, multiplier, dtype):
+    model = in_dtype(kind, dtype, multiplier)
+    LanguageModel(model, tokenizer(), "blocks.1.hook_resid_mid")
+    for name in ("hook_attn_out", "hook_mlp_out"):
+        with pytest.raises(ValueError, match=f"no place .* is `blocks.1.{name}`") as error:
+            LanguageModel(model, tokenizer(), f"blocks.1.{name}")
+        assert ("load the model in float32" in str(error.value)) == (dtype != torch.float32)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(
+    "kind", ["bert", "bloom", "falcon", "gemma2", "glm4", "gpt2", "gpt_neox", "gptj", "llama", "olmo2"]
+)
+def test_true_places_are_accepted_in_half_precision(kind, dtype):
+    model = in_dtype(kind, dtype, 1.0)
+    for place in ROWS[documented()[kind]]:
+        LanguageModel(model, tokenizer(), f"blocks.1.hook_{place}")

@@ -40,6 +40,10 @@ from hf_sae_select import SaeConfig
         ({"feature_threshold": float("nan")}, "`feature_threshold=nan` must be a finite number in [0, inf)"),
         ({"source": "here"}, "`source='here'` must be a dict of JSON values"),
         ({"training": {"seed": {1}}}, "`training` must be a dict of JSON values"),
+        *(
+            ({"training": {"tokens": x}}, "`training` must be a dict of JSON values")
+            for x in (float("nan"), float("inf"))
+        ),
     ],
     ids=str,
 )

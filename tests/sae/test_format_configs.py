@@ -104,3 +104,21 @@ def test_impossible_dictionary_learning_configs(tmp_path, top, trainer, word):
 )
 def test_impossible_sparsify_configs(tmp_path, cfg, word):
     refused(published.sparsify(cfg=cfg).at(tmp_path), word)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 20_000, "nested too deeply"),
+        ("a: " + "{b: " * 5_000, "nested too deeply"),
+        ("- " * 5_000 + "a", "nested too deeply"),
+        ("\n".join(" " * i + "a:" for i in range(300)), "nested too deeply"),
+        ("a: " + ":".join(["1"] * 40_000), "80,002 characters"),
+        ("a: " + "1" * 60_000, "limit"),
+        ("a: &a [1]\nb: *a", "aliases"),
+    ],
+    ids=["brackets", "braces", "dashes", "indents", "base 60", "digits", "aliases"],
+)
+def test_yaml_that_takes_long_to_read_is_refused(tmp_path, text, reason):
+    folder = changed(published.mntss(), tmp_path, {"config.yaml": text.encode()})
+    refused(folder, "cannot read config.yaml: ", reason)

@@ -694,6 +694,83 @@ def test_a_saelens_hook_by_hugging_faces_name(tmp_path):
     )
 
 
+OWN = {"side": "input", "prepend_bos": False, "context_size": 128, "skip_first": True, "max_norm_ratio": 10.0}
+OWN |= {"feature_threshold": 0.5, "l0": 3.0, "model_revision": "main"}
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+def test_other_configs_say_how_the_model_is_read(tmp_path, metadata):
+    about(load(published.other(OWN, metadata), tmp_path), **OWN)
+    about(load(published.other(OWN, metadata), tmp_path, config={"side": "output"}), **OWN | {"side": "output"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "neutral"),
+    [
+        ("norm_scaling_factor", 3.0, 1.0),
+        ("rescale_acts_by_decoder_norm", True, False),
+        ("sparsity_include_decoder_norm", True, False),
+        ("finetuning_scaling_factor", True, False),
+        ("reshape_activations", "hook_z", "none"),
+        ("hook_head_index", 2, None),
+        ("signed", True, False),
+        ("skip_connection", True, False),
+        ("hook_out", "layers.4", "layers.3"),
+        ("d_out", D_IN + 1, D_IN),
+    ],
+)
+def test_what_other_configs_ask_for_and_is_not_computed_is_refused(tmp_path, key, value, neutral):
+    published.refused(published.other({key: value}).at(tmp_path), f"`{key}={value}`", f"config={{{key!r}: ")
+    assert load(published.other({key: neutral}), tmp_path).config.hook == "layers.3"
+    assert load(published.other({key: value}), tmp_path, config={key: neutral}).config.hook == "layers.3"
+
+
+def test_a_scale_among_the_tensors_is_refused(tmp_path):
+    tensors = published.linear() | {"norm_scaling_factor": torch.tensor(3.0)}
+    published.refused(published.other(tensors=tensors).at(tmp_path), "norm_scaling_factor")
+
+
+def test_sections_of_a_model_or_an_optimizer_are_not_the_sae_s(tmp_path):
+    nested = {"activation": "topk", "k": 2, "hook": "layers.9", "side": "input", "d_in": 99}
+    others = {"model_config": nested, "optimizer": nested, "text_config": nested}
+    about(load(published.other(others), tmp_path), activation="relu", k=None, hook="layers.3", side="output")
+    published.refused(published.other(others | {"activation": None}).at(tmp_path), "lack `activation`")
+
+
+def test_a_hook_that_contradicts_its_side_is_refused(tmp_path):
+    repo = published.other({"hook": "layers.3.mlp.input", "side": "output"})
+    published.refused(repo.at(tmp_path), "layers.3.mlp.input", "contradicts")
+
+
+@pytest.mark.parametrize(
+    ("changes", "config"),
+    [
+        *(({"activation": name}, {"activation": "relu"}) for name in ("batchtopk", "gated", ["relu"], "x" * 999)),
+        ({"normalize_activations": "expected_average_only_in"}, {"input_norm": "none"}),
+        ({"normalize_activations": True}, {"input_norm": "none"}),
+    ],
+    ids=str,
+)
+def test_the_advice_for_unknown_values_works(tmp_path, changes, config):
+    published.refused(published.other(changes).at(tmp_path), f"config={config!r}")
+    assert load(published.other(changes), tmp_path, config=config).config.activation == "relu"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "sae.safetensors", "a/sae.safetensors"])
+def test_a_file_of_a_publisher_s_name_with_complete_metadata_is_read(tmp_path, file):
+    tensors = published.plain()
+    sae = load(published.other(metadata=True, file=file, tensors=tensors), tmp_path)
+    assert torch.equal(sae.W_enc, tensors["W_enc"])
+
+
+def test_an_openai_file_of_any_name_asks_for_its_hook_alone(tmp_path):
+    (content,) = published.openai().files.values()
+    folder = published.written(tmp_path, {"thing.pt": content})
+    published.refused(folder, "config={'hook': 'layers.12'}")
+    sae = load_sae(folder, config={"hook": "layers.12"})
+    about(sae, activation="topk", k=K, hook="layers.12", input_norm="layer_norm", model="openai-community/gpt2")
+
+
 # sparsify and dictionary_learning, what is not recorded
 
 
@@ -726,6 +803,18 @@ def test_what_a_dictionary_learning_config_says(tmp_path, trainer, buffer, hook)
     sae = load(published.dictionary_learning(trainer, options | buffer), tmp_path)
     about(sae, hook=hook, model="Qwen/Qwen3-8B", l0=4.0, k=None, skip_first=True, max_norm_ratio=10)
     assert sae.config.context_size == buffer.get("ctx_len")
+
+
+NO_PLACES = (
+    "resid_pre attn_in resid_mid mlp_in mlp.act_fn pre_mlp_layernorm embed latt_resid resid_post_layer_4 9".split()
+)
+
+
+@pytest.mark.parametrize("submodule", [*NO_PLACES, "", ["mlp"], 9, "MLP"])
+def test_a_module_of_unknown_name_is_asked_for(tmp_path, submodule):
+    repo = published.dictionary_learning({"submodule_name": submodule})
+    published.refused(repo.at(tmp_path), f"`submodule_name={str(submodule)!r}`", "config={'hook': 'layers.12'}")
+    assert load(repo, tmp_path, config={"hook": "layers.3.mlp"}).config.hook == "layers.3.mlp"
 
 
 @pytest.mark.parametrize("layer", [3, [3], "3"])

@@ -2,12 +2,27 @@
 
 import io
 import pickle
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 import torch
-from helpers.published import CONNOR, D_IN, GEMMA, PARAMS, SAELENS, WEIGHTS, X_PT, changed, js, pt, refused
+from helpers.published import (
+    CONNOR,
+    D_IN,
+    GEMMA,
+    PARAMS,
+    SAELENS,
+    WEIGHTS,
+    X_PT,
+    changed,
+    hypothesaes,
+    js,
+    pt,
+    refused,
+    written,
+)
 from safetensors.torch import save
 
 from hf_sae_select import load_sae
@@ -224,3 +239,112 @@ def test_a_dict_that_holds_itself_or_one_dict_many_times_is_refused(tmp_path):
 def test_two_names_of_one_tensor_are_refused(tmp_path):
     tensors = SAELENS.tensors | {"module.W_enc": SAELENS.tensors["W_enc"].clone()}
     refused(changed(SAELENS, tmp_path, {WEIGHTS: save(tensors)}), "sae_weights.safetensors", "`module.`")
+
+
+# Checkpoints whose tensors are not in the file
+
+
+def forged(values, legacy=False):
+    """A checkpoint whose pickle is written by hand: name -> opcodes."""
+    entries = b"".join(b"X" + struct.pack("<I", len(name)) + name.encode() + code for name, code in values.items())
+    pickled = b"\x80\x02}(" + entries + b"u."
+    if legacy:
+        whole = io.BytesIO()
+        torch.save({}, whole, _use_new_zipfile_serialization=False)
+        stream, heads = io.BytesIO(whole.getvalue()), b""
+        for _ in range(3):
+            pickle.load(stream)
+        heads = whole.getvalue()[: stream.tell()]
+        return heads + pickled + pickle.dumps([], protocol=2)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
+
+
+def called(module, name, *numbers):
+    integers = b"".join(b"J" + struct.pack("<i", number) for number in numbers)
+    return f"c{module}\n{name}\n(".encode() + integers + b"tR"
+
+
+CALLS = [
+    ("torch", "Tensor"),
+    ("torch", "FloatTensor"),
+    ("torch", "FloatStorage"),
+    ("torch.storage", "UntypedStorage"),
+    ("torch.nn.parameter", "Parameter"),
+    ("__builtin__", "bytearray"),
+    ("collections", "Counter"),
+]
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_a_tensor_that_the_file_does_not_store_is_refused(tmp_path, monkeypatch, call, legacy):
+    monkeypatch.setattr(torch, "load", None)
+    tensors = {name: called(*call, *tensor.shape) for name, tensor in CONNOR.tensors.items()}
+    refused(changed(CONNOR, tmp_path, {X_PT: forged(tensors, legacy)}), X_PT)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
+def test_a_buffer_of_any_number_of_bytes_is_not_made(tmp_path, monkeypatch, legacy):
+    monkeypatch.setattr(torch, "load", None)
+    content = forged({"x": called("__builtin__", "bytearray", 2_000_000_000)}, legacy)
+    refused(changed(CONNOR, tmp_path, {X_PT: content}), X_PT, "bytearray")
+
+
+def storage(items):
+    """The opcodes of a tensor whose storage has a name, but no bytes in the file."""
+    number = b"J" + struct.pack("<i", items)
+    pid = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu" + number + b"tQ"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + pid
+        + b"K\x00("
+        + number
+        + b"t(K\x01t\x89ccollections\nOrderedDict\n)RtR"
+    )
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
+@pytest.mark.parametrize("items", [2, 500_000_000])
+def test_a_storage_that_the_file_lacks_is_refused(tmp_path, monkeypatch, legacy, items):
+    monkeypatch.setattr(torch, "load", None)
+    refused(changed(CONNOR, tmp_path, {X_PT: forged({"W_enc": storage(items)}, legacy)}), X_PT, f"{4 * items:,} bytes")
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
+def test_honest_checkpoints_are_read(tmp_path, legacy):
+    layer, file = torch.nn.Linear(2, 3), io.BytesIO()
+    content = {"state_dict": layer.state_dict(), "view": torch.arange(9.0)[3:], "k": 3, "names": ["a", ("b", None)]}
+    content |= {"parameter": torch.nn.Parameter(torch.ones(2)), "half": torch.ones(2).bfloat16(), "bytes": b"\xff"}
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+    (tmp_path / "x.pt").write_bytes(file.getvalue())
+    read = tensor_files.TensorFile.open(tmp_path / "x.pt")
+    assert torch.equal(read.read("weight"), layer.weight) and read.values["names"] == ["a", ("b", None)]
+    assert torch.equal(read.read("view"), torch.arange(3.0, 9.0)) and read.read("half").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("depth", [12, 18, 40])
+def test_an_error_does_not_repeat_a_long_value(tmp_path, depth):
+    value = ["aaaaaaaa"]
+    for _ in range(depth):
+        value = [value, value]
+    config = {"input_dim": D_IN, "m_total_neurons": 16, "k_active_neurons": value, "use_batch_topk": False}
+    content = pt({"state_dict": hypothesaes().tensors, "config": config})
+    with pytest.raises(ValueError, match=r"k=|too long to print") as error:
+        load_sae(written(tmp_path, {"x.pt": content}), config={"model": "a/b", "hook": "layers.1"})
+    assert len(str(error.value)) < 1500
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    file = io.BytesIO(GEMMA.files[PARAMS])
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("W_enc.npy", archive.read("W_enc.npy"))
+    refused(changed(GEMMA, tmp_path, {PARAMS: file.getvalue()}), "params.npz", "one name")
+
+
+def test_a_long_header_of_an_array_is_refused_without_advice_to_trust_it(tmp_path):
+    content = npz_member({"descr": [("a" * 20_000, "<f4")], "fortran_order": False, "shape": (1,)}, 4)
+    assert "allow_pickle" not in refused(changed(GEMMA, tmp_path, {PARAMS: content}), "W_enc.npy", "header")

@@ -47,7 +47,7 @@ FORMATS: tuple[Format, ...] = (
     FAC_SYNTHESIS,
     HYPOTHESAES,
     QRESEARCH,
-    OTHER,  # fits any tensor file, so it counts only where no other format has a file
+    OTHER,  # fits any tensor file, so it is the last
 )
 
 # Unsupported formats and why: regular expression of a file's path -> what the repo contains.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from .format import ConfigFile, Format
 from .layout import Layout, StoredTensor, linear_layers, same_names
-from .published import Published
+from .published import MissingValueError, Published
 
 LINEAR = linear_layers("encoder", "decoder")
 PLAIN = same_names("W_enc", "b_enc", "W_dec", "b_dec")
@@ -45,6 +45,15 @@ KINDS = {
     "AutoEncoderTopK": Kind("topk", LINEAR | same_names("b_dec"), True),
     "BatchTopKSAE": Kind("jumprelu", LINEAR | same_names("b_dec") | THRESHOLD, True),
     "MatryoshkaBatchTopKSAE": Kind("jumprelu", PLAIN | THRESHOLD, True),
+}
+# Names of modules, as the library's own scripts write them -> where they are.
+PLACES = {
+    "resid_post": "hook_resid_post",
+    "attention_out": "hook_attn_out",
+    "attn_out": "hook_attn_out",
+    "attn": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+    "mlp": "hook_mlp_out",
 }
 IGNORED = frozenset({"k", "threshold", "group_sizes", "active_groups"})
 
@@ -91,8 +100,6 @@ def _k(published: Published, trainer: Mapping[str, Any]) -> int | None:
 
 
 def _hook(published: Published, trainer: Mapping[str, Any]) -> str:
-    submodule = str(trainer.get("submodule_name") or "")
-    output = "mlp_out" if "mlp" in submodule else "attn_out" if "att" in submodule else "resid_post"
     layers = published.require("layer", trainer)
     layer = layers[0] if isinstance(layers, list) and len(layers) == 1 else layers
     if not re.fullmatch(r"[0-9]+", str(layer)):
@@ -100,7 +107,14 @@ def _hook(published: Published, trainer: Mapping[str, Any]) -> str:
             f"`layer={layers!r}` in the config of `{published.path}` must be the number of one layer; pass it with "
             "`config={'layer': ...}`"
         )
-    return f"blocks.{layer}.hook_{output}"
+    submodule = trainer.get("submodule_name")
+    place = "resid_post" if submodule is None else str(submodule).removesuffix(f"_layer_{layer}")
+    if place not in PLACES:
+        raise MissingValueError(
+            f"`submodule_name={str(submodule)[:80]!r}` in the config of `{published.path}` names no module that we "
+            f"know; known are {', '.join(PLACES)}, each also with `_layer_{layer}` behind it"
+        )
+    return f"blocks.{layer}.{PLACES[place]}"
 
 
 DICTIONARY_LEARNING = Format(

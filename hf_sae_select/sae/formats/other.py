@@ -33,6 +33,29 @@ KEYS = {
     "model": ("model", "model_name", "lm_name", "base_model", "model_id"),
     "hook": ("hook", "hook_name", "hookpoint", "hook_point", "hf_hook_name"),
 }
+# Sections of a config that are the SAE's; a section of its model or optimizer has keys of the same names.
+SECTIONS = ("sae", "sae_config", "sae_cfg", "config", "cfg", "metadata", "trainer")
+# Fields of `SaeConfig` that a config may have by their own names.
+FIELDS = ("prepend_bos", "context_size", "skip_first", "max_norm_ratio", "model_revision", "feature_threshold", "l0")
+# Keys of what this format does not compute -> the values with which nothing is to compute.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "norm_scaling_factor": (1,),
+    "scaling_factor": (1,),
+    "rescale_acts_by_decoder_norm": (False,),
+    "sparsity_include_decoder_norm": (False,),
+    "normalize_decoder": (False,),
+    "finetuning_scaling_factor": (False,),
+    "reshape_activations": ("none",),
+    "hook_head_index": (),
+    "signed": (False,),
+    "transcode": (False,),
+    "is_transcoder": (False,),
+    "skip": (False,),
+    "skip_connection": (False,),
+    "use_skip_connection": (False,),
+    "io": ("out",),
+}
+OUTPUTS = ("hook_out", "hook_name_out", "hook_point_out", "d_out")  # a transcoder has others than its inputs
 SIZES = {
     "d_in": ("d_in", "d_model", "activation_dim", "input_dim"),
     "d_sae": ("d_sae", "dict_size", "num_latents", "d_hidden"),
@@ -69,8 +92,12 @@ def read(published: Published) -> Layout:
     for size, value in (("d_in", d_in), ("d_sae", d_sae)):
         for key in SIZES[size]:
             published.check_size(key, cfg.get(key), value)
+    _check_supported(published, cfg, d_in)
     activation = published.override_or("activation", lambda: _value(cfg, "activation", ACTIVATIONS))
-    hook, side = split_side(str(published.override_or("hook", lambda: _text(published, cfg, "hook"))))
+    name = str(published.override_or("hook", lambda: _text(published, cfg, "hook")))
+    hook, side = split_side(name)
+    if hook != name and cfg.get("side") not in (None, side):
+        raise ValueError(f"`hook={name!r}` in the config of `{published.path}` contradicts `side={cfg['side']!r}`")
     k = None
     if activation in NEED_K:
         k = published.override_or("k", lambda: _required(cfg, "k"))
@@ -84,8 +111,9 @@ def read(published: Published) -> Layout:
         k=k,
         model=published.override_or("model", lambda: hub_id(_text(published, cfg, "model"))),
         hook=hook,
-        side=side,
+        side=side if cfg.get("side") is None else cfg["side"],
         input_norm=published.override_or("input_norm", lambda: _value(cfg, "input_norm", INPUT_NORMS)),
+        **{field: cfg[field] for field in FIELDS if cfg.get(field) is not None},
     )
     return Layout(
         config,
@@ -97,12 +125,27 @@ def read(published: Published) -> Layout:
 
 
 def _merged(published: Published) -> dict[str, Any]:
-    """Return all values of the files, those of nested sections too."""
+    """Return all values of the files, those of the SAE's own sections too."""
     merged: dict[str, Any] = {}
     for values in (published.values, published.config):
-        for section in (*(value for value in values.values() if isinstance(value, Mapping)), values):
+        for section in (*(values[name] for name in SECTIONS if isinstance(values.get(name), Mapping)), values):
             merged |= {key: value for key, value in section.items() if not isinstance(value, Mapping)}
     return merged
+
+
+def _check_supported(published: Published, cfg: Mapping[str, Any], d_in: int) -> None:
+    """Check that no value of the files asks for what this format does not compute."""
+    values = {**published.scalars, **cfg}
+    neutral: dict[str, Sequence[Any]] = dict(UNSUPPORTED)
+    for key in OUTPUTS:
+        neutral[key] = [d_in] if key == "d_out" else [cfg.get(name) for name in KEYS["hook"]]
+    for key, allowed in neutral.items():
+        value = values.get(key)
+        if value is not None and value not in allowed:
+            raise ValueError(
+                f"`{key}={str(value)[:80]}` of `{published.path}` is not supported in a file of no known format; if "
+                f"the tensors already include it, pass `config={{{key!r}: {next(iter(allowed), None)!r}}}`"
+            )
 
 
 def _present(published: Published, names: Sequence[str]) -> str:
@@ -137,7 +180,10 @@ def _value(cfg: Mapping[str, Any], name: str, known: Mapping[Any, str]) -> str:
     value = _required(cfg, name)
     value = value.lower() if isinstance(value, str) else value
     if not isinstance(value, str | bool) or value not in known:
-        raise ValueError(f"unknown `{name}={value!r}`; choose one of: {', '.join(map(str, known))}")
+        raise ValueError(
+            f"unknown `{name}={repr(value)[:80]}`; known are: {', '.join(map(str, known))}; if it is the "
+            f"same as one of them, pass that: `config={{{name!r}: {next(iter(known.values()))!r}}}`"
+        )
     return known[value]
 
 

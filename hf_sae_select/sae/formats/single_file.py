@@ -288,7 +288,7 @@ GOODFIRE = Format(
 )
 OPENAI = Format(
     name="openai",
-    weights=r"(?:.+/)?\d+\.pt",
+    weights=TORCH_FILE,
     read=read_openai,
     required_tensors=frozenset({"pre_bias", "latent_bias"}),
     bare=True,
