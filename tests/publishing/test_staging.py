@@ -205,7 +205,10 @@ def test_what_has_no_receipt_is_refused(tmp_path, what):
 
 
 def test_a_subset_without_rows_is_refused(tmp_path):
-    with pytest.warns(UserWarning, match="returning 0 rows"):
+    with (
+        pytest.warns(UserWarning, match="returning 0 rows"),
+        pytest.warns(UserWarning, match="no row has one after the cuts"),
+    ):
         subset = picked(2, rows=[{1: 0.1}, {}], exhausted="stop")
     with pytest.raises(ValueError, match="`subset`: the dataset is empty"):
         stage(subset, tmp_path / "f", license="mit")
@@ -324,7 +327,9 @@ def test_a_sound_is_staged_without_being_decoded(tmp_path):
 
 
 def test_a_pool_without_any_features_can_be_staged(tmp_path):
-    folder = stage(picked(1, rows=[{0: 0.1}, {}]), tmp_path / "f", license="mit")  # none above the threshold
+    with pytest.warns(UserWarning, match="no row has one after the cuts"):
+        subset = picked(1, rows=[{0: 0.1}, {}])
+    folder = stage(subset, tmp_path / "f", license="mit")
     assert rows_of(folder)["text"][:] == ["row 0"]
 
 
