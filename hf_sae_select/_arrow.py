@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -44,10 +45,12 @@ def writing(path: Path, needed: float = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free space on that disk" if is_full else "allow writing there"
         size = f"; {needed / 1e6:,.1f} MB are still to be written" if needed else ""
         raise OSError(
             error.errno,
-            f"cannot write {path}: {error.strerror or error}{size}; free space on that disk, or set the environment "
+            f"cannot write {path}: {error.strerror or error}{size}; {remedy}, or set the environment "
             "variable HF_DATASETS_CACHE to a folder that can be written to; finished files are kept",
         ) from error
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-defined]  # exported lazily
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
 
 from ._hub import UNEXPECTED, NoSuchFile, Repo, Token, check_path, git_sha1, hub_errors
 from ._secrets import check_no_token
+from ._validation import is_hub_id
 
 Operations = Sequence[CommitOperationAdd | CommitOperationDelete]
 
@@ -24,12 +25,8 @@ def check_repo_id(repo_id: Any) -> None:
     Raises:
         ValueError: If it is no valid id of a repo, or looks like an access token.
     """
-    try:
-        if not isinstance(repo_id, str) or not repo_id:
-            raise HFValidationError
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name") from error
+    if not isinstance(repo_id, str) or not is_hub_id(repo_id):
+        raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name")
     check_no_token("repo_id", repo_id)
 
 

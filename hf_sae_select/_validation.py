@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils._validators import validate_repo_id
-
 
 def is_number(value: Any, kind: Any = Real) -> bool:
     """Tell whether `value` is a finite number of a `kind`, and not a truth value."""
@@ -66,13 +63,9 @@ def check_text(name: str, value: Any, types: type | tuple[type, ...] = str, opti
         TypeError: it is of another type; None passes where `optional`.
         ValueError: it is empty.
     """
-    if optional and value is None:
-        return
     types = types if isinstance(types, tuple) else (types,)
-    if not isinstance(value, types):
-        allowed = " or ".join(kind.__name__ for kind in types)
-        raise TypeError(f"`{name}={value!r}` must be of type {allowed}{', or None' if optional else ''}")
-    if not str(value).strip():
+    check_type(name, value, types, f"of type {' or '.join(kind.__name__ for kind in types)}", optional)
+    if value is not None and not str(value).strip():
         raise ValueError(f"`{name}={value!r}` is empty")
 
 
@@ -98,6 +91,10 @@ def check_type(name: str, value: Any, types: Any, allowed: str, optional: bool =
 
 def is_hub_id(name: str) -> bool:
     """Tell whether `name` can be the id of a repo on the Hub; paths such as `./x`, `a/b/c` and `C:\\x` cannot."""
+    # Costs no import where nothing is read from the Hub.
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported lazily
+
     try:
         validate_repo_id(name)
     except HFValidationError:

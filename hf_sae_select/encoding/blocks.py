@@ -73,6 +73,9 @@ BESIDE_UNTYPED |= {
     "chunks",
 }
 
+# A string as Python prints it, which stays, or what numpy prints between two dicts: no comma.
+BETWEEN_DICTS = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\}\s+\{""")
+
 
 @dataclass
 class Parts:
@@ -150,10 +153,7 @@ def is_call(block: Mapping[str, Any], kind: str) -> bool:
 
 def is_result(block: Mapping[str, Any], kind: str) -> bool:
     """Tell whether a block is what a tool answered."""
-    ends = kind.endswith(("_tool_result", "_call_output", "_tool_response")) or kind in (
-        "tool_result",
-        "tool_response",
-    )
+    ends = kind.endswith(("_tool_result", "_call_output", "_tool_response"))
     return kind in RESULT_TYPES or ends or any(isinstance(block.get(key), Mapping) for key in ANSWER_KEYS)
 
 
@@ -215,7 +215,7 @@ def _result_of(block: Mapping[str, Any]) -> dict[str, Any]:
     inner = next((block[key] for key in ANSWER_KEYS if isinstance(block.get(key), Mapping)), block)
     content = _first(inner, RESULT_KEYS)
     if content is None:
-        known = (*ID_KEYS, *NAME_KEYS, "type", "content_type", "status", "is_error", "isError", "toolCallId")
+        known = (*ID_KEYS, *NAME_KEYS, "type", "content_type", "status", "is_error", "isError")
         content = {key: value for key, value in inner.items() if key not in known} or None
     turn: dict[str, Any] = {"role": "tool", "content": result_text(content)}
     if identifier := _first(inner, ID_KEYS):
@@ -277,8 +277,7 @@ def parsed(text: str) -> Any:
         return None
     try:
         with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
-            # numpy prints no comma between two dicts.
-            value = ast.literal_eval(re.sub(r"\}\s+\{", "}, {", text.strip()))
+            value = ast.literal_eval(BETWEEN_DICTS.sub(lambda match: match[1] or "}, {", text.strip()))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     return value if isinstance(value, list | dict) else None

@@ -33,7 +33,7 @@ THINKING = (
     "thought",
 )
 # Of two columns that say the same, the first is read.
-INSTEAD = (("instruction", "prompt"), ("response", "chosen"), ("output", "solution"), ("output", "response"))
+INSTEAD = (("instruction", "prompt"), ("response", "chosen"), ("output", "solution"))
 PAIRS = (
     *(("source", "target"), ("system", "chat"), ("article", "highlights"), ("document", "summary")),
     *(("dialogue", "summary"), ("title", "body"), ("user", "assistant"), ("human", "assistant"), ("user", "bot")),

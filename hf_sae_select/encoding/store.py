@@ -2,7 +2,7 @@
 
 A store holds what was encoded in one way, so the digest of a row decides its codes. A dataset whose rows were
 shuffled, whose unread columns were changed or to which rows were added finds the rows that are stored. A file appears
-when it is complete, so an interrupted encoding goes on where it stopped.
+when it is complete, so an interrupted encoding goes on after the last one.
 """
 
 from __future__ import annotations

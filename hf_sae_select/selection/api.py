@@ -234,7 +234,7 @@ def select(
     )
     codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
     if keep_codes and codes is None:
-        raise ValueError("`keep_codes=True` needs an encoded dataset: call its `sae_encode` first")
+        raise ValueError("`keep_codes=True` needs an encoded dataset, and no `sae`: call its `sae_encode` first")
     source = without_codes(dataset)  # codes of another SAE would contradict the result
     encoded = codes
     if codes is not None:

@@ -136,7 +136,7 @@ class Budget:
 
 def _check_point(budget: str, number: str, rest: str) -> None:
     """Check that a point in a number of tokens or rows is not for thousands."""
-    if re.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+", number) and rest.lower() in UNITS:
+    if re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", number) and rest.lower() in UNITS:
         raise ValueError(
             f"`budget={budget!r}`: a point is for fractions; write {number.replace('.', ',')!r} for thousands"
         )

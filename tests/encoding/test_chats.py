@@ -31,6 +31,7 @@ def user(content):
         (repr([user("Hi")]), "user: Hi"),
         (json.dumps({"system": "Be brief.", "messages": [user("Hi")]}), "system: Be brief.\nuser: Hi"),
         (f"[{user('Hi')}\n {user('Ho')}]", "user: Hi\nuser: Ho"),  # as numpy prints it
+        (f"[{user('if (a) {} {} else')}\n {user('b')}]", "user: if (a) {} {} else\nuser: b"),
         ('{"mapping": {"a": "b"}}', 'user: {"mapping": {"a": "b"}}'),
         (
             '{"role": "engineer", "content": "builds", "pay": 3}',

@@ -6,15 +6,13 @@ import pytest
 import torch
 from datasets import Dataset, List, Value
 from helpers import tiny
-from helpers.encoded import TEXTS, codes
+from helpers.encoded import CODES, TEXTS, codes
 
 from hf_sae_select import FeatureMatrix, SaeConfig, SparseAutoencoder, encode
 from hf_sae_select.encoding.encoder import _mostly_unknown
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import look_up
 from hf_sae_select.features.columns import encoding_record
-
-CODES = ["sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"]
 
 
 def hidden_states(bert, text):
@@ -42,16 +40,7 @@ def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
 
 def test_the_mean_state_is_kept_when_asked_for(ds, sae, bert):
     coded = encode(ds, sae, keep="state")
-    assert coded.column_names == [
-        "text",
-        "id",
-        "sae_ids",
-        "sae_acts",
-        "sae_tokens",
-        "sae_flags",
-        "sae_digest",
-        "sae_state",
-    ]
+    assert coded.column_names == ["text", "id", *CODES, "sae_state"]
     assert coded.features["sae_state"] == List(Value("float32"), length=16)
     for row in (0, 2, 4):
         mean = hidden_states(bert, TEXTS[row]).mean(dim=0).tolist()

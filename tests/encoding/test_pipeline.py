@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset, Image, Value
 from datasets.fingerprint import update_fingerprint
 from helpers import tiny
-from helpers.encoded import TEXTS, codes
+from helpers.encoded import CODES, TEXTS, codes
 
 from hf_sae_select import SparseAutoencoder, encode
 from hf_sae_select.encoding import encoder, pipeline
@@ -168,7 +168,7 @@ def test_a_transform_does_not_change_what_is_encoded(ds, sae):
 
 def test_encoding_an_encoded_dataset_replaces_its_codes(ds, sae):
     coded = encode(encode(ds, sae), sae, max_length=1)
-    assert coded.column_names == ["text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"]
+    assert coded.column_names == ["text", "id", *CODES]
     assert coded["sae_tokens"][:] == [1, 0, 1, 0, 1, 0]
 
 
@@ -178,16 +178,7 @@ def test_encoding_again_replaces_what_was_kept_too(ds, sae):
         *("text", "id", "sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"),
     ]
     again = encode(with_state, sae, max_length=1, keep="state")
-    assert again.column_names == [
-        "text",
-        "id",
-        "sae_ids",
-        "sae_acts",
-        "sae_tokens",
-        "sae_flags",
-        "sae_digest",
-        "sae_state",
-    ]
+    assert again.column_names == ["text", "id", *CODES, "sae_state"]
     assert again["sae_state"][0] != with_state["sae_state"][0]
 
 

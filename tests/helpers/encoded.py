@@ -9,6 +9,8 @@ TEXTS = [
     "  ",
 ]
 
+CODES = ["sae_ids", "sae_acts", "sae_tokens", "sae_flags", "sae_digest"]  # what `encode` adds
+
 
 def codes(coded):
     """Return each row of an encoded dataset as {feature id: activation}."""

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from hf_sae_select import SaeTrainingConfig
+from hf_sae_select import SaeConfig, SaeTrainingConfig, SparseAutoencoder
 
 from .tiny import WORDS
 
@@ -40,3 +40,11 @@ def location(bert):
 
 def weights(sae):
     return [parameter.tolist() for parameter in sae.parameters()]
+
+
+def identity(model, hook):
+    """Thirty-two latents that together rebuild a vector of 16 exactly."""
+    sae = SparseAutoencoder(SaeConfig(16, 32, "relu", model=str(model), hook=hook)).requires_grad_(False)
+    sae.W_enc.copy_(torch.cat([torch.eye(16), -torch.eye(16)], dim=1))
+    sae.W_dec.copy_(sae.W_enc.T)
+    return sae

@@ -27,10 +27,15 @@ def test_codes_are_kept_of_an_encoded_dataset_only():
         coded(ROWS).select_columns(["text"]).sae_select(2, keep_codes=True)
 
 
-@pytest.mark.parametrize("budget", ["20.000 tokens", "3.000 tokens", "1.000.000 tokens", "2.500 rows"])
+@pytest.mark.parametrize("budget", ["20.000 tokens", "3.000 tokens", "2.500 rows"])
 def test_a_point_for_thousands_is_refused(budget):
-    with pytest.raises(ValueError, match=r"`budget=.*`(: a point is for fractions; write .* for thousands| must be )"):
+    with pytest.raises(ValueError, match=r"`budget=.*`: a point is for fractions; write '.*' for thousands"):
         coded(ROWS).sae_select(budget)
+
+
+def test_two_points_are_no_amount():
+    with pytest.raises(ValueError, match=r"`budget='1.000.000 tokens'` must be an amount such as '200k tokens'"):
+        coded(ROWS).sae_select("1.000.000 tokens")
 
 
 def test_an_array_in_the_place_of_a_column_is_refused_shortly():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import tiny
+from helpers.training import identity
 from torch import tensor
-from transformers import BertLMHeadModel, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import BertLMHeadModel, GPT2LMHeadModel
 
 from hf_sae_select import (
     Quality,
@@ -62,22 +63,6 @@ def test_a_transcoder_cannot_be_measured_so(sae):
     ):
         with pytest.raises(ValueError, match="`sae` is a transcoder"):
             measure()
-
-
-def identity(model, hook):
-    """Thirty-two latents that together rebuild a vector of 16 exactly."""
-    sae = SparseAutoencoder(SaeConfig(16, 32, "relu", model=str(model), hook=hook)).requires_grad_(False)
-    sae.W_enc.copy_(torch.cat([torch.eye(16), -torch.eye(16)], dim=1))
-    sae.W_dec.copy_(sae.W_enc.T)
-    return sae
-
-
-@pytest.fixture
-def llama(tmp_path):
-    torch.manual_seed(0)
-    LlamaForCausalLM(tiny.MODELS["llama"][1]).save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    return tmp_path
 
 
 def test_cross_entropy_recovered(llama):

@@ -6,30 +6,14 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import tiny
-from transformers import LlamaForCausalLM
+from helpers.training import identity
 
-from hf_sae_select import L0Check, SaeConfig, SparseAutoencoder, check_l0, train_sae_on_activations
+from hf_sae_select import L0Check, SparseAutoencoder, check_l0, train_sae_on_activations
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.training.config import SaeTrainingConfig
 from hf_sae_select.training.l0_check import Reading
 
 TEXTS = [" ".join(tiny.WORDS[i % 9 :: 1 + i % 5]) for i in range(20)]
-
-
-def identity(model, hook):
-    """Thirty-two latents that together rebuild a vector of 16 exactly."""
-    sae = SparseAutoencoder(SaeConfig(16, 32, "relu", model=str(model), hook=hook)).requires_grad_(False)
-    sae.W_enc.copy_(torch.cat([torch.eye(16), -torch.eye(16)], dim=1))
-    sae.W_dec.copy_(sae.W_enc.T)
-    return sae
-
-
-@pytest.fixture
-def llama(tmp_path):
-    torch.manual_seed(0)
-    LlamaForCausalLM(tiny.MODELS["llama"][1]).save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    return tmp_path
 
 
 def test_the_measured_l0_beside_the_reported_one(llama):
