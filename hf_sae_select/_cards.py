@@ -31,7 +31,7 @@ PLACEHOLDER = "OWNER/NAME"  # the repo's id in a card until it is pushed
 # Renderers make links of addresses, also where their signs are escaped. With a word joiner inside, they are none.
 ADDRESS = re.compile(r"(?i)www(?=\.)|[a-z][a-z0-9+.-]*(?=:\S)|@(?=\w)")
 WORD_JOINER = "\u2060"
-PLAIN = " ,.?!';\u2026" + WORD_JOINER  # signs that mean nothing to Markdown within a line
+PLAIN = " ,.?!';\u2026" + WORD_JOINER  # characters that mean nothing to Markdown within a line
 PLAIN_IN_NAMES = PLAIN + '"{}():-/'
 # Control characters, and what turns the direction of a text.
 UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -52,7 +52,7 @@ def escaped(text: Any, plain: str = PLAIN_IN_NAMES) -> str:
     No part of it becomes markup, HTML, a link, a mention or a comment around our section.
 
     Args:
-        plain: the signs beside letters and digits that are not escaped.
+        plain: the characters that are not escaped, beside letters and digits.
     """
     line = " ".join(UNSEEN.sub("\ufffd", masked(str(text))).split())  # masked while a token still looks like one
     line = ADDRESS.sub(lambda match: match[0] + WORD_JOINER, line)

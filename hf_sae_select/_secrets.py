@@ -12,8 +12,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MASK = "***"
-# Tokens of the Hub: hf_..., hf_oauth_..., hf_jwt_... and api_org_.... A token begins after a sign, or after an escaped
-# sign of a URL or of a Python text, or is so long that it is no name. Names such as hf_sae_select are none.
+# Tokens of the Hub: hf_..., hf_oauth_..., hf_jwt_... and api_org_.... A token begins after a character that is no
+# letter or digit, also where a URL or Python escapes that character, or is too long for a name. Names such as
+# hf_sae_select are none.
 TOKENS = re.compile(
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"
     r"(?:hf(?:_|%5F)(?:oauth|jwt)(?:_|%5F)[\w.%-]{16,}|(?:hf|api_org)(?:_|%5F)[A-Za-z0-9.-]{16,}[\w.-]*)"

@@ -64,7 +64,13 @@ def columns_of(dataset: datasets.Dataset) -> tuple[tuple[Path, ...], bool]:
 
 
 def _chat(dataset: datasets.Dataset, by_name: Mapping[str, str], chats: set[str]) -> Sequence[str]:
-    """Return a column with a usual name of chats, after one with the system's words; none where there is no such."""
+    """Return the columns of a chat: the system prompt, a column with a usual name of chats, and an answer apart.
+
+    Empty if no column has such a name.
+
+    Raises:
+        ValueError: the answer is in a column that cannot be read.
+    """
     named = next((name for name in CHAT_NAMES if name in chats), None)
     if named is None:
         return ()
@@ -87,7 +93,7 @@ def _ends_with_user(dataset: datasets.Dataset, name: str) -> bool:
 
 
 def _known(dataset: datasets.Dataset, by_name: Mapping[str, str], texts: set[str], chats: set[str]) -> Sequence[str]:
-    """Return the columns of a known schema, none where there is no such.
+    """Return the columns of a known schema; empty if the columns fit none.
 
     Raises:
         ValueError: a part of it cannot be read, or another column may have the rest of the text.
