@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "sae": set(),
     "encoding": {"features", "sae"},
     "selection": {"features", "sae", "encoding"},
-    "publishing": {"features", "sae", "encoding", "selection"},
+    "concepts": {"features", "sae", "encoding", "selection"},
+    "publishing": {"features", "sae", "encoding", "selection", "concepts"},
     "training": {"encoding", "sae"},
 }
 DOORS = {"__init__", "plugin", "cli"}  # import anything; nothing imports them
@@ -98,7 +99,7 @@ def test_importing_datasets_and_us_loads_no_torch():
 
 
 # Each wing in one process; `sae` and `training` are torch's.
-@pytest.mark.parametrize("wing", ["private", "features", "selection", "publishing"])
+@pytest.mark.parametrize("wing", ["private", "features", "selection", "concepts", "publishing"])
 def test_selecting_and_proving_load_neither_torch_nor_transformers(wing):
     names = [name_of(file).replace("/", ".") for file in FILES if wing_of(name_of(file)) == wing]
     code = "\n".join(f"import hf_sae_select.{name.removesuffix('.__init__')}" for name in names)

@@ -16,7 +16,7 @@ from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
-from ..selection.reasons import reasons
+from ..concepts.reasons import reasons
 from .draft import Draft
 from .layout import CONFIGS, LICENCE_FIELDS
 from .licence import as_list

@@ -4,7 +4,7 @@ import numpy as np
 from helpers.pools import features_of
 
 from hf_sae_select import Selection
-from hf_sae_select.selection.reasons import reasons
+from hf_sae_select.concepts.reasons import reasons
 
 
 def test_the_reasons_are_those_of_the_example():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
-from .result import Selection
+from ..selection.result import Selection
 
 
 @dataclass(frozen=True, eq=False)
