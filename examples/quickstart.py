@@ -18,8 +18,8 @@ from datasets import Dataset, load_dataset
 
 import hf_sae_select
 from hf_sae_select import FeatureMatrix
-from hf_sae_select.features.metrics import coverage
 from hf_sae_select.concepts.reasons import reasons
+from hf_sae_select.features.metrics import coverage
 
 LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
 SHOWN = 5

@@ -14,9 +14,9 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
+from ..concepts.reasons import reasons
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
-from ..concepts.reasons import reasons
 from .draft import Draft
 from .layout import CONFIGS, LICENCE_FIELDS
 from .licence import as_list
