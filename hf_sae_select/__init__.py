@@ -14,6 +14,7 @@ from .plugin import attach
 if TYPE_CHECKING:
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
+    from .concepts.naming import label_features
     from .encoding.pipeline import encode
     from .features import metrics
     from .features.concatenation import concatenate
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 _MODULES = {  # public name -> the file that defines it
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
+    "label_features": "concepts.naming",
     "load_labels": "concepts.label_sources",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
@@ -90,6 +92,7 @@ __all__ = [
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
+    "label_features",
     "load_labels",
     "load_sae",
     "load_selection",
