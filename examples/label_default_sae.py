@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the Parquet files")
     parser.add_argument("--out", type=Path, required=True, help="folder of the SAE, to write labels.parquet to")
-    parser.add_argument("--rows", type=int, default=16_000, help="documents to read (default: 16,000)")
+    parser.add_argument("--rows", type=int, default=10_000, help="documents to read (default: 10,000)")
     return parser.parse_args()
 
 
