@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +143,7 @@ def label_features(
     names, counted = names_by(labeller, made, shown)
     for feature, label in made.items():
         kept = tuple(shown.get(feature, ())[:examples])
-        made[feature] = _with(label, name=names.get(feature, label.name), examples=kept)
+        made[feature] = replace(label, name=names.get(feature, label.name), examples=kept)
     return Labels(made.values(), record["d_sae"], record["sae_sha256"], metadata | counted)
 
 
@@ -192,14 +194,17 @@ def _read(
 def _label(feature: int, words: list[str], result: Score | None, frequency: float, least_score: float) -> Label:
     """Return the label of a feature; without a name where its words tell too little."""
     accuracy, interval = (math.nan, (math.nan, math.nan)) if result is None else (result.accuracy, result.interval)
-    name = one_line(", ".join(words[:SHOWN]), MOST_NAME) if accuracy >= least_score else ""
+    name = _name(words) if accuracy >= least_score else ""
     return Label(feature, name, tuple(words), accuracy, interval, frequency)
 
 
-def _with(label: Label, **changes: Any) -> Label:
-    from dataclasses import replace
-
-    return replace(label, **changes)
+def _name(words: list[str]) -> str:
+    """Return a name of the best words: no part of a word that is shown, signs in quotes."""
+    shown: list[str] = []
+    for word in words:
+        if word.strip("…") not in shown and len(shown) < SHOWN:
+            shown.append(word)
+    return one_line(", ".join(word if re.search(r"\w", word) else f'"{word}"' for word in shown), MOST_NAME)
 
 
 def _examples(contexts: Contexts, most: int) -> dict[int, list[Example]]:

@@ -55,7 +55,7 @@ class NameCount:
 
     features: int
     fired: int
-    """Those that fired on the text that the labels were made from."""
+    """Those that fired on the text that the labels were made from, or have a name."""
     named: int
 
 
@@ -93,8 +93,10 @@ def count_names(file: Path) -> NameCount:
     """
     with content_errors():
         table = read_table(file)
-        names = table.column("name").to_pylist()
-        return NameCount(int(own_metadata(table.schema.metadata)["d_sae"]), len(names), sum(map(bool, names)))
+        rows = table.select(["name", "frequency"]).to_pylist()
+        fired = sum(bool(row["name"]) or (row["frequency"] or 0.0) > 0 for row in rows)
+        named = sum(bool(row["name"]) for row in rows)
+        return NameCount(int(own_metadata(table.schema.metadata)["d_sae"]), fired, named)
 
 
 def copy_labels(file: Path, folder: Path) -> None:
