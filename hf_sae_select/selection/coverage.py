@@ -27,22 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, blocks, in_threads
 from .coverage_kernels import (
-    CURVES,
-    LIVE_IDS,
-    PICKED,
-    SQRT,
-    ConstraintState,
-    Csr,
-    Objective,
-    Ranking,
-    Search,
     begin_round,
     commit,
     compact_rows,
@@ -56,10 +47,12 @@ from .coverage_kernels import (
     take_in_order,
     take_initial,
 )
+from .coverage_state import CURVES, LIVE_IDS, PICKED, SQRT, ConstraintState, Csr, Objective, Ranking, Search
 
 __all__ = [
     "ConstraintState",
     "Csr",
+    "Measure",
     "Objective",
     "Picks",
     "Search",
@@ -73,6 +66,7 @@ __all__ = [
     "take_in_order",
 ]
 
+NO_AMOUNTS = np.empty(0, np.float32)  # of a count objective
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the positions at which rounds began
 Parts = Sequence[tuple[int, int]]  # ranges of rows, one a thread
 
@@ -83,6 +77,13 @@ REFRESH_SHARE = 0.5
 FIRST_COMPACTION_SHARE = 1 / 3
 # A later compaction works in place. It at least halves the ids, so all of them together write no more than the first.
 COMPACTION_SHARE = 0.5
+
+
+class Measure(NamedTuple):
+    """What a search maximises: how to make the objective, and the amounts of a mass objective."""
+
+    objective: Callable[[], Objective]
+    amounts: NDArray[np.float32] = NO_AMOUNTS
 
 
 def count_objective(weight: Floats, increments: Sequence[float] | Floats) -> Objective:
