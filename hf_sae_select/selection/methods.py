@@ -17,6 +17,7 @@ import numpy as np
 
 from .._validation import check_choice, check_flag, check_number
 from ..features.matrix import FeatureMatrix
+from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
 from .engine import Engine, sorted_by
@@ -304,7 +305,7 @@ METHODS: dict[str, Method] = {
         "selects rows that together have the feature distribution of the dataset",
         "Hellinger distance, greedily",
         threshold=0.0,
-        top=256,
+        top=STRONGEST,
         kind="distribution",
     ),
     "greedy": Method(

@@ -10,33 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..features import kernels
 from ..features.kernels import Floats
+from ..features.shares import Shares
 from . import coverage
 from .coverage import Measure
 from .engine import Engine
 
 
-def excess_shares(engine: Engine) -> NDArray[np.float32]:
-    """Return how far each feature's share of its row is above the feature's mean share in the pool: [nnz].
-
-    Shares are those of the square roots of activations, and the parts above the mean are normalised to a sum of 1 a
-    row, see `match`.
-    """
-    features = engine.features
-    roots = np.sqrt(features.acts)
-    mean_share = engine.mass(roots)
-    mean_share /= max(mean_share.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
-    return kernels.shares_above(features.offsets, features.ids, roots, mean_share)
-
-
 def affinity(engine: Engine) -> Measure:
     """Return the objective of `match`: the Bhattacharyya affinity of the picks' distribution and the pool's."""
-    shares = excess_shares(engine)
-    weight = np.sqrt(engine.mass(shares))
-    return Measure(lambda: coverage.mass_objective(weight, "sqrt"), shares)
+    shares = Shares.of(engine.features, engine.constraints.pool)
+    weight = np.sqrt(shares.total)
+    return Measure(lambda: coverage.mass_objective(weight, "sqrt"), shares.amounts)
 
 
 def new_features(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
