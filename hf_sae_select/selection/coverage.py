@@ -25,7 +25,7 @@ way. Without `restart` there is one round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -39,7 +39,10 @@ from .coverage_kernels import (
     compact_rows,
     fill,
     fits,
+    gain_parts,
+    gains_of,
     lazy_greedy,
+    next_best,
     restore_round,
     row_gains,
     scan_nearest,
@@ -62,6 +65,9 @@ __all__ = [
     "greedy_cover",
     "mass_objective",
     "new_search",
+    "replayed_gains",
+    "replayed_parts",
+    "runners_up",
     "scan",
     "take_in_order",
 ]
@@ -212,6 +218,51 @@ def _greedy_round(search: Search, first_ranking: Ranking, spare: Csr, parts: Par
         else:
             gains = _all_gains(search, csr, parts)
         ranking = _rank(search, gains)
+
+
+# A selection gone through again
+
+
+def replayed_parts(search: Search, rows: Int64s, round_starts: Int64s, picks: Sequence[int]) -> Iterator[Floats]:
+    """Pick `rows` again; before each of the ascending `picks`, yield what each feature of the row adds to its gain."""
+    done = 0
+    for pick in picks:
+        take_initial(search, rows[done:pick], round_starts[round_starts >= done] - done)
+        if pick in round_starts:
+            begin_round(search)
+        yield gain_parts(search.csr, search.objective, rows[pick]) * search.objective.unit
+        done = pick
+
+
+def runners_up(
+    new_search: Callable[[], Search], rows: Int64s, round_starts: Int64s, picks: Int64s
+) -> tuple[Int64s, Floats]:
+    """Return, for each of the ascending `picks`, the row with the largest score beside it, and its gain.
+
+    The score is that in the state before the pick, among rows that fitted; -1 without such a row. Threads share the
+    picks, and each goes through the selection by a search of its own.
+    """
+    if not len(picks):
+        return np.empty(0, np.int64), np.empty(0)
+    first = new_search()
+    begin_round(first)
+    ranking = _rank(first, _all_gains(first, first.csr, _parts(first.csr)))
+    others, gains = np.full(len(rows), -1), np.zeros(len(rows))
+    tasks = []
+    for part in np.array_split(picks, len(_parts(first.csr))):
+        if len(part):
+            wanted = np.zeros(len(rows), np.bool_)
+            wanted[part] = True
+            tasks.append((new_search(), wanted[: part[-1] + 1]))
+    in_threads(next_best, tasks, ranking, rows, round_starts, others, gains)
+    return others[picks], gains[picks] * first.objective.unit
+
+
+def replayed_gains(search: Search, rows: Int64s, round_starts: Int64s, row: int) -> Floats:
+    """Pick `rows` again, and return the gain of another row before each pick; nan where it does not fit."""
+    gains = np.empty(len(rows))
+    gains_of(search, rows, round_starts, row, gains)
+    return gains * search.objective.unit
 
 
 # Passes over all rows, in threads

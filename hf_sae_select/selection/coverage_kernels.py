@@ -262,7 +262,7 @@ def gains_of(search: Search, rows: Int64s, round_starts: Int64s, row: int, gains
 
 
 @compiled
-def runners_up(
+def next_best(
     search: Search,
     wanted: NDArray[np.bool_],
     ranking: Ranking,
@@ -271,7 +271,7 @@ def runners_up(
     others: Int64s,
     gains: Floats,
 ) -> None:
-    """Pick `rows`; before each `wanted` pick write down the row with the largest score beside it, and its gain.
+    """Pick the first of `rows`; before each `wanted` one, find the row with the largest score beside it, and its gain.
 
     `ranking` ranks all rows in the state without picks. Lazy evaluation finds the row as `lazy_greedy` does: gains
     only shrink within a round, so a stale score is an upper bound.
@@ -280,7 +280,8 @@ def runners_up(
     order, scale = state.order, state.scale
     places, upper_bounds = ranking
     heap, next_ranked = [Candidate(0.0, 0, NEVER, 0.0) for _ in range(0)], 0
-    for n, row in enumerate(rows):
+    for n in range(len(wanted)):
+        row = rows[n]
         if n in round_starts:
             begin_round(search)
             heap.clear()
