@@ -62,6 +62,7 @@ __all__ = [
     "commit",
     "count_objective",
     "fits",
+    "fitting",
     "greedy_cover",
     "mass_objective",
     "new_search",
@@ -276,19 +277,19 @@ def _parts(csr: Csr) -> Parts:
 def _all_gains(search: Search, csr: Csr, parts: Parts) -> Floats:
     """[n]: the marginal gains of the rows that fit, in units; 0 for other rows."""
     gains = np.zeros(len(csr.starts))
-    in_threads(row_gains, parts, csr, search.objective, _fitting(search.constraints), gains)
+    in_threads(row_gains, parts, csr, search.objective, fitting(search.constraints), gains)
     return gains
 
 
 def _compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
     """Copy the uncovered ids of the rows that fit to `target`, which may be `source`; return gains as `_all_gains`."""
     gains = np.zeros(len(source.starts))
-    value, fitting = search.objective.marginal_value, _fitting(search.constraints)
-    in_threads(compact_rows, parts, source, value, fitting, target, gains)
+    value = search.objective.marginal_value
+    in_threads(compact_rows, parts, source, value, fitting(search.constraints), target, gains)
     return gains
 
 
-def _fitting(state: ConstraintState) -> NDArray[np.bool_]:
+def fitting(state: ConstraintState) -> NDArray[np.bool_]:
     """[n]: `fits` of every row."""
     is_open = state.available & (state.remaining_per_group > 0)[state.group]
     cheap = state.cost <= np.minimum(state.remaining_budget, state.remaining_cost_per_group)[state.group]

@@ -86,6 +86,53 @@ class Trace:
         """The constraints, without what a run by cost changes."""
         return self.engine.constraints
 
+    def kind_of(self, pick: int) -> str:
+        """Say what decided on one pick: `kind`, or "earlier" for initial rows and "filler" for those without score."""
+        row = self.selection.indices[pick]
+        if pick < len(self.constraints.initial):
+            return "earlier"
+        if self.kind == "own":
+            return "own"
+        has_score = self.selection.gains[pick] > 0 or not (self.method in GREEDY or self._finds_by_vectors)
+        return self.kind if has_score and self._can_win[row] else "filler"
+
+    def source_of(self, pick: int) -> str:
+        """Name the argument that brought an initial row; "" for other rows."""
+        if pick >= len(self.constraints.initial):
+            return ""
+        extended = self.selection.parameters["constraints"].get("extend", 0)
+        return "extend" if pick < extended else "must_include"
+
+    @property
+    def _finds_by_vectors(self) -> bool:
+        return self.method in ("facility_location", "kcenter")
+
+    @cached_property
+    def _can_win(self) -> NDArray[np.bool_]:
+        """[n]: whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
+        has_quality = self.constraints.scale > 0
+        if self.kind == "similarity":
+            return has_quality & self.engine.vectors().any(axis=1)
+        read = self.features.tokens > 0 if self.kind in ("length", "chance") else self.features.counts > 0
+        return has_quality & read
+
+    def overlap(self, row: int, start: int, stop: int) -> tuple[int, float]:
+        """Return which share of a row's features the picks from `start` to `stop` have: what a scan limits.
+
+        The first value is the pick with the largest share where the method compares with the nearest one, else -1.
+        """
+        features, picks = self.features, self.selection.indices[start:stop]
+        own = np.zeros(features.d_sae, np.bool_)
+        own[features.row(row)] = True
+        if self.options.get("against") == "nearest":
+            shared = [int(own[features.row(pick)].sum()) for pick in picks]
+            best = int(np.argmax(shared)) if len(shared) else -1
+            return start + best if best >= 0 else -1, max(shared, default=0) / max(int(own.sum()), 1)
+        for pick in picks:
+            own[features.row(pick)] = False
+        count = len(features.row(row))
+        return -1, 1 - int(own.sum()) / count if count else 0.0
+
     @cached_property
     def measure(self) -> Measure | None:
         """What the gains are sums of over features; None where they are not."""
