@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .concepts.evidence import Reason, Reasons
+    from .concepts.explanation import explain
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
+    from .concepts.reasons import reasons
+    from .concepts.rejection import WhyNot, why_not
     from .encoding.pipeline import encode
     from .features import metrics
     from .features.concatenation import concatenate
@@ -38,9 +42,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "explain": "concepts.explanation",
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
     "load_labels": "concepts.label_sources",
+    "Reason": "concepts.evidence",
+    "Reasons": "concepts.evidence",
+    "reasons": "concepts.reasons",
+    "why_not": "concepts.rejection",
+    "WhyNot": "concepts.rejection",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
     "FeatureMatrix": "features.matrix",
@@ -79,29 +89,35 @@ __all__ = [
     "Label",
     "Labels",
     "Quality",
+    "Reason",
+    "Reasons",
     "SaeConfig",
     "SaeTrainingConfig",
     "Selection",
     "SparseAutoencoder",
     "Verification",
+    "WhyNot",
     "check_l0",
     "compare",
     "concatenate",
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
+    "explain",
     "load_labels",
     "load_sae",
     "load_selection",
     "metrics",
     "publish",
     "push",
+    "reasons",
     "select",
     "select_indices",
     "stage",
     "train_sae",
     "train_sae_on_activations",
     "verify",
+    "why_not",
 ]
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
+    from .concepts.evidence import Reason, Reasons
+    from .concepts.labels import Labels
+    from .concepts.rejection import WhyNot
     from .encoding.text import TextSource
     from .publishing.licence import License
     from .publishing.source import SourceName
@@ -198,6 +201,43 @@ def sae_publish(
     )
 
 
+def sae_explain(
+    self: Dataset,
+    picks: int | Sequence[int] | None = None,
+    *,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    spans: int = 50,
+    most: int = 10,
+    runners_up: bool = True,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+) -> Reason | Reasons:
+    """Say why rows of this selected subset were picked: `hf_sae_select.explain` of it."""
+    from .concepts.explanation import explain
+
+    return explain(
+        self,
+        picks,
+        labels=labels,
+        sae=sae,
+        text=text,
+        spans=spans,
+        most=most,
+        runners_up=runners_up,
+        selection=selection,
+        pool=pool,
+    )
+
+
+def sae_why_not(self: Dataset, row: int, *, selection: Selection | None = None, pool: Dataset | None = None) -> WhyNot:
+    """Say why a row is not in this selected subset: `hf_sae_select.why_not` of it."""
+    from .concepts.rejection import why_not
+
+    return why_not(self, row, selection=selection, pool=pool)
+
+
 def sae_selection(self: Dataset) -> Selection:
     """The selection that picked the rows of this dataset; an error where it describes other rows."""
     from .selection.attachment import selection_of
@@ -211,7 +251,8 @@ def attach() -> None:
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    members = {method.__name__: method for method in (sae_select, sae_encode, sae_compare, sae_publish)}
+    methods = (sae_select, sae_encode, sae_compare, sae_explain, sae_why_not, sae_publish)
+    members = {method.__name__: method for method in methods}
     _set(Dataset, {**members, "sae_selection": property(sae_selection)})
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):
         _set(container, members)
