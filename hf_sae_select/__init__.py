@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .concepts.atlas import export_atlas
     from .concepts.evidence import Reason, Reasons
     from .concepts.explanation import explain
     from .concepts.label_sources import load_labels
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
     "explain": "concepts.explanation",
+    "export_atlas": "concepts.atlas",
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
     "load_labels": "concepts.label_sources",
@@ -104,6 +106,7 @@ __all__ = [
     "evaluate_sae",
     "evaluate_sae_on_activations",
     "explain",
+    "export_atlas",
     "load_labels",
     "load_sae",
     "load_selection",

@@ -245,6 +245,17 @@ def sae_selection(self: Dataset) -> Selection:
     return selection_of(self)
 
 
+def _repr_html_(self: Dataset) -> str | None:
+    """Show a subset in a notebook; of other datasets a notebook shows the text, as it does where this is None."""
+    from .selection.attachment import ATTRIBUTE
+
+    if not hasattr(self, ATTRIBUTE):
+        return None
+    from .concepts.notebook import short_form
+
+    return short_form(self)
+
+
 def attach() -> None:
     """Set the methods on `Dataset`, and on the containers of `datasets` too, where they say what to do instead.
 
@@ -254,6 +265,8 @@ def attach() -> None:
     methods = (sae_select, sae_encode, sae_compare, sae_explain, sae_why_not, sae_publish)
     members = {method.__name__: method for method in methods}
     _set(Dataset, {**members, "sae_selection": property(sae_selection)})
+    if not hasattr(Dataset, "_repr_html_"):  # should `datasets` have its own one day, it stays
+        setattr(Dataset, "_repr_html_", _repr_html_)  # noqa: B010  (an attribute that the class does not declare)
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):
         _set(container, members)
 
