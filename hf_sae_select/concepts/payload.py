@@ -1,0 +1,148 @@
+"""Payload: what the script of a report reads, as JSON of a bounded size: features, picks and texts."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.matrix import FeatureMatrix
+from .page import JSON_ESCAPES, embedded, shown
+from .reasons import Reason
+
+MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
+MOST_HOLDER_BYTES = 900_000
+PARTS, NEIGHBOURS = 6, 3  # of a pick that are shown
+EXCERPT = 110  # characters of the text of a row that a pick stands for
+SHORT_ESCAPES, LONG_ESCAPES = ([ord(sign) for sign in signs] for signs in ('"\\\n\r\t\b\f', "".join(map(chr, JSON_ESCAPES))))
+LEAST_CHARACTERS = 200  # of a pick's text that are shown, whatever the size
+
+
+@dataclass
+class Texts:
+    """Hold the texts of rows, as they may be shown."""
+
+    of_row: dict[int, str] = field(default_factory=dict)
+
+    def excerpt(self, row: int) -> str:
+        """Return the beginning of the text of a row on one line; empty where it is not known."""
+        line = shown(" ".join(self.of_row.get(row, "")[: 4 * EXCERPT].split()))
+        return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
+
+
+def neighbours_of(reasons: Sequence[Reason]) -> list[int]:
+    """Return the rows beside the picks whose texts the page shows."""
+    rows = [neighbour.row for reason in reasons for neighbour in reason.stands_for[:NEIGHBOURS]]
+    rows += [reason.runner_up.row for reason in reasons if reason.runner_up is not None]
+    return sorted(set(rows))
+
+
+def picks_data(reasons: Sequence[Reason], with_spans: int) -> list[dict[str, Any]]:
+    """Return each pick as the page's script reads it, the first `with_spans` with the tokens that fired."""
+    return [_pick(reason, reason.pick < with_spans) for reason in reasons]
+
+
+def _pick(reason: Reason, with_spans: bool) -> dict[str, Any]:
+    text = shown(reason.text)
+    pick: dict[str, Any] = {
+        "row": reason.row,
+        "text": text,
+        "why": shown(reason),
+        "parts": [_part(part) for part in reason.parts[:PARTS]],
+        "more": max(0, reason.n_parts - PARTS),
+    }
+    # A masked token makes a text shorter, and then no offset holds.
+    if with_spans and len(text) == len(reason.text):
+        pick["spans"] = [[*span, part.feature] for part in reason.parts[:PARTS] for span in part.spans]
+    if reason.n_stands_for:
+        rows = [[near.row, _rounded(near.similarity, 3)] for near in reason.stands_for[:NEIGHBOURS]]
+        pick["stands"] = [reason.n_stands_for, rows]
+    if reason.runner_up is not None:
+        pick["over"] = [reason.runner_up.row, f"{reason.runner_up.difference:.3g}"]
+    return pick
+
+
+def _part(part: Any) -> list[Any]:
+    return [part.feature, _rounded(part.share, 3), part.rows, _rounded(part.activation, 2)]
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    """Return a number as JSON holds it; None for nan."""
+    return None if value is None or math.isnan(value) else round(float(value), digits)
+
+
+def holders_data(features: FeatureMatrix, picks: NDArray[np.int64]) -> dict[str, Any]:
+    """Return which picks have each feature, as varints in base64, and how many features of a pick count (None: all).
+
+    Where all features of the picks are too many, the strongest of each pick count, as many as the size allows.
+    """
+    strongest, matrix = None, features
+    data = _holders(matrix, picks)
+    while len(data) > MOST_HOLDER_BYTES and (strongest is None or strongest > 1):
+        longest = int(matrix.counts[picks].max())
+        strongest = max(1, min(longest - 1, int(longest * MOST_HOLDER_BYTES / len(data))))
+        matrix = features.top(strongest)
+        data = _holders(matrix, picks)
+    return {"data": data, "strongest": strongest}
+
+
+def _holders(features: FeatureMatrix, picks: NDArray[np.int64]) -> str:
+    counts = features.counts[picks]
+    place = np.repeat(np.arange(len(picks)), counts)
+    ids = np.concatenate([features.row(row) for row in picks] or [np.empty(0, np.int64)]).astype(np.int64)
+    order = np.lexsort((place, ids))
+    ids, place = ids[order], place[order]
+    heads, starts, sizes = np.unique(ids, return_index=True, return_counts=True)
+    values: list[int] = []
+    last = -1
+    for head, start, size in zip(heads.tolist(), starts.tolist(), sizes.tolist(), strict=True):
+        # Differences, less one: they are small, and so most of them are one byte.
+        values += [head - last - 1, size, *(np.diff(place[start : start + size], prepend=-1) - 1).tolist()]
+        last = head
+    return base64.b64encode(_varints(values)).decode()
+
+
+def _varints(values: Iterable[int]) -> bytes:
+    """Write whole numbers in groups of seven bits, the lowest first; the eighth bit says that another one follows."""
+    result = bytearray()
+    for value in values:
+        while value > 127:
+            result.append(value & 127 | 128)
+            value >>= 7
+        result.append(value)
+    return bytes(result)
+
+
+def fitted(data: dict[str, Any]) -> dict[str, Any]:
+    """Cut the texts of the picks so that the data are no larger than `MOST_BYTES`; `cut` counts what is cut.
+
+    Long texts are cut first: all to the same number of characters, the largest that fits.
+    """
+    sizes = [_bytes_of(pick["text"]).cumsum() for pick in data["picks"]]
+    room = MOST_BYTES - len(embedded(data).encode()) + sum(int(size[-1]) for size in sizes if len(size))
+    low, high = LEAST_CHARACTERS, max([LEAST_CHARACTERS, *map(len, sizes)])
+    while low < high:  # the largest number of characters that fits
+        middle = (low + high + 1) // 2
+        used = sum(int(size[min(middle, len(size)) - 1]) for size in sizes if len(size))
+        low, high = (middle, high) if used <= room else (low, middle - 1)
+    for pick in data["picks"]:
+        if len(pick["text"]) > low:
+            pick["cut"] = len(pick["text"]) - low
+            pick["text"] = pick["text"][:low]
+            if "spans" in pick:
+                pick["spans"] = [[start, min(end, low), i] for start, end, i in pick["spans"] if start < low]
+    return data
+
+
+def _bytes_of(text: str) -> NDArray[np.int64]:
+    """Return how many bytes each character of a text takes in the page: [characters]."""
+    signs = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    sizes = 1 + (signs > 0x7F) + (signs > 0x7FF) + (signs > 0xFFFF)
+    sizes[np.isin(signs, SHORT_ESCAPES)] = 2
+    sizes[np.isin(signs, LONG_ESCAPES) | ((signs < 0x20) & ~np.isin(signs, SHORT_ESCAPES))] = 6
+    return sizes.astype(np.int64)
