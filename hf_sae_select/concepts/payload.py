@@ -5,34 +5,49 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
+from ..features.metrics import frequency
+from .labels import Labels
+from .measurement import Measured
 from .page import JSON_ESCAPES, embedded, shown
-from .reasons import Reason
+from .reasons import NewReason as Reason
 
 MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
 MOST_HOLDER_BYTES = 900_000
 PARTS, NEIGHBOURS = 6, 3  # of a pick that are shown
 EXCERPT = 110  # characters of the text of a row that a pick stands for
-SHORT_ESCAPES, LONG_ESCAPES = ([ord(sign) for sign in signs] for signs in ('"\\\n\r\t\b\f', "".join(map(chr, JSON_ESCAPES))))
+SHORT_ESCAPES, LONG_ESCAPES = (
+    [ord(sign) for sign in signs] for signs in ('"\\\n\r\t\b\f', "".join(map(chr, JSON_ESCAPES)))
+)
 LEAST_CHARACTERS = 200  # of a pick's text that are shown, whatever the size
 
 
-@dataclass
-class Texts:
-    """Hold the texts of rows, as they may be shown."""
+def excerpt(text: str) -> str:
+    """Return the beginning of a text on one line."""
+    line = shown(" ".join(text[: 4 * EXCERPT].split()))
+    return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
 
-    of_row: dict[int, str] = field(default_factory=dict)
 
-    def excerpt(self, row: int) -> str:
-        """Return the beginning of the text of a row on one line; empty where it is not known."""
-        line = shown(" ".join(self.of_row.get(row, "")[: 4 * EXCERPT].split()))
-        return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
+def features_data(measured: Measured, labels: Labels | None) -> list[list[Any]]:
+    """Return each feature of the pool: id, name, score, share of all rows and of the picks, lift, part, words."""
+    pool, subset = (frequency(measured.features, measured.rows[name]) for name in ("pool", "subset"))
+    n, k = (max(1, len(measured.rows[name])) for name in ("pool", "subset"))
+    result = []
+    for i in np.flatnonzero(pool).tolist():
+        label = None if labels is None else labels[i]
+        share, picked = pool[i] / n, pool[i] and subset[i] / k
+        spread = math.sqrt(k * share * (1 - share))
+        z = (subset[i] - k * share) / spread if spread else 0.0
+        part = "missing" if not subset[i] else "over" if z > 3 else "under" if z < -3 else ""
+        name, words = (shown(label.name), [shown(word) for word in label.words]) if label else ("", [])
+        score = _rounded(label.score, 3) if label else None
+        result.append([i, name, score, round(share, 6), round(picked, 6), round(picked / share, 4), part, words])
+    return result
 
 
 def neighbours_of(reasons: Sequence[Reason]) -> list[int]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .._datasets import check_dataset, select_rows
 from .._files import whole_file
@@ -15,17 +11,15 @@ from .._validation import check_flag, check_int, check_text, check_type
 from ..features.columns import encoding_record, is_encoded
 from ..selection.attachment import Pool, attach, pool_of, selection_of
 from ..selection.result import Selection
-from . import summary
+from .contents import full_contents, short_contents
 from .labels import Labels, labels_of
-from .measurement import Measured, measure
-from .page import is_report, page, shown
+from .page import is_report, page
+from .summary import title_of
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
     from ..sae.loading import SaeSource
-
-PACKAGES = ("hf-sae-select", "datasets", "numpy", "torch", "transformers")
 
 
 def report(
@@ -93,10 +87,11 @@ def report(
         labels.check(record)
     elif record:
         labels = labels_of(record)
-    contents = _short(selection) if known is None else _full(known, labels, sae, spans, picks)
-    values, data = contents
-    values["title"] = title or summary.title_of(selection)
-    text = page(values, data)
+    if known is None:
+        values, data = short_contents(selection)
+    else:
+        values, data = full_contents(known, labels=labels, sae=sae, spans=spans, picks=picks)
+    text = page(values | {"title": title or title_of(selection)}, data)
     with whole_file(file) as part:
         part.write_text(text, encoding="utf-8")
     return file
@@ -166,47 +161,3 @@ def _subset_of(selection: Selection, pool: Dataset) -> Dataset:
     subset = select_rows(pool, selection.indices)
     attach(subset, selection, Pool(pool), was_encoded=True)
     return subset
-
-
-def _short(selection: Selection) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the contents of a report of a selection whose rows are not known."""
-    note = (
-        "The rows that these were selected from are not at hand, so this report is short: it shows what the selection "
-        "records. With the subset that `sae_select` returned, it also shows features, texts and reasons."
-    )
-    values = _values(selection, None) | {"notes": [note]}
-    return values, {"picks": [], "features": [], "rows": {}, "charts": {}, "holders": {"data": "", "strongest": None}}
-
-
-def _values(selection: Selection, measured: Measured | None) -> dict[str, Any]:
-    """Return what the template shows; parts that are not known are empty."""
-    versions = [{"cells": [name, version]} for name in PACKAGES if (version := _version(name))]
-    return {
-        "summary": summary.sentences(selection, measured),
-        "facts": summary.facts(selection, measured),
-        "figures": None if measured is None else summary.figures_table(measured),
-        "notes": [],
-        "warnings": summary.warnings_of(selection, measured, None),
-        "charts": [],
-        "parts": [],
-        "feature_note": "",
-        "n_picks": 0,
-        "pick_notes": [],
-        "has_spans": False,
-        "has_words": False,
-        "groups": None,
-        "duplicates": None,
-        "group_note": "",
-        "quotas": [],
-        "parameters": summary.parameters_table(selection),
-        "versions": {"caption": "This report was made with", "columns": ["package", "version"], "rows": versions},
-        "repeat": summary.repetition(selection),
-        "sections": [("summary", "Summary"), ("record", "How it was made")],
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

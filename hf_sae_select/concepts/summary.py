@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,21 @@ FLAGS = {
     "left_out": "the chat template left out words of a turn",
     "unknown": "the tokenizer knows less than half of the tokens",
 }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a table of a report; the first cell of a row is its heading."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[Any]]
+    """The cells, as texts; `{"pick": position}` becomes a button that shows a pick."""
+    is_numeric: bool = True
+    marked: int = -1
+    """The row that stands out; -1 for none."""
+
+
 LONGER = 1.25  # times the pool's mean: from there on a warning
 MOST_CHARACTERS = 120  # of a value in a table
 
@@ -30,7 +46,9 @@ def title_of(selection: Selection) -> str:
 def sentences(selection: Selection, measured: Measured | None) -> list[str]:
     """Return what was selected, how, and how it compares, in a few sentences."""
     method = METHODS.get(selection.method)
-    how = f"“{selection.method}” {method.summary}" if method else f"“{selection.method}” is a method of the author's own"
+    how = (
+        f"“{selection.method}” {method.summary}" if method else f"“{selection.method}” is a method of the author's own"
+    )
     lines = [f"{_rows(len(selection), selection.pool_rows)} were picked. The method {how}."]
     if measured is None:
         return lines
@@ -79,7 +97,7 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
     return [*result, _fact("tokens", f"{figures['subset']['all_tokens']:,}", tokens)]
 
 
-def figures_table(measured: Measured) -> dict[str, Any]:
+def figures_table(measured: Measured) -> Table:
     """Return the table of the subset beside the baselines and all rows."""
     rows = []
     for name in ("subset", "random", "longest", "pool"):
@@ -94,33 +112,46 @@ def figures_table(measured: Measured) -> dict[str, Any]:
             _number(figures["redundancy"], ".3f"),
             f"{figures['all_tokens']:,}",
         ]
-        rows.append({"cells": cells, "is_subset": name == "subset"})
+        rows.append(cells)
     columns = ["", "rows", "likeness", "features", "share", "features a row", "redundancy", "tokens"]
     caption = "Random and longest rows have the same budget and constraints. Redundancy: how much two rows share."
-    return {"caption": caption, "columns": columns, "rows": rows, "numeric": True}
+    return Table(caption, columns, rows, marked=0)
 
 
-def lengths_table(measured: Measured) -> dict[str, Any]:
+def lengths_table(measured: Measured) -> Table:
     """Return the quantiles of the rows' tokens."""
     rows = [
-        {"cells": [NAMES[name], *(f"{length:,}" for length in measured.figures[name]["length_quantiles"].values())]}
+        [NAMES[name], *(f"{length:,}" for length in measured.figures[name]["length_quantiles"].values())]
         for name in NAMES
     ]
-    return {"caption": "Tokens of a row", "columns": ["", *QUANTILES], "rows": rows, "numeric": True}
+    return Table("Tokens of a row", ["", *QUANTILES], rows, marked=0)
 
 
-def curves_table(measured: Measured, curve: str, points: int = 10) -> dict[str, Any]:
+def curves_table(measured: Measured, curve: str, points: int = 10) -> Table:
     """Return a curve at a few picks."""
     curves = measured.curves[curve]
     most = max(map(len, curves.values()), default=0)
     picks = np.unique(np.linspace(1, most, min(points, most)).round().astype(int)) if most else []
     form = ".3f" if curve == "likeness" else ","
     rows = [
-        {"cells": [f"{pick:,}", *(format(curve[pick - 1], form) if pick <= len(curve) else "–" for curve in curves.values())]}
+        [f"{pick:,}", *(format(values[pick - 1], form) if pick <= len(values) else "-" for values in curves.values())]
         for pick in picks
     ]
     columns = ["picks", *(NAMES[name] for name in curves)]
-    return {"caption": "After so many picks", "columns": columns, "rows": rows, "numeric": True}
+    return Table("After so many picks", columns, rows)
+
+
+def chart_sentence(name: str, measured: Measured) -> str:
+    """Say in words what a chart shows."""
+    figures = measured.figures
+    if name == "lengths":
+        medians = {part: figures[part]["length_quantiles"].get("median", 0) for part in NAMES}
+        return "Median: " + ", ".join(f"{NAMES[part]} {median:,} tokens" for part, median in medians.items()) + "."
+    curve = "likeness" if name == "likeness" else "share"
+    ends = {part: figures[part][curve] for part in ("subset", "random", "longest")}
+    form = ".3f" if name == "likeness" else ".1%"
+    values = ", ".join(f"{NAMES[part]} {_number(end, form)}" for part, end in ends.items())
+    return f"With all picks: {values}."
 
 
 def warnings_of(selection: Selection, measured: Measured | None, duplicates: int | None) -> list[str]:
@@ -154,18 +185,18 @@ def _lengths(measured: Measured) -> list[str]:
     kind = "longer" if ratio > 1 else "shorter"
     why = f" Over all rows, tokens and features correlate with r = {r:.2f}." if r is not None else ""
     return [
-        f"Length: a pick has {subset['tokens']:,.0f} tokens where a row has {pool['tokens']:,.0f} (× {ratio:.2f}), so "
+        f"Length: a pick has {subset['tokens']:,.0f} tokens where a row has {pool['tokens']:,.0f} ({ratio:.2f} times), so "
         f"the subset is {kind} than what it stands for.{why}"
     ]
 
 
-def parameters_table(selection: Selection) -> dict[str, Any]:
+def parameters_table(selection: Selection) -> Table:
     """Return everything that decided the picks."""
     cells = [["method", selection.method], *_flat(selection.parameters)]
     if selection.fingerprint:
         cells.append(["fingerprint of the dataset", selection.fingerprint])
-    rows = [{"cells": [name, _value(value)]} for name, value in cells if value is not None]
-    return {"caption": "Parameters", "columns": ["name", "value"], "rows": rows}
+    rows = [[name, _value(value)] for name, value in cells if value is not None]
+    return Table("Parameters", ["name", "value"], rows, is_numeric=False)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[list[Any]]:
@@ -181,7 +212,7 @@ def _value(value: Any) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
 
 
-def quota_tables(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def quota_tables(counts: Iterable[Mapping[str, Any]]) -> list[Table]:
     """Return the rows of each value of the columns of a quota, among all rows and in the subset."""
     tables = []
     for count in counts:
@@ -190,11 +221,11 @@ def quota_tables(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             lines.append((f"{others['values']:,} other values", others))
         totals = {name: max(1, sum(item[name] for _, item in lines)) for name in ("pool", "subset")}
         rows = [
-            {"cells": [name, *(cell for part, total in totals.items() for cell in (f"{item[part]:,}", f"{item[part] / total:.1%}"))]}
+            [name, *(cell for part in totals for cell in (f"{item[part]:,}", f"{item[part] / totals[part]:.1%}"))]
             for name, item in lines
         ]
         columns = ["value", "all rows", "share", "picks", "share"]
-        tables.append({"caption": f"Column “{count['column']}”", "columns": columns, "rows": rows, "numeric": True})
+        tables.append(Table(f"Column “{count['column']}”", columns, rows))
     return tables
 
 
@@ -231,4 +262,4 @@ def _rows(count: int, total: int) -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    return "-" if value is None else format(value, form)

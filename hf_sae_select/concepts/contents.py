@@ -1,0 +1,192 @@
+"""Contents of a report: what its template shows and its script reads, of a subset or of a selection alone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..encoding.rows import RowReader
+from ..encoding.text import find_text
+from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.result import Selection
+from . import charts, summary
+from .labels import Labels
+from .measurement import Measured, measure
+from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
+from .reasons import NewReason as Reason
+from .reasons import explain
+from .summary import Table
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+    from ..sae.loading import SaeSource
+
+Contents = tuple[dict[str, Any], dict[str, Any]]
+
+PACKAGES = ("hf-sae-select", "datasets", "numpy", "torch", "transformers")
+SECTIONS = {
+    "summary": "Summary",
+    "charts": "Curves",
+    "features": "Features",
+    "picks": "Picks",
+    "groups": "Groups",
+    "quotas": "Quotas",
+    "record": "How it was made",
+}
+PARTS = {"all": "All", "over": "Over-represented", "under": "Under-represented", "missing": "Missing"}
+MOST_GROUPS = 20
+
+
+def short_contents(selection: Selection) -> Contents:
+    """Return the contents of the report of a selection whose rows are not known."""
+    note = (
+        "The rows that these were selected from are not at hand, so this report is short: it shows what the selection "
+        "records. Of the subset that `sae_select` returned, a report also shows features, texts and reasons."
+    )
+    return _values(selection, None, notes=[note]), {"picks": [], "features": [], "rows": {}, "charts": {}}
+
+
+def full_contents(
+    subset: Dataset, *, labels: Labels | None, sae: SaeSource | None, spans: int, picks: int
+) -> Contents:
+    """Return the contents of the report of a subset whose pool is encoded."""
+    selection, pool = selection_of(subset), pool_of(subset)
+    assert pool is not None
+    measured = measure(_with_columns(pool, selection), selection)
+    reasons = explain(subset, picks, labels=labels, sae=sae, spans=spans) if picks and len(selection) else []
+    features, drawn = features_data(measured, labels), _charts(measured)
+    data = fitted(
+        {
+            "picks": picks_data(reasons, spans),
+            "features": features,
+            "rows": _excerpts(pool, selection, neighbours_of(reasons)),
+            "charts": {chart["id"]: chart["spec"] for chart in drawn},
+            "holders": holders_data(measured.features, selection.indices[:picks]),
+        }
+    )
+    values = _values(
+        selection,
+        measured,
+        charts=drawn,
+        parts=_parts(features),
+        feature_note=_feature_note(labels, len(features)),
+        n_picks=len(reasons),
+        pick_notes=_pick_notes(selection, data),
+        has_spans=any("spans" in pick for pick in data["picks"]),
+        has_words=labels is not None and any("spans" not in pick for pick in data["picks"]),
+        groups=_groups(reasons),
+        group_note="A row stands for the rows of the pool that are nearer to it, by their features, than to any other pick.",
+    )
+    return values, data
+
+
+def _values(selection: Selection, measured: Measured | None, **parts: Any) -> dict[str, Any]:
+    """Return what the template shows; `parts` beside what every report has."""
+    versions = [[name, version] for name in PACKAGES if (version := _version(name))]
+    values: dict[str, Any] = {
+        "summary": summary.sentences(selection, measured),
+        "facts": summary.facts(selection, measured),
+        "figures": None if measured is None else summary.figures_table(measured),
+        "warnings": summary.warnings_of(selection, measured, None),
+        "parameters": summary.parameters_table(selection),
+        "versions": Table("This report was made with", ["package", "version"], versions, is_numeric=False),
+        "repeat": summary.repetition(selection),
+        "has_spans": False,
+        "has_words": False,
+        "n_picks": 0,
+        "feature_note": "",
+        "group_note": "",
+    }
+    values |= dict.fromkeys(("notes", "charts", "parts", "pick_notes", "groups", "duplicates", "quotas"), []) | parts
+    shown = {"charts": values["charts"], "features": values["parts"], "picks": values["n_picks"]}
+    shown |= {"groups": values["groups"] or values["duplicates"], "quotas": values["quotas"]}
+    return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}
+
+
+def _with_columns(pool: Pool, selection: Selection) -> Dataset:
+    """Return the codes of a pool with the columns that the constraints name."""
+    import datasets
+
+    constraints = selection.parameters["constraints"]
+    quota, cost = constraints.get("quota") or (), constraints.get("cost")
+    names = [*([quota] if isinstance(quota, str) else quota), constraints.get("quality"), cost]
+    names = [name for name in dict.fromkeys(names) if name in pool.rows.column_names]
+    parts = [pool.codes, *([pool.rows.select_columns(names)] if names else [])]
+    return datasets.concatenate_datasets(parts, axis=1) if names else parts[0]
+
+
+def _charts(measured: Measured) -> list[dict[str, Any]]:
+    """Return each chart with its description, and its numbers as a table."""
+    tokens = {name: measured.features.tokens[rows] for name, rows in measured.rows.items()}
+    drawn = [
+        ("likeness", "Likeness to all rows", charts.likeness_curve(measured.curves["likeness"]), "likeness"),
+        ("coverage", "Features covered", charts.coverage_curve(measured.curves["coverage"]), "coverage"),
+        ("lengths", "Tokens of a row", charts.lengths(tokens), None),
+    ]
+    return [
+        {
+            "id": name,
+            "title": title,
+            "sentence": summary.chart_sentence(name, measured),
+            "spec": chart.properties(width="container", height=230).to_dict(),
+            "table": summary.lengths_table(measured) if curve is None else summary.curves_table(measured, curve),
+        }
+        for name, title, chart, curve in drawn
+    ]
+
+
+def _parts(features: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the parts of the table of features, with their sizes."""
+    sizes = {part: sum(feature[6] == part for feature in features) for part in PARTS} | {"all": len(features)}
+    return [{"id": part, "name": name, "count": f"{sizes[part]:,}"} for part, name in PARTS.items()]
+
+
+def _feature_note(labels: Labels | None, n_features: int) -> str:
+    names = "they have no names here" if labels is None else "their names come from the words they fire on"
+    return (
+        f"{n_features:,} features occur in the rows; {names}. Lift is the share of picks that have a feature, divided "
+        "by the share of all rows. A feature is missing where no pick has it. A label's score is the balanced accuracy "
+        "with which its words predict the feature on other text: 0.5 is chance."
+    )
+
+
+def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
+    """Return what the list of picks leaves out."""
+    notes, picks = ["In the order they were picked."], data["picks"]
+    if len(picks) < len(selection):
+        notes.append(f"The first {len(picks):,} of {len(selection):,} picks are here.")
+    if cut := [pick["cut"] for pick in picks if "cut" in pick]:
+        notes.append(f"{len(cut):,} long texts are cut, by {sum(cut):,} characters together, to keep the file small.")
+    if strongest := data["holders"]["strongest"]:
+        notes.append(f"A filter by a feature finds the picks that have it among their {strongest:,} strongest.")
+    return notes
+
+
+def _excerpts(pool: Pool, selection: Selection, rows: Sequence[int]) -> dict[int, str]:
+    """Return the beginnings of the texts of rows; none of those that cannot be read as they were."""
+    columns = selection.parameters["encoding"].get("text", {}).get("columns")
+    if not columns or not rows:
+        return {}
+    with suppress(AttributeError, TypeError, ValueError):  # the columns were changed after they were encoded
+        texts = RowReader(pool.rows, find_text(pool.rows, columns)).texts(rows)
+        return {row: excerpt(text) for row, (text, _) in zip(rows, texts, strict=True)}
+    return {}
+
+
+def _groups(reasons: Sequence[Reason]) -> Table | None:
+    """Return the picks that stand for the most rows."""
+    largest = sorted((reason for reason in reasons if reason.n_stands_for), key=lambda reason: -reason.n_stands_for)
+    rows = [
+        [excerpt(reason.text), f"{reason.n_stands_for:,}", {"pick": reason.pick}] for reason in largest[:MOST_GROUPS]
+    ]
+    return Table("The largest groups", ["text", "rows", "pick"], rows) if rows else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
