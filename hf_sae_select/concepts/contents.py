@@ -17,6 +17,7 @@ from .measurement import Measured, measure
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
 from .reasons import NewReason as Reason
 from .reasons import explain
+from .representation import representation
 from .summary import Table
 
 if TYPE_CHECKING:  # annotations only
@@ -57,14 +58,16 @@ def full_contents(
     assert pool is not None
     measured = measure(_with_columns(pool, selection), selection)
     reasons = explain(subset, picks, labels=labels, sae=sae, spans=spans) if picks and len(selection) else []
-    features, drawn = features_data(measured, labels), _charts(measured)
+    clear = measured.features.above(selection.parameters["encoding"].get("threshold", 0.0))
+    shares = representation(clear, selection.indices, measured.rows["pool"], labels=labels)
+    features, drawn = features_data(shares.features, labels), _charts(measured)
     data = fitted(
         {
             "picks": picks_data(reasons, spans),
             "features": features,
             "rows": _excerpts(pool, selection, neighbours_of(reasons)),
             "charts": {chart["id"]: chart["spec"] for chart in drawn},
-            "holders": holders_data(measured.features, selection.indices[:picks]),
+            "holders": holders_data(clear, selection.indices[:picks]),
         }
     )
     values = _values(
@@ -76,6 +79,7 @@ def full_contents(
         n_picks=len(reasons),
         pick_notes=_pick_notes(selection, data),
         has_spans=any("spans" in pick for pick in data["picks"]),
+        has_labels=labels is not None,
         has_words=labels is not None and any("spans" not in pick for pick in data["picks"]),
         groups=_groups(reasons),
         group_note="A row stands for the rows of the pool that are nearer to it, by their features, than to any other pick.",
@@ -94,6 +98,7 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "parameters": summary.parameters_table(selection),
         "versions": Table("This report was made with", ["package", "version"], versions, is_numeric=False),
         "repeat": summary.repetition(selection),
+        "has_labels": False,
         "has_spans": False,
         "has_words": False,
         "n_picks": 0,
@@ -121,9 +126,10 @@ def _with_columns(pool: Pool, selection: Selection) -> Dataset:
 def _charts(measured: Measured) -> list[dict[str, Any]]:
     """Return each chart with its description, and its numbers as a table."""
     tokens = {name: measured.features.tokens[rows] for name, rows in measured.rows.items()}
+    total = measured.figures["pool"]["features"]
     drawn = [
         ("likeness", "Likeness to all rows", charts.likeness_curve(measured.curves["likeness"]), "likeness"),
-        ("coverage", "Features covered", charts.coverage_curve(measured.curves["coverage"]), "coverage"),
+        ("coverage", "Features covered", charts.coverage_curve(measured.curves["coverage"], total), "coverage"),
         ("lengths", "Tokens of a row", charts.lengths(tokens), None),
     ]
     return [
@@ -131,11 +137,19 @@ def _charts(measured: Measured) -> list[dict[str, Any]]:
             "id": name,
             "title": title,
             "sentence": summary.chart_sentence(name, measured),
-            "spec": chart.properties(width="container", height=230).to_dict(),
+            "spec": _on_page(chart),
             "table": summary.lengths_table(measured) if curve is None else summary.curves_table(measured, curve),
         }
         for name, title, chart, curve in drawn
     ]
+
+
+def _on_page(chart: Any) -> dict[str, Any]:
+    """Return the description of a chart as wide as its place on the page, which has its title."""
+    description: dict[str, Any] = chart.properties(width="container", height=220).to_dict()
+    del description["title"]
+    description["config"]["legend"] |= {"orient": "top", "columns": 3}
+    return description
 
 
 def _parts(features: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
@@ -145,11 +159,15 @@ def _parts(features: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _feature_note(labels: Labels | None, n_features: int) -> str:
-    names = "they have no names here" if labels is None else "their names come from the words they fire on"
+    note = (
+        f"{n_features:,} features occur in the rows. Lift is the share of picks that have a feature, divided by the "
+        "share of all rows. Over- and under-represented are those that random picks would hardly have so often or so "
+        "seldom; missing are those that no pick has."
+    )
+    if labels is None:
+        return f"{note} There are no labels for this autoencoder, so its features are numbers."
     return (
-        f"{n_features:,} features occur in the rows; {names}. Lift is the share of picks that have a feature, divided "
-        "by the share of all rows. A feature is missing where no pick has it. A label's score is the balanced accuracy "
-        "with which its words predict the feature on other text: 0.5 is chance."
+        f"{note} The score of a label says how well it predicts the feature on other text: 0.5 is chance, 1 is best."
     )
 
 

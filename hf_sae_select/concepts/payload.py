@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
-from ..features.metrics import frequency
 from .labels import Labels
-from .measurement import Measured
 from .page import JSON_ESCAPES, embedded, shown
 from .reasons import NewReason as Reason
+from .representation import FeatureShare
 
 MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
 MOST_HOLDER_BYTES = 900_000
@@ -33,20 +32,19 @@ def excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
 
 
-def features_data(measured: Measured, labels: Labels | None) -> list[list[Any]]:
-    """Return each feature of the pool: id, name, score, share of all rows and of the picks, lift, part, words."""
-    pool, subset = (frequency(measured.features, measured.rows[name]) for name in ("pool", "subset"))
-    n, k = (max(1, len(measured.rows[name])) for name in ("pool", "subset"))
+def features_data(shares: Iterable[FeatureShare], labels: Labels | None) -> list[list[Any]]:
+    """Return each feature as the page's script reads it.
+
+    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, words of the label.
+    """
     result = []
-    for i in np.flatnonzero(pool).tolist():
-        label = None if labels is None else labels[i]
-        share, picked = pool[i] / n, pool[i] and subset[i] / k
-        spread = math.sqrt(k * share * (1 - share))
-        z = (subset[i] - k * share) / spread if spread else 0.0
-        part = "missing" if not subset[i] else "over" if z > 3 else "under" if z < -3 else ""
-        name, words = (shown(label.name), [shown(word) for word in label.words]) if label else ("", [])
-        score = _rounded(label.score, 3) if label else None
-        result.append([i, name, score, round(share, 6), round(picked, 6), round(picked / share, 4), part, words])
+    for share in shares:
+        label = None if labels is None else labels[share.feature]
+        score, words = (
+            (None, []) if label is None else (_rounded(label.score, 3), [shown(word) for word in label.words])
+        )
+        amounts = [_rounded(share.pool_share, 6), _rounded(share.share, 6), _rounded(share.lift, 3)]
+        result.append([share.feature, shown(share.name), score, *amounts, share.kind, words])
     return result
 
 

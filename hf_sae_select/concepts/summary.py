@@ -49,7 +49,7 @@ def sentences(selection: Selection, measured: Measured | None) -> list[str]:
     how = (
         f"“{selection.method}” {method.summary}" if method else f"“{selection.method}” is a method of the author's own"
     )
-    lines = [f"{_rows(len(selection), selection.pool_rows)} were picked. The method {how}."]
+    lines = [f"The method {how}."]
     if measured is None:
         return lines
     figures = measured.figures

@@ -27,9 +27,9 @@
 
   const number = (value) => value.toLocaleString("en-US");
   const percent = (value) => {
-    if (value === 0) return "0 %";
+    if (value === 0) return "0%";
     const share = 100 * value;
-    return `${share >= 10 ? share.toFixed(0) : share >= 0.1 ? share.toFixed(1) : share.toFixed(2)} %`;
+    return `${share >= 10 ? share.toFixed(0) : share >= 0.1 ? share.toFixed(1) : share.toFixed(2)}%`;
   };
   const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
   const title = (id) => {
@@ -86,7 +86,10 @@
         holders.set(id, picks);
       }
     }
-    return holders.get(feature) ?? [];
+    // Weak features, which the matrix leaves out, can be parts of a gain too.
+    const asPart = (pick) => pick.parts.some((part) => part[0] === feature);
+    const parts = data.picks.flatMap((pick, index) => (asPart(pick) ? [index] : []));
+    return [...new Set([...(holders.get(feature) ?? []), ...parts])].sort((a, b) => a - b);
   }
 
   // ---- charts
@@ -110,6 +113,7 @@
 
   // ---- the table of features
 
+  const hasScores = document.querySelector("#feature-table th[data-column='2']") !== null;
   const table = { page: 0, column: null, descending: true };
 
   function shareBar(share, kind) {
@@ -130,7 +134,7 @@
       shareBar(feature[POOL], "pool"),
       shareBar(feature[SUBSET], "subset"),
       make("td", { class: "number" }, liftText(feature[LIFT])),
-      make("td", { class: "number" }, feature[SCORE] === null ? "–" : feature[SCORE].toFixed(2)),
+      hasScores ? make("td", { class: "number" }, feature[SCORE] === null ? "–" : feature[SCORE].toFixed(2)) : null,
     );
   }
 
