@@ -106,8 +106,6 @@
       const place = byId(`chart-${id}`);
       const view = await window.reportEmbed(place, spec, options);
       window.addEventListener("resize", later(() => view.view.resize().runAsync()));
-      // The figure around it has the name and the numbers.
-      place.querySelector("svg")?.setAttribute("aria-hidden", "true");
     }
   }
 
