@@ -27,7 +27,7 @@ from .replay import Measured
 DERIVED = (*LICENCE_FIELDS, "configs", "dataset_info", "source_datasets", "size_categories")
 TAGS = ["sae-select", "data-selection", "sparse-autoencoder", "diversity"]
 SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10**8: "100M", 10**9: "1B"}
-PICKS, EXAMPLES, CHARACTERS = 5, 2, 120  # how much of the rows the card shows
+PICKS, CHARACTERS = 5, 120  # how much of the rows the card shows
 ENGLISH_MODELS = ("sentence-transformers/all-MiniLM-L6-v2",)  # models trained on English alone
 HUB = "https://huggingface.co"
 WEB_PAGE = re.compile("https?://")
@@ -151,9 +151,9 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _reasons(draft: Draft, measured: Measured, text: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return why the first rows were picked, with the beginning of their texts."""
     rows, shown = draft.source_rows, []
-    for reason in reasons(measured.features, draft.selection, PICKS):
-        examples = [_row_text(rows, row, text) for row in reason.examples[:EXAMPLES].tolist()]
-        shown.append(vars(reason) | {"text": _row_text(rows, reason.row, text), "examples": examples})
+    picks = range(min(PICKS, len(draft.selection)))
+    for reason in reasons(measured.features, draft.selection, picks, columns=rows):
+        shown.append({"sentence": escaped(str(reason)), "text": _row_text(rows, reason.row, text)})
     return shown
 
 
