@@ -114,7 +114,7 @@ def lengths(tokens: Mapping[str, ArrayLike]) -> Any:
     alt = altair()
     arrays = {NAMES.get(name, name): np.asarray(values) for name, values in tokens.items()}
     pooled = np.concatenate([*arrays.values(), np.zeros(1, np.int64)])
-    end = max(int(np.quantile(pooled, TAIL)), 1)
+    end = max(int(np.quantile(pooled, TAIL, method="higher")), 1)
     width = -(-end // BINS)
     edges = np.arange(0, end + width + 1, width)
     rows = []

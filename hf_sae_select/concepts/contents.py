@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..encoding.rows import RowReader
-from ..encoding.text import find_text
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection
 from . import charts, summary
 from .labels import Labels
-from .measurement import Measured, measure
+from .duplicates import Duplicates, duplicates
+from .measurement import Measured, count_quotas, measure
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
-from .reasons import NewReason as Reason
-from .reasons import explain
+from .reasons import Reason, reasons
 from .representation import representation
 from .summary import Table
+from .texts import Texts
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
@@ -56,16 +54,21 @@ def full_contents(
     """Return the contents of the report of a subset whose pool is encoded."""
     selection, pool = selection_of(subset), pool_of(subset)
     assert pool is not None
-    measured = measure(_with_columns(pool, selection), selection)
-    reasons = explain(subset, picks, labels=labels, sae=sae, spans=spans) if picks and len(selection) else []
-    clear = measured.features.above(selection.parameters["encoding"].get("threshold", 0.0))
+    dataset = _with_columns(pool, selection)
+    measured = measure(dataset, selection)
+    why = reasons(measured.read, selection, range(min(picks, len(selection))), labels=labels, columns=dataset)
+    texts = Texts.of(pool, selection)
+    fired = texts.spans(why[:spans], sae)
+    threshold = selection.parameters["encoding"].get("threshold", 0.0)
+    clear = measured.features.above(threshold)
     shares = representation(clear, selection.indices, measured.rows["pool"], labels=labels)
+    same = duplicates(measured.read, selection.indices, measured.rows["pool"])
     features, drawn = features_data(shares.features, labels), _charts(measured)
     data = fitted(
         {
-            "picks": picks_data(reasons, spans),
+            "picks": picks_data(why, texts.of_rows([reason.row for reason in why]), fired),
             "features": features,
-            "rows": _excerpts(pool, selection, neighbours_of(reasons)),
+            "rows": {row: excerpt(text) for row, text in texts.of_rows(neighbours_of(why)).items()},
             "charts": {chart["id"]: chart["spec"] for chart in drawn},
             "holders": holders_data(clear, selection.indices[:picks]),
         }
@@ -73,16 +76,17 @@ def full_contents(
     values = _values(
         selection,
         measured,
+        warnings=[*summary.warnings_of(selection, measured, same), *texts.problems],
         charts=drawn,
         parts=_parts(features),
         feature_note=_feature_note(labels, len(features)),
-        n_picks=len(reasons),
+        n_picks=len(why),
         pick_notes=_pick_notes(selection, data),
-        has_spans=any("spans" in pick for pick in data["picks"]),
         has_labels=labels is not None,
-        has_words=labels is not None and any("spans" not in pick for pick in data["picks"]),
-        groups=_groups(reasons),
-        group_note="A row stands for the rows of the pool that are nearer to it, by their features, than to any other pick.",
+        has_spans=bool(fired),
+        has_words=labels is not None and len(fired) < len(why),
+        group_tables=_groups(why, data["picks"], same),
+        quotas=summary.quota_tables(count_quotas(dataset, selection)),
     )
     return values, data
 
@@ -103,11 +107,10 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "has_words": False,
         "n_picks": 0,
         "feature_note": "",
-        "group_note": "",
     }
-    values |= dict.fromkeys(("notes", "charts", "parts", "pick_notes", "groups", "duplicates", "quotas"), []) | parts
+    values |= dict.fromkeys(("notes", "charts", "parts", "pick_notes", "group_tables", "quotas"), []) | parts
     shown = {"charts": values["charts"], "features": values["parts"], "picks": values["n_picks"]}
-    shown |= {"groups": values["groups"] or values["duplicates"], "quotas": values["quotas"]}
+    shown |= {"groups": values["group_tables"], "quotas": values["quotas"]}
     return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}
 
 
@@ -173,7 +176,10 @@ def _feature_note(labels: Labels | None, n_features: int) -> str:
 
 def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
     """Return what the list of picks leaves out."""
-    notes, picks = ["In the order they were picked."], data["picks"]
+    notes, picks = (
+        ["In the order they were picked; the numbers are those of the subset's rows, from 0 on."],
+        data["picks"],
+    )
     if len(picks) < len(selection):
         notes.append(f"The first {len(picks):,} of {len(selection):,} picks are here.")
     if cut := [pick["cut"] for pick in picks if "cut" in pick]:
@@ -183,24 +189,38 @@ def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _excerpts(pool: Pool, selection: Selection, rows: Sequence[int]) -> dict[int, str]:
-    """Return the beginnings of the texts of rows; none of those that cannot be read as they were."""
-    columns = selection.parameters["encoding"].get("text", {}).get("columns")
-    if not columns or not rows:
-        return {}
-    with suppress(AttributeError, TypeError, ValueError):  # the columns were changed after they were encoded
-        texts = RowReader(pool.rows, find_text(pool.rows, columns)).texts(rows)
-        return {row: excerpt(text) for row, (text, _) in zip(rows, texts, strict=True)}
-    return {}
-
-
-def _groups(reasons: Sequence[Reason]) -> Table | None:
-    """Return the picks that stand for the most rows."""
-    largest = sorted((reason for reason in reasons if reason.n_stands_for), key=lambda reason: -reason.n_stands_for)
-    rows = [
-        [excerpt(reason.text), f"{reason.n_stands_for:,}", {"pick": reason.pick}] for reason in largest[:MOST_GROUPS]
+def _groups(why: Sequence[Reason], picks: Sequence[Mapping[str, Any]], same: Duplicates) -> list[Table]:
+    """Return the picks that stand for the most rows, those with the most near-duplicates, and groups of picks."""
+    texts = {reason.row: excerpt(pick["text"]) for reason, pick in zip(why, picks, strict=True)}
+    place = {reason.row: reason.pick for reason in why}
+    stand_for = sorted((reason for reason in why if reason.n_stands_for), key=lambda reason: -reason.n_stands_for)
+    largest = [
+        [
+            texts[reason.row],
+            f"{reason.n_stands_for:,}",
+            f"{reason.stands_for[0].similarity:.2f}",
+            {"pick": reason.pick},
+        ]
+        for reason in stand_for[:MOST_GROUPS]
     ]
-    return Table("The largest groups", ["text", "rows", "pick"], rows) if rows else None
+    counts = [(len(same.of(reason.pick)), reason) for reason in why]
+    repeated = [
+        [texts[reason.row], f"{count:,}", {"pick": reason.pick}]
+        for count, reason in sorted(counts, key=lambda pair: -pair[0])[:MOST_GROUPS]
+        if count
+    ]
+    groups = [[row for row in group if row in place] for group in same.groups]
+    among = [
+        [texts[group[0]], f"{len(group):,}", *({"pick": place[row]} for row in group[:2])]
+        for group in groups[:MOST_GROUPS]
+        if len(group) > 1
+    ]
+    tables = [
+        Table("Picks that stand for the most rows of the pool", ["text", "rows", "nearest", "pick"], largest),
+        Table("Picks with the most near-duplicates among all rows", ["text", "near-duplicates", "pick"], repeated),
+        Table("Picks that are near-duplicates of each other", ["text", "picks", "first", "second"], among),
+    ]
+    return [table for table in tables if table.rows]
 
 
 def _version(package: str) -> str | None:

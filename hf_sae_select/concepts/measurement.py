@@ -15,8 +15,10 @@ from ..features.matrix import FeatureMatrix
 from ..features.metrics import length_correlation
 from ..features.shares import Shares
 from ..selection.api import run
+from ..selection.columns import class_names
 from ..selection.comparison import for_method
 from ..selection.methods import BASELINES
+from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
 from ..selection.result import Selection
 from ..selection.summary import summarize_rows
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # annotations only
 
 Rows = NDArray[np.int64]
 
+MOST_VALUES = 30  # of the column of a quota that are listed; the rest is summed up
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
 
@@ -33,6 +36,8 @@ QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 class Measured:
     """Hold the figures of a selection, compared with the baselines, by the features that the rows were selected by."""
 
+    read: FeatureMatrix
+    """All features of all rows."""
     features: FeatureMatrix
     """The features of all rows, cut as the selection cut them."""
     rows: dict[str, Rows]
@@ -48,14 +53,13 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
     arguments = arguments_of(selection)
     excluded = arguments.get("exclude", [])
     cuts: Cuts = arguments.pop("cuts")
-    is_baseline = selection.method in BASELINES  # they read no features, and their cuts say nothing
-    uncut = FeatureMatrix.from_dataset(dataset, threshold=0.0 if is_baseline else cuts.threshold or 0.0)
-    features = cuts.apply(uncut, excluded)
+    read = FeatureMatrix.from_dataset(dataset)
+    features = cuts.apply(read, excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
         raise ValueError(
             f"the selection names rows {selection.indices.min()} to {selection.indices.max()}, of {len(features)}"
         )
-    pool = np.setdiff1d(np.arange(len(features)), np.array(list(excluded), np.int64))
+    pool = _pool(len(features), selection)
     picked = {"subset": selection.indices}
     for name in reversed(BASELINES):
         own = for_method(name, arguments) | {"options": {}}
@@ -63,7 +67,7 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
             picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
     # `match` maximises the likeness by the features that it read.
-    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(uncut, pool)
+    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(read, pool)
     rows = {"pool": pool, **picked}
     curves: dict[str, dict[str, NDArray[Any]]] = {
         "likeness": {name: shares.curve(part) for name, part in picked.items()},
@@ -72,7 +76,52 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
     figures = {name: _figures(features, part, pool) for name, part in rows.items()}
     for name, part in rows.items():
         figures[name]["likeness"] = _finite(shares.likeness(part))
-    return Measured(features, rows, curves, figures)
+    return Measured(read, features, rows, curves, figures)
+
+
+def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]:
+    """Count the rows of each value of each column of a quota, among all rows that could be selected and in the subset.
+
+    Args:
+        dataset: the columns of all rows.
+
+    Returns:
+        For each column, as JSON: "column"; "values", a list of `value`, `pool` and `subset`, the most frequent ones of
+        the pool first; and "others", the number of further values with their rows, or None.
+    """
+    quota = selection.parameters["constraints"].get("quota") or ()
+    return [_counts(dataset, selection, column) for column in ((quota,) if isinstance(quota, str) else quota)]
+
+
+def _counts(dataset: Dataset, selection: Selection, column: str) -> dict[str, Any]:
+    group, distinct = grouped(column, dataset, len(dataset))
+    pool, subset = (
+        np.bincount(group[rows], minlength=len(distinct))
+        for rows in (_pool(len(dataset), selection), selection.indices)
+    )
+    order = np.argsort(-pool, kind="stable")[: np.count_nonzero(pool)]
+    classes = class_names(column, dataset)
+    values = [
+        {"value": _json_value(distinct[g], classes), "pool": int(pool[g]), "subset": int(subset[g])}
+        for g in order[:MOST_VALUES]
+    ]
+    rest = order[MOST_VALUES:]
+    others = {"values": len(rest), "pool": int(pool[rest].sum()), "subset": int(subset[rest].sum())}
+    return {"column": column, "values": values, "others": others if len(rest) else None}
+
+
+def _json_value(value: Any, classes: list[str]) -> Any:
+    """Return a value of a column as JSON: of a class its name."""
+    if classes and isinstance(value, int) and 0 <= value < len(classes):
+        return classes[value]
+    plain = recorded(value)
+    return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _pool(n: int, selection: Selection) -> Rows:
+    """Return the rows of `n` that could be selected."""
+    excluded = selection.parameters["constraints"].get("exclude") or []
+    return np.setdiff1d(np.arange(n), np.array(list(excluded), np.int64))
 
 
 def _covered(features: FeatureMatrix, rows: Rows) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from ..features.matrix import FeatureMatrix
 from .labels import Labels
 from .page import JSON_ESCAPES, embedded, shown
-from .reasons import NewReason as Reason
+from .reasons import Reason
 from .representation import FeatureShare
+from .texts import Fired
+from .wording import cause, runner_up
 
 MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
 MOST_HOLDER_BYTES = 900_000
@@ -55,28 +57,36 @@ def neighbours_of(reasons: Sequence[Reason]) -> list[int]:
     return sorted(set(rows))
 
 
-def picks_data(reasons: Sequence[Reason], with_spans: int) -> list[dict[str, Any]]:
-    """Return each pick as the page's script reads it, the first `with_spans` with the tokens that fired."""
-    return [_pick(reason, reason.pick < with_spans) for reason in reasons]
+def picks_data(
+    reasons: Sequence[Reason], texts: Mapping[int, str], fired: Mapping[int, Fired]
+) -> list[dict[str, Any]]:
+    """Return each pick as the page's script reads it.
+
+    Args:
+        texts: of each row its text.
+        fired: of each pick that was read again where its features fire.
+    """
+    return [_pick(reason, texts.get(reason.row, ""), fired.get(reason.pick)) for reason in reasons]
 
 
-def _pick(reason: Reason, with_spans: bool) -> dict[str, Any]:
-    text = shown(reason.text)
+def _pick(reason: Reason, text: str, fired: Fired | None) -> dict[str, Any]:
+    text = fired.text if fired is not None else text
     pick: dict[str, Any] = {
         "row": reason.row,
-        "text": text,
-        "why": shown(reason),
+        "text": shown(text),
+        "why": shown(cause(reason)),
         "parts": [_part(part) for part in reason.parts[:PARTS]],
         "more": max(0, reason.n_parts - PARTS),
     }
     # A masked token makes a text shorter, and then no offset holds.
-    if with_spans and len(text) == len(reason.text):
-        pick["spans"] = [[*span, part.feature] for part in reason.parts[:PARTS] for span in part.spans]
+    if fired is not None and len(pick["text"]) == len(text):
+        parts = reason.parts[:PARTS]
+        pick["spans"] = [[*span, part.feature] for part in parts for span in fired.spans[part.feature]]
     if reason.n_stands_for:
         rows = [[near.row, _rounded(near.similarity, 3)] for near in reason.stands_for[:NEIGHBOURS]]
         pick["stands"] = [reason.n_stands_for, rows]
     if reason.runner_up is not None:
-        pick["over"] = [reason.runner_up.row, f"{reason.runner_up.difference:.3g}"]
+        pick["over"] = [reason.runner_up.row, shown(runner_up(reason.runner_up))]
     return pick
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..selection.methods import METHODS
 from ..selection.result import Selection
+from .duplicates import Duplicates
 from .measurement import QUANTILES, Measured
 
 NAMES = {"subset": "this subset", "random": "random rows", "longest": "the longest rows", "pool": "all rows"}
@@ -154,15 +155,15 @@ def chart_sentence(name: str, measured: Measured) -> str:
     return f"With all picks: {values}."
 
 
-def warnings_of(selection: Selection, measured: Measured | None, duplicates: int | None) -> list[str]:
+def warnings_of(selection: Selection, measured: Measured | None, duplicates: Duplicates | None) -> list[str]:
     """Return what a reader should know before the rows are used."""
     lines = []
     if measured is not None:
         lines += _blank(measured) + _lengths(measured)
     flagged = selection.parameters.get("encoding", {}).get("rows") or {}
     lines += [f"{count:,} of all rows: {FLAGS.get(name, name)}." for name, count in flagged.items()]
-    if duplicates:
-        lines.append(f"{duplicates:,} pairs of picks are near-duplicates of each other by their features, see below.")
+    if duplicates is not None and (repeated := sum(map(len, duplicates.groups))):
+        lines.append(f"{repeated:,} picks are near-duplicates of other picks by their features; see Groups.")
     if extend := selection.parameters.get("constraints", {}).get("extend"):
         lines.append(f"The first {extend:,} picks come from an earlier selection.")
     return lines

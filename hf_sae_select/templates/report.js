@@ -281,10 +281,10 @@
 
   function pickArticle(index) {
     const pick = data.picks[index];
-    const article = make("article", { class: "pick", "aria-labelledby": `pick-${index + 1}` });
+    const article = make("article", { class: "pick", "aria-labelledby": `pick-${index}` });
     article.append(make(
       "header", {},
-      make("h3", { id: `pick-${index + 1}` }, make("span", { class: "ordinal" }, number(index + 1)), make("span", { class: "where" }, `Row ${number(pick.row)}`)),
+      make("h3", { id: `pick-${index}` }, make("span", { class: "ordinal" }, number(index)), make("span", { class: "where" }, `Row ${number(pick.row)}`)),
     ));
     const body = make("div", { class: "body" }, pickText(pick), make("p", { class: "why" }, pick.why));
     if (pick.parts.length) {
@@ -296,9 +296,9 @@
       body.append(make("details", {}, make("summary", {}, `Stands for ${plural(count, "row")} of the pool`), neighbourList(rows)));
     }
     if (pick.over) {
-      const [row, difference] = pick.over;
+      const [row, sentence] = pick.over;
       body.append(make("details", {}, make("summary", {}, `Chosen over row ${number(row)}`),
-        make("p", { class: "excerpt", dir: "auto" }, data.rows[row] ?? ""), make("p", { class: "note" }, `Its gain would have been ${difference} smaller.`)));
+        make("p", { class: "excerpt", dir: "auto" }, data.rows[row] ?? ""), make("p", { class: "note" }, sentence)));
     }
     article.append(body);
     return article;
@@ -347,7 +347,7 @@
     byId("pick-search").value = "";
     picks.page = Math.floor(index / PICKS_A_PAGE);
     drawPicks();
-    const heading = byId(`pick-${index + 1}`);
+    const heading = byId(`pick-${index}`);
     heading.tabIndex = -1;
     heading.focus({ preventScroll: true });
     heading.scrollIntoView({ block: "start" });
@@ -385,7 +385,7 @@
     byId("go-to-pick").addEventListener("submit", (event) => {
       event.preventDefault();
       const wanted = Number(byId("pick-number").value);
-      if (wanted >= 1 && wanted <= data.picks.length) showPick(Math.floor(wanted) - 1);
+      if (byId("pick-number").value && wanted >= 0 && wanted < data.picks.length) showPick(Math.floor(wanted));
     });
     drawPicks();
   }
