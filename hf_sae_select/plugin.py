@@ -205,6 +205,7 @@ def sae_report(
     self: Dataset,
     path: str | Path,
     *,
+    pool: Dataset | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     spans: int = 200,
@@ -215,7 +216,9 @@ def sae_report(
     """Write a report of this selected subset, one HTML file: `hf_sae_select.report` of it."""
     from .concepts.report import report
 
-    return report(self, path, labels=labels, sae=sae, spans=spans, picks=picks, title=title, overwrite=overwrite)
+    return report(
+        self, path, pool=pool, labels=labels, sae=sae, spans=spans, picks=picks, title=title, overwrite=overwrite
+    )
 
 
 def sae_selection(self: Dataset) -> Selection:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection
 from . import charts, summary
-from .labels import Labels
 from .duplicates import Duplicates, duplicates
+from .labels import Labels
 from .measurement import Measured, count_quotas, measure
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
 from .reasons import Reason, reasons
@@ -55,7 +55,7 @@ def full_contents(
     selection, pool = selection_of(subset), pool_of(subset)
     assert pool is not None
     dataset = _with_columns(pool, selection)
-    measured = measure(dataset, selection)
+    measured = measure(dataset, selection, ("likeness", "coverage"))
     why = reasons(measured.read, selection, range(min(picks, len(selection))), labels=labels, columns=dataset)
     texts = Texts.of(pool, selection)
     fired = texts.spans(why[:spans], sae)
@@ -93,7 +93,7 @@ def full_contents(
 
 def _values(selection: Selection, measured: Measured | None, **parts: Any) -> dict[str, Any]:
     """Return what the template shows; `parts` beside what every report has."""
-    versions = [[name, version] for name in PACKAGES if (version := _version(name))]
+    versions = [[name, number] for name in PACKAGES if (number := _version(name))]
     values: dict[str, Any] = {
         "summary": summary.sentences(selection, measured),
         "facts": summary.facts(selection, measured),
@@ -108,7 +108,7 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "n_picks": 0,
         "feature_note": "",
     }
-    values |= dict.fromkeys(("notes", "charts", "parts", "pick_notes", "group_tables", "quotas"), []) | parts
+    values |= {name: [] for name in ("notes", "charts", "parts", "pick_notes", "group_tables", "quotas")} | parts
     shown = {"charts": values["charts"], "features": values["parts"], "picks": values["n_picks"]}
     shown |= {"groups": values["group_tables"], "quotas": values["quotas"]}
     return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}
@@ -225,6 +225,6 @@ def _groups(why: Sequence[Reason], picks: Sequence[Mapping[str, Any]], same: Dup
 
 def _version(package: str) -> str | None:
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return version(package)
+    except PackageNotFoundError:
         return None

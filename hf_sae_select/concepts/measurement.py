@@ -1,9 +1,10 @@
-"""Measurement of a selection beside the baselines: likeness to the pool, coverage, lengths, and rows of each quota."""
+"""Measurement of a selection beside the baselines: likeness to the source, coverage, and the rows of each quota."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ..features.shares import Shares
 from ..selection.api import run
 from ..selection.columns import class_names
 from ..selection.comparison import for_method
-from ..selection.methods import BASELINES
+from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
 from ..selection.result import Selection
@@ -28,8 +29,11 @@ if TYPE_CHECKING:  # annotations only
 
 Rows = NDArray[np.int64]
 
-MOST_VALUES = 30  # of the column of a quota that are listed; the rest is summed up
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
+# What a method decides by -> what shows it; coverage for all others.
+MEASURES = {"distribution": ("likeness",), "similarity": ()}
+MEASURES |= dict.fromkeys(("length", "chance"), ("likeness", "coverage"))
+MOST_VALUES = 30  # of the column of a quota that the record lists; it sums up the rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,23 +41,39 @@ class Measured:
     """Hold the figures of a selection, compared with the baselines, by the features that the rows were selected by."""
 
     read: FeatureMatrix
-    """All features of all rows."""
+    """The features of all rows, before the cuts of the selection."""
     features: FeatureMatrix
     """The features of all rows, cut as the selection cut them."""
     rows: dict[str, Rows]
     """The rows of "pool" (all that could be selected), "subset", "random" and "longest", in the order of the picks."""
     curves: dict[str, dict[str, NDArray[Any]]]
-    """For "likeness" and "coverage": of "subset", "random" and "longest" the value after each pick."""
+    """For "coverage", and for "likeness" where it was measured: of "subset", "random" and "longest" the value after
+    each pick. Coverage is a number of distinct features of all rows."""
     figures: dict[str, dict[str, Any]]
-    """For all of `rows`: what `compare` measures, the likeness, and the distribution of the rows' tokens."""
+    """For these and "pool" (all rows): what `compare` measures, and the distribution of the rows' tokens."""
+    likeness: dict[str, float | None] | None
+    """The likeness of "subset", "random" and "longest" to all rows; None for methods that it is no evidence for."""
 
 
-def measure(dataset: Dataset, selection: Selection) -> Measured:
-    """Measure a selection among encoded rows; the baselines obey its constraints too."""
+def measures_of(method: str) -> tuple[str, ...]:
+    """Return the measures that show what a method does; none for a method that compares vectors."""
+    kind = METHODS[method].kind if method in METHODS else "own"
+    return MEASURES.get(kind, ("coverage",))
+
+
+def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | None = None) -> Measured:
+    """Measure a selection among encoded rows; the baselines obey its constraints too.
+
+    Args:
+        measures: of "likeness" and "coverage"; by default those that show what the method does.
+    """
+    measures = measures_of(selection.method) if measures is None else measures
     arguments = arguments_of(selection)
     excluded = arguments.get("exclude", [])
     cuts: Cuts = arguments.pop("cuts")
-    read = FeatureMatrix.from_dataset(dataset)
+    # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.
+    reads_all = "likeness" in measures and selection.method != "match"
+    read = FeatureMatrix.from_dataset(dataset, threshold=0.0 if reads_all else cuts.threshold or 0.0)
     features = cuts.apply(read, excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
         raise ValueError(
@@ -66,17 +86,17 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
             picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
-    # `match` maximises the likeness by the features that it read.
-    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(read, pool)
     rows = {"pool": pool, **picked}
-    curves: dict[str, dict[str, NDArray[Any]]] = {
-        "likeness": {name: shares.curve(part) for name, part in picked.items()},
-        "coverage": {name: _covered(features, part) for name, part in picked.items()},
-    }
     figures = {name: _figures(features, part, pool) for name, part in rows.items()}
-    for name, part in rows.items():
-        figures[name]["likeness"] = _finite(shares.likeness(part))
-    return Measured(read, features, rows, curves, figures)
+    curves: dict[str, dict[str, NDArray[Any]]] = {
+        "coverage": {name: _covered(features, part) for name, part in picked.items()}
+    }
+    if "likeness" not in measures:
+        return Measured(read, features, rows, curves, figures, None)
+    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(read, pool)
+    curves["likeness"] = {name: shares.curve(part) for name, part in picked.items()}
+    likeness = {name: _finite(shares.likeness(part)) for name, part in picked.items()}
+    return Measured(read, features, rows, curves, figures, likeness)
 
 
 def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]:
@@ -131,11 +151,9 @@ def _covered(features: FeatureMatrix, rows: Rows) -> Rows:
 def _figures(features: FeatureMatrix, rows: Rows, pool: Rows) -> dict[str, Any]:
     figures = summarize_rows(features, rows, pool)
     del figures["rounds"]
-    tokens = features.tokens[rows]
-    lengths = np.quantile(tokens, list(QUANTILES.values()), method="inverted_cdf") if len(rows) else []
-    figures["length_quantiles"] = {name: int(length) for name, length in zip(QUANTILES, lengths, strict=False)}
+    lengths = np.quantile(features.tokens[rows], list(QUANTILES.values()), method="inverted_cdf")
+    figures["length_quantiles"] = {name: int(length) for name, length in zip(QUANTILES, lengths, strict=True)}
     figures["length_correlation"] = length_correlation(features, rows)
-    figures["all_tokens"], figures["blank"] = int(tokens.sum(dtype=np.int64)), int((tokens == 0).sum())
     return {name: _finite(value) for name, value in figures.items()}
 
 

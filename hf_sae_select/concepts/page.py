@@ -94,7 +94,7 @@ def _markup(text: str) -> Any:
     """Return a text of ours that the template does not escape."""
     from markupsafe import Markup
 
-    return Markup(text)  # noqa: S704
+    return Markup(text)
 
 
 @cache

@@ -74,7 +74,7 @@ def _pick(reason: Reason, text: str, fired: Fired | None) -> dict[str, Any]:
     pick: dict[str, Any] = {
         "row": reason.row,
         "text": shown(text),
-        "why": shown(cause(reason)),
+        "why": _sentence(cause(reason)),
         "parts": [_part(part) for part in reason.parts[:PARTS]],
         "more": max(0, reason.n_parts - PARTS),
     }
@@ -88,6 +88,10 @@ def _pick(reason: Reason, text: str, fired: Fired | None) -> dict[str, Any]:
     if reason.runner_up is not None:
         pick["over"] = [reason.runner_up.row, shown(runner_up(reason.runner_up))]
     return pick
+
+
+def _sentence(text: str) -> str:
+    return shown(f"{text[:1].upper()}{text[1:]}.")
 
 
 def _part(part: Any) -> list[Any]:

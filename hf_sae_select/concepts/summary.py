@@ -45,22 +45,20 @@ def title_of(selection: Selection) -> str:
 
 
 def sentences(selection: Selection, measured: Measured | None) -> list[str]:
-    """Return what was selected, how, and how it compares, in a few sentences."""
+    """Return how the rows were selected, and how they compare, in a few sentences."""
     method = METHODS.get(selection.method)
-    how = (
-        f"“{selection.method}” {method.summary}" if method else f"“{selection.method}” is a method of the author's own"
-    )
-    lines = [f"The method {how}."]
-    if measured is None:
-        return lines
-    figures = measured.figures
-    lines.append(_likeness(figures) + _coverage(figures))
-    return [line for line in lines if line]
+    if method is None:
+        lines = [f"The method “{selection.method}” is the author's own."]
+    else:
+        lines = [f"The method “{selection.method}” {method.summary}."]
+    if measured is not None:
+        lines.append(_likeness(measured) + _coverage(measured))
+    return lines
 
 
-def _likeness(figures: Mapping[str, Any]) -> str:
-    likeness = {name: figures[name]["likeness"] for name in ("subset", "random", "longest")}
-    if None in likeness.values():
+def _likeness(measured: Measured) -> str:
+    likeness = measured.likeness or {}
+    if not likeness or None in likeness.values():
         return ""
     return (
         f"The picks are like all rows to {likeness['subset']:.3f}, where 1 is the same mix of features; as many "
@@ -68,13 +66,17 @@ def _likeness(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _coverage(figures: Mapping[str, Any]) -> str:
-    subset, pool = figures["subset"], figures["pool"]
+def _coverage(measured: Measured) -> str:
+    subset, pool = measured.figures["subset"], measured.figures["pool"]
+    random, longest = (measured.figures[name]["share"] for name in ("random", "longest"))
     return (
         f"They have {subset['features']:,} of the {pool['features']:,} features of all rows ({subset['share']:.1%}; "
-        f"random rows {figures['random']['share']:.1%}, the longest {figures['longest']['share']:.1%}), in "
-        f"{subset['all_tokens']:,} tokens."
+        f"random rows {random:.1%}, the longest {longest:.1%}), in {_tokens(measured, 'subset'):,} tokens."
     )
+
+
+def _tokens(measured: Measured, name: str) -> int:
+    return int(measured.features.tokens[measured.rows[name]].sum(dtype=np.int64))
 
 
 def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any]]:
@@ -87,15 +89,14 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
             line = f"{covered:,} of {selection.pool_coverage:,}"
             result.append(_fact("features covered", f"{covered / selection.pool_coverage:.1%}", line))
         return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
-    figures = measured.figures
-    beside = ("random", "longest")
-    if figures["subset"]["likeness"] is not None:
-        lines = [f"{NAMES[name]} {figures[name]['likeness']:.3f}" for name in beside]
-        result.append(_fact("likeness to all rows", f"{figures['subset']['likeness']:.3f}", *lines))
-    lines = [f"{NAMES[name]} {figures[name]['share']:.1%}" for name in beside]
+    figures, likeness = measured.figures, measured.likeness or {}
+    if likeness.get("subset") is not None:
+        lines = [f"{NAMES[name]} {_number(likeness[name], '.3f')}" for name in ("random", "longest")]
+        result.append(_fact("likeness to all rows", f"{likeness['subset']:.3f}", *lines))
+    lines = [f"{NAMES[name]} {figures[name]['share']:.1%}" for name in ("random", "longest")]
     result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
-    tokens = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
-    return [*result, _fact("tokens", f"{figures['subset']['all_tokens']:,}", tokens)]
+    means = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
+    return [*result, _fact("tokens", f"{_tokens(measured, 'subset'):,}", means)]
 
 
 def figures_table(measured: Measured) -> Table:
@@ -106,12 +107,12 @@ def figures_table(measured: Measured) -> Table:
         cells = [
             NAMES[name],
             f"{figures['rows']:,}",
-            _number(figures["likeness"], ".3f"),
+            _number((measured.likeness or {}).get(name), ".3f"),
             f"{figures['features']:,}",
             f"{figures['share']:.1%}",
             _number(figures["richness"], ",.1f"),
             _number(figures["redundancy"], ".3f"),
-            f"{figures['all_tokens']:,}",
+            f"{_tokens(measured, name):,}",
         ]
         rows.append(cells)
     columns = ["", "rows", "likeness", "features", "share", "features a row", "redundancy", "tokens"]
@@ -132,7 +133,7 @@ def curves_table(measured: Measured, curve: str, points: int = 10) -> Table:
     """Return a curve at a few picks."""
     curves = measured.curves[curve]
     most = max(map(len, curves.values()), default=0)
-    picks = np.unique(np.linspace(1, most, min(points, most)).round().astype(int)) if most else []
+    picks = np.unique(np.linspace(1, most, min(points, most)).round().astype(int)).tolist()
     form = ".3f" if curve == "likeness" else ","
     rows = [
         [f"{pick:,}", *(format(values[pick - 1], form) if pick <= len(values) else "-" for values in curves.values())]
@@ -148,8 +149,9 @@ def chart_sentence(name: str, measured: Measured) -> str:
     if name == "lengths":
         medians = {part: figures[part]["length_quantiles"].get("median", 0) for part in NAMES}
         return "Median: " + ", ".join(f"{NAMES[part]} {median:,} tokens" for part, median in medians.items()) + "."
-    curve = "likeness" if name == "likeness" else "share"
-    ends = {part: figures[part][curve] for part in ("subset", "random", "longest")}
+    names = ("subset", "random", "longest")
+    likeness = measured.likeness or {}
+    ends = {part: likeness.get(part) if name == "likeness" else figures[part]["share"] for part in names}
     form = ".3f" if name == "likeness" else ".1%"
     values = ", ".join(f"{NAMES[part]} {_number(end, form)}" for part, end in ends.items())
     return f"With all picks: {values}."
@@ -170,7 +172,7 @@ def warnings_of(selection: Selection, measured: Measured | None, duplicates: Dup
 
 
 def _blank(measured: Measured) -> list[str]:
-    blank = {name: measured.figures[name]["blank"] for name in ("pool", "subset")}
+    blank = {name: int((measured.features.tokens[measured.rows[name]] == 0).sum()) for name in ("pool", "subset")}
     if not blank["pool"]:
         return []
     return [f"{blank['pool']:,} of all rows are blank; {blank['subset']:,} of them were picked."]
@@ -183,11 +185,11 @@ def _lengths(measured: Measured) -> list[str]:
     ratio, r = subset["tokens"] / pool["tokens"], pool["length_correlation"]
     if 1 / LONGER < ratio < LONGER:
         return []
-    kind = "longer" if ratio > 1 else "shorter"
+    kind = f"{ratio:.1f} times longer" if ratio > 1 else f"{1 / ratio:.1f} times shorter"
     why = f" Over all rows, tokens and features correlate with r = {r:.2f}." if r is not None else ""
     return [
-        f"Length: a pick has {subset['tokens']:,.0f} tokens where a row has {pool['tokens']:,.0f} ({ratio:.2f} times), so "
-        f"the subset is {kind} than what it stands for.{why}"
+        f"Length: a pick has {subset['tokens']:,.0f} tokens on average, and a row {pool['tokens']:,.0f}: the subset's "
+        f"rows are {kind} than those that it stands for.{why}"
     ]
 
 

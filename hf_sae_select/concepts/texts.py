@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -71,8 +72,9 @@ class Texts:
         rows = [reason.row for reason in reasons]
         try:
             read = list(row_spans(self.pool.rows, rows, sae, record=self.record))
-        except (OSError, ValueError) as error:  # such as a model that is not on this machine
+        except (OSError, ValueError, LookupError) as error:  # such as a model that is not on this machine
             self.problems.append(f"The tokens on which features fire are not marked: {error}")
+            warnings.warn(f"{self.problems[-1]}; the report is written without them", stacklevel=4)
             return {}
         return {
             reason.pick: Fired(of_row.text, {part.feature: _strong(of_row.of(part.feature)) for part in reason.parts})

@@ -6,12 +6,17 @@ from contextlib import contextmanager
 import pytest
 from datasets import Dataset
 
-from hf_sae_select.concepts.labels import Label, Labels
 from helpers.pools import RECORD, coded
+from hf_sae_select.concepts.labels import Label, Labels
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 D_SAE = RECORD["d_sae"]
-TEXT_RECORD = RECORD | {"text": {"columns": ["text"], "chat": False}, "model": "tiny"}
+TEXT_RECORD = RECORD | {
+    "text": {"columns": ["text"], "chat": False},
+    "model": "tiny",
+    "dtype": ["auto", "float32"],
+    "max_length": None,
+}
 
 HOSTILE = [
     "</script><script>window.pwned = 1</script>",
