@@ -10,10 +10,11 @@ from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection
 from . import charts, summary
 from .duplicates import Duplicates, duplicates
+from .evidence import Reason
 from .labels import Labels
 from .measurement import Measured, count_quotas, measure
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
-from .reasons import Reason, reasons
+from .reasons import reasons
 from .representation import representation
 from .summary import Table
 from .texts import Texts

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
+from .evidence import Reason, cause, runner_up
 from .labels import Labels
 from .page import JSON_ESCAPES, embedded, shown
-from .reasons import Reason
 from .representation import FeatureShare
 from .texts import Fired
-from .wording import cause, runner_up
 
 MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
 MOST_HOLDER_BYTES = 900_000

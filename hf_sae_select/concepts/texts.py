@@ -11,7 +11,7 @@ from ..encoding.rows import RowReader
 from ..encoding.text import find_text
 from ..selection.attachment import Pool
 from ..selection.result import Selection
-from .reasons import Reason
+from .evidence import Reason
 
 if TYPE_CHECKING:  # annotations only
     from ..sae.loading import SaeSource
