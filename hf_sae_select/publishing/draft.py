@@ -16,8 +16,9 @@ from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .hashing import Digests
+from .measurement import Measured, measure
 from .provenance import public
-from .replay import Measured, digest_tag, measure
+from .replay import digest_tag
 from .tables import check_types, view
 
 REMEDY = "publish what `sae_select` returned; change the dataset first, and select from the result"
@@ -84,7 +85,7 @@ class Draft:
         if self.pool is None or self.pool.codes is None:
             return None
         measured = measure(view(self.pool, self.selection), self.selection)
-        if not np.array_equal(measured.curves["subset"], self.selection.covered):
+        if not np.array_equal(measured.curves["coverage"]["subset"], self.selection.covered):
             raise ValueError(
                 "`pool` has other codes than those that the rows were selected by; pass the dataset that `sae_encode` "
                 "returned when the rows were selected"

@@ -20,15 +20,7 @@ from .._hub import Repo, Token, check_token, hub_errors
 from .._secrets import check_no_token, masks_tokens
 from .._validation import check_flag, check_text
 from ..selection.result import Selection
-from .layout import (
-    CARD_FILE,
-    LICENCE_FIELDS,
-    PLOT_FILE,
-    POOL_FILE,
-    RECORD_FILE,
-    ROWS,
-    SELECTION_FILE,
-)
+from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, SINGLE_FILES
 from .licence import License
 from .provenance import read
 from .source import SourceName
@@ -238,4 +230,4 @@ def _earlier_files(repo: Repo, present: list[str]) -> list[str]:
 
 def _is_staged(name: str) -> bool:
     """Tell whether `stage` writes a file of this name: a record may list anything, and what it lists is deleted."""
-    return name in (SELECTION_FILE, POOL_FILE, PLOT_FILE) or name.startswith(f"{ROWS}/")
+    return name in SINGLE_FILES or name.startswith(f"{ROWS}/")
