@@ -18,10 +18,11 @@ from ..concepts.reasons import reasons
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from .draft import Draft
+from .evidence import cell, tables
 from .layout import CONFIGS, LICENCE_FIELDS
 from .licence import as_list
+from .measurement import Measured
 from .provenance import Record, required_arguments
-from .replay import Measured
 
 # Metadata that follow from the source and the rows, so that users cannot set them.
 DERIVED = (*LICENCE_FIELDS, "configs", "dataset_info", "source_datasets", "size_categories")
@@ -74,7 +75,7 @@ def subset_card(
     """
     selection, encoding, name = record["selection"], record["encoding"] or {}, record["source"]["dataset"]
     method = METHODS.get(selection["method"])
-    values = {part: record[part] for part in ("source", "encoding", "selection", "coverage", "versions")}
+    values = {part: record[part] for part in ("source", "encoding", "selection", "coverage", "quotas", "versions")}
     return render(
         "subset_card.md",
         **values,
@@ -91,7 +92,8 @@ def subset_card(
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
         reasons=[] if measured is None else _reasons(draft, measured, encoding["text"]),
-        number=lambda value: "" if value is None else f"{value:,.1f}",
+        tables=tables(record),
+        needs_vectors=method is not None and method.needs_vectors,
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),
     )
@@ -134,27 +136,21 @@ def quoted(text: str) -> str:
     return f"“{escaped(shown, PLAIN)}”"
 
 
-def _cell(value: Any) -> str:
-    """Return a value for a cell of a table, shortened if it is long."""
-    text = masked(json.dumps(value, ensure_ascii=False))
-    return escaped(text) if len(text) <= 100 else f"{escaped(text[:100])} … (in full in provenance.json)"
-
-
 def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return name and value of each parameter that has a value, for a table."""
     cells = {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
     for part in ("options", "constraints", "cuts"):
         cells |= {name if name not in cells else f"{part}.{name}": value for name, value in parameters[part].items()}
-    return [(name, _cell(value)) for name, value in cells.items() if value is not None]
+    return [(name, cell(value)) for name, value in cells.items() if value is not None]
 
 
 def _reasons(draft: Draft, measured: Measured, text: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return why the first rows were picked, with the beginning of their texts."""
-    rows, shown = draft.source_rows, []
-    for reason in reasons(measured.features, draft.selection, PICKS):
-        examples = [_row_text(rows, row, text) for row in reason.examples[:EXAMPLES].tolist()]
-        shown.append(vars(reason) | {"text": _row_text(rows, reason.row, text), "examples": examples})
-    return shown
+    rows = draft.source_rows
+    return [
+        {"row": reason.row, "text": _row_text(rows, reason.row, text), "sentence": f"{reason.new:,} new features."}
+        for reason in reasons(measured.features, draft.selection, PICKS)
+    ]
 
 
 def _row_text(rows: Dataset, row: int, text: Mapping[str, Any]) -> str:

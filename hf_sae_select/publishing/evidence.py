@@ -17,7 +17,7 @@ ROWS = {"pool": "all rows", "subset": "this subset", "random": "random", "longes
 
 
 def tables(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tables of a record's card, in Markdown: "likeness", "coverage", "lengths" and "quotas", where known."""
+    """Return the tables of a card, in Markdown: "likeness", "coverage", "lengths" and "quotas", where known."""
     coverage, shown = record["coverage"], {}
     measures = measures_of(record["selection"]["method"])
     if coverage is not None:

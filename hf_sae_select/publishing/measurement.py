@@ -61,7 +61,8 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
     arguments = arguments_of(selection)
     excluded = arguments.get("exclude", [])
     cuts: Cuts = arguments.pop("cuts")
-    uncut = FeatureMatrix.from_dataset(dataset, threshold=least_activation(selection))
+    is_baseline = selection.method in BASELINES
+    uncut = FeatureMatrix.from_dataset(dataset, threshold=0.0 if is_baseline else cuts.threshold or 0.0)
     features = cuts.apply(uncut, excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
         raise ValueError(
@@ -74,21 +75,16 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
         with without_warnings():
             picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
     figures = {name: _figures(features, rows, pool) for name, rows in {"pool": pool, **picked}.items()}
-    curves = {"coverage": {name: _covered(features, rows) for name, rows in picked.items()}}
+    curves: dict[str, dict[str, NDArray[Any]]] = {
+        "coverage": {name: _covered(features, rows) for name, rows in picked.items()}
+    }
     if "likeness" not in measures_of(selection.method):
         return Measured(features, curves, figures, None)
     # `match` maximises the likeness by the features that it read; a baseline reads none.
-    is_match = selection.method == "match"
-    shares = Shares.of(features, pool) if is_match else Shares.of_strongest(uncut, pool)
+    shares = Shares.of_strongest(uncut, pool) if is_baseline else Shares.of(features, pool)
     curves["likeness"] = {name: shares.curve(rows) for name, rows in picked.items()}
     likeness = {name: _finite(shares.likeness(rows)) for name, rows in picked.items()}
     return Measured(features, curves, figures, likeness)
-
-
-def least_activation(selection: Selection) -> float:
-    """Return the activation above which the features of rows are read to measure a selection."""
-    threshold = selection.parameters["cuts"]["threshold"]
-    return 0.0 if selection.method in BASELINES else float(threshold or 0.0)
 
 
 def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Plot of the features that a subset covers, pick by pick, beside the baselines."""
+"""Plots of what a selection reaches pick by pick, beside the baselines."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from .._optional import extra
-from .replay import Measured
+from .measurement import Measured
 
 LABELS = {"subset": "this subset"}
 COLOURS = {"subset": "#1f77b4", "random": "#888888", "longest": "#d08770"}
+AXES = {"likeness": "likeness to all rows", "coverage": "distinct features covered"}
 
 
-def draw_coverage(file: Path, measured: Measured) -> None:
-    """Write a PNG of the distinct features covered after each pick; the same numbers give the same bytes."""
+def draw_curves(file: Path, measured: Measured, measure: str) -> None:
+    """Write a PNG of the values of a measure after each pick; the same numbers give the same bytes."""
     figure = extra("matplotlib.figure").Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for name, curve in measured.curves.items():
+    for name, curve in measured.curves[measure].items():
         picks = np.arange(len(curve) + 1)
         axes.plot(picks, np.concatenate([[0], curve]), label=LABELS.get(name, name), color=COLOURS[name], linewidth=2)
-    total = measured.figures["pool"]["features"]
-    axes.axhline(total, color="black", linewidth=1, linestyle=":", label="all rows")
+    most = measured.figures["pool"]["features"] if measure == "coverage" else 1
+    axes.axhline(most, color="black", linewidth=1, linestyle=":", label="all rows")
     axes.set_xlabel("rows picked")
-    axes.set_ylabel("distinct features covered")
-    axes.set_ylim(0, 1.05 * total or 1)
+    axes.set_ylabel(AXES[measure])
+    axes.set_ylim(0, 1.05 * most or 1)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)

@@ -35,8 +35,8 @@ PLACEMENT = {"device_map", "max_memory", "offload_folder", "offload_buffers"}
 Record = dict[str, Any]
 
 
-# The parameters of version 1 were one flat mapping. These are the names of those that later versions keep in `cuts` and
-# in `constraints`; the rest are the method's options.
+# The parameters of version 1 were one flat mapping. These are the names of those that are in `cuts` and `constraints`
+# since; the rest are the method's options.
 CUTS_1 = ("threshold", "top", "max_share", "embedding")
 CONSTRAINTS_1 = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
 DIGEST_1 = "sha256:"  # prefix of an option that version 1 recorded by its digest

@@ -23,9 +23,10 @@ from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
+from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
 from .licence import License, subset_licence
-from .plot import draw_coverage
+from .measurement import count_quotas, measures_of
+from .plot import draw_curves
 from .provenance import dumps, sealed, versions
 from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
@@ -47,8 +48,8 @@ def stage(
     """Write a subset into a folder as it will be published; `push` sends it to the Hub.
 
     The folder holds the rows as Parquet (`data/`), the selection (`selection.parquet`), what repeating it needs
-    (`pool.parquet`), the record (`provenance.json`), a plot of the coverage (`coverage.png`) and the card
-    (`README.md`, where you may write before and after our section). The same subset and package versions give the
+    (`pool.parquet`), the record (`provenance.json`), a plot of the likeness or the coverage and the card (`README.md`,
+    where you may write before and after our section). The same subset and package versions give the
     same bytes. The folder appears whole or not at all, and replaces one that an earlier call wrote.
 
     Args:
@@ -61,7 +62,7 @@ def stage(
             loading it. See `Selection.save`.
         pool (`Dataset`, *optional*):
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded. Without it
-            the folder has no `pool.parquet`, and the card shows no coverage; others then need the encoded dataset to
+            the folder has no `pool.parquet`, and the card shows no figures; others then need the encoded dataset to
             repeat the selection.
         license (`str`, `list` or `dict`, *optional*):
             Licence of the subset, an id of the Hub's list such as "cc-by-4.0", or for any other licence
@@ -105,7 +106,8 @@ def stage(
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
-    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters})
+    quotas = None if draft.pool is None else count_quotas(source_rows, draft.selection)
+    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters, "quotas": quotas})
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
@@ -121,13 +123,16 @@ def stage(
         if include_features and draft.pool is not None and digests is not None:
             write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
         if measured is not None:
-            draw_coverage(unfinished / PLOT_FILE, measured)
+            for measure in measures_of(draft.selection.method):
+                draw_curves(unfinished / PLOT_FILES[measure], measured, measure)
         fields = {
             "source": _source_record(draft, origin, digests),
             "license": licence,
             "encoding": _encoding_record(draft),
             "selection": _selection_record(draft.selection, picked),
             "coverage": None if measured is None else measured.figures,
+            "likeness": None if measured is None else measured.likeness,
+            "quotas": quotas,
             "versions": versions(),
             "files": _files_record(unfinished),
         }

@@ -312,14 +312,14 @@ def _select_again(
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         yield Check(level, name, f"these parameters do not select: {error}")
         return
-    if quotas and record["quotas"] is not None:
-        yield Check(level, "quotas", checks.of_quotas(record["quotas"], quotas))
+    if (quotas or record["quotas"]) and not subset.is_upgraded and record["source"]["sha256"] is not None:
+        yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
     if measured is None:
         return
     counts = measured.features.counts[selection.indices]
     yield Check(level, "counts", checks.of_counts(subset.feature_counts, counts))
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
-    if measured.likeness is not None and not subset.is_upgraded:
+    if (measured.likeness or record["likeness"]) and not subset.is_upgraded:
         yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))
 
 
@@ -395,8 +395,8 @@ def _encoding_step(
 def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
     """Compare the published features with those of the rows encoded again."""
     try:
-        published, _ = subset.read_pool()
-        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection)
-        return checks.of_codes(FeatureMatrix.from_dataset(published), again)
+        published = FeatureMatrix.from_dataset(subset.read_pool()[0])
+        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.is_upgraded)
+        return checks.of_codes(published, again)
     except (ValueError, ArithmeticError, NoSuchFile) as error:
         return str(error)
