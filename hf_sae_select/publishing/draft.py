@@ -63,6 +63,13 @@ class Draft:
         """The rows that the subset was selected from; where they are not known, the subset's own."""
         return self.rows if self.pool is None else self.pool.rows
 
+    @property
+    def columns(self) -> Dataset | None:
+        """The codes, and the columns that the selection reads, of all rows; None where the pool is not known."""
+        if self.pool is None or self.pool.codes is None:
+            return None if self.pool is None else self.pool.rows
+        return view(self.pool, self.selection)
+
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.
 

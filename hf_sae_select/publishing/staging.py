@@ -26,7 +26,7 @@ from .hashing import Digests, digest_of, row_digests
 from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
 from .licence import License, subset_licence
 from .measurement import count_quotas, measures_of
-from .plot import draw_curves
+from .plot import curve_png
 from .provenance import dumps, sealed, versions
 from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
@@ -95,7 +95,7 @@ def stage(
     push(stage(dataset.sae_select(3000), "alpaca-3k"), "me/alpaca-3k")
     ```
     """
-    for module in ("jsonschema", "matplotlib.figure"):
+    for module in ("jsonschema", "altair", "vl_convert"):
         extra(module)
     check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
@@ -106,7 +106,7 @@ def stage(
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
-    quotas = None if draft.pool is None else count_quotas(source_rows, draft.selection)
+    quotas = None if draft.columns is None else count_quotas(draft.columns, draft.selection)
     _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters, "quotas": quotas})
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
@@ -124,7 +124,7 @@ def stage(
             write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
         if measured is not None:
             for measure in measures_of(draft.selection.method):
-                draw_curves(unfinished / PLOT_FILES[measure], measured, measure)
+                (unfinished / PLOT_FILES[measure]).write_bytes(curve_png(measured, measure))
         fields = {
             "source": _source_record(draft, origin, digests),
             "license": licence,
