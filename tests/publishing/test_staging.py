@@ -307,7 +307,7 @@ def test_what_rows_say_cannot_break_the_card(tmp_path):
         assert text.rstrip().endswith("<!-- end of hf-sae-select: subset -->")
         assert text.count("<!--") == text.count("-->") == 2
         assert text.count("OWNER/NAME") == 5  # twice to load it, three times to check it
-        shown = text.partition("### What the first picks added")[2].partition("### Length")[0]
+        shown = text.partition("## Why the first rows were picked")[2].partition("## Known limits")[0]
         assert not set(shown.replace("<br>", "")) & set("<>|`*[]{}/")
         assert sum(line.startswith("# ") for line in text.splitlines()) == 1
         assert problems("dataset", DatasetCard(text).data.to_dict()) == ([], [])
