@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
+    from .concepts.labels import Labels
     from .encoding.text import TextSource
     from .publishing.licence import License
     from .publishing.source import SourceName
@@ -176,6 +177,7 @@ def sae_publish(
     license: License | None = None,
     source: SourceName | None = None,
     include_features: bool = True,
+    labels: Labels | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
@@ -194,6 +196,7 @@ def sae_publish(
         license=license,
         source=source,
         include_features=include_features,
+        labels=labels,
         metadata=metadata,
     )
 

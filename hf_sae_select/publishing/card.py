@@ -14,6 +14,7 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
+from ..concepts.labels import Labels
 from ..concepts.reasons import reasons
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
@@ -21,14 +22,13 @@ from .draft import Draft
 from .evidence import cell, tables
 from .layout import CONFIGS, LICENCE_FIELDS
 from .licence import as_list
-from .measurement import Measured
 from .provenance import Record, required_arguments
 
 # Metadata that follow from the source and the rows, so that users cannot set them.
 DERIVED = (*LICENCE_FIELDS, "configs", "dataset_info", "source_datasets", "size_categories")
 TAGS = ["sae-select", "data-selection", "sparse-autoencoder", "diversity"]
 SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10**8: "100M", 10**9: "1B"}
-PICKS, EXAMPLES, CHARACTERS = 5, 2, 120  # how much of the rows the card shows
+PICKS, CHARACTERS = 5, 120  # how much of the rows the card shows
 ENGLISH_MODELS = ("sentence-transformers/all-MiniLM-L6-v2",)  # models trained on English alone
 HUB = "https://huggingface.co"
 WEB_PAGE = re.compile("https?://")
@@ -61,15 +61,15 @@ def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 def subset_card(
     record: Record,
     draft: Draft,
-    measured: Measured | None,
     *,
+    labels: Labels | None,
     source_card: CardData,
     metadata: Mapping[str, Any],
 ) -> str:
     """Return the card of a subset.
 
     Args:
-        measured: what the subset covers; None where the features are not known.
+        labels: names of features.
         source_card: the metadata of the source's card.
         metadata: the user's additional metadata.
     """
@@ -91,7 +91,7 @@ def subset_card(
         model=_model(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
-        reasons=[] if measured is None else _reasons(draft, measured, encoding["text"]),
+        reasons=_reasons(draft, encoding, labels if encoding else None),
         tables=tables(record),
         needs_vectors=method is not None and method.needs_vectors,
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
@@ -144,12 +144,15 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, cell(value)) for name, value in cells.items() if value is not None]
 
 
-def _reasons(draft: Draft, measured: Measured, text: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return why the first rows were picked, with the beginning of their texts."""
-    rows = draft.source_rows
+def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, str]]:
+    """Return why the first rows were picked, with the beginning of their texts; nothing where luck or length decided."""
+    features, selection, rows = draft.features(), draft.selection, draft.source_rows
+    if features is None or selection.method in BASELINES or selection.method not in METHODS:
+        return []
+    first = range(min(PICKS, len(selection)))
     return [
-        {"row": reason.row, "text": _row_text(rows, reason.row, text), "sentence": f"{reason.new:,} new features."}
-        for reason in reasons(measured.features, draft.selection, PICKS)
+        {"text": _row_text(rows, reason.row, encoding.get("text", {})), "sentence": str(reason)}
+        for reason in reasons(features, selection, first, labels=labels, columns=draft.columns)
     ]
 
 

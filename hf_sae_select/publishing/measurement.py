@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # annotations only
 Rows = NDArray[np.int64]
 
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
+# What a method decides by -> what shows it; coverage for all others.
+MEASURES = {"distribution": ("likeness",), "similarity": ()}
+MEASURES |= dict.fromkeys(("length", "chance"), ("likeness", "coverage"))
 MOST_VALUES = 30  # of the column of a quota that the record lists; it sums up the rest
 
 
@@ -49,11 +52,8 @@ class Measured:
 
 def measures_of(method: str) -> tuple[str, ...]:
     """Return the measures that show what a method does; none for a method that compares vectors."""
-    if method == "match":
-        return ("likeness",)
-    if method in BASELINES:
-        return ("likeness", "coverage")
-    return () if method in METHODS and METHODS[method].needs_vectors else ("coverage",)
+    kind = METHODS[method].kind if method in METHODS else "own"
+    return MEASURES.get(kind, ("coverage",))
 
 
 def measure(dataset: Dataset, selection: Selection) -> Measured:

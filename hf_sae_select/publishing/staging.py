@@ -16,7 +16,8 @@ from .._folders import whole_folder
 from .._hub import Token, check_token, sha256_of
 from .._optional import extra
 from .._secrets import masked, masks_tokens
-from .._validation import check_flag, check_text
+from .._validation import check_flag, check_text, check_type
+from ..concepts.labels import Labels, labels_of
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
@@ -42,6 +43,7 @@ def stage(
     license: License | None = None,
     source: SourceName | None = None,
     include_features: bool = True,
+    labels: Labels | None = None,
     metadata: Mapping[str, Any] | None = None,
     token: Token = None,
 ) -> Path:
@@ -74,6 +76,8 @@ def stage(
             these returns those rows. `"as_published": False` states that they were made from the dataset.
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to write `pool.parquet`, so that others can repeat the selection without a model.
+        labels (`Labels`, *optional*):
+            Names of the features, which the card's reasons use. By default those that ship with the SAE.
         metadata (`dict`, *optional*):
             Additional metadata of the card, such as `{"language": "en", "pretty_name": "..."}`. What the README of the
             repo already has of these takes precedence.
@@ -100,9 +104,15 @@ def stage(
     check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
     check_token(token)
+    check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
     folder = Path(os.path.expanduser(folder)).absolute()
     _check_replaceable(folder)
     draft = Draft.parse(subset, selection, pool)
+    encoding = draft.selection.parameters["encoding"]
+    if labels is not None:
+        labels.check(encoding)
+    elif encoding:
+        labels = labels_of(encoding)
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
@@ -136,7 +146,7 @@ def stage(
             "versions": versions(),
             "files": _files_record(unfinished),
         }
-        card = subset_card(sealed(fields), draft, measured, source_card=source_card, metadata=card_metadata)
+        card = subset_card(sealed(fields), draft, labels=labels, source_card=source_card, metadata=card_metadata)
         record = sealed(fields | {SECTION: digest_of(section_of(card))})
         (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
