@@ -179,6 +179,7 @@ def sae_publish(
     license: License | None = None,
     source: SourceName | None = None,
     include_features: bool = True,
+    labels: Labels | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
@@ -197,6 +198,7 @@ def sae_publish(
         license=license,
         source=source,
         include_features=include_features,
+        labels=labels,
         metadata=metadata,
     )
 
