@@ -1,7 +1,8 @@
 """Select small, representative training subsets by the features of a sparse autoencoder.
 
-Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_publish` and `sae_selection` on
-`datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_report`, `sae_publish` and `sae_selection`
+on `datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is
+used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .concepts.labels import Label, Labels
     from .concepts.reasons import reasons
     from .concepts.rejection import WhyNot, why_not
+    from .concepts.report import report
     from .encoding.pipeline import encode
     from .features import metrics
     from .features.concatenation import concatenate
@@ -55,6 +57,7 @@ _MODULES = {  # public name -> the file that defines it
     "WhyNot": "concepts.rejection",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
+    "report": "concepts.report",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
     "SaeConfig": "sae.config",
@@ -114,6 +117,7 @@ __all__ = [
     "publish",
     "push",
     "reasons",
+    "report",
     "select",
     "select_indices",
     "stage",
