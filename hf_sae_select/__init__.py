@@ -1,7 +1,8 @@
 """Select small, representative training subsets by the features of a sparse autoencoder.
 
-Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_publish` and `sae_selection` on
-`datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_report`, `sae_publish` and `sae_selection`
+on `datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is
+used.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from .plugin import attach
 if TYPE_CHECKING:
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
+    from .concepts.report import report
     from .encoding.pipeline import encode
     from .features import metrics
     from .features.concatenation import concatenate
@@ -43,6 +45,7 @@ _MODULES = {  # public name -> the file that defines it
     "load_labels": "concepts.label_sources",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
+    "report": "concepts.report",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
     "SaeConfig": "sae.config",
@@ -96,6 +99,7 @@ __all__ = [
     "metrics",
     "publish",
     "push",
+    "report",
     "select",
     "select_indices",
     "stage",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from huggingface_hub import CommitInfo
 
@@ -201,6 +203,26 @@ def sae_publish(
     )
 
 
+def sae_report(
+    self: Dataset,
+    path: str | Path,
+    *,
+    pool: Dataset | None = None,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    spans: int = 200,
+    picks: int = 3000,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a report of this selected subset, one HTML file: `hf_sae_select.report` of it."""
+    from .concepts.report import report
+
+    return report(
+        self, path, pool=pool, labels=labels, sae=sae, spans=spans, picks=picks, title=title, overwrite=overwrite
+    )
+
+
 def sae_selection(self: Dataset) -> Selection:
     """The selection that picked the rows of this dataset; an error where it describes other rows."""
     from .selection.attachment import selection_of
@@ -214,7 +236,7 @@ def attach() -> None:
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    members = {method.__name__: method for method in (sae_select, sae_encode, sae_compare, sae_publish)}
+    members = {method.__name__: method for method in (sae_select, sae_encode, sae_compare, sae_publish, sae_report)}
     _set(Dataset, {**members, "sae_selection": property(sae_selection)})
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):
         _set(container, members)

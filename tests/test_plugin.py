@@ -18,6 +18,7 @@ DOORS = {
     "sae_compare": "selection.comparison.compare",
     "sae_encode": "encoding.pipeline.encode",
     "sae_publish": "publishing.pushing.publish",
+    "sae_report": "concepts.report.report",
 }
 
 

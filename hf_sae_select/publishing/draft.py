@@ -11,13 +11,13 @@ import numpy as np
 from datasets import Dataset
 
 from .._datasets import check_dataset
+from ..concepts.measurement import Measured, measure
 from ..features.columns import STATE, encoding_record, is_code_column, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .hashing import Digests
-from .measurement import Measured, measure
 from .provenance import public
 from .replay import digest_tag
 from .tables import check_types, needs_state, view

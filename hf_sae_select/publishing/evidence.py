@@ -11,7 +11,7 @@ from typing import Any
 
 from .._cards import code, escaped
 from .._secrets import masked
-from .measurement import QUANTILES, measures_of
+from ..concepts.measurement import QUANTILES, measures_of
 
 ROWS = {"pool": "all rows", "subset": "this subset", "random": "random", "longest": "longest"}
 

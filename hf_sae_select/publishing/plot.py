@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..concepts.charts import coverage_curve, likeness_curve, png
-from .measurement import Measured
+from ..concepts.measurement import Measured
 
 
 def curve_png(measured: Measured, measure: str) -> bytes:

@@ -18,6 +18,7 @@ from .._optional import extra
 from .._secrets import masked, masks_tokens
 from .._validation import check_flag, check_text, check_type
 from ..concepts.labels import Labels, labels_of
+from ..concepts.measurement import count_quotas, measures_of
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
@@ -26,7 +27,6 @@ from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
 from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
 from .licence import License, subset_licence
-from .measurement import count_quotas, measures_of
 from .plot import curve_png
 from .provenance import dumps, sealed, versions
 from .source import Source, SourceName, find_source, origins

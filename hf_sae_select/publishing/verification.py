@@ -14,12 +14,12 @@ from .._datasets import check_dataset
 from .._hub import NoSuchFile, Token
 from .._secrets import masks_tokens
 from .._validation import check_choice, check_int
+from ..concepts.measurement import count_quotas, measure
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..selection.methods import MethodFunction
 from . import checks
 from .hashing import Digests, row_digests
-from .measurement import count_quotas, measure
 from .provenance import public, required_arguments
 from .published import PublishedSubset, Unreadable, open_published
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source

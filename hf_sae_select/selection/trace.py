@@ -111,9 +111,9 @@ class Trace:
     def _can_win(self) -> NDArray[np.bool_]:
         """[n]: whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
         has_quality = self.constraints.scale > 0
-        if self.kind == "similarity":
+        if self.kind == "similarity" and self.features.vectors is not None:
             return has_quality & self.engine.vectors().any(axis=1)
-        read = self.features.tokens > 0 if self.kind in ("length", "chance") else self.features.counts > 0
+        read = self.features.counts > 0 if self.kind in ("distribution", "coverage") else self.features.tokens > 0
         return has_quality & read
 
     def overlap(self, row: int, start: int, stop: int) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from helpers.forge import RECORD
 from helpers.pools import coded
 
 from hf_sae_select import METHODS, FeatureMatrix, Selection, metrics
-from hf_sae_select.publishing.measurement import MOST_VALUES, count_quotas, measure, measures_of
+from hf_sae_select.concepts.measurement import MOST_VALUES, count_quotas, measure, measures_of
 from hf_sae_select.selection.methods import BASELINES
 
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 0: 0.3}, {6: 0.7}]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,6 @@ from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
 from ..selection.result import Selection
 from ..selection.summary import summarize_rows
-from .replay import without_warnings
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
@@ -39,8 +40,12 @@ MOST_VALUES = 30  # of the column of a quota that the record lists; it sums up t
 class Measured:
     """Hold the figures of a selection, compared with the baselines, by the features that the rows were selected by."""
 
+    read: FeatureMatrix
+    """The features of all rows, before the cuts of the selection."""
     features: FeatureMatrix
     """The features of all rows, cut as the selection cut them."""
+    rows: dict[str, Rows]
+    """The rows of "pool" (all that could be selected), "subset", "random" and "longest", in the order of the picks."""
     curves: dict[str, dict[str, NDArray[Any]]]
     """For "coverage", and for "likeness" where it was measured: of "subset", "random" and "longest" the value after
     each pick. Coverage is a number of distinct features of all rows."""
@@ -56,14 +61,20 @@ def measures_of(method: str) -> tuple[str, ...]:
     return MEASURES.get(kind, ("coverage",))
 
 
-def measure(dataset: Dataset, selection: Selection) -> Measured:
-    """Measure a selection among encoded rows; the baselines obey its constraints too."""
+def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | None = None) -> Measured:
+    """Measure a selection among encoded rows; the baselines obey its constraints too.
+
+    Args:
+        measures: of "likeness" and "coverage"; by default those that show what the method does.
+    """
+    measures = measures_of(selection.method) if measures is None else measures
     arguments = arguments_of(selection)
     excluded = arguments.get("exclude", [])
     cuts: Cuts = arguments.pop("cuts")
-    is_baseline = selection.method in BASELINES
-    uncut = FeatureMatrix.from_dataset(dataset, threshold=0.0 if is_baseline else cuts.threshold or 0.0)
-    features = cuts.apply(uncut, excluded)
+    # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.
+    reads_all = "likeness" in measures and selection.method != "match"
+    read = FeatureMatrix.from_dataset(dataset, threshold=0.0 if reads_all else cuts.threshold or 0.0)
+    features = cuts.apply(read, excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
         raise ValueError(
             f"the selection names rows {selection.indices.min()} to {selection.indices.max()}, of {len(features)}"
@@ -72,19 +83,20 @@ def measure(dataset: Dataset, selection: Selection) -> Measured:
     picked = {"subset": selection.indices}
     for name in reversed(BASELINES):
         own = for_method(name, arguments) | {"options": {}}
-        with without_warnings():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
             picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
-    figures = {name: _figures(features, rows, pool) for name, rows in {"pool": pool, **picked}.items()}
+    rows = {"pool": pool, **picked}
+    figures = {name: _figures(features, part, pool) for name, part in rows.items()}
     curves: dict[str, dict[str, NDArray[Any]]] = {
-        "coverage": {name: _covered(features, rows) for name, rows in picked.items()}
+        "coverage": {name: _covered(features, part) for name, part in picked.items()}
     }
-    if "likeness" not in measures_of(selection.method):
-        return Measured(features, curves, figures, None)
-    # `match` maximises the likeness by the features that it read; a baseline reads none.
-    shares = Shares.of_strongest(uncut, pool) if is_baseline else Shares.of(features, pool)
-    curves["likeness"] = {name: shares.curve(rows) for name, rows in picked.items()}
-    likeness = {name: _finite(shares.likeness(rows)) for name, rows in picked.items()}
-    return Measured(features, curves, figures, likeness)
+    if "likeness" not in measures:
+        return Measured(read, features, rows, curves, figures, None)
+    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(read, pool)
+    curves["likeness"] = {name: shares.curve(part) for name, part in picked.items()}
+    likeness = {name: _finite(shares.likeness(part)) for name, part in picked.items()}
+    return Measured(read, features, rows, curves, figures, likeness)
 
 
 def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]:
