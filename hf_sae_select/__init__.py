@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .concepts.label_sources import load_labels
+    from .concepts.labels import Label, Labels
     from .encoding.pipeline import encode
     from .features import metrics
     from .features.concatenation import concatenate
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "Label": "concepts.labels",
+    "Labels": "concepts.labels",
+    "load_labels": "concepts.label_sources",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
     "FeatureMatrix": "features.matrix",
@@ -71,6 +76,8 @@ __all__ = [
     "Constraints",
     "FeatureMatrix",
     "L0Check",
+    "Label",
+    "Labels",
     "Quality",
     "SaeConfig",
     "SaeTrainingConfig",
@@ -83,6 +90,7 @@ __all__ = [
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
+    "load_labels",
     "load_sae",
     "load_selection",
     "metrics",

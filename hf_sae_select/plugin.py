@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from huggingface_hub import CommitInfo
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from .selection.methods import MethodFunction
     from .selection.quota import Quota
     from .selection.result import Selection
+    from .selection.table import Comparison
 
 
 def sae_select(
@@ -102,7 +102,7 @@ def sae_compare(
     max_length: int | None = None,
     batch_size: int = 32,
     **options: Any,
-) -> pd.DataFrame:
+) -> Comparison:
     """Select by several methods and compare what each covers: `hf_sae_select.compare` of this dataset."""
     from .selection.comparison import compare
 

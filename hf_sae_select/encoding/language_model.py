@@ -43,6 +43,8 @@ class Window:
     """False for BOS, EOS, separators and every other special token."""
     unknown: int = 0
     """Number of text tokens that are [UNK]: text that the tokenizer does not know."""
+    start: int = 0
+    """Number of the row's tokens before those of this window."""
 
 
 class _StopForward(Exception):
@@ -198,7 +200,7 @@ class LanguageModel:
                 is_text = [i not in self.tokens.special for i in ids]
                 is_text[0] = is_text[0] and not self.skip_first
                 unknown = sum(i == self.tokens.unknown and text for i, text in zip(ids, is_text, strict=True))
-                windows.append(Window(row, ids, is_text, unknown))
+                windows.append(Window(row, ids, is_text, unknown, start))
         return windows
 
     def states(self, windows: Sequence[Window], batch_size: int = 32) -> Iterator[tuple[list[Window], Tensor]]:

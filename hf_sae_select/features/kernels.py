@@ -108,6 +108,29 @@ def shares_above(
 
 
 @compiled
+def affinities(
+    offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, target: Floats
+) -> Floats:
+    """Return the Bhattacharyya affinity of `target` [d_sae] and the mass of the first 1, 2, ... of `rows`: [k]."""
+    curve, masses, target_mass = np.zeros(len(rows)), np.zeros(len(target)), target.sum()
+    affinity = mass = 0.0
+    for k, i in enumerate(rows):
+        total = 0.0
+        for p in range(offsets[i], offsets[i + 1]):
+            total += amounts[p]
+        for p in range(offsets[i], offsets[i + 1]):
+            if amounts[p] > 0:
+                share, before = amounts[p] / total, masses[ids[p]]
+                masses[ids[p]] += share
+                # The difference of the roots, without the cancellation of subtracting them.
+                affinity += np.sqrt(target[ids[p]]) * share / (np.sqrt(before + share) + np.sqrt(before))
+        mass += total > 0
+        if mass > 0:
+            curve[k] = min(affinity / np.sqrt(target_mass * mass), 1.0)
+    return curve
+
+
+@compiled
 def largest_of_rows(offsets: Int64s, bits: NDArray[np.uint32], m: int) -> Int64s:
     """Return the positions of the `m` largest values of each row, ascending; of equal values the first.
 

@@ -1,4 +1,4 @@
-"""Metrics: what rows cover, how similar they are, and how far that follows from their length, as plain numbers.
+"""Metrics: what rows cover, how like the pool and each other they are, and how far that follows from their length.
 
 `indices` are row numbers, by default those of all rows; a row that is listed twice counts twice. A mean over no rows
 or no pairs is nan.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .._validation import check_int
 from .matrix import FeatureMatrix
+from .shares import Shares
 
 Rows = NDArray[np.int64]
 
@@ -167,6 +168,66 @@ def overlap(features: FeatureMatrix, first: Iterable[int], second: Iterable[int]
     return float(np.count_nonzero(a & b) / either) if either else 1.0
 
 
+def likeness(features: FeatureMatrix, indices: Iterable[int], pool: Iterable[int] | None = None) -> float:
+    """Return how like the pool rows are: the affinity of their distributions over features, which `match` maximises.
+
+    A row's distribution is what its shares of root activations have above the pool's mean, see `match`; that of
+    several rows is the sum. The Bhattacharyya affinity of two distributions p and q is the sum of sqrt(p_j q_j) over
+    features j: 1 where they are equal, 0 where they have no feature in common. The 256 strongest features of a row
+    count, whatever their activation, as `match` reads them by default. So pass all features, not those above a
+    threshold.
+
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`):
+            Rows to measure.
+        pool (`Iterable[int]`, *optional*):
+            Rows that they are compared with. By default all rows.
+
+    Returns:
+        `float`: The affinity, from 0 to 1; 0 if the rows have no feature, nan if the pool has none.
+
+    Example:
+
+    ```python
+    # rows {0, 1}, {0, 1}, {0, 2}: above the mean are {1}, {1} and {2}
+    likeness(features, [0, 1])  # sqrt(2 / 3)
+    likeness(features, [0, 1, 2])  # 1
+    ```
+    """
+    return _shares(features, pool).likeness(_rows(features, indices))
+
+
+def likeness_curve(
+    features: FeatureMatrix, indices: Iterable[int], pool: Iterable[int] | None = None
+) -> NDArray[np.float64]:
+    """Return the likeness of the first row, of the first two rows, and so on to all rows of `indices`.
+
+    Where all rows have features, this is the running sum of the gains of `match`, divided by the square root of the
+    number of picks times the number of rows of the pool.
+
+    Args:
+        features (`FeatureMatrix`):
+            Features of all rows.
+        indices (`Iterable[int]`):
+            Rows to measure, in the order they were picked.
+        pool (`Iterable[int]`, *optional*):
+            Rows that they are compared with. By default all rows.
+
+    Returns:
+        `np.ndarray`: The likeness after each row, see `likeness`: float64 [k].
+
+    Example:
+
+    ```python
+    # rows {0, 1}, {0, 1}, {0, 2}
+    likeness_curve(features, [0, 2])  # [sqrt(2 / 3), sqrt(2 / 6) + sqrt(1 / 6)]
+    ```
+    """
+    return _shares(features, pool).curve(_rows(features, indices))
+
+
 def length_correlation(features: FeatureMatrix, indices: Iterable[int] | None = None) -> float:
     """Return Pearson's correlation of the number of tokens of a row with its number of features.
 
@@ -188,6 +249,10 @@ def length_correlation(features: FeatureMatrix, indices: Iterable[int] | None = 
     if len(np.unique(tokens)) < 2 or len(np.unique(counts)) < 2:
         return math.nan
     return float(np.corrcoef(tokens, counts)[0, 1])
+
+
+def _shares(features: FeatureMatrix, pool: Iterable[int] | None) -> Shares:
+    return Shares.of_strongest(features, _rows(features, pool, "pool"))
 
 
 def _rows(features: FeatureMatrix, indices: Iterable[int] | None, name: str = "indices") -> Rows:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .._cards import parsed, section_of
 from .._files import read_text
 from .._hub import NoSuchFile, Repo, sha256_of
+from .._parquet import content_errors, count_rows, read_batches, written_types
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
@@ -24,7 +25,6 @@ from .card import derived_metadata
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
 from .licence import as_list
-from .parquet import content_errors, count_rows, read_batches, written_types
 from .provenance import Record, is_edited, public
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
     """
     import torch
 
-    from ..encoding.language_model import READING_DEFAULTS
+    from ..encoding.recorded import configured
     from ..sae.loading import load_sae
 
     _check_no_folder(encoding["model"])
@@ -82,19 +82,14 @@ def refetch_sae(encoding: dict[str, Any], token: Token) -> SparseAutoencoder:
                 )
         arguments |= {"source": place["repo"], "revision": place["revision"], "filename": place["path"]}
         arguments |= {"format": place.get("format", "auto"), "config": place.get("config"), "token": token}
-    settings: dict[str, Any] = {name: encoding.get(name, default) for name, default in READING_DEFAULTS.items()}
-    settings |= {"model": encoding["model"], "model_revision": encoding["model_revision"], "hook": encoding["hook"]}
-    settings |= {"context_size": encoding["window"], "feature_threshold": encoding["threshold"]}
     try:
-        sae = load_sae(**arguments)
-        sae.config = replace(sae.config, **settings)
+        return configured(load_sae(**arguments), encoding)
     except FileNotFoundError as error:
         if is_listed or not isinstance(error, NoSuchFile):  # it is there, but cannot be fetched
             raise OSError(f"the SAE cannot be loaded now: {error}") from error
         raise NotAsRecorded(f"the SAE cannot be loaded as recorded: {error}") from error
     except ValueError as error:
         raise NotAsRecorded(f"the SAE cannot be loaded as recorded: {error}") from error
-    return sae
 
 
 def encode_again(

@@ -27,6 +27,7 @@ from datasets.table import InMemoryTable
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
+from .._parquet import content_errors, read_table, written_metadata
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
@@ -35,7 +36,6 @@ from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
 from .layout import DIGEST, SHA256
-from .parquet import content_errors, read_table, written_metadata
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file

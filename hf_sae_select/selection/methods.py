@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from .._validation import check_choice, check_flag, check_number
-from ..features import kernels
 from ..features.matrix import FeatureMatrix
+from ..features.shares import STRONGEST, Shares
 from . import coverage
 from .constraints import Constraints
 from .engine import Engine, sorted_by
@@ -43,12 +43,9 @@ def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constr
     then the row with 2.
     """
     engine = Engine(features, budget, rng, constraints)
-    roots = np.sqrt(features.acts)
-    mean_share = engine.mass(roots)
-    mean_share /= max(mean_share.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
-    shares = kernels.shares_above(features.offsets, features.ids, roots, mean_share)
-    weight = np.sqrt(engine.mass(shares))
-    return engine.greedy(lambda: coverage.mass_objective(weight, "sqrt"), "never", shares)
+    shares = Shares.of(features, engine.constraints.pool)
+    weight = np.sqrt(shares.total)
+    return engine.greedy(lambda: coverage.mass_objective(weight, "sqrt"), "never", shares.amounts)
 
 
 def greedy(
@@ -313,7 +310,7 @@ METHODS: dict[str, Method] = {
         "selects rows that together have the feature distribution of the dataset",
         "Hellinger distance, greedily",
         threshold=0.0,
-        top=256,
+        top=STRONGEST,
     ),
     "greedy": Method(
         greedy,

@@ -22,10 +22,9 @@ from helpers.forge import (
 )
 from helpers.pools import coded
 
-from hf_sae_select import Selection, load_selection, verify
-from hf_sae_select.publishing import parquet
+from hf_sae_select import Selection, _parquet, load_selection, verify
+from hf_sae_select._parquet import read_batches, read_table
 from hf_sae_select.publishing.hashing import digest_of
-from hf_sae_select.publishing.parquet import read_batches, read_table
 from hf_sae_select.publishing.tables import read_selection
 
 
@@ -268,8 +267,8 @@ def test_where_a_subset_is_is_checked_by_name(arguments, error, message):
 
 
 def test_bombs_are_refused_by_the_sizes_that_they_declare(folder, monkeypatch):
-    assert parquet.LEAST_BYTES == 2**31
-    monkeypatch.setattr(parquet, "LEAST_BYTES", 2**20)  # so that small ones will do
+    assert _parquet.LEAST_BYTES == 2**31
+    monkeypatch.setattr(_parquet, "LEAST_BYTES", 2**20)  # so that small ones will do
     picks = folder / "selection.parquet"
     table = pq.read_table(picks)
     numbers = pa.table({"row": pa.repeat(table["row"][0], 2**20)})
@@ -296,6 +295,6 @@ def test_the_machine_s_own_errors_are_no_difference(folder, monkeypatch):
         def fails(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(parquet.pq, "ParquetFile", fails)
+        monkeypatch.setattr(_parquet.pq, "ParquetFile", fails)
         with pytest.raises(type(error)):
             verify(folder)

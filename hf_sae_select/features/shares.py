@@ -1,0 +1,70 @@
+"""Shares: each row's distribution over features as `match` has it, and how like a pool's the distribution of rows is.
+
+x_ij is the share of feature j in the square roots of row i's activations. A row's shares are the parts of x_ij above
+the pool's mean share of j, divided by their sum: so every row weighs 1, long or short, and features at or below the
+mean weigh 0. A row without any feature above the mean keeps x_ij. The distribution of rows is the sum of their shares.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+from .kernels import Floats, Int64s
+from .matrix import FeatureMatrix
+
+STRONGEST = 256  # features of a row that count in its distribution, whatever their activation
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Hold the shares of all rows, and their sum over a pool.
+
+    Example, rows {0, 1}, {0, 1}, {0, 2}, all equally active: all share feature 0, so the shares of the rows are
+    {1: 1}, {1: 1}, {2: 1}, and their sum is [0, 2, 1].
+    """
+
+    features: FeatureMatrix
+    """The features that the shares are of."""
+    amounts: NDArray[np.float32]
+    """The share of each entry in its row: float32 [nnz]. The shares of a row with features sum to 1."""
+    total: Floats
+    """The sum of the shares over the pool: float64 [d_sae]."""
+
+    @classmethod
+    def of(cls, features: FeatureMatrix, pool: Int64s) -> Shares:
+        """Compute the shares of `features` as they are, above the mean of the rows `pool`."""
+        offsets, ids, d_sae = features.offsets, features.ids, features.d_sae
+        roots = np.sqrt(features.acts)
+        mean = kernels.mass(offsets, ids, roots, pool, d_sae)
+        mean /= max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
+        amounts = kernels.shares_above(offsets, ids, roots, mean)
+        return cls(features, amounts, kernels.mass(offsets, ids, amounts, pool, d_sae))
+
+    @classmethod
+    def of_strongest(cls, features: FeatureMatrix, pool: Int64s) -> Shares:
+        """Compute the shares of the strongest features of each row: those that `match` reads by default."""
+        return cls.of(features.above(0.0).top(STRONGEST), pool)
+
+    def likeness(self, rows: Int64s) -> float:
+        """Return the Bhattacharyya affinity of the distributions of `rows` and of the pool, from 0 to 1.
+
+        It is 0 where the rows have no feature of the pool, and nan where the pool has no feature.
+        """
+        features = self.features
+        mass = kernels.mass(features.offsets, features.ids, self.amounts, rows, features.d_sae)
+        weight = math.sqrt(self.total.sum() * mass.sum())
+        if not self.total.any():
+            return math.nan
+        return min(float(np.sqrt(self.total * mass).sum()) / weight, 1.0) if weight else 0.0
+
+    def curve(self, rows: Int64s) -> Floats:
+        """Return the likeness of the first row, of the first two rows, and so on to all of `rows`: float64 [k]."""
+        features = self.features
+        if not self.total.any():
+            return np.full(len(rows), math.nan)
+        return kernels.affinities(features.offsets, features.ids, self.amounts, rows, self.total)
