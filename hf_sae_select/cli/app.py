@@ -36,6 +36,7 @@ FORMS = (
     "Hub. Lists are repeated options. Mappings are name=value, repeated, or JSON. A function is file.py:name. "
     "All of it: docs/cli.md."
 )
+SETTINGS = ("json", "debug", "overwrite", "config")  # of one call: a run file does not have them
 OF_COMMAND_LINE = {  # options that no function has: type and help
     "out": (str, "File or folder to write the result to; a run file and what else repeats the run is written beside."),
     "overwrite": (bool, "Replace files that exist."),
@@ -96,11 +97,12 @@ def _twin(command: Command) -> Callable[..., int]:
     required = [argument.name for argument in command.signature.arguments if argument.is_required]
     own = [name for name in OF_COMMAND_LINE if _has(command, name)]
     names = {argument.name: command.name_of(argument) for argument in command.signature.arguments}
-    names |= {f"{name}{OWN}": name for name in own}
+    names |= {f"{name}{OWN}": name for name in own if name not in SETTINGS}
 
-    def run(*positional: Any, **words: Any) -> int:
-        passed = dict(zip(required, positional, strict=False)) | words
-        return Job(command, {names[name]: value for name, value in passed.items()}).run()
+    def run(*positional: Any, **passed: Any) -> int:
+        passed |= dict(zip(required, positional, strict=False))
+        settings = {name for name in SETTINGS if passed.pop(f"{name}{OWN}", None)}
+        return Job(command, {names[name]: words for name, words in passed.items()}, settings).run()
 
     parameters = sorted(map(partial(_parameter, command), command.signature.arguments), key=lambda item: item.kind)
     run.__signature__ = inspect.Signature([*parameters, *map(_own_parameter, own)])  # type: ignore[attr-defined]
@@ -122,10 +124,14 @@ def _parameter(command: Command, argument: Argument) -> inspect.Parameter:
     name = "--" + command.name_of(argument).replace("_", "-")
     parameter = Parameter(name=name, negative_iterable="", show_default=_shown(argument))
     if argument.is_required:
-        annotation: Any = Annotated.__class_getitem__((kind, parameter))
-        return inspect.Parameter(argument.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
-    annotation = Annotated.__class_getitem__((kind | None, parameter))
-    return inspect.Parameter(argument.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Parameter(argument.name, place, annotation=_annotated(kind, parameter))
+    place, annotation = inspect.Parameter.KEYWORD_ONLY, _annotated(kind | None, parameter)
+    return inspect.Parameter(argument.name, place, default=None, annotation=annotation)
+
+
+def _annotated(kind: Any, parameter: Parameter) -> Any:
+    return Annotated[kind, parameter]
 
 
 def _shown(argument: Argument) -> Any:
@@ -135,9 +141,10 @@ def _shown(argument: Argument) -> Any:
 
 
 def _own_parameter(name: str) -> inspect.Parameter:
+    kind: Any
     kind, words = OF_COMMAND_LINE[name]
     names = [f"--{name.replace('_', '-')}", *(["-o"] if name == "out" else [])]
-    annotation = Annotated[kind | None, Parameter(name=names, negative="", help=words, show_default=False)]
+    annotation = _annotated(kind | None, Parameter(name=names, negative="", help=words, show_default=False))
     return inspect.Parameter(f"{name}{OWN}", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

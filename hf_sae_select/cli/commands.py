@@ -125,7 +125,7 @@ def _commit_data(commit: Any) -> Data:
 
 ROWS = Result(_rows_text, _rows_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 SUBSET = Result(_subset_text, _subset_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
-TABLE = Result(lambda table: table.to_string(), _table_data, _write_table, outputs.SUFFIXES)
+TABLE = Result(repr, _table_data, _write_table, outputs.SUFFIXES[:-1])
 SAE = Result(repr, _sae_data, outputs.write_sae, ("",))
 SELECTION = Result(repr, _selection_data, outputs.write_selection, (".json",))
 QUALITY = Result(_quality_text, asdict)

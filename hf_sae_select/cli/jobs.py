@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,20 @@ from . import outputs
 from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
 from .places import Place
 from .receipts import RUN, DiffersFromReceipt, has_receipt, reopened
-from .runs import HUB_OPTIONS, write_run
+from .runs import HUB_OPTIONS, check_replaceable, write_run
 from .signatures import OPTIONS
 from .terminal import as_json, is_printed
 from .values import SELECTION, receipt_of, value_of
-
-SETTINGS = ("json", "debug", "overwrite", "config")  # of the command line, not of a run
 
 
 class Job:
     """Hold the words of one call."""
 
-    def __init__(self, command: Command, words: Mapping[str, Any]) -> None:
+    def __init__(self, command: Command, words: Mapping[str, Any], settings: Collection[str] = ()) -> None:
         self.command = command
-        self.words = {name: word for name, word in words.items() if name not in SETTINGS}
-        self.as_json, self.debug, self.overwrite = (bool(words.get(name)) for name in SETTINGS[:3])
-        out = self.words.get("out") if command.writes else None
+        self.words = dict(words)
+        self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
+        out = self.words.get(command.out)
         self.out = None if out is None else Path(out).expanduser()
 
     def run(self) -> int:
@@ -39,8 +37,7 @@ class Job:
             with redirect_stdout(sys.stderr):  # of libraries: stdout is for the result
                 self.check()
                 result = self.call()
-                if self.out is not None:
-                    self.write(result, self.out)
+                self.write(result)
                 kind = self.command.result
                 data, text = kind.data(result), kind.text(result)
         except KeyboardInterrupt as error:
@@ -49,26 +46,31 @@ class Job:
             return self.fail(error)
         if self.command.writes:
             data = data | {"out": None if self.out is None else str(self.out)}
-        if self.out is not None:
-            text += f"\nwritten: {', '.join(str(file) for file in self.files)}"
+            if self.out is not None:
+                text += f"\nwritten: {', '.join(map(str, [self.out, *self.receipts]))}"
         if not is_printed(as_json(data) if self.as_json else text, sys.stdout):
             return UNKNOWN
         return kind.code(result)
 
     @property
-    def files(self) -> list[Path]:
-        """The files and folders that are written."""
+    def receipts(self) -> list[Path]:
+        """The files beside the result, the run file first."""
         if self.out is None:
             return []
+        if not self.command.writes:  # `report.html` may stand beside a `report.parquet`
+            return [self.out.with_name(f"{self.out.name}{RUN}")]
         suffixes = [RUN, SELECTION] if self.command.function == "select" else [RUN]
-        return [self.out, *(receipt_of(self.out, suffix) for suffix in suffixes)]
+        return [receipt_of(self.out, suffix) for suffix in suffixes]
 
     def check(self) -> None:
         """Check where the result goes, before slow work."""
-        if self.out is not None:
-            outputs.check_out(self.out, self.command.result.suffixes, self.files, self.overwrite)
-        elif self.command.needs_out:
-            raise ValueError("the result would be lost: pass `--out`, the folder to write it to")
+        if self.out is None:
+            if self.command.needs_out:
+                raise ValueError("the result would be lost: pass `--out`, where to write it")
+            return
+        if self.command.writes:
+            outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)
+        check_replaceable(self.receipts[0], self.command)
 
     def call(self) -> Any:
         """Read the arguments, and call the function."""
@@ -81,7 +83,7 @@ class Job:
                 arguments[argument.name] = self._value(argument.name, argument.annotation, self.words[name])
         if self.out is not None and self.command.result.has_rows:
             is_encoded = self.command.function == "encode" or bool(arguments.get("keep_codes"))
-            outputs.check_columns(self.out, arguments["dataset"].features, is_encoded)
+            outputs.check_rows(self.out, arguments["dataset"].features, is_encoded)
         return public(self.command.function)(**arguments)
 
     def _value(self, name: str, annotation: str, words: Any) -> Any:
@@ -95,16 +97,20 @@ class Job:
             return reopened(name, words)
         return value_of(name, annotation, words)
 
-    def write(self, result: Any, out: Path) -> None:
-        """Write the result, and beside it what repeats the run."""
+    def write(self, result: Any) -> None:
+        """Write the result, unless the function has done so, and beside it what repeats the run."""
 
         def beside() -> None:
-            write_run(receipt_of(out, RUN), self.command, self.words)
-            if self.command.function == "select":
-                result.sae_selection.save(receipt_of(out, SELECTION))
+            write_run(self.receipts[0], self.command, self.words)
+            for file in self.receipts[1:]:
+                result.sae_selection.save(file)
 
-        if self.command.result.write is not None:
-            self.command.result.write(result, out, beside)
+        if self.out is None:
+            return
+        if self.command.result.write is None:
+            beside()
+        else:
+            self.command.result.write(result, self.out, beside)
 
     def fail(self, error: Exception) -> int:
         """Print an error as one line, and return the exit code."""

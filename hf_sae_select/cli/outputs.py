@@ -21,12 +21,12 @@ SAVED = re.compile(r"dataset_info\.json|state\.json|data-\d+-of-\d+\.arrow")  # 
 BATCH_ROWS = 1000  # in memory as Python objects
 
 
-def check_out(out: Path, suffixes: Iterable[str], files: Iterable[Path], overwrite: bool) -> None:
+def check_out(out: Path, suffixes: Iterable[str], receipts: Iterable[Path], overwrite: bool) -> None:
     """Check that a result can be written, before slow work.
 
     Args:
         suffixes: those of files that can hold it; "" is a folder.
-        files: all that is written, the file or folder `out` among it.
+        receipts: the files that are written beside it.
 
     Raises:
         ValueError: If the suffix is of another type, or a folder holds something else.
@@ -39,7 +39,7 @@ def check_out(out: Path, suffixes: Iterable[str], files: Iterable[Path], overwri
         raise ValueError(f"`out={str(out)!r}`: the type {out.suffix!r} is not written here; pass {', '.join(names)}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"`out={str(out)!r}`: there is no folder {str(out.parent)!r}; make it first")
-    for file in files:
+    for file in (out, *receipts):
         if file.exists() and not overwrite:
             raise FileExistsError(f"{str(file)!r} exists; pass another `--out`, or `--overwrite` to replace it")
     if out.suffix and out.is_dir():
@@ -48,13 +48,15 @@ def check_out(out: Path, suffixes: Iterable[str], files: Iterable[Path], overwri
         raise ValueError(f"`out={str(out)!r}` is a file; a name without a suffix is a folder")
 
 
-def check_columns(out: Path, features: Features, is_encoded: bool) -> None:
+def check_rows(out: Path, features: Features, is_encoded: bool) -> None:
     """Check, before slow work, that a file of this type can hold columns of these types.
 
     Raises:
-        ValueError: If it cannot; the message names the column.
+        ValueError: If it cannot; the message names the column. Or if a folder holds something else than rows.
     """
     suffix = out.suffix.lower()
+    if not suffix:
+        _check_saved(out)
     if suffix in ("", ".parquet"):
         return
     if is_encoded:
@@ -76,7 +78,6 @@ def write_rows(dataset: Dataset, out: Path, beside: Callable[[], None]) -> None:
         beside: writes the files beside it, before it appears.
     """
     if not out.suffix:
-        _check_saved(out)
         with whole_folder(out) as part:
             dataset.save_to_disk(str(part))
             beside()

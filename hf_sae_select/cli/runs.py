@@ -77,6 +77,16 @@ def _parsed(file: Path) -> dict[str, Any]:
     return values
 
 
+def check_replaceable(file: Path, command: Command) -> None:
+    """Check that a run file is new, or replaces one of the same command: another would be of another result.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if file.exists() and not (file.is_file() and f"command: {command.name}" in read_text(file).splitlines()):
+        raise ValueError(f"the run file {str(file)!r} would replace another file; pass another name for the result")
+
+
 def _as_comparison(values: dict[str, Any]) -> dict[str, Any]:
     """Turn the arguments of `select` into those of `compare`."""
     kept = {name: value for name, value in values.items() if name not in ("method", "keep_codes", "out")}
