@@ -38,12 +38,15 @@ FORMS = (
 )
 SETTINGS = ("json", "debug", "overwrite", "config")  # of one call: a run file does not have them
 OF_COMMAND_LINE = {  # options that no function has: type and help
-    "out": (str, "File or folder to write the result to; a run file and what else repeats the run is written beside."),
+    "out": (
+        Path,
+        "File or folder to write the result to. The file that repeats the run is written beside it.",
+    ),
     "overwrite": (bool, "Replace files that exist."),
     "split": (str, "Split of the dataset."),
     "config_name": (str, "Config of the Hub dataset."),
     "revision": (str, "Branch, tag or commit of the Hub dataset. The run file names the commit."),
-    "config": (str, "A YAML file with these arguments. Those of the command line have precedence."),
+    "config": (Path, "A YAML file with these arguments. Those of the command line have precedence."),
     "json": (bool, "Print the result, or an error, as one JSON object."),
     "debug": (bool, "Print the traceback of an error."),
 }
@@ -70,7 +73,7 @@ def _show_usage(words: Sequence[str], problem: str) -> None:
     command = COMMANDS.get(words[0]) if words else None
     if "--json" in words:
         is_printed(as_json({**(command.error_data if command else {}), "error": problem}), sys.stdout)
-    names = [item.name.upper() for item in command.signature.arguments if item.is_required] if command else []
+    names = [argument.name.upper() for argument in command.positional_arguments] if command else []
     usage = " ".join([NAME, command.name if command else "COMMAND", *names, "[OPTIONS]"])
     is_printed(f"usage: {usage}\n{problem}", sys.stderr)
 
@@ -94,13 +97,13 @@ def make_app() -> App:
 
 def _twin(command: Command) -> Callable[..., int]:
     """Return a function of the same arguments, whose values are words."""
-    required = [argument.name for argument in command.signature.arguments if argument.is_required]
+    positional_names = [argument.name for argument in command.positional_arguments]
     own = [name for name in OF_COMMAND_LINE if _has(command, name)]
     names = {argument.name: command.name_of(argument) for argument in command.signature.arguments}
     names |= {f"{name}{OWN}": name for name in own if name not in SETTINGS}
 
     def run(*positional: Any, **passed: Any) -> int:
-        passed |= dict(zip(required, positional, strict=False))
+        passed |= dict(zip(positional_names, positional, strict=False))
         settings = {name for name in SETTINGS if passed.pop(f"{name}{OWN}", None)}
         return Job(command, {names[name]: words for name, words in passed.items()}, settings).run()
 
@@ -122,16 +125,28 @@ def _parameter(command: Command, argument: Argument) -> inspect.Parameter:
     """Return an argument of the function as cyclopts reads it; help comes from the docstring."""
     kind = form_of(argument.annotation).kind
     name = "--" + command.name_of(argument).replace("_", "-")
-    parameter = Parameter(name=name, negative_iterable="", show_default=_shown(argument))
+    parameter = _read_as(kind, name=name, negative_iterable="", show_default=_shown(argument))
+    is_positional = argument in command.positional_arguments
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD if is_positional else inspect.Parameter.KEYWORD_ONLY
     if argument.is_required:
-        place = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Parameter(argument.name, place, annotation=_annotated(kind, parameter))
-    place, annotation = inspect.Parameter.KEYWORD_ONLY, _annotated(kind | None, parameter)
-    return inspect.Parameter(argument.name, place, default=None, annotation=annotation)
+    return inspect.Parameter(argument.name, place, default=None, annotation=_annotated(_optional(kind), parameter))
 
 
 def _annotated(kind: Any, parameter: Parameter) -> Any:
     return Annotated[kind, parameter]
+
+
+def _optional(kind: Any) -> Any:
+    """Return the type of an option that may be left out; a flag has no value, which shells must know."""
+    return bool if kind is bool else kind | None
+
+
+def _read_as(kind: Any, **options: Any) -> Parameter:
+    """Return how cyclopts reads a type. Words that may name files stay as they are; shells complete them."""
+    if kind is not Path:
+        return Parameter(**options)
+    return Parameter(converter=lambda _, tokens: tokens[0].value, metavar="PATH", **options)
 
 
 def _shown(argument: Argument) -> Any:
@@ -144,7 +159,8 @@ def _own_parameter(name: str) -> inspect.Parameter:
     kind: Any
     kind, words = OF_COMMAND_LINE[name]
     names = [f"--{name.replace('_', '-')}", *(["-o"] if name == "out" else [])]
-    annotation = _annotated(kind | None, Parameter(name=names, negative="", help=words, show_default=False))
+    parameter = _read_as(kind, name=names, negative="", help=words, show_default=False)
+    annotation = _annotated(_optional(kind), parameter)
     return inspect.Parameter(f"{name}{OWN}", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -43,6 +43,8 @@ class Command:
     """The argument of the function that is the file to write, or else `out`, an option of the command line."""
     needs_out: bool = False
     """Whether the result would be lost without a file."""
+    positional: tuple[str, ...] = ()
+    """Arguments that may do without their names, beside those without a default."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Names on the command line of arguments that would be taken for others."""
     error_data: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +60,12 @@ class Command:
         """The argument whose rows `--split`, `--config-name` and `--revision` are of."""
         names = [argument.name for argument in self.signature.arguments]
         return next((name for name in ("dataset", "texts") if name in names), None)
+
+    @property
+    def positional_arguments(self) -> tuple[Argument, ...]:
+        """The arguments that may do without their names."""
+        arguments = self.signature.arguments
+        return tuple(argument for argument in arguments if argument.is_required or argument.name in self.positional)
 
     @property
     def writes(self) -> bool:
@@ -142,8 +150,8 @@ COMMANDS: Mapping[str, Command] = {
         Command("compare", "compare", TABLE),
         Command("train", "train_sae", SAE, needs_out=True, renamed={"config": "training_config"}),
         Command("evaluate", "evaluate_sae", QUALITY),
-        Command("check-l0", "check_l0", L0),
-        Command("load", "load_sae", SAE, renamed={"config": "sae_config"}),
+        Command("check-l0", "check_l0", L0, positional=("texts",)),
+        Command("load", "load_sae", SAE, positional=("source",), renamed={"config": "sae_config"}),
         Command("stage", "stage", FOLDER, out="folder"),
         Command("push", "push", COMMIT),
         Command("publish", "publish", COMMIT),

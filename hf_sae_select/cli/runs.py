@@ -19,7 +19,7 @@ from .._files import read_text, whole_file
 from .._secrets import masked
 from .commands import Command
 from .signatures import OPTIONS
-from .values import form_of, value_of
+from .values import MANY, form_of, value_of
 
 HUB_OPTIONS = ("split", "config_name", "revision")
 ABOUT = ("command", "version")  # keys that are no arguments
@@ -98,14 +98,14 @@ def _words(value: Any, annotation: str, name: str, folder: Path) -> Any:
     form = form_of(annotation)
     if form.kind is bool:
         return value
-    is_many = form.kind not in (str, int, float)
+    is_many = form.kind is MANY
     if isinstance(value, Mapping):
         return [json.dumps(value, default=str)] if is_many else json.dumps(value, default=str)
     if isinstance(value, list):
         texts = [_text(item) for item in value]
         return texts if is_many else json.dumps(value, default=str)
     text = _text(value)
-    if (form.is_place or name == "out") and not Path(text).is_absolute():
+    if (form.kind is Path or name == "out") and not Path(text).is_absolute():
         beside = folder / text
         text = str(beside) if name == "out" or beside.exists() else text
     return [text] if is_many else text
@@ -132,7 +132,7 @@ def _recorded(words: Any, annotation: str, name: str, file: Path) -> Any:
     """Return words as YAML holds them best."""
     if annotation in READABLE and not _is_function(words):
         return value_of(name, annotation, words)
-    is_path = form_of(annotation).is_place and isinstance(words, str)
+    is_path = form_of(annotation).kind is Path and isinstance(words, str)
     if name == "out":
         return os.path.basename(words)
     if not is_path or not Path(words).exists() or Path(words).is_absolute() or file.is_absolute():

@@ -46,6 +46,8 @@ def _plain(value: Any) -> Any:
     """Return a value without what JSON cannot hold."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "_asdict"):  # a named tuple
+        return _plain(value._asdict())
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy

@@ -191,9 +191,7 @@ class Form:
 
     read: Callable[[str, Any], Any] = _unchanged
     kind: Any = str
-    """The type that cyclopts converts to."""
-    is_place: bool = False
-    """Whether the words may name files."""
+    """The type that cyclopts converts to; `Path` for a word that may name a file, and stays a word."""
 
 
 FORMS: Mapping[str, Form] = {
@@ -201,13 +199,13 @@ FORMS: Mapping[str, Form] = {
     "float": Form(kind=float),
     "bool": Form(kind=bool),
     "float | str": Form(_amount),
-    "str | Path": Form(is_place=True),
-    "Dataset": Form(_rows, is_place=True),
-    "Dataset | Sequence[str]": Form(_rows, is_place=True),
-    "SaeSource": Form(_sae, is_place=True),
-    "SparseAutoencoder": Form(_loaded_sae, is_place=True),
-    "Selection": Form(_selection, is_place=True),
-    "Selection | Dataset": Form(_earlier, is_place=True),
+    "str | Path": Form(kind=Path),
+    "Dataset": Form(_rows, Path),
+    "Dataset | Sequence[str]": Form(_rows, Path),
+    "SaeSource": Form(_sae, Path),
+    "SparseAutoencoder": Form(_loaded_sae, Path),
+    "Selection": Form(_selection, Path),
+    "Selection | Dataset": Form(_earlier, Path),
     "TextSource": Form(_columns, MANY),
     "str | Collection[str]": Form(kind=MANY),
     "Sequence[int]": Form(_numbers, MANY),
