@@ -82,8 +82,8 @@ class Job:
             elif name in self.words:
                 arguments[argument.name] = self._value(argument.name, argument.annotation, self.words[name])
         if self.out is not None and self.command.result.has_rows:
-            is_encoded = self.command.function == "encode" or bool(arguments.get("keep_codes"))
-            outputs.check_rows(self.out, arguments["dataset"].features, is_encoded)
+            keeps_codes = self.command.function == "encode" or bool(arguments.get("keep_codes"))
+            outputs.check_rows(self.out, arguments["dataset"], keeps_codes)
         return public(self.command.function)(**arguments)
 
     def _value(self, name: str, annotation: str, words: Any) -> Any:

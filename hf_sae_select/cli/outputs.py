@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import whole_file
 from .._folders import whole_folder
+from ..features.columns import without_codes
 from .terminal import as_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset, Features
+    from datasets import Dataset
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", "")  # of rows; "" is a folder
 SAVED = re.compile(r"dataset_info\.json|state\.json|data-\d+-of-\d+\.arrow")  # what `save_to_disk` writes
@@ -48,8 +49,8 @@ def check_out(out: Path, suffixes: Iterable[str], receipts: Iterable[Path], over
         raise ValueError(f"`out={str(out)!r}` is a file; a name without a suffix is a folder")
 
 
-def check_rows(out: Path, features: Features, is_encoded: bool) -> None:
-    """Check, before slow work, that a file of this type can hold columns of these types.
+def check_rows(out: Path, dataset: Dataset, keeps_codes: bool) -> None:
+    """Check, before slow work, that a file of this type can hold the columns of a dataset, or those without codes.
 
     Raises:
         ValueError: If it cannot; the message names the column. Or if a folder holds something else than rows.
@@ -59,11 +60,11 @@ def check_rows(out: Path, features: Features, is_encoded: bool) -> None:
         _check_saved(out)
     if suffix in ("", ".parquet"):
         return
-    if is_encoded:
+    if keeps_codes:
         raise ValueError(
             f"`out={str(out)!r}`: {suffix} does not keep how rows were encoded; write .parquet or a folder"
         )
-    for field in features.arrow_schema:
+    for field in without_codes(dataset).features.arrow_schema:
         if not _is_held(field.type, nested=suffix == ".jsonl"):
             others = ".parquet or a folder" if suffix == ".jsonl" or _has_bytes(field.type) else ".parquet or .jsonl"
             raise ValueError(

@@ -111,6 +111,7 @@ class Place:
 def _read_file(argument: str, path: Path) -> Dataset:
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
+    from pyarrow.parquet import read_schema
 
     kind = READERS.get(path.suffix.lower())
     if kind is None:
@@ -119,8 +120,11 @@ def _read_file(argument: str, path: Path) -> Dataset:
         )
     if "::" in str(path):  # datasets takes it for a chain of file systems
         raise ValueError(f"`{argument}={str(path)!r}`: datasets does not read paths with '::'; rename the file")
-    try:  # a name such as a[1].csv is no pattern
+    try:
+        if kind == "parquet":  # datasets would log an error too
+            read_schema(path)
+        # A name such as a[1].csv is no pattern.
         return load_dataset(kind, data_files={"train": [glob.escape(str(path))]}, split="train")
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, ValueError) as error:
         cause = error.__cause__ or error
         raise ValueError(f"`{argument}={str(path)!r}` cannot be read as {kind}: {cause}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._datasets import select_rows
 from .commands import COMMANDS
 from .places import Place
 from .runs import HUB_OPTIONS, annotations_of, read_run
@@ -55,16 +56,14 @@ def reopened(argument: str, text: str) -> Dataset:
     if pool is None:
         attach(rows, selection)
         return rows
-    from .._datasets import select_rows
-
     subset = select_rows(pool.source, selection.indices)
-    attach(subset, selection, pool, was_encoded=pool.encoded is None)
+    attach(subset, selection, pool, was_encoded=True)  # its codes need not be made again
     return subset
 
 
 def _pool(subset: Path, selection: Selection) -> Pool | None:
     """Return the pool that the run file names, encoded as then; None, with a warning, if it is gone."""
-    from ..features.columns import encoding_record, is_encoded
+    from ..features.columns import code_columns, encoding_record, is_encoded, without_codes
     from ..selection.attachment import Pool
 
     file, command = receipt_of(subset, RUN), COMMANDS["select"]
@@ -77,15 +76,15 @@ def _pool(subset: Path, selection: Selection) -> Pool | None:
         warnings.warn(f"the rows that {subset.name} was selected from are gone: {reason}", stacklevel=2)
         return None
     _check(f"the pool {words['dataset']!r}", rows, selection, selection.indices)
-    encoding = selection.parameters.get("encoding")
-    if is_encoded(rows) or not encoding:
-        pool = Pool(rows)
-    else:
-        pool = Pool(rows, _encoded(rows, words, selection))
-    codes = pool.codes
-    if encoding and codes is not None and encoding_record(codes).get("sae_sha256") != encoding.get("sae_sha256"):
-        raise DiffersFromReceipt(f"the SAE is not the one by which {subset.name} was selected; pass its revision")
-    return pool
+    encoding, codes = selection.parameters.get("encoding"), None
+    if is_encoded(rows):
+        codes = rows.select_columns(code_columns(rows))
+    elif encoding:
+        codes = _encoded(rows, words, selection)
+    if encoding and encoding_record(codes).get("sae_sha256") != encoding.get("sae_sha256"):
+        raise DiffersFromReceipt(f"the SAE is not the one by which {subset.name} was selected")
+    source = without_codes(rows)
+    return Pool(source, codes) if source.column_names else Pool(rows)
 
 
 def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Dataset:
