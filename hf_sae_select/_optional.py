@@ -1,13 +1,15 @@
-"""Libraries that publishing and verifying need and nothing else does: imported when they are used."""
+"""Libraries that only some of the package needs: imported when they are used."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
+PURPOSES = {"publish": "publishing and verifying need", "report": "charts and reports need"}
 
-def extra(module: str) -> Any:
-    """Import a module of the extra `publish`.
+
+def extra(module: str, name: str = "publish") -> Any:
+    """Import a module of the extra `name`.
 
     Raises:
         ImportError: it is not installed; the line that installs it is in the message.
@@ -16,5 +18,5 @@ def extra(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'publishing and verifying need `{module.partition(".")[0]}`: pip install "hf-sae-select[publish]"'
+            f'{PURPOSES[name]} `{module.partition(".")[0]}`: pip install "hf-sae-select[{name}]"'
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from .._datasets import check_dataset
 from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
+from ..features.shares import Shares
 from .api import available_codes, run_on_dataset
 from .extension import earlier_selection
 from .methods import BASELINES, METHODS, MethodFunction
@@ -24,11 +26,11 @@ from .result import Selection
 from .summary import summarize, summarize_rows
 
 if TYPE_CHECKING:  # annotations only
-    import pandas as pd
     from datasets import Dataset
 
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
+    from .table import Comparison
 
 ALL_ROWS = "(all rows)"
 Methods = Sequence[str | MethodFunction] | Mapping[str, Mapping[str, Any]]
@@ -56,14 +58,15 @@ def compare(
     max_length: int | None = None,
     batch_size: int = 32,
     **options: Any,
-) -> pd.DataFrame:
+) -> Comparison:
     """Select by several methods and return a table of what each covers, `longest` and `random` always among them.
 
     The table has one line a method and one for all rows. Its columns: `rows`; `features`, the distinct features
-    covered, and their `share` of those of all rows; `richness` and `redundancy` as in `metrics`; `tokens`, the mean
-    of a row; `rounds`; `saturated_at`, the picks after which all features were covered (NaN if never); `seconds` of
-    selecting. All lines are measured on the same features, cut by `threshold`, `top` and `max_share`, whatever cut
-    a method itself selects by. Excluded rows are not among all rows either.
+    covered, and their `share` of those of all rows; `likeness` of the rows to all rows, `richness` and `redundancy`
+    as in `metrics`; `tokens`, the mean of a row; `rounds`; `saturated_at`, the picks after which all features were
+    covered (NaN if never); `seconds` of selecting. All lines are measured on the same features, cut by `threshold`,
+    `top` and `max_share`, whatever cut a method itself selects by; `likeness` is always of each row's 256 strongest
+    features. Excluded rows are not among all rows either.
 
     Args:
         dataset (`Dataset`):
@@ -110,7 +113,7 @@ def compare(
             Options for every method; the baselines take none.
 
     Returns:
-        `pandas.DataFrame`: The table, one line a method, labels as its index.
+        `Comparison`: The table, one line a method, labels as its index: a DataFrame whose `plot()` draws it.
 
     Raises:
         TypeError: If an argument has another type than above.
@@ -138,13 +141,12 @@ def compare(
     requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
     encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
     measure = Cuts(encoding_record(encoded)["threshold"] if threshold is None else threshold, top, max_share)
-    features = measure.apply(FeatureMatrix.from_dataset(encoded), exclude)
-    table = {label: _measured(request, encoded, features) for label, request in requests.items()}
-    pool = _pool(features, exclude)
-    table[ALL_ROWS] = summarize_rows(features, pool, pool)
-    import pandas as pd  # datasets needs it too, and loads it late
+    measurement = _Measurement(encoded, measure, exclude)
+    table = {label: measurement.line(request) for label, request in requests.items()}
+    table[ALL_ROWS] = measurement.all_rows()
+    from .table import FORMATS, Comparison  # needs pandas, which datasets loads late
 
-    return pd.DataFrame.from_dict(table, orient="index")
+    return Comparison(list(table.values()), index=list(table), columns=list(FORMATS))
 
 
 @dataclass(frozen=True)
@@ -244,14 +246,39 @@ def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: Sa
     return encode(dataset, sae, keep=sorted(keep), **how)
 
 
-def _measured(request: SelectionRequest, encoded: Dataset, features: FeatureMatrix) -> dict[str, Any]:
-    """Select, and return a line of the table."""
-    started = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
-        selection = run_on_dataset(request, encoded)
-    seconds = time.perf_counter() - started
-    return summarize(features, selection, _pool(features, request.arguments.exclude)) | {"seconds": seconds}
+class _Measurement:
+    """Measure lines of the table on the same features, whatever cuts their methods select by."""
+
+    def __init__(self, encoded: Dataset, cuts: Cuts, exclude: Sequence[int]) -> None:
+        self._encoded, self._exclude = encoded, exclude
+        self._all_features = FeatureMatrix.from_dataset(encoded)
+        self._features = cuts.apply(self._all_features, exclude)
+        self._shares: dict[tuple[int, ...], Shares] = {}  # for the excluded rows of a line, mostly those of all lines
+
+    def line(self, request: SelectionRequest) -> dict[str, Any]:
+        """Select, and return a line of the table."""
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
+            selection = run_on_dataset(request, self._encoded)
+        seconds = time.perf_counter() - started
+        excluded = request.arguments.exclude
+        figures = summarize(self._features, selection, _pool(self._features, excluded))
+        return figures | {"likeness": self._likeness(selection.indices, excluded), "seconds": seconds}
+
+    def all_rows(self) -> dict[str, Any]:
+        """Return the line of all rows."""
+        pool = _pool(self._features, self._exclude)
+        return summarize_rows(self._features, pool, pool) | {
+            "likeness": self._likeness(pool, self._exclude),
+            "seconds": math.nan,
+        }
+
+    def _likeness(self, rows: NDArray[np.int64], excluded: Sequence[int]) -> float:
+        key = tuple(int(row) for row in excluded)
+        if key not in self._shares:
+            self._shares[key] = Shares.of_strongest(self._all_features, _pool(self._all_features, excluded))
+        return self._shares[key].likeness(rows)
 
 
 def _pool(features: FeatureMatrix, excluded: Sequence[int]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 from helpers.pools import coded
 
-from hf_sae_select import compare
+from hf_sae_select import FeatureMatrix, compare, metrics
 from hf_sae_select.selection.methods import greedy, instag, longest, random
 
 ROWS = [{0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}, {4: 0.1}, {}]
@@ -169,3 +169,19 @@ def test_before_anything_is_encoded_every_method_is_checked(monkeypatch):
     ds = Dataset.from_dict({"text": ["a", "b"]})
     with pytest.raises(TypeError, match="unknown option `idf` for `method='longest'`"):
         compare(ds, 1, {"greedy": {"method": "greedy"}, "l": {"method": "longest", "idf": True}})
+
+
+def test_likeness_is_measured_on_the_strongest_features_whatever_the_cut():
+    ds = coded([{0: 0.9, 1: 0.1}, {0: 0.9, 1: 0.1}, {0: 0.9, 2: 0.1}])
+    expected = metrics.likeness(FeatureMatrix.from_dataset(ds), [0, 1])
+    for cuts in ({}, {"threshold": 0.5}, {"top": 1}, {"max_share": 0.5}):
+        table = compare(ds, 2, {"first": {"method": "longest", "seed": None}}, **cuts)
+        assert table.loc["first", "likeness"] == pytest.approx(expected) == pytest.approx(math.sqrt(2 / 3))
+        assert table.loc["(all rows)", "likeness"] == 1
+
+
+def test_likeness_is_to_the_rows_that_a_line_could_pick():
+    ds = coded([{0: 0.9}, {1: 0.9}, {2: 0.9}])
+    table = compare(ds, 2, {"without": {"method": "greedy", "exclude": [2]}})
+    assert table.loc["without", "likeness"] == 1
+    assert table.loc["longest", "likeness"] < 1

@@ -1,0 +1,105 @@
+"""Comparison: the table that `compare` returns, which prints on a line a method and draws itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from .._charts import BLUE, GREY, altair, data, styled
+
+# The columns, in their order, and how they are printed.
+FORMATS = {
+    "rows": ",.0f",
+    "features": ",.0f",
+    "share": ".3f",
+    "likeness": ".3f",
+    "richness": ",.2f",
+    "redundancy": ".3f",
+    "tokens": ",.1f",
+    "rounds": ",.0f",
+    "saturated_at": ",.0f",
+    "seconds": ",.2f",
+}
+LINE_WIDTH, SHORTEST_LABEL = 100, 10
+PANELS = {"share": "share of all features", "likeness": "likeness to all rows", "tokens": "tokens of a row, mean"}
+
+
+class Comparison(pd.DataFrame):  # type: ignore[misc]
+    """Hold what rows picked by several methods cover, a line a method.
+
+    It is a DataFrame with the numbers as they were measured. Printed, they are rounded, and a line has at most 100
+    characters: labels are shortened where it would have more.
+    """
+
+    @property
+    def _constructor(self) -> type[Comparison]:
+        return Comparison
+
+    def __repr__(self) -> str:
+        if not self._is_ours:
+            return str(super().__repr__())
+        cells = self._cells()
+        width = max(map(len, cells.to_string().splitlines()))
+        longest = max((len(label) for label in cells.index), default=0)
+        room = max(longest - max(width - LINE_WIDTH, 0), SHORTEST_LABEL)
+        cells.index = [label if len(label) <= room else f"{label[: room - 1]}…" for label in cells.index]
+        return str(cells.to_string())
+
+    def _repr_html_(self) -> str:
+        return str((self._cells() if self._is_ours else pd.DataFrame(self))._repr_html_())
+
+    def plot(self) -> Any:
+        """Draw coverage, likeness and length of all lines side by side.
+
+        Returns:
+            `altair.HConcatChart`: The figure.
+
+        Raises:
+            ImportError: If the extra `report` is not installed.
+            ValueError: If the table lacks a column that is drawn.
+
+        Example:
+
+        ```python
+        dataset.sae_compare(3000, ["match", "greedy"]).plot().save("comparison.svg")
+        ```
+        """
+        alt = altair()
+        missing = [name for name in PANELS if name not in self.columns]
+        if missing:
+            raise ValueError(f"this table has no column `{missing[0]}`, which is drawn; plot what `compare` returned")
+        labels = [str(label) for label in self.index]
+        panels: list[Any] = []
+        for column, title in PANELS.items():
+            numbers = zip(labels, self[column], strict=True)
+            rows = [{"method": label, "value": _number(value)} for label, value in numbers]
+            axis = alt.Axis(format="%" if column == "share" else "~r")
+            x = alt.X("value:Q", title=title, axis=axis, scale=alt.Scale(domainMin=0))
+            y = alt.Y("method:N", sort=labels, title=None, axis=None if panels else alt.Axis(labelLimit=200))
+            is_baseline = alt.FieldOneOfPredicate("method", ["longest", "random", "(all rows)"])
+            colour = alt.condition(is_baseline, alt.value(GREY), alt.value(BLUE))
+            tooltip = [alt.Tooltip("method:N"), alt.Tooltip("value:Q", title=title, format=".4~r")]
+            bars = alt.Chart(data(rows)).mark_bar().encode(x=x, y=y, color=colour, tooltip=tooltip)
+            panels.append(bars.properties(width=180))
+        return styled(alt.hconcat(*panels, title="What the rows of each method cover"))
+
+    @property
+    def _is_ours(self) -> bool:
+        """Tell whether this is a table of some of our columns, and not what a user made of it."""
+        is_known = bool(len(self.columns)) and self.columns.is_unique and set(self.columns) <= FORMATS.keys()
+        return is_known and all(pd.api.types.is_numeric_dtype(kind) for kind in self.dtypes)
+
+    def _cells(self) -> pd.DataFrame:
+        """Return the table as it is printed."""
+        columns = {name: [_cell(value, FORMATS[name]) for value in self[name]] for name in self.columns}
+        return pd.DataFrame(columns, index=[str(label) for label in self.index])
+
+
+def _cell(value: Any, form: str) -> str:
+    return "-" if pd.isna(value) else format(float(value), form)
+
+
+def _number(value: Any) -> float | None:
+    """Return a number for a chart; JSON has no nan."""
+    return None if pd.isna(value) else float(value)
