@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,7 @@ import numpy as np
 
 from .._datasets import check_dataset
 from .._validation import check_flag, check_int, check_number
-from ..features.columns import encoding_record, is_encoded
-from .contexts import Contexts, read_contexts
+from .contexts import Contexts, contexts_of
 from .labels import MOST_EXAMPLES, MOST_NAME, MOST_WORDS, Example, Label, Labels, one_line
 from .predictors import Score, choose_terms, score
 from .prompts import Labeller, check_labeller, names_by
@@ -113,7 +111,16 @@ def label_features(
     if show_progress_bar is not None:
         check_flag("show_progress_bar", show_progress_bar)
     chosen = sorted(np.random.default_rng(seed).permutation(len(dataset))[:rows].tolist())
-    contexts, record = _read(dataset, chosen, sae, text, max_length, context_size, batch_size, show_progress_bar)
+    contexts, record = contexts_of(
+        dataset,
+        chosen,
+        sae,
+        text=text,
+        max_length=max_length,
+        context_size=context_size,
+        batch_size=batch_size,
+        show_progress_bar=show_progress_bar,
+    )
     if not len(contexts):
         raise ValueError("`dataset`: no row that was read has a word in it; pass the columns of its text as `text`")
     terms = choose_terms(contexts, words)
@@ -150,45 +157,6 @@ def label_features(
 def _check_count(name: str, value: Any, least: int, most: int) -> None:
     check_int(name, value, least)
     check_number(name, value, f"[{least}, {most}]")
-
-
-def _read(
-    dataset: datasets.Dataset,
-    rows: list[int],
-    sae: str | Path | SparseAutoencoder | None,
-    text: TextSource | None,
-    max_length: int,
-    context_size: int,
-    batch_size: int,
-    show_progress_bar: bool | None,
-) -> tuple[Contexts, Mapping[str, Any]]:
-    """Return the contexts of rows, and the encoding record by which they were read."""
-    # They load torch.
-    from ..encoding.arguments import EncodingArguments
-    from ..encoding.encoder import Encoder
-    from ..encoding.spans import row_spans
-    from ..encoding.text import find_text
-    from ..sae.loading import load_sae
-
-    if is_encoded(dataset):
-        record = encoding_record(dataset)
-        read = record.get("max_length")
-        record = record | {"max_length": max_length if read is None else min(read, max_length)}
-    else:
-        sae = load_sae(sae, encoder_only=True)
-        arguments = EncodingArguments.parse(text=text, max_length=max_length)
-        record = Encoder(sae, find_text(dataset, text), arguments).record()
-    spans = row_spans(
-        dataset,
-        rows,
-        sae,
-        record=record,
-        text=text,
-        threshold=record["threshold"],
-        batch_size=batch_size,
-        show_progress_bar=show_progress_bar,
-    )
-    return read_contexts(spans, context_size), record
 
 
 def _label(feature: int, words: list[str], result: Score | None, frequency: float, least_score: float) -> Label:
