@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from .._datasets import check_dataset
 from .._validation import check_flag, check_int, check_number
-from .contexts import Contexts, contexts_of
+from .contexts import KINDS, Contexts, contexts_of
 from .labels import MOST_EXAMPLES, MOST_NAME, MOST_WORDS, Example, Label, Labels, one_line
 from .predictors import Score, choose_terms, score
 from .prompts import Labeller, check_labeller, names_by
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of torch
     from ..encoding.text import TextSource
     from ..sae.model import SparseAutoencoder
 
-SHOWN = 3  # words in a name
+SHOWN, LEADING = 3, 5  # words in a name, chosen from the best ones
 DECIMALS = 3  # of the activations of examples
 
 
@@ -166,10 +167,10 @@ def _label(feature: int, words: list[str], result: Score | None, frequency: floa
     return Label(feature, name, tuple(words), accuracy, interval, frequency)
 
 
-def _name(words: list[str]) -> str:
-    """Return a name of the best words: no part of a word that is shown, signs in quotes."""
+def _name(words: Sequence[str]) -> str:
+    """Return a name of the best words: whole ones first, no part of a word that is shown, and signs in quotes."""
     shown: list[str] = []
-    for word in words:
+    for word in sorted(words[:LEADING], key=lambda word: "…" in word or word in KINDS):
         if word.strip("…") not in shown and len(shown) < SHOWN:
             shown.append(word)
     return one_line(", ".join(word if re.search(r"\w", word) else f'"{word}"' for word in shown), MOST_NAME)
