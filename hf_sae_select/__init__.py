@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .concepts.atlas import export_atlas
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
     from .encoding.pipeline import encode
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "export_atlas": "concepts.atlas",
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
     "load_labels": "concepts.label_sources",
@@ -90,6 +92,7 @@ __all__ = [
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
+    "export_atlas",
     "load_labels",
     "load_sae",
     "load_selection",
