@@ -1,11 +1,9 @@
-"""Reasons: why rows were picked, true of the method that picked them, as data and as sentences."""
+"""Reasons: why rows were picked, true of the method that picked them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,177 +14,13 @@ from ..features.matrix import FeatureMatrix
 from ..selection.nearness import Nearness, nearness
 from ..selection.result import Selection
 from ..selection.trace import Parts, Trace
-from . import wording
+from .evidence import Neighbour, Part, Reason, Reasons, RunnerUp
+from .labels import Labels
 from .neighbours import Neighbours
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from .labels import Labels
-
 SCANS = ("simscale", "instag")
+MOST_PARTS = 10  # of a gain that a reason keeps by default
 NEAREST_ROWS = 5  # of the rows that a pick stands for, those that a reason names
-
-
-@dataclass(frozen=True)
-class Part:
-    """Hold what one feature adds to the gain of a pick."""
-
-    feature: int
-    """The number of the feature."""
-    name: str
-    """Its name; empty without labels, or if nothing names it."""
-    gain: float
-    """What it adds to the gain."""
-    share: float
-    """Which share of the pick's gain that is."""
-    activation: float
-    """Its activation in the row."""
-    rows: int
-    """The number of rows of the pool that have it, by the features that the rows were selected by."""
-    spans: tuple[tuple[int, int], ...] = ()
-    """The characters of `Reason.text`, from start to end, whose tokens fire; empty if the row was not read again."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """Hold a row that is near another one."""
-
-    row: int
-    """The row of the pool."""
-    similarity: float
-    """How similar they are: the cosine of their features, or of their vectors for a method that compares these."""
-
-
-@dataclass(frozen=True)
-class RunnerUp:
-    """Hold the row that a pick was chosen over: the one with the next largest score at that step."""
-
-    row: int
-    """The row of the pool."""
-    gain: float
-    """What it would have gained."""
-    difference: float
-    """How much larger the pick's score is: its gain, times its quality or divided by its cost where these count."""
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Hold why a row was picked."""
-
-    pick: int
-    """The position of the pick, from 0 on: the row of the subset."""
-    row: int
-    """The row of the pool."""
-    method: str
-    """The method that picked it."""
-    kind: str
-    """What decided: "distribution" or "coverage" of features, "similarity" of vectors, "length" or "chance"; "earlier"
-    for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own" for a method of your own."""
-    gain: float
-    """The gain, as the selection has it."""
-    parts: tuple[Part, ...]
-    """What the gain is the sum of, the largest first; at most `most`. Empty where it is no sum over features."""
-    n_parts: int
-    """The number of all features that add to the gain."""
-    nearest: Neighbour | None
-    """The nearest earlier pick, where the method compares rows with each other."""
-    n_nearer: int | None
-    """The rows that are nearer to this pick than to any earlier one, where the method compares vectors."""
-    covered: float | None
-    """The share of the row's features that earlier picks had, where the method has a limit for it."""
-    stands_for: tuple[Neighbour, ...]
-    """The rows of the pool that belong to this pick and no other, the nearest five."""
-    n_stands_for: int
-    """The number of all these rows."""
-    runner_up: RunnerUp | None
-    """What it was chosen over; None where the method has no scores, or nothing was left."""
-    tokens: int
-    """The number of tokens of the row."""
-    rank: int | None
-    """Its rank by length, from 1 on, where length decided."""
-    source: str
-    """Of an earlier row: the argument that brought it, `must_include` or `extend`; else empty."""
-    text: str = ""
-    """The row as the model read it; empty if it was not read again."""
-
-    def __str__(self) -> str:
-        return wording.sentences(self)
-
-    def _repr_html_(self) -> str:
-        return wording.html(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the reason as JSON values.
-
-        Returns:
-            `dict`: The fields of this class, and `sentence`.
-        """
-        return {**_plain(asdict(self)), "sentence": str(self)}
-
-
-class Reasons(Sequence[Reason]):
-    """Hold the reasons of several picks.
-
-    Args:
-        reasons (`Sequence[Reason]`):
-            The reasons, in any order.
-
-    Example:
-
-    ```python
-    why = subset.sae_explain()
-    why[0].parts[0].name, why.to_pandas()
-    ```
-    """
-
-    def __init__(self, reasons: Sequence[Reason]) -> None:
-        self._reasons = tuple(reasons)
-
-    def __len__(self) -> int:
-        return len(self._reasons)
-
-    @overload
-    def __getitem__(self, key: int) -> Reason: ...
-    @overload
-    def __getitem__(self, key: slice) -> Reasons: ...
-    def __getitem__(self, key: int | slice) -> Reason | Reasons:
-        return Reasons(self._reasons[key]) if isinstance(key, slice) else self._reasons[key]
-
-    def __iter__(self) -> Iterator[Reason]:
-        return iter(self._reasons)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reasons) and self._reasons == other._reasons
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self._reasons))
-
-    def __repr__(self) -> str:
-        return f"Reasons({len(self):,} picks)"
-
-    def _repr_html_(self) -> str:
-        return wording.table(self._reasons)
-
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Return the reasons as JSON values.
-
-        Returns:
-            `list`: One mapping a reason, see `Reason.to_dict`.
-        """
-        return [reason.to_dict() for reason in self._reasons]
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the reasons as a table.
-
-        Returns:
-            `pandas.DataFrame`: One line a reason, with the features of its parts in one cell.
-        """
-        import pandas as pd
-
-        return pd.DataFrame([_line(reason) for reason in self._reasons])
 
 
 def reasons(
@@ -196,7 +30,7 @@ def reasons(
     *,
     labels: Labels | None = None,
     columns: Any = None,
-    most: int = 10,
+    most: int = MOST_PARTS,
     runners_up: bool = True,
 ) -> Reasons:
     """Say why rows were picked, by their features alone.
@@ -204,6 +38,7 @@ def reasons(
     Args:
         features (`FeatureMatrix`):
             The features of all rows of the pool, as they were passed to `select_indices`, or as the dataset has them.
+            Without the vectors that a method compared, nothing is said of the nearest pick.
         selection (`Selection`):
             The selection.
         picks (`int` or `Sequence[int]`, *optional*):
@@ -263,7 +98,7 @@ def reasons_of(
     picks: Sequence[int],
     *,
     labels: Labels | None = None,
-    most: int = 10,
+    most: int = MOST_PARTS,
     runners_up: bool = True,
     neighbours: Neighbours | None = None,
 ) -> list[Reason]:
@@ -271,7 +106,8 @@ def reasons_of(
     wanted = np.unique(np.array(picks, np.int64))
     neighbours = Neighbours.of(trace) if neighbours is None else neighbours
     parts = {of_pick.pick: of_pick for of_pick in trace.parts(wanted)}
-    compared = {near.pick: near for near in nearness(trace, wanted)} if trace.kind == "similarity" else {}
+    has_vectors = trace.kind == "similarity" and trace.features.vectors is not None
+    compared = {near.pick: near for near in nearness(trace, wanted)} if has_vectors else {}
     others = _runners_up(trace, wanted, compared) if runners_up else {}
     holders, lengths = trace.engine.holders(), np.sort(trace.features.tokens[trace.constraints.pool])
     result = {}
@@ -281,7 +117,7 @@ def reasons_of(
         gains = np.empty(0) if own is None else own.gains
         nearest, covered = _overlap(trace, pick) if trace.method in SCANS and kind == trace.kind else (None, None)
         if near is not None and near.nearest >= 0:
-            nearest = Neighbour(int(trace.selection.indices[near.nearest]), near.similarity)
+            nearest = Neighbour(int(trace.selection.indices[near.nearest]), near.similarity, near.nearest)
         rows = neighbours.rows_of(pick)
         result[pick] = Reason(
             pick,
@@ -350,40 +186,10 @@ def _overlap(trace: Trace, pick: int) -> tuple[Neighbour | None, float]:
     row, rounds = int(trace.selection.indices[pick]), trace.selection.round_starts
     start = int(rounds[rounds <= pick].max())
     place, share = trace.overlap(row, start, pick)
-    nearest = None if place < 0 else Neighbour(int(trace.selection.indices[place]), share)
+    nearest = None if place < 0 else Neighbour(int(trace.selection.indices[place]), share, place)
     return nearest, share
 
 
 def _rank(lengths: NDArray[np.int32], tokens: int) -> int:
     """Return the rank of a row by length: 1 for the longest of the ascending `lengths`."""
     return len(lengths) - int(np.searchsorted(lengths, tokens, side="right")) + 1
-
-
-def _line(reason: Reason) -> dict[str, Any]:
-    """Return a reason as a line of a table."""
-    other, nearest = reason.runner_up, reason.nearest
-    return {
-        "pick": reason.pick,
-        "row": reason.row,
-        "kind": reason.kind,
-        "gain": reason.gain,
-        "features": "; ".join(wording.title(part) for part in reason.parts),
-        "n_parts": reason.n_parts,
-        "nearest": None if nearest is None else nearest.row,
-        "similarity": None if nearest is None else nearest.similarity,
-        "n_stands_for": reason.n_stands_for,
-        "runner_up": None if other is None else other.row,
-        "difference": None if other is None else other.difference,
-        "tokens": reason.tokens,
-        "reason": str(reason),
-        "text": reason.text,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return nested values with lists for tuples, and None for what JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
