@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from huggingface_hub import CommitInfo
 
@@ -179,6 +181,7 @@ def sae_publish(
     license: License | None = None,
     source: SourceName | None = None,
     include_features: bool = True,
+    labels: Labels | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
@@ -197,6 +200,7 @@ def sae_publish(
         license=license,
         source=source,
         include_features=include_features,
+        labels=labels,
         metadata=metadata,
     )
 
@@ -238,11 +242,42 @@ def sae_why_not(self: Dataset, row: int, *, selection: Selection | None = None, 
     return why_not(self, row, selection=selection, pool=pool)
 
 
+def sae_report(
+    self: Dataset,
+    path: str | Path,
+    *,
+    pool: Dataset | None = None,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    spans: int = 200,
+    picks: int = 3000,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a report of this selected subset, one HTML file: `hf_sae_select.report` of it."""
+    from .concepts.report import report
+
+    return report(
+        self, path, pool=pool, labels=labels, sae=sae, spans=spans, picks=picks, title=title, overwrite=overwrite
+    )
+
+
 def sae_selection(self: Dataset) -> Selection:
     """The selection that picked the rows of this dataset; an error where it describes other rows."""
     from .selection.attachment import selection_of
 
     return selection_of(self)
+
+
+def _repr_html_(self: Dataset) -> str | None:
+    """Show a subset in a notebook; of other datasets a notebook shows the text, as it does where this is None."""
+    from .selection.attachment import ATTRIBUTE
+
+    if not hasattr(self, ATTRIBUTE):
+        return None
+    from .concepts.notebook import short_form
+
+    return short_form(self)
 
 
 def attach() -> None:
@@ -251,9 +286,11 @@ def attach() -> None:
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    methods = (sae_select, sae_encode, sae_compare, sae_explain, sae_why_not, sae_publish)
+    methods = (sae_select, sae_encode, sae_compare, sae_explain, sae_why_not, sae_report, sae_publish)
     members = {method.__name__: method for method in methods}
     _set(Dataset, {**members, "sae_selection": property(sae_selection)})
+    if not hasattr(Dataset, "_repr_html_"):  # should `datasets` have its own one day, it stays
+        setattr(Dataset, "_repr_html_", _repr_html_)  # noqa: B010  (an attribute that the class does not declare)
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):
         _set(container, members)
 

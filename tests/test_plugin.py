@@ -20,6 +20,7 @@ DOORS = {
     "sae_explain": "concepts.explanation.explain",
     "sae_why_not": "concepts.rejection.why_not",
     "sae_publish": "publishing.pushing.publish",
+    "sae_report": "concepts.report.report",
 }
 
 

@@ -185,9 +185,9 @@ class Reasons(Sequence[Reason]):
 
 def _sentences(reason: Reason) -> str:
     """Return a reason as one to three sentences, on one line and without control characters."""
-    text = f"Pick {reason.pick}, row {reason.row}: {_cause(reason)}."
+    text = f"Pick {reason.pick}, row {reason.row}: {cause(reason)}."
     if reason.runner_up is not None:
-        text += f" {_runner_up(reason.runner_up)}"
+        text += f" {runner_up(reason.runner_up)}"
     if reason.n_stands_for:
         nearest = reason.stands_for[0]
         rows = f"{reason.n_stands_for:,} other row{'s' * (reason.n_stands_for > 1)}"
@@ -195,7 +195,7 @@ def _sentences(reason: Reason) -> str:
     return clean(text)
 
 
-def _runner_up(other: RunnerUp) -> str:
+def runner_up(other: RunnerUp) -> str:
     """Say what a pick was chosen over."""
     if not other.difference:
         return f"Row {other.row} had the same score, and came later in the order of equal rows."
@@ -210,7 +210,7 @@ def title(part: Part) -> str:
     return f"#{part.feature} {part.name}".rstrip()
 
 
-def _cause(reason: Reason) -> str:
+def cause(reason: Reason) -> str:
     """Say what decided, by the kind of the reason."""
     match reason.kind:
         case "earlier":
