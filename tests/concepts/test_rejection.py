@@ -29,7 +29,7 @@ def test_a_row_that_lost_has_its_best_attempt():
     why = answer(ROWS, 0)  # picks 5 (4 features) and 1 (feature 3)
     assert (why.cause, why.closest.pick, why.closest.row) == ("score", 1, 1)
     assert (why.closest.gain, why.closest.difference, why.closest.rank, why.gain_at_end) == (0, 1, 3, 0)
-    assert why.nearest[0].row == 5 and not why.is_near_duplicate
+    assert [near.row for near in why.nearest] == [1] and not why.is_near_duplicate
     assert (
         "other rows had a larger score at each step. It came nearest at pick 1, row 1: it would have gained 0"
         in str(why)
