@@ -62,7 +62,8 @@ def test_nothing_in_rows_labels_or_names_runs_or_loads(chromium, hostile):
         page.locator("#feature-rows button").first.click()
         page.get_by_role("button", name="Show all picks").click()
         page.fill("#pick-search", HOSTILE[0])
-        expect(page.locator("#pick-count")).to_have_text("1 pick")
+        expect(page.locator("#pick-count")).not_to_have_text(f"{len(HOSTILE)} picks")
+        assert HOSTILE[0] in page.locator("#pick-list").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -103,9 +104,9 @@ def test_picks_are_paged_searched_and_filtered(chromium, plain):
         page.locator("#pick-pages").get_by_text("Next").click()
         assert page.locator("#pick-list h3").first.inner_text().split() == ["50", "Row", page_row(page, 0)]
         assert page.evaluate("document.activeElement.id") == "picks-heading"
-        page.fill("#pick-search", "cats")
+        page.fill("#pick-search", "NUMBER 7")
         expect(page.locator("#pick-count")).not_to_have_text("120 picks")
-        assert all("cats" in text for text in page.locator("#pick-list .text").all_inner_texts())
+        assert all("number 7" in text for text in page.locator("#pick-list .text").all_inner_texts())
         page.locator("#pick-list .chip", has_text="#1 cats").first.click()
         count = page.locator("#pick-count").inner_text()
         assert count.endswith("picks with #1 cats") and int(count.split()[0]) < 50
