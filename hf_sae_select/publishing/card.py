@@ -145,7 +145,7 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, str]]:
-    """Return why the first rows were picked, with the beginning of their texts; nothing where luck or length decided."""
+    """Return why the first rows were picked, with the beginning of their texts; not where luck or length decided."""
     features, selection, rows = draft.features(), draft.selection, draft.source_rows
     if features is None or selection.method in BASELINES or selection.method not in METHODS:
         return []

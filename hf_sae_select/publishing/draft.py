@@ -12,9 +12,9 @@ from datasets import Dataset
 
 from .._datasets import check_dataset
 from ..concepts.measurement import Measured, measure
-from ..features.columns import STATE, encoding_record, is_code_column, is_encoded, without_codes
+from ..features.columns import STATE, is_code_column, without_codes
 from ..features.matrix import FeatureMatrix
-from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.attachment import Pool, as_pool, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .hashing import Digests
@@ -53,7 +53,7 @@ class Draft:
             raise ValueError(
                 "`selection` is a result of `select_indices`, which does not know the dataset; pass one of `select`"
             )
-        pool = pool_of(subset) if pool is None else _as_pool(pool, selection)
+        pool = pool_of(subset) if pool is None else as_pool(pool, selection)
         draft = cls(without_codes(subset), _without_private(selection), pool)
         draft._check_columns()
         check_types(draft.rows)
@@ -131,24 +131,6 @@ def _attached(subset: Dataset) -> Selection:
             "`selection`; `map`, `select`, `shuffle`, saving and loading drop the attribute, so do those before you "
             "select"
         ) from error
-
-
-def _as_pool(pool: Any, selection: Selection) -> Pool:
-    """Check that a dataset can be the one that the rows were selected from."""
-    check_dataset("pool", pool, "select from")
-    n_rows = selection.pool_rows or len(pool)
-    if len(pool) != n_rows or (len(selection) and selection.indices.max() >= n_rows):
-        raise ValueError(
-            f"`pool` has {len(pool):,} rows, but the rows were selected from "
-            f"{selection.pool_rows or selection.indices.max() + 1:,}; pass the dataset that they were selected from"
-        )
-    encoding = {name: value for name, value in selection.parameters["encoding"].items() if name != "rows"}
-    if encoding and (not is_encoded(pool) or encoding_record(pool) != encoding):
-        raise ValueError(
-            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "
-            "same SAE and text"
-        )
-    return Pool(pool)
 
 
 def _without_private(selection: Selection) -> Selection:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from helpers.pools import coded
 from jsonschema import Draft202012Validator
 
 from hf_sae_select import METHODS, stage, verify
+from hf_sae_select.publishing import tables
 from hf_sae_select.publishing.hashing import digest_of
 from hf_sae_select.publishing.provenance import (
     RECORD_VERSION,
@@ -509,19 +511,39 @@ def test_a_record_of_version_1_with_the_parameters_of_version_2_is_refused():
     assert problem_of(record) == "provenance.json at selection.parameters: 'threshold' is a required property"
 
 
+def downgrade(folder):
+    """Make a record of version 2 of a staged folder."""
+
+    def without_additions(record):
+        record["version"] = 2
+        del record["likeness"], record["quotas"]
+        if record["files"].pop("likeness.png", None):
+            (folder / "likeness.png").unlink()
+
+    reseal(folder, without_additions)
+
+
 @pytest.mark.parametrize("method", ["match", "random"])
 def test_a_record_of_version_2_has_no_likeness_and_no_quotas_and_verifies(tmp_path, method):
     folder = stage(with_columns().sae_select(3, method, quota="kind"), tmp_path / "f", license="mit")
-
-    def downgrade(record):
-        record["version"] = 2
-        del record["likeness"], record["quotas"]
-
-    reseal(folder, downgrade)
+    downgrade(folder)
     record = read(folder / "provenance.json")
     assert upgraded(record) == record | {"version": 3, "likeness": None, "quotas": None}
     assert [check.name for check in verify(folder, "select").checks] == SELECT and verify(folder, "select")
     assert problem_of(record | {"version": 3}) == "provenance.json: 'likeness' is a required property"
+
+
+def test_a_baseline_of_version_2_has_the_features_above_the_threshold_alone(tmp_path, sae, monkeypatch):
+    ds = Dataset.from_dict({"text": [" ".join((tiny.WORDS * 2)[i : i + 1 + i % 6]) for i in range(12)]})
+    subset = ds.sae_select(4, "random", sae=sae)
+    folder = stage(subset, tmp_path / "new", license="mit")
+    assert verify(folder, "encode", source=ds, sae=sae)
+    cut = partial(tables.stored, is_upgraded=True)
+    monkeypatch.setattr(tables, "stored", cut)
+    old = stage(subset, tmp_path / "old", license="mit")
+    assert (old / "pool.parquet").stat().st_size < (folder / "pool.parquet").stat().st_size
+    downgrade(old)
+    assert verify(old, "encode", source=ds, sae=sae)
 
 
 def test_the_only_way_of_weighted_is_no_option_any_more():
