@@ -61,9 +61,8 @@ def test_nothing_in_rows_labels_or_names_runs_or_loads(chromium, hostile):
             chip.hover()
         page.locator("#feature-rows button").first.click()
         page.get_by_role("button", name="Show all picks").click()
-        page.fill("#pick-search", HOSTILE[0])
-        expect(page.locator("#pick-count")).not_to_have_text(f"{len(HOSTILE)} picks")
-        assert HOSTILE[0] in page.locator("#pick-list").inner_text()
+        page.fill("#pick-search", HOSTILE[12])
+        expect(page.locator("#pick-count")).to_have_text("1 pick")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -181,6 +180,23 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(chromium, kind, reque
     file = request.getfixturevalue(kind)
     with opened(chromium, file, viewport={"width": 360, "height": 740}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_tokens_that_fired_and_words_of_names_look_different(chromium, plain, sae, tmp_path):
+    with opened(chromium, plain) as page:
+        assert {"cats", "Row", "about"} <= set(page.locator("mark.word").all_inner_texts())
+        assert page.locator("#picks mark.fires").count() == 0
+        assert page.locator(".legend li").count() == 1
+    texts = ["the cat sat on the mat", "a dog", "the big red bird flew over the moon"]
+    subset = Dataset.from_dict({"text": texts}).sae_encode(sae).sae_select(2)
+    file = subset.sae_report(tmp_path / "report.html", sae=sae)
+    with opened(chromium, file) as page:
+        chip = page.locator("article").first.locator(".chip").first
+        chip.hover()
+        number = chip.locator(".name").inner_text().removeprefix("#")
+        lit = page.locator("article mark.lit")
+        assert lit.count() and all(f" {number} " in mark.get_attribute("data-features") for mark in lit.all())
+        assert page.locator(".legend mark.fires").count() == 1 and page.locator("mark.word").count() == 0
 
 
 def test_the_receipt_alone_gives_a_short_report(chromium, tmp_path):
