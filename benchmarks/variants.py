@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from hf_sae_select import METHODS, FeatureMatrix, Selection, select_indices
 from hf_sae_select.features import kernels as counting
 from hf_sae_select.selection import coverage
+from hf_sae_select.selection.coverage import Measure
 from hf_sae_select.selection.engine import Engine
 
 CHANGED: dict[str, dict[str, Any]] = {
@@ -87,7 +88,7 @@ def variant(
         dense = replace(features, vectors=matrix(features, apart))
         return select_indices(dense, budget, "facility_location", seed=int(engine.order[0]), center=False)
     weight = engine.mass(apart) ** (tilt if curve == "max" else tilt / 2)
-    return engine.greedy(lambda: coverage.mass_objective(weight, curve), "never", apart)
+    return engine.greedy(Measure(lambda: coverage.mass_objective(weight, curve), apart), "never")
 
 
 def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -37,7 +37,7 @@ def main() -> None:
     print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
     features = FeatureMatrix.from_dataset(coded).above(subset.sae_selection.parameters["encoding"]["threshold"])
     table(features, {args.method: subset} | {m: coded.sae_select(len(subset), m) for m in ("random", "longest")})
-    show_reasons(coded, features, subset)
+    show_reasons(coded, FeatureMatrix.from_dataset(coded), subset)
 
 
 def table(features: FeatureMatrix, subsets: dict[str, Dataset]) -> None:
@@ -52,14 +52,9 @@ def table(features: FeatureMatrix, subsets: dict[str, Dataset]) -> None:
 
 
 def show_reasons(coded: Dataset, features: FeatureMatrix, subset: Dataset) -> None:
-    """Print the first picks, and for each the strongest feature that it was first to bring."""
-    for pick, reason in enumerate(reasons(features, subset.sae_selection, SHOWN), start=1):
-        print(f"{pick}. row {reason.row}: brings {reason.new} features. {snippet(coded[reason.row])}")
-        if reason.feature is None:
-            continue
-        print(f"   strongest new one: #{reason.feature}, in {reason.holders} rows. Other picks that have it:")
-        for other in reason.examples[:2].tolist():
-            print(f"     row {other}: {snippet(coded[other])}")
+    """Print why the first rows were picked."""
+    for reason in reasons(features, subset.sae_selection, range(min(SHOWN, len(subset)))):
+        print(f"{reason}\n   {snippet(coded[reason.row])}")
 
 
 def snippet(row: dict[str, object]) -> str:

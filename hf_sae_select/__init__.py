@@ -1,7 +1,8 @@
 """Select small, representative training subsets by the features of a sparse autoencoder.
 
-Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_publish` and `sae_selection` on
-`datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_report`, `sae_publish` and `sae_selection`
+on `datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is
+used.
 """
 
 from __future__ import annotations
@@ -12,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .concepts.atlas import export_atlas
+    from .concepts.evidence import Reason, Reasons
+    from .concepts.explanation import explain
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
+    from .concepts.reasons import reasons
+    from .concepts.rejection import WhyNot, why_not
+    from .concepts.report import report
     from .encoding.pipeline import encode
     from .features import metrics
     from .features.concatenation import concatenate
@@ -38,11 +45,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "explain": "concepts.explanation",
+    "export_atlas": "concepts.atlas",
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
     "load_labels": "concepts.label_sources",
+    "Reason": "concepts.evidence",
+    "Reasons": "concepts.evidence",
+    "reasons": "concepts.reasons",
+    "why_not": "concepts.rejection",
+    "WhyNot": "concepts.rejection",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
+    "report": "concepts.report",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
     "SaeConfig": "sae.config",
@@ -79,29 +94,37 @@ __all__ = [
     "Label",
     "Labels",
     "Quality",
+    "Reason",
+    "Reasons",
     "SaeConfig",
     "SaeTrainingConfig",
     "Selection",
     "SparseAutoencoder",
     "Verification",
+    "WhyNot",
     "check_l0",
     "compare",
     "concatenate",
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
+    "explain",
+    "export_atlas",
     "load_labels",
     "load_sae",
     "load_selection",
     "metrics",
     "publish",
     "push",
+    "reasons",
+    "report",
     "select",
     "select_indices",
     "stage",
     "train_sae",
     "train_sae_on_activations",
     "verify",
+    "why_not",
 ]
 
 

@@ -11,8 +11,9 @@ from helpers.forge import RECORD
 from helpers.markdown import ADDRESSES, HOSTILE, HOSTILE_LINES, headings_of, html_of, images_of, links_of, words_of
 from helpers.pools import coded
 
-from hf_sae_select import SaeConfig, Selection, stage
+from hf_sae_select import SaeConfig, Selection, stage, verify
 from hf_sae_select._cards import SECTION_BEGIN, SECTION_END, block, code, escaped, merged
+from hf_sae_select.concepts.labels import Label, Labels
 from hf_sae_select.publishing import staging
 from hf_sae_select.sae.card import sae_card
 
@@ -37,14 +38,20 @@ TEXTS += [
     "<https://evil.example>",
 ]
 TEXTS += ["*a*", "__a__", "~~a~~", "$a$", "{{ 1 }}", "{% raw %}", "a\u202eb", "\ud800", "\x00\x1b[0m", "\u2028", ":"]
-OUR_PAGES = ("https://huggingface.co/", "https://arxiv.org/abs/2502.14050", "provenance.json", "#verify-it")
+OUR_PAGES = (
+    "https://huggingface.co/",
+    "https://arxiv.org/abs/2502.14050",
+    "provenance.json",
+    "report.html",
+    "#verify-it",
+)
 
 
 def check(card, headings):
     links = [link for link in links_of(card) if not link.startswith(OUR_PAGES)]
     words = words_of(card)
     assert links == [] and [html for html in html_of(card) if not html.startswith("<!-- ") and html != "<br>"] == []
-    assert set(images_of(card)) <= {"coverage.png"}
+    assert set(images_of(card)) <= {"coverage.png", "likeness.png"}
     assert len(headings_of(card)) == headings
     assert [address for address in ADDRESSES if address in words] == []
     text = card.split("\n---\n", 1)[1]
@@ -79,12 +86,13 @@ def hostile(value, kept):
 
 @pytest.mark.parametrize("has_link", [False, True])
 @pytest.mark.parametrize("has_source", [False, True])
-def test_the_card_of_a_subset(tmp_path, monkeypatch, has_source, has_link):
+@pytest.mark.parametrize("method", ["greedy", "match"])
+def test_the_card_of_a_subset(tmp_path, monkeypatch, method, has_source, has_link):
     write = staging.subset_card
 
     def write_hostile(record, *arguments, **options):
         plain = write(copy.deepcopy(record), *arguments, **options)
-        record = hostile(record, kept={"stated_by", "files"})
+        record = hostile(record, kept={"stated_by", "files"} | ({"method"} if method == "match" else set()))
         if not has_source:
             record["source"]["dataset"] = None
         else:
@@ -100,14 +108,31 @@ def test_the_card_of_a_subset(tmp_path, monkeypatch, has_source, has_link):
     monkeypatch.setattr(staging, "subset_card", write_hostile)
     ds = coded([{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.6}], record=RECORD)
     ds = ds.remove_columns("text").add_column("text", [HOSTILE, HOSTILE_LINES, ""])
+    ds = ds.add_column(HOSTILE, [HOSTILE, HOSTILE_LINES, None])
     more = {"pretty_name": HOSTILE_LINES.replace("\ud800", ""), "tags": [HOSTILE, "---\nlicense: evil"]}
-    folder = stage(ds.sae_select(3, "greedy", seed=None), tmp_path / "f", license="mit", metadata=more)
+    labels = Labels([Label(n, HOSTILE[:199]) for n in range(16)], 16)
+    subset = ds.sae_select(3, method, seed=None, quota=HOSTILE)
+    folder = stage(subset, tmp_path / "f", license="mit", metadata=more, labels=labels)
     card = (folder / "README.md").read_text()
     data = yaml.safe_load(card.split("\n---\n")[0])
     assert data["tags"][-2:] == more["tags"]
     assert card.count("<!-- end of hf-sae-select: subset -->") == 1
     again = merged(card.replace("# 3 rows", "# Three rows"), card)
     assert again.count("# Three rows") == 1 and "# 3 rows" not in again
+
+
+@pytest.mark.parametrize("method", ["greedy", "kcenter", "match", "random"])
+def test_hostile_names_of_features_columns_and_values_verify(tmp_path, method):
+    ds = coded([{0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.6}], record=RECORD).remove_columns("text")
+    ds = ds.add_column("text", [HOSTILE, HOSTILE_LINES, ""]).add_column(HOSTILE, [HOSTILE, HOSTILE_LINES, None])
+    ds = ds.add_column("v", [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    labels = Labels([Label(n, HOSTILE[:199]) for n in range(16)], 16)
+    subset = ds.sae_select(3, method, quota=HOSTILE, embedding="v" if method == "kcenter" else None)
+    folder = stage(subset, tmp_path / "f", license="mit", labels=labels)
+    card = (folder / "README.md").read_text()
+    assert f"x{escaped('`|*_')}" in card
+    check(card, headings=9 if method == "kcenter" else 10)
+    assert verify(folder, "select")
 
 
 def test_the_card_of_an_sae():
@@ -140,4 +165,4 @@ def test_a_method_of_a_hostile_name(tmp_path):
     method.__name__ = "x](https://evil.example)<b>|`www.evil.example"
     ds = coded([{0: 0.9}, {1: 0.9}], record=RECORD)
     folder = stage(ds.sae_select(2, method), tmp_path / "f", license="mit")
-    check((folder / "README.md").read_text(), headings=9)
+    check((folder / "README.md").read_text(), headings=8)

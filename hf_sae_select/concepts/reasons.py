@@ -1,57 +1,195 @@
-"""Reasons: what each pick added to the picks before it, as data."""
+"""Reasons: why rows were picked, true of the method that picked them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._validation import check_flag, check_int, is_number
+from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
+from ..selection.nearness import Nearness, nearness
 from ..selection.result import Selection
+from ..selection.trace import Parts, Trace
+from .evidence import Neighbour, Part, Reason, Reasons, RunnerUp
+from .labels import Labels
+from .neighbours import Neighbours
+
+SCANS = ("simscale", "instag")
+MOST_PARTS = 10  # of a gain that a reason keeps by default
+NEAREST_ROWS = 5  # of the rows that a pick stands for, those that a reason names
 
 
-@dataclass(frozen=True, eq=False)
-class Reason:
-    """Hold what one pick added: the features that no earlier pick of its round has."""
+def reasons(
+    features: FeatureMatrix,
+    selection: Selection,
+    picks: int | Sequence[int] | None = None,
+    *,
+    labels: Labels | None = None,
+    columns: Any = None,
+    most: int = MOST_PARTS,
+    runners_up: bool = True,
+) -> Reasons:
+    """Say why rows were picked, by their features alone.
 
-    row: int
-    new: int
-    """The number of new features."""
-    feature: int | None
-    """The new feature with the highest activation in this row; None without new features."""
-    holders: int
-    """The number of rows that have that feature."""
-    examples: NDArray[np.int64]
-    """Other selected rows that have it, highest activation first."""
+    Args:
+        features (`FeatureMatrix`):
+            The features of all rows of the pool, as they were passed to `select_indices`, or as the dataset has them.
+            Without the vectors that a method compared, nothing is said of the nearest pick.
+        selection (`Selection`):
+            The selection.
+        picks (`int` or `Sequence[int]`, *optional*):
+            The picks to explain, as positions in the selection. By default all.
+        labels (`Labels`, *optional*):
+            The names of the features.
+        columns (`Dataset` or `dict`, *optional*):
+            The columns that the constraints of the selection name.
+        most (`int`, *optional*, defaults to `10`):
+            The number of parts of each gain that are kept, the largest first.
+        runners_up (`bool`, *optional*, defaults to `True`):
+            Whether to look for what each pick was chosen over. It takes about as long as the selection did.
 
+    Returns:
+        `Reasons`: One reason a pick, in the order of `picks`.
 
-def reasons(features: FeatureMatrix, selection: Selection, picks: int = 5) -> list[Reason]:
-    """Return what the first `picks` rows added; `features` are cut as the rows were selected by.
+    Raises:
+        TypeError: If an argument has another type than above.
+        ValueError: If a pick does not exist, or the features or labels are not those of the selection.
 
-    Example, rows with the features {0, 1}, {1, 2, 3}, {3}, picked in the order 1, 0: row 1 added three features, and
-    if 2 is the strongest of them, one row has it; row 0 added one, feature 0.
+    Example:
+
+    ```python
+    selection = select_indices(features, 100)
+    print(reasons(features, selection, [0, 1]))
+    ```
     """
-    result, covered = [], np.zeros(features.d_sae, np.bool_)
-    for pick, row in enumerate(selection.indices[:picks].tolist()):
-        if pick in selection.round_starts:
-            covered[:] = False
-        ids = features.row(row)
-        acts = features.acts[features.offsets[row] : features.offsets[row + 1]]
-        new = np.flatnonzero(~covered[ids])
-        covered[ids] = True
-        if not len(new):
-            result.append(Reason(row, 0, None, 0, new))
-            continue
-        feature = int(ids[new[np.argmax(acts[new])]])
-        holders, strengths = _rows_with(features, feature)
-        strongest_first = holders[np.argsort(-strengths, kind="stable")]
-        examples = strongest_first[np.isin(strongest_first, selection.indices) & (strongest_first != row)]
-        result.append(Reason(row, len(new), feature, len(holders), examples))
+    wanted = checked_picks(picks, selection)
+    check_int("most", most)
+    check_flag("runners_up", runners_up)
+    if labels is not None:
+        labels.check({"d_sae": features.d_sae, **selection.parameters.get("encoding", {})})
+    trace = Trace.of(features, selection, columns)
+    return Reasons(reasons_of(trace, wanted, labels=labels, most=most, runners_up=runners_up))
+
+
+def checked_picks(picks: Any, selection: Selection) -> list[int]:
+    """Check the argument `picks`, and return it as a list.
+
+    Raises:
+        TypeError: It is neither a position nor a list of positions.
+        ValueError: A position does not exist.
+    """
+    if picks is None:
+        return list(range(len(selection)))
+    if isinstance(picks, str | Mapping) or not (is_number(picks, int | np.integer) or hasattr(picks, "__iter__")):
+        raise TypeError(f"`picks={picks!r}` must be the position of a pick, a list of positions, or None for all")
+    positions = list(picks) if hasattr(picks, "__iter__") else [picks]
+    for pick in positions:
+        if not is_number(pick, int | np.integer) or not 0 <= pick < len(selection):
+            raise ValueError(f"`picks` has {pick!r}; it must be a position from 0 to {len(selection) - 1}")
+    return [int(pick) for pick in positions]
+
+
+def reasons_of(
+    trace: Trace,
+    picks: Sequence[int],
+    *,
+    labels: Labels | None = None,
+    most: int = MOST_PARTS,
+    runners_up: bool = True,
+    neighbours: Neighbours | None = None,
+) -> list[Reason]:
+    """Return the reasons of picks of a selection that is gone through again; see `reasons`."""
+    wanted = np.unique(np.array(picks, np.int64))
+    neighbours = Neighbours.of(trace) if neighbours is None else neighbours
+    parts = {of_pick.pick: of_pick for of_pick in trace.parts(wanted)}
+    has_vectors = trace.kind == "similarity" and trace.features.vectors is not None
+    compared = {near.pick: near for near in nearness(trace, wanted)} if has_vectors else {}
+    others = _runners_up(trace, wanted, compared) if runners_up else {}
+    holders, lengths = trace.engine.holders(), np.sort(trace.features.tokens[trace.constraints.pool])
+    result = {}
+    for pick in wanted.tolist():
+        row, kind, gain = int(trace.selection.indices[pick]), trace.kind_of(pick), float(trace.selection.gains[pick])
+        own, near = parts.get(pick), compared.get(pick)
+        gains = np.empty(0) if own is None else own.gains
+        nearest, covered = _overlap(trace, pick) if trace.method in SCANS and kind == trace.kind else (None, None)
+        if near is not None and near.nearest >= 0:
+            nearest = Neighbour(int(trace.selection.indices[near.nearest]), near.similarity, near.nearest)
+        rows = neighbours.rows_of(pick)
+        result[pick] = Reason(
+            pick,
+            row,
+            trace.method,
+            kind,
+            gain,
+            parts=() if own is None else _parts(own, gain, holders, labels, most),
+            n_parts=int((gains > 0).sum()),
+            nearest=nearest,
+            n_nearer=None if near is None else near.n_nearer,
+            covered=covered,
+            stands_for=tuple(
+                Neighbour(int(other), float(neighbours.similarity[other])) for other in rows[:NEAREST_ROWS]
+            ),
+            n_stands_for=len(rows),
+            runner_up=others.get(pick) if kind == trace.kind else None,
+            tokens=int(trace.features.tokens[row]),
+            rank=_rank(lengths, int(trace.features.tokens[row])) if kind == "length" else None,
+            source=trace.source_of(pick),
+        )
+    return [result[pick] for pick in picks]
+
+
+def _parts(own: Parts, gain: float, holders: Int64s, labels: Labels | None, most: int) -> tuple[Part, ...]:
+    """Return the largest parts of a gain; of equal ones those with the highest activation first."""
+    order = np.lexsort((own.ids, -own.acts, -own.gains))
+    order = order[: min(most, int((own.gains > 0).sum()))]
+    return tuple(
+        Part(
+            feature,
+            "" if labels is None else labels.name(feature),
+            part,
+            part / gain if gain else 0.0,
+            activation,
+            int(holders[feature]),
+        )
+        for feature, part, activation in zip(
+            own.ids[order].tolist(), own.gains[order].tolist(), own.acts[order].tolist(), strict=True
+        )
+    )
+
+
+def _runners_up(trace: Trace, picks: Int64s, compared: Mapping[int, Nearness]) -> dict[int, RunnerUp]:
+    """Return what each pick was chosen over, where there was another row."""
+    rows, gains = trace.runners_up(picks)
+    entries = zip(picks.tolist(), rows.tolist(), gains.tolist(), strict=True)
+    if compared:
+        entries = zip(
+            compared,
+            [near.runner_up for near in compared.values()],
+            [near.runner_up_gain for near in compared.values()],
+            strict=True,
+        )
+    scale, selection = trace.deciding.scale, trace.selection
+    result = {}
+    for pick, row, gain in entries:
+        if row >= 0:
+            own = float(selection.gains[pick]) * scale[selection.indices[pick]]
+            result[pick] = RunnerUp(row, gain, max(float(own - gain * scale[row]), 0.0))
     return result
 
 
-def _rows_with(features: FeatureMatrix, feature: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the rows that have a feature, and its activation in each."""
-    places = np.flatnonzero(features.ids == feature)
-    return np.searchsorted(features.offsets, places, side="right") - 1, features.acts[places]
+def _overlap(trace: Trace, pick: int) -> tuple[Neighbour | None, float]:
+    """Return the earlier pick of the round that a scan compares with, if it is one, and the share that is covered."""
+    row, rounds = int(trace.selection.indices[pick]), trace.selection.round_starts
+    start = int(rounds[rounds <= pick].max())
+    place, share = trace.overlap(row, start, pick)
+    nearest = None if place < 0 else Neighbour(int(trace.selection.indices[place]), share, place)
+    return nearest, share
+
+
+def _rank(lengths: NDArray[np.int32], tokens: int) -> int:
+    """Return the rank of a row by length: 1 for the longest of the ascending `lengths`."""
+    return len(lengths) - int(np.searchsorted(lengths, tokens, side="right")) + 1

@@ -14,20 +14,21 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
+from ..concepts.labels import Labels
 from ..concepts.reasons import reasons
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from .draft import Draft
+from .evidence import cell, tables
 from .layout import CONFIGS, LICENCE_FIELDS
 from .licence import as_list
 from .provenance import Record, required_arguments
-from .replay import Measured
 
 # Metadata that follow from the source and the rows, so that users cannot set them.
 DERIVED = (*LICENCE_FIELDS, "configs", "dataset_info", "source_datasets", "size_categories")
 TAGS = ["sae-select", "data-selection", "sparse-autoencoder", "diversity"]
 SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10**8: "100M", 10**9: "1B"}
-PICKS, EXAMPLES, CHARACTERS = 5, 2, 120  # how much of the rows the card shows
+PICKS, CHARACTERS = 5, 120  # how much of the rows the card shows
 ENGLISH_MODELS = ("sentence-transformers/all-MiniLM-L6-v2",)  # models trained on English alone
 HUB = "https://huggingface.co"
 WEB_PAGE = re.compile("https?://")
@@ -60,21 +61,21 @@ def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 def subset_card(
     record: Record,
     draft: Draft,
-    measured: Measured | None,
     *,
+    labels: Labels | None,
     source_card: CardData,
     metadata: Mapping[str, Any],
 ) -> str:
     """Return the card of a subset.
 
     Args:
-        measured: what the subset covers; None where the features are not known.
+        labels: names of features.
         source_card: the metadata of the source's card.
         metadata: the user's additional metadata.
     """
     selection, encoding, name = record["selection"], record["encoding"] or {}, record["source"]["dataset"]
     method = METHODS.get(selection["method"])
-    values = {part: record[part] for part in ("source", "encoding", "selection", "coverage", "versions")}
+    values = {part: record[part] for part in ("source", "encoding", "selection", "coverage", "quotas", "versions")}
     return render(
         "subset_card.md",
         **values,
@@ -90,8 +91,9 @@ def subset_card(
         model=_model(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
-        reasons=[] if measured is None else _reasons(draft, measured, encoding["text"]),
-        number=lambda value: "" if value is None else f"{value:,.1f}",
+        reasons=_reasons(draft, encoding, labels if encoding else None),
+        tables=tables(record),
+        needs_vectors=method is not None and method.needs_vectors,
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),
     )
@@ -134,27 +136,24 @@ def quoted(text: str) -> str:
     return f"“{escaped(shown, PLAIN)}”"
 
 
-def _cell(value: Any) -> str:
-    """Return a value for a cell of a table, shortened if it is long."""
-    text = masked(json.dumps(value, ensure_ascii=False))
-    return escaped(text) if len(text) <= 100 else f"{escaped(text[:100])} … (in full in provenance.json)"
-
-
 def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return name and value of each parameter that has a value, for a table."""
     cells = {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
     for part in ("options", "constraints", "cuts"):
         cells |= {name if name not in cells else f"{part}.{name}": value for name, value in parameters[part].items()}
-    return [(name, _cell(value)) for name, value in cells.items() if value is not None]
+    return [(name, cell(value)) for name, value in cells.items() if value is not None]
 
 
-def _reasons(draft: Draft, measured: Measured, text: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return why the first rows were picked, with the beginning of their texts."""
-    rows, shown = draft.source_rows, []
-    for reason in reasons(measured.features, draft.selection, PICKS):
-        examples = [_row_text(rows, row, text) for row in reason.examples[:EXAMPLES].tolist()]
-        shown.append(vars(reason) | {"text": _row_text(rows, reason.row, text), "examples": examples})
-    return shown
+def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, str]]:
+    """Return why the first rows were picked, with the beginning of their texts; not where luck or length decided."""
+    features, selection, rows = draft.features(), draft.selection, draft.source_rows
+    if features is None or selection.method in BASELINES or selection.method not in METHODS:
+        return []
+    first = range(min(PICKS, len(selection)))
+    return [
+        {"text": _row_text(rows, reason.row, encoding.get("text", {})), "sentence": str(reason)}
+        for reason in reasons(features, selection, first, labels=labels, columns=draft.columns)
+    ]
 
 
 def _row_text(rows: Dataset, row: int, text: Mapping[str, Any]) -> str:

@@ -22,10 +22,11 @@ from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
 from .card import derived_metadata
+from .evidence import tables
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
 from .licence import as_list
-from .provenance import Record, is_edited, public
+from .provenance import RECORD_VERSION, Record, is_edited, public
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
 DEVICE_TOLERANCE = 1e-2  # relative; activations differ a little from device to device
@@ -57,7 +58,11 @@ def of_files(repo: Repo, record: Record) -> str | None:
 
 
 def of_card(repo: Repo, record: Record) -> str | None:
-    """Check that the card makes `load_dataset` read the published files, and says what the record says."""
+    """Check that the card makes `load_dataset` read the published files, and says what the record says.
+
+    Args:
+        record: the record as it was written.
+    """
     try:
         text = read_text(repo.fetch(CARD_FILE))
         metadata = parsed(text, CARD_FILE).data.to_dict()
@@ -86,16 +91,24 @@ def of_card(repo: Repo, record: Record) -> str | None:
 
 
 def _of_section(card: str, record: Record) -> str | None:
-    """Check that our section of the card is the one that was written; records of drafts of 0.1.0 do not say which."""
+    """Check that our section of the card is the one that was written, and that its tables are those of the record.
+
+    Records of drafts of 0.1.0 do not say which section was written, and cards of earlier versions had other tables.
+    """
     try:
-        if SECTION not in record or digest_of(section_of(card)) == record[SECTION]:
-            return None
+        section = section_of(card) if SECTION in record else ""
     except ValueError as error:
         return str(error)
-    return (
-        f"{CARD_FILE} has another section between the comments `hf-sae-select: subset` than the one that was written: "
-        "its figures and sentences may be wrong; a publisher's own words belong before or after it"
-    )
+    if SECTION in record and digest_of(section) != record[SECTION]:
+        return (
+            f"{CARD_FILE} has another section between the comments `hf-sae-select: subset` than the one that was "
+            "written: its figures and sentences may be wrong; a publisher's own words belong before or after it"
+        )
+    if record["version"] == RECORD_VERSION:
+        for name, table in tables(record).items():
+            if f"\n\n{table}\n" not in section:
+                return f"{CARD_FILE} does not have the table of {name} that follows from {RECORD_FILE}"
+    return None
 
 
 def of_parameters(record: Record, selection: Selection) -> str | None:
@@ -211,11 +224,38 @@ def of_coverage(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | 
     """Compare the recorded figures of coverage with those measured again."""
     for rows, figures in again.items():
         for name, value in figures.items():
-            before = recorded[rows][name]
-            both_floats = isinstance(value, float) and isinstance(before, float)
-            if value != before and not (both_floats and math.isclose(value, before, rel_tol=SUM_TOLERANCE)):
-                return f"`{name}` of {rows} is {before} in {RECORD_FILE}, again {value}"
+            if not _is_close(recorded[rows][name], value, SUM_TOLERANCE):
+                return f"`{name}` of {rows} is {recorded[rows][name]} in {RECORD_FILE}, again {value}"
     return None
+
+
+def of_likeness(
+    recorded: Mapping[str, Any] | None, again: Mapping[str, Any] | None, tolerance: float = SUM_TOLERANCE
+) -> str | None:
+    """Compare the recorded likeness with the one measured again."""
+    if recorded is None or again is None:
+        return None if recorded is again else f"`likeness` is {recorded} in {RECORD_FILE}, again {again}"
+    for rows, value in again.items():
+        if not _is_close(recorded[rows], value, tolerance):
+            return f"`likeness` of {rows} is {recorded[rows]} in {RECORD_FILE}, again {value}"
+    return None
+
+
+def of_quotas(recorded: Sequence[Mapping[str, Any]], again: Sequence[Mapping[str, Any]]) -> str | None:
+    """Compare the recorded rows of each value of a quota with those counted again."""
+    if recorded == again:
+        return None
+    for one, other in zip(recorded, again, strict=False):
+        for item, repeated in zip(one["values"], other["values"], strict=False):
+            if item != repeated:
+                return f"column `{other['column']}` has {item} in {RECORD_FILE}, again {repeated}"
+    return "the columns of quotas, or the number of their values, are not as recorded"
+
+
+def _is_close(one: Any, other: Any, tolerance: float) -> bool:
+    """Tell whether two figures are equal, or two floats almost."""
+    both_floats = isinstance(one, float) and isinstance(other, float)
+    return bool(one == other or (both_floats and math.isclose(one, other, rel_tol=tolerance)))
 
 
 def of_sae(recorded: Mapping[str, Any], digest: str, file_digest: str | None) -> str | None:

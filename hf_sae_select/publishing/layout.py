@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
-ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE = "data", "selection.parquet", "pool.parquet", "coverage.png"
-FILES = frozenset({ROWS, SELECTION_FILE, POOL_FILE, PLOT_FILE, RECORD_FILE, CARD_FILE})
+ROWS, SELECTION_FILE, POOL_FILE, REPORT_FILE = "data", "selection.parquet", "pool.parquet", "report.html"
+PLOT_FILES = {"likeness": "likeness.png", "coverage": "coverage.png"}  # of each measure
+SINGLE_FILES = frozenset({SELECTION_FILE, POOL_FILE, REPORT_FILE, *PLOT_FILES.values()})  # that the record lists
+FILES = frozenset({ROWS, *SINGLE_FILES, RECORD_FILE, CARD_FILE})
 
 SECTION = "card_section_sha256"  # of the record: digest of our section of the card
 DIGEST = "row_sha256"  # column of both side tables

@@ -1,31 +1,14 @@
-"""Plot of the features that a subset covers, pick by pick, beside the baselines."""
+"""Plot on a card: what a selection reaches pick by pick, beside the baselines."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-
-from .._optional import extra
-from .replay import Measured
-
-LABELS = {"subset": "this subset"}
-COLOURS = {"subset": "#1f77b4", "random": "#888888", "longest": "#d08770"}
+from ..concepts.charts import coverage_curve, likeness_curve, png
+from ..concepts.measurement import Measured
 
 
-def draw_coverage(file: Path, measured: Measured) -> None:
-    """Write a PNG of the distinct features covered after each pick; the same numbers give the same bytes."""
-    figure = extra("matplotlib.figure").Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    for name, curve in measured.curves.items():
-        picks = np.arange(len(curve) + 1)
-        axes.plot(picks, np.concatenate([[0], curve]), label=LABELS.get(name, name), color=COLOURS[name], linewidth=2)
-    total = measured.figures["pool"]["features"]
-    axes.axhline(total, color="black", linewidth=1, linestyle=":", label="all rows")
-    axes.set_xlabel("rows picked")
-    axes.set_ylabel("distinct features covered")
-    axes.set_ylim(0, 1.05 * total or 1)
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
-    figure.savefig(file, format="png", metadata={"Software": None})
+def curve_png(measured: Measured, measure: str) -> bytes:
+    """Return a PNG of the values of a measure after each pick; the same numbers give the same bytes."""
+    curves = measured.curves[measure]
+    if measure == "likeness":
+        return png(likeness_curve(curves))
+    return png(coverage_curve(curves, measured.figures["pool"]["features"]))

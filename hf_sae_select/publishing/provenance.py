@@ -1,6 +1,6 @@
 """Provenance record: how a published subset was selected and what it contains, as JSON with a schema. No torch.
 
-Records of version 1, which 0.1.0 wrote, can be read too: `upgraded` converts them to version 2.
+Records of earlier versions can be read too: `upgraded` converts them to the current one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ..selection.methods import METHODS
 from .hashing import digest_of
 from .layout import COMMIT, POOL_FILE, RECORD_FILE
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 SCHEMA_FILES = {
     1: Path(__file__).parent / "provenance.v1.schema.json",
-    2: Path(__file__).parent / "provenance.schema.json",
+    2: Path(__file__).parent / "provenance.v2.schema.json",
+    3: Path(__file__).parent / "provenance.schema.json",
 }
 PACKAGES = ["hf-sae-select", "datasets", "huggingface-hub", "numba", "numpy", "pyarrow", "tokenizers", "torch"]
 PACKAGES += ["transformers"]
@@ -34,8 +35,8 @@ PLACEMENT = {"device_map", "max_memory", "offload_folder", "offload_buffers"}
 Record = dict[str, Any]
 
 
-# The parameters of version 1 were one flat mapping. These are the names of those that version 2 keeps in `cuts` and in
-# `constraints`; the rest are the method's options.
+# The parameters of version 1 were one flat mapping. These are the names of those that are in `cuts` and `constraints`
+# since; the rest are the method's options.
 CUTS_1 = ("threshold", "top", "max_share", "embedding")
 CONSTRAINTS_1 = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
 DIGEST_1 = "sha256:"  # prefix of an option that version 1 recorded by its digest
@@ -84,12 +85,13 @@ def upgraded(record: Record) -> Record:
     if record["version"] == RECORD_VERSION:
         return record
     selection = record["selection"]
-    parameters = nested(selection["parameters"], selection["method"])
-    return record | {"version": RECORD_VERSION, "selection": selection | {"parameters": parameters}}
+    if record["version"] == 1:
+        selection = selection | {"parameters": nested(selection["parameters"], selection["method"])}
+    return record | {"version": RECORD_VERSION, "selection": selection, "likeness": None, "quotas": None}
 
 
 def nested(flat: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """Convert the flat parameters of version 1 to the nested ones of version 2."""
+    """Convert the flat parameters of version 1 to nested ones."""
     rest = dict(flat)
     parameters: dict[str, Any] = {"budget": rest.pop("budget"), "seed": rest.pop("seed")}
     encoding = {"encoding": rest.pop("encoding")} if "encoding" in rest else {}
@@ -124,6 +126,8 @@ def problem_of(record: Any) -> str | None:
         return f"{RECORD_FILE}: `coverage` needs `encoding`"
     if record["version"] == 1 and (record["encoding"] is None) != (record["coverage"] is None):
         return f"{RECORD_FILE}: `encoding` and `coverage` go together"
+    if record["coverage"] is None and record.get("likeness") is not None:
+        return f"{RECORD_FILE}: `likeness` needs `coverage`"
     return None
 
 

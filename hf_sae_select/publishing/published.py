@@ -140,6 +140,11 @@ class PublishedSubset:
         return POOL_FILE in self.record["files"]
 
     @property
+    def is_upgraded(self) -> bool:
+        """Tell whether an earlier version wrote the record: then it has neither likeness nor quotas."""
+        return self.original is not self.record
+
+    @property
     def recorded_selection(self) -> Selection:
         """The selection with the method and the parameters of the record."""
         recorded = self.record["selection"]

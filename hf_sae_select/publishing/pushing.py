@@ -19,16 +19,9 @@ from .._commits import prepare
 from .._hub import Repo, Token, check_token, hub_errors
 from .._secrets import check_no_token, masks_tokens
 from .._validation import check_flag, check_text
+from ..concepts.labels import Labels
 from ..selection.result import Selection
-from .layout import (
-    CARD_FILE,
-    LICENCE_FIELDS,
-    PLOT_FILE,
-    POOL_FILE,
-    RECORD_FILE,
-    ROWS,
-    SELECTION_FILE,
-)
+from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, SINGLE_FILES
 from .licence import License
 from .provenance import read
 from .source import SourceName
@@ -57,6 +50,7 @@ def publish(
     license: License | None = None,
     source: SourceName | None = None,
     include_features: bool = True,
+    labels: Labels | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Publish a subset with its provenance and a card in a dataset repo on the Hub, in one commit.
@@ -88,6 +82,8 @@ def publish(
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell, see `stage`.
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to publish the features too, so that others can repeat the selection without a model.
+        labels (`Labels`, *optional*):
+            Names of the features, by default those that ship with the SAE, see `stage`.
         metadata (`dict`, *optional*):
             Additional metadata of the card, see `stage`.
 
@@ -118,6 +114,7 @@ def publish(
         license=license,
         source=source,
         include_features=include_features,
+        labels=labels,
         metadata=metadata,
         token=token,
     )
@@ -238,4 +235,4 @@ def _earlier_files(repo: Repo, present: list[str]) -> list[str]:
 
 def _is_staged(name: str) -> bool:
     """Tell whether `stage` writes a file of this name: a record may list anything, and what it lists is deleted."""
-    return name in (SELECTION_FILE, POOL_FILE, PLOT_FILE) or name.startswith(f"{ROWS}/")
+    return name in SINGLE_FILES or name.startswith(f"{ROWS}/")

@@ -16,16 +16,18 @@ from .._folders import whole_folder
 from .._hub import Token, check_token, sha256_of
 from .._optional import extra
 from .._secrets import masked, masks_tokens
-from .._validation import check_flag, check_text
+from .._validation import check_flag, check_text, check_type
+from ..concepts.labels import Labels, labels_of
+from ..concepts.measurement import count_quotas, measures_of
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILE, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
+from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
 from .licence import License, subset_licence
-from .plot import draw_coverage
+from .plot import curve_png
 from .provenance import dumps, sealed, versions
 from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
@@ -41,14 +43,15 @@ def stage(
     license: License | None = None,
     source: SourceName | None = None,
     include_features: bool = True,
+    labels: Labels | None = None,
     metadata: Mapping[str, Any] | None = None,
     token: Token = None,
 ) -> Path:
     """Write a subset into a folder as it will be published; `push` sends it to the Hub.
 
     The folder holds the rows as Parquet (`data/`), the selection (`selection.parquet`), what repeating it needs
-    (`pool.parquet`), the record (`provenance.json`), a plot of the coverage (`coverage.png`) and the card
-    (`README.md`, where you may write before and after our section). The same subset and package versions give the
+    (`pool.parquet`), the record (`provenance.json`), a plot of the likeness or the coverage and the card (`README.md`,
+    where you may write before and after our section). The same subset and package versions give the
     same bytes. The folder appears whole or not at all, and replaces one that an earlier call wrote.
 
     Args:
@@ -61,7 +64,7 @@ def stage(
             loading it. See `Selection.save`.
         pool (`Dataset`, *optional*):
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded. Without it
-            the folder has no `pool.parquet`, and the card shows no coverage; others then need the encoded dataset to
+            the folder has no `pool.parquet`, and the card shows no figures; others then need the encoded dataset to
             repeat the selection.
         license (`str`, `list` or `dict`, *optional*):
             Licence of the subset, an id of the Hub's list such as "cc-by-4.0", or for any other licence
@@ -73,6 +76,8 @@ def stage(
             these returns those rows. `"as_published": False` states that they were made from the dataset.
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to write `pool.parquet`, so that others can repeat the selection without a model.
+        labels (`Labels`, *optional*):
+            Names of the features, which the card's reasons use. By default those that ship with the SAE.
         metadata (`dict`, *optional*):
             Additional metadata of the card, such as `{"language": "en", "pretty_name": "..."}`. What the README of the
             repo already has of these takes precedence.
@@ -94,18 +99,25 @@ def stage(
     push(stage(dataset.sae_select(3000), "alpaca-3k"), "me/alpaca-3k")
     ```
     """
-    for module in ("jsonschema", "matplotlib.figure"):
+    for module in ("jsonschema", "altair", "vl_convert"):
         extra(module)
     check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
     check_token(token)
+    check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
     folder = Path(os.path.expanduser(folder)).absolute()
     _check_replaceable(folder)
     draft = Draft.parse(subset, selection, pool)
+    encoding = draft.selection.parameters["encoding"]
+    if labels is not None:
+        labels.check(encoding)
+    elif encoding:
+        labels = labels_of(encoding)
     card_metadata = check_metadata(metadata)
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
-    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters})
+    quotas = None if draft.columns is None else count_quotas(draft.columns, draft.selection)
+    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters, "quotas": quotas})
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
@@ -121,17 +133,20 @@ def stage(
         if include_features and draft.pool is not None and digests is not None:
             write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
         if measured is not None:
-            draw_coverage(unfinished / PLOT_FILE, measured)
+            for measure in measures_of(draft.selection.method):
+                (unfinished / PLOT_FILES[measure]).write_bytes(curve_png(measured, measure))
         fields = {
             "source": _source_record(draft, origin, digests),
             "license": licence,
             "encoding": _encoding_record(draft),
             "selection": _selection_record(draft.selection, picked),
             "coverage": None if measured is None else measured.figures,
+            "likeness": None if measured is None else measured.likeness,
+            "quotas": quotas,
             "versions": versions(),
             "files": _files_record(unfinished),
         }
-        card = subset_card(sealed(fields), draft, measured, source_card=source_card, metadata=card_metadata)
+        card = subset_card(sealed(fields), draft, labels=labels, source_card=source_card, metadata=card_metadata)
         record = sealed(fields | {SECTION: digest_of(section_of(card))})
         (unfinished / RECORD_FILE).write_text(dumps(record), encoding="utf-8")
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")

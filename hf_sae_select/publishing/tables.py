@@ -31,7 +31,7 @@ from .._parquet import content_errors, read_table, written_metadata
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
-from ..selection.methods import METHODS
+from ..selection.methods import BASELINES, METHODS
 from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
@@ -238,11 +238,15 @@ def view(pool: Pool, selection: Selection) -> Dataset:
     return datasets.concatenate_datasets([codes, *parts], axis=1) if parts else codes
 
 
-def stored(features: FeatureMatrix, selection: Selection) -> FeatureMatrix:
+def stored(features: FeatureMatrix, selection: Selection, is_upgraded: bool = False) -> FeatureMatrix:
     """Cut features as the pool stores them: as the selection cut them, but for `max_share`.
 
-    `max_share` depends on all rows, and weaker features take the places of those that it drops among the `top`.
+    `max_share` depends on all rows, and weaker features take the places of those that it drops among the `top`. Of
+    baselines all features are stored: their likeness to all rows is measured by them. Before version 3 of the record
+    (`is_upgraded`), it was not.
     """
+    if selection.method in BASELINES and not is_upgraded:
+        return features
     cuts = Cuts(**selection.parameters["cuts"])
     features = features.above(cuts.threshold or 0.0)
     return features if cuts.top is None or cuts.max_share is not None else features.top(cuts.top)

@@ -14,6 +14,7 @@ from .._datasets import check_dataset
 from .._hub import NoSuchFile, Token
 from .._secrets import masks_tokens
 from .._validation import check_choice, check_int
+from ..concepts.measurement import count_quotas, measure
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..selection.methods import MethodFunction
@@ -22,7 +23,7 @@ from .hashing import Digests, row_digests
 from .provenance import public, required_arguments
 from .published import PublishedSubset, Unreadable, open_published
 from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
-from .replay import measure, replay
+from .replay import replay
 from .tables import needs_state, stored
 
 if TYPE_CHECKING:  # annotations only
@@ -270,7 +271,7 @@ def _digests(subset: PublishedSubset) -> Iterator[Check]:
     yield Check("digests", "indices", checks.of_indices(record, selection))
     yield Check("digests", "rows", checks.of_rows(repo, record, selection, subset.row_digests))
     yield Check("digests", "files", checks.of_files(repo, record))
-    yield Check("digests", "card", checks.of_card(repo, record))
+    yield Check("digests", "card", checks.of_card(repo, subset.original))
 
 
 def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
@@ -298,23 +299,28 @@ def _passed_pool(subset: PublishedSubset, features: Dataset) -> tuple[Dataset, D
 def _select_again(
     level: str, subset: PublishedSubset, pool: Dataset, method: MethodFunction | None
 ) -> Iterator[Check]:
-    """Select again by the recorded parameters, and compare picks and coverage."""
+    """Select again by the recorded parameters, and compare picks and figures."""
     record, selection = subset.record, subset.recorded_selection
     name = "picks"
     if extended := selection.parameters["constraints"].get("extend"):
         name += f" (the first {extended} of {len(selection)} are taken from an earlier selection)"
+    tolerance = checks.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
     try:
-        tolerance = checks.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
         yield Check(level, name, checks.of_picks(selection, replay(pool, selection, method), tolerance))
-        if record["coverage"] is None:
-            return
-        measured = measure(pool, selection)
+        quotas = count_quotas(pool, selection)
+        measured = None if record["coverage"] is None else measure(pool, selection)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         yield Check(level, name, f"these parameters do not select: {error}")
+        return
+    if (quotas or record["quotas"]) and not subset.is_upgraded and record["source"]["sha256"] is not None:
+        yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
+    if measured is None:
         return
     counts = measured.features.counts[selection.indices]
     yield Check(level, "counts", checks.of_counts(subset.feature_counts, counts))
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
+    if (measured.likeness or record["likeness"]) and not subset.is_upgraded:
+        yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))
 
 
 def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
@@ -389,8 +395,8 @@ def _encoding_step(
 def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
     """Compare the published features with those of the rows encoded again."""
     try:
-        published, _ = subset.read_pool()
-        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection)
-        return checks.of_codes(FeatureMatrix.from_dataset(published), again)
+        published = FeatureMatrix.from_dataset(subset.read_pool()[0])
+        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.is_upgraded)
+        return checks.of_codes(published, again)
     except (ValueError, ArithmeticError, NoSuchFile) as error:
         return str(error)

@@ -258,21 +258,25 @@ def select(
 
 def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
     """Select among the rows of an encoded dataset, or of one whose vectors are enough."""
+    encoding, features = {}, read_features(request, encoded)
     if is_encoded(encoded):
         encoding = encoding_record(encoded)
         if counts := flagged_rows(encoded):
             encoding["rows"] = counts
-        features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
         check_blank(request, features)
-        if request.vectors is not None:
-            features = replace(features, vectors=request.vectors.vectors)
-    else:
-        encoding, features = {}, request.vectors or FeatureMatrix.from_dataset(encoded)
     cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
     features = cuts.apply(features, request.constraints.excluded)
     if is_encoded(encoded):
         warn_of_no_features(request, features, cuts.record())
     return run(request, features, cuts.record(), encoding)
+
+
+def read_features(request: SelectionRequest, encoded: Dataset) -> FeatureMatrix:
+    """Read the features of an encoded dataset, with the vectors that are compared; or these alone."""
+    if not is_encoded(encoded):
+        return request.vectors or FeatureMatrix.from_dataset(encoded)
+    features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
+    return features if request.vectors is None else replace(features, vectors=request.vectors.vectors)
 
 
 def run(

@@ -25,30 +25,24 @@ way. Without `restart` there is one round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, blocks, in_threads
 from .coverage_kernels import (
-    CURVES,
-    LIVE_IDS,
-    PICKED,
-    SQRT,
-    ConstraintState,
-    Csr,
-    Objective,
-    Ranking,
-    Search,
     begin_round,
     commit,
     compact_rows,
     fill,
     fits,
+    gain_parts,
+    gains_of,
     lazy_greedy,
+    next_best,
     restore_round,
     row_gains,
     scan_nearest,
@@ -56,23 +50,31 @@ from .coverage_kernels import (
     take_in_order,
     take_initial,
 )
+from .coverage_state import CURVES, LIVE_IDS, PICKED, SQRT, ConstraintState, Csr, Objective, Ranking, Search
 
 __all__ = [
     "ConstraintState",
     "Csr",
+    "Measure",
     "Objective",
     "Picks",
     "Search",
     "commit",
     "count_objective",
     "fits",
+    "fitting",
     "greedy_cover",
     "mass_objective",
     "new_search",
+    "replayed_gains",
+    "replayed_parts",
+    "replayed_scores",
+    "runners_up",
     "scan",
     "take_in_order",
 ]
 
+NO_AMOUNTS = np.empty(0, np.float32)  # of a count objective
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the positions at which rounds began
 Parts = Sequence[tuple[int, int]]  # ranges of rows, one a thread
 
@@ -83,6 +85,13 @@ REFRESH_SHARE = 0.5
 FIRST_COMPACTION_SHARE = 1 / 3
 # A later compaction works in place. It at least halves the ids, so all of them together write no more than the first.
 COMPACTION_SHARE = 0.5
+
+
+class Measure(NamedTuple):
+    """What a search maximises: how to make the objective, and the amounts of a mass objective."""
+
+    objective: Callable[[], Objective]
+    amounts: NDArray[np.float32] = NO_AMOUNTS
 
 
 def count_objective(weight: Floats, increments: Sequence[float] | Floats) -> Objective:
@@ -213,6 +222,60 @@ def _greedy_round(search: Search, first_ranking: Ranking, spare: Csr, parts: Par
         ranking = _rank(search, gains)
 
 
+# A selection gone through again
+
+
+def replayed_parts(search: Search, rows: Int64s, round_starts: Int64s, picks: Sequence[int]) -> Iterator[Floats]:
+    """Pick `rows` again; before each of the ascending `picks`, yield what each feature of the row adds to its gain."""
+    done = 0
+    for pick in picks:
+        take_initial(search, rows[done:pick], round_starts[round_starts >= done] - done)
+        if pick in round_starts:
+            begin_round(search)
+        yield gain_parts(search.csr, search.objective, rows[pick]) * search.objective.unit
+        done = pick
+
+
+def runners_up(
+    new_search: Callable[[], Search], rows: Int64s, round_starts: Int64s, picks: Int64s
+) -> tuple[Int64s, Floats]:
+    """Return, for each of the ascending `picks`, the row with the largest score beside it, and its gain.
+
+    The score is that in the state before the pick, among rows that fitted; -1 without such a row. Threads share the
+    picks, and each goes through the selection by a search of its own.
+    """
+    if not len(picks):
+        return np.empty(0, np.int64), np.empty(0)
+    first = new_search()
+    begin_round(first)
+    ranking = _rank(first, _all_gains(first, first.csr, _parts(first.csr)))
+    others, gains = np.full(len(rows), -1), np.zeros(len(rows))
+    tasks = []
+    for part in np.array_split(picks, len(_parts(first.csr))):
+        if len(part):
+            wanted = np.zeros(len(rows), np.bool_)
+            wanted[part] = True
+            tasks.append((new_search(), wanted[: part[-1] + 1]))
+    in_threads(next_best, tasks, ranking, rows, round_starts, others, gains)
+    return others[picks], gains[picks] * first.objective.unit
+
+
+def replayed_gains(search: Search, rows: Int64s, round_starts: Int64s, row: int) -> Floats:
+    """Pick `rows` again, and return the gain of another row before each pick and after the last: [rows + 1]."""
+    gains = np.empty(len(rows) + 1)
+    gains_of(search, rows, round_starts, row, gains)
+    return gains * search.objective.unit
+
+
+def replayed_scores(search: Search, rows: Int64s, round_starts: Int64s, pick: int) -> Floats:
+    """Pick `rows` again up to a pick, and return the scores that all rows that fit have then; 0 for others: [n]."""
+    take_initial(search, rows[:pick], round_starts)
+    if pick in round_starts:
+        begin_round(search)
+    gains = _all_gains(search, search.csr, _parts(search.csr))
+    return gains * search.objective.unit * search.constraints.scale
+
+
 # Passes over all rows, in threads
 
 
@@ -224,19 +287,19 @@ def _parts(csr: Csr) -> Parts:
 def _all_gains(search: Search, csr: Csr, parts: Parts) -> Floats:
     """[n]: the marginal gains of the rows that fit, in units; 0 for other rows."""
     gains = np.zeros(len(csr.starts))
-    in_threads(row_gains, parts, csr, search.objective, _fitting(search.constraints), gains)
+    in_threads(row_gains, parts, csr, search.objective, fitting(search.constraints), gains)
     return gains
 
 
 def _compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
     """Copy the uncovered ids of the rows that fit to `target`, which may be `source`; return gains as `_all_gains`."""
     gains = np.zeros(len(source.starts))
-    value, fitting = search.objective.marginal_value, _fitting(search.constraints)
-    in_threads(compact_rows, parts, source, value, fitting, target, gains)
+    value = search.objective.marginal_value
+    in_threads(compact_rows, parts, source, value, fitting(search.constraints), target, gains)
     return gains
 
 
-def _fitting(state: ConstraintState) -> NDArray[np.bool_]:
+def fitting(state: ConstraintState) -> NDArray[np.bool_]:
     """[n]: `fits` of every row."""
     is_open = state.available & (state.remaining_per_group > 0)[state.group]
     cheap = state.cost <= np.minimum(state.remaining_budget, state.remaining_cost_per_group)[state.group]

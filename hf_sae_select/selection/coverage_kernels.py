@@ -11,81 +11,26 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from math import log1p, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, compiled
-
-CURVES = ("sqrt", "log", "max")
-SQRT, LOG, MAX = 0, 1, 2  # positions in CURVES
-PICKED, UNCOVERED, LIVE_IDS = 0, 1, 2  # positions in `Search.counters`
-NEVER = -1  # `Candidate.computed_at` of a gain that was not computed yet
-
-
-class ConstraintState(NamedTuple):
-    """Constraints of one selection among n rows, and what remains of them; changed by `commit`."""
-
-    order: Int64s  # [n]: all rows; of equal rows the first in `order` is picked
-    available: NDArray[np.bool_]  # [n]: neither picked nor excluded
-    group: Int64s  # [n]
-    remaining_per_group: Int64s  # [groups]: number of rows that may still be picked
-    remaining_cost_per_group: Floats  # [groups]: what rows may still cost
-    cost: Floats  # [n]
-    remaining_budget: Floats  # [1], in the unit of `cost`
-    scale: Floats  # [n]: the score of a row is its gain times its scale
-
-
-class Csr(NamedTuple):
-    """Sparse rows: row i has the features `ids[starts[i]:ends[i]]`, with `amounts` in a mass objective."""
-
-    starts: Int64s
-    ends: Int64s
-    ids: NDArray[np.unsignedinteger[Any]]
-    amounts: NDArray[np.float32]  # empty in a count objective
-
-
-class Objective(NamedTuple):
-    """The objective f at the rows of the current round. Arrays over the features: [d_sae]."""
-
-    marginal_value: NDArray[Any]  # whole number of units that one more row gains by the feature; 1 in a mass objective
-    initial_value: NDArray[Any]  # `marginal_value` when a round begins
-    count_or_mass: Floats  # number of rows that have the feature, or their total (curve "max": largest) amount of it
-    sqrt_mass: Floats  # square root of the mass; empty in a count objective
-    weight: Floats  # in units
-    increments: Floats  # [counts]: curve(c + 1) - curve(c) of a count objective; the last one holds for larger c too
-    curve: int  # of a mass objective: a position in CURVES
-    unit: float
-
-
-class Search(NamedTuple):
-    """The state of one selection."""
-
-    csr: Csr
-    objective: Objective
-    holders: Int64s  # [d_sae]: number of remaining rows that have the feature
-    constraints: ConstraintState
-    indices: Int64s  # [budget]: the rows picked
-    gains: Floats  # [budget], in units
-    counters: Int64s
-    """[3]: PICKED rows; UNCOVERED features that a remaining row has; LIVE_IDS, the ids of these in remaining rows."""
-
-
-class Ranking(NamedTuple):
-    """Rows with a positive score, sorted by upper bounds of their scores, the largest first."""
-
-    places: Int64s  # positions in `ConstraintState.order`
-    upper_bounds: Floats
-
-
-class Candidate(NamedTuple):
-    """A row in the heap of `lazy_greedy`. The smallest has the largest score, and of equal scores the first place."""
-
-    negative_score: float
-    place: int  # position in `ConstraintState.order`
-    computed_at: int  # number of rows picked when `gain` was computed
-    gain: float
+from .coverage_state import (
+    LIVE_IDS,
+    LOG,
+    MAX,
+    NEVER,
+    PICKED,
+    UNCOVERED,
+    Candidate,
+    ConstraintState,
+    Csr,
+    Objective,
+    Ranking,
+    Search,
+)
 
 
 @compiled
@@ -292,6 +237,79 @@ def compact_rows(
 
 
 @compiled
+def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
+    """Return what each feature of row i adds to the marginal gain of the row, in units: the sum is the gain."""
+    start, end = csr.starts[i], csr.ends[i]
+    ids, amounts, curve = csr.ids[start:end], csr.amounts, objective.curve
+    mass, sqrt_mass, weight = objective.count_or_mass, objective.sqrt_mass, objective.weight
+    parts = np.empty(end - start)
+    for n, feature in enumerate(ids):
+        if len(amounts) > 0:
+            parts[n] = _mass_part(amounts[start + n], mass[feature], sqrt_mass[feature], weight[feature], curve)
+        else:
+            parts[n] = objective.marginal_value[feature]
+    return parts
+
+
+@compiled
+def gains_of(search: Search, rows: Int64s, round_starts: Int64s, row: int, gains: Floats) -> None:
+    """Pick `rows`, and compute the gain of another row before each pick and after the last, in units: [rows + 1]."""
+    for n, i in enumerate(rows):
+        if n in round_starts:
+            begin_round(search)
+        gains[n] = _gain(search.csr, search.objective, row)
+        _pick(search, i, _gain(search.csr, search.objective, i))
+    gains[len(rows)] = _gain(search.csr, search.objective, row)
+
+
+@compiled
+def next_best(
+    search: Search,
+    wanted: NDArray[np.bool_],
+    ranking: Ranking,
+    rows: Int64s,
+    round_starts: Int64s,
+    others: Int64s,
+    gains: Floats,
+) -> None:
+    """Pick the first of `rows`; before each `wanted` one, find the row with the largest score beside it, and its gain.
+
+    `ranking` ranks all rows in the state without picks. Lazy evaluation finds the row as `lazy_greedy` does: gains
+    only shrink within a round, so a stale score is an upper bound.
+    """
+    csr, objective, state, counters = search.csr, search.objective, search.constraints, search.counters
+    order, scale = state.order, state.scale
+    places, upper_bounds = ranking
+    heap, next_ranked = [Candidate(0.0, 0, NEVER, 0.0) for _ in range(0)], 0
+    for n in range(len(wanted)):
+        row = rows[n]
+        if n in round_starts:
+            begin_round(search)
+            heap.clear()
+            next_ranked = 0
+        while wanted[n]:
+            # Only those ranked rows are in the heap whose upper bounds reach its largest score.
+            while next_ranked < len(places) and (
+                len(heap) == 0 or upper_bounds[next_ranked] >= -heap[0].negative_score
+            ):
+                heappush(heap, Candidate(-upper_bounds[next_ranked], places[next_ranked], NEVER, 0.0))
+                next_ranked += 1
+            if len(heap) == 0:
+                break
+            candidate = heap[0]
+            i = order[candidate.place]
+            if candidate.computed_at == counters[PICKED] and i != row:
+                others[n], gains[n] = i, candidate.gain
+                break
+            heappop(heap)
+            if i != row and fits(state, i):
+                gain = _gain(csr, objective, i)
+                if gain * scale[i] > 0:
+                    heappush(heap, Candidate(-gain * scale[i], candidate.place, counters[PICKED], gain))
+        _pick(search, row, _gain(csr, objective, row))
+
+
+@compiled
 def _gain(csr: Csr, objective: Objective, i: int) -> float:
     """Return the marginal gain of row i, in units."""
     ids, amounts = csr.ids[csr.starts[i] : csr.ends[i]], csr.amounts[csr.starts[i] : csr.ends[i]]
@@ -320,13 +338,20 @@ def _mass_gain(
     """
     gain = 0.0
     for feature, amount in zip(ids, amounts):  # noqa: B905 -- numba knows no `strict`
-        if curve == MAX:
-            gain += weight[feature] * max(0.0, amount - mass[feature])
-        elif curve == LOG:  # log(1 + mass + amount) - log(1 + mass)
-            gain += weight[feature] * log1p(amount / (1 + mass[feature]))
-        elif amount > 0:  # sqrt(mass + amount) - sqrt(mass)
-            gain += weight[feature] * (amount / (sqrt(mass[feature] + amount) + sqrt_mass[feature]))
+        gain += _mass_part(amount, mass[feature], sqrt_mass[feature], weight[feature], curve)
     return gain
+
+
+@compiled
+def _mass_part(amount: float, mass: float, sqrt_mass: float, weight: float, curve: int) -> float:
+    """Return what one feature adds to the marginal gain of a row under a mass objective."""
+    if curve == MAX:
+        return weight * max(0.0, amount - mass)
+    if curve == LOG:  # log(1 + mass + amount) - log(1 + mass)
+        return weight * log1p(amount / (1 + mass))
+    if amount > 0:  # sqrt(mass + amount) - sqrt(mass)
+        return weight * (amount / (sqrt(mass + amount) + sqrt_mass))
+    return 0.0
 
 
 @compiled

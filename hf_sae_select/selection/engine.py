@@ -17,7 +17,6 @@ from .coverage import ConstraintState, commit, take_in_order
 from .result import Selection
 
 NO_ROWS = np.empty(0, np.int64)
-NO_AMOUNTS = np.empty(0, np.float32)
 
 
 class Engine:
@@ -72,16 +71,19 @@ class Engine:
         rows = np.arange(len(self.order)) if how == "given" else self.order
         return sorted_by(rows, -self.constraints.scale * (self.features.counts if how == "richest" else 1))
 
-    def greedy(
-        self,
-        objective: Callable[[], coverage.Objective],
-        exhausted: str,
-        amounts: NDArray[np.float32] = NO_AMOUNTS,
-    ) -> Selection:
+    def search(self, measure: coverage.Measure, constraints: Constraints) -> coverage.Search:
+        """Begin a search among the rows, in the state without picks."""
+        features = self.features
+        csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, measure.amounts)
+        return coverage.new_search(
+            csr, measure.objective(), self.holders(), constraints.state(self.order), self.budget
+        )
+
+    def greedy(self, measure: coverage.Measure, exhausted: str) -> Selection:
         """Maximise an objective greedily, see `coverage.greedy_cover`."""
 
         def run(constraints: Constraints) -> Selection:
-            search = self._search(objective(), constraints, amounts)
+            search = self.search(measure, constraints)
             rounds = constraints.initial_rounds
             rounds = rounds[:1] if exhausted == "never" else rounds  # an objective that always grows has one round
             last = self._last(self.order, exhausted)
@@ -89,9 +91,11 @@ class Engine:
 
         return self._best_by_cost(run)
 
-    def scan(self, order: Int64s, max_overlap: float, nearest: bool, exhausted: str) -> Selection:
+    def scan(
+        self, measure: coverage.Measure, order: Int64s, max_overlap: float, nearest: bool, exhausted: str
+    ) -> Selection:
         """Pick, in `order`, rows that overlap little enough with earlier picks, see `coverage.scan`."""
-        search = self._search(coverage.count_objective(self.weights(False), [1, 0]), self.constraints, NO_AMOUNTS)
+        search = self.search(measure, self.constraints)
         last, order = self._last(order, exhausted), self._of_quality(order)
         initial, rounds = self.constraints.initial, self.constraints.initial_rounds
         picks = coverage.scan(search, initial, rounds, exhausted == "restart", last, order, max_overlap, nearest)
@@ -110,7 +114,7 @@ class Engine:
     def filter(self, order: Int64s, max_similarity: float, center: bool, exhausted: str) -> Selection:
         """Pick, in `order`, rows not too similar to any pick of the round, see `similarity.similarity_filter`."""
         state = self.constraints.state(self.order)
-        vectors = self._vectors()
+        vectors = self.vectors()
         unit = similarity.quantize(vectors, center)
         order = self._of_quality(order[vectors[order].any(axis=1)])
         picks, starts = self._commit_initial(state), self.constraints.initial_rounds.tolist()
@@ -142,7 +146,7 @@ class Engine:
     def _by_vectors(
         self, algorithm: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints
     ) -> Selection:
-        state, vectors = constraints.state(self.order), self._vectors()
+        state, vectors = constraints.state(self.order), self.vectors()
         unit = similarity.quantize(vectors, center)
         blank = state.available & ~vectors.any(axis=1)
         blank[constraints.initial] = False
@@ -151,13 +155,6 @@ class Engine:
             indices, gains = algorithm(unit, state, self.budget, constraints.initial, bar)
         state.available[blank] = True
         return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
-
-    def _search(
-        self, objective: coverage.Objective, constraints: Constraints, amounts: NDArray[np.float32]
-    ) -> coverage.Search:
-        features = self.features
-        csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, amounts)
-        return coverage.new_search(csr, objective, self.holders(), constraints.state(self.order), self.budget)
 
     def _of_quality(self, order: Int64s) -> Int64s:
         """Return the rows of `order` whose gains have a factor above 0."""
@@ -215,7 +212,7 @@ class Engine:
 
         return max(run(self.constraints.per_cost()), by_gain, key=value)
 
-    def _vectors(self) -> NDArray[np.float32]:
+    def vectors(self) -> NDArray[np.float32]:
         """Return the rows' vectors; those of excluded rows are zeros, which are similar to no vector."""
         vectors = self.features.vectors
         if vectors is None:

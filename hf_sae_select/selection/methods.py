@@ -17,8 +17,8 @@ import numpy as np
 
 from .._validation import check_choice, check_flag, check_number
 from ..features.matrix import FeatureMatrix
-from ..features.shares import STRONGEST, Shares
-from . import coverage
+from ..features.shares import STRONGEST
+from . import objectives
 from .constraints import Constraints
 from .engine import Engine, sorted_by
 from .result import Selection
@@ -43,9 +43,7 @@ def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constr
     then the row with 2.
     """
     engine = Engine(features, budget, rng, constraints)
-    shares = Shares.of(features, engine.constraints.pool)
-    weight = np.sqrt(shares.total)
-    return engine.greedy(lambda: coverage.mass_objective(weight, "sqrt"), "never", shares.amounts)
+    return engine.greedy(objectives.affinity(engine), "never")
 
 
 def greedy(
@@ -70,7 +68,7 @@ def greedy(
             remaining rows, those without features last; "stop" returns fewer rows.
     """
     engine = Engine(features, budget, rng, constraints)
-    return engine.greedy(lambda: coverage.count_objective(engine.weights(idf), [1, 0]), exhausted)
+    return engine.greedy(objectives.new_features(engine, idf=idf), exhausted)
 
 
 def weighted(
@@ -94,9 +92,7 @@ def weighted(
             What happens when no row adds a feature, see `greedy`.
     """
     engine = Engine(features, budget, rng, constraints)
-    shares = engine.mass(features.acts)
-    weight = shares / max(shares.sum(), 1e-300) * (engine.weights(True) if idf else 1)
-    return engine.greedy(lambda: coverage.count_objective(weight, [1, 0]), exhausted)
+    return engine.greedy(objectives.new_activation(engine, idf=idf), exhausted)
 
 
 def concave(
@@ -123,11 +119,7 @@ def concave(
             Multiply a feature's value by its idf, see `greedy`.
     """
     engine = Engine(features, budget, rng, constraints)
-    if by == "mass":
-        amounts = features.acts / np.float32(engine.mean_act())
-        return engine.greedy(lambda: coverage.mass_objective(engine.weights(idf), curve), "never", amounts)
-    values = np.sqrt(np.arange(budget + 2)) if curve == "sqrt" else np.log1p(np.arange(budget + 2))
-    return engine.greedy(lambda: coverage.count_objective(engine.weights(idf), np.diff(values)), "never")
+    return engine.greedy(objectives.diminishing(engine, curve=curve, by=by, idf=idf), "never")
 
 
 def simscale(
@@ -159,7 +151,8 @@ def simscale(
             What happens when no row passes, see `greedy`.
     """
     engine = Engine(features, budget, rng, constraints)
-    return engine.scan(engine.ordered(order), float(max_overlap), against == "nearest", exhausted)
+    measure = objectives.new_features(engine)
+    return engine.scan(measure, engine.ordered(order), float(max_overlap), against == "nearest", exhausted)
 
 
 def instag(
@@ -180,7 +173,7 @@ def instag(
             What happens when no row adds a feature, see `greedy`.
     """
     engine = Engine(features, budget, rng, constraints)
-    return engine.scan(engine.ordered("richest"), 1.0, False, exhausted)
+    return engine.scan(objectives.new_features(engine), engine.ordered("richest"), 1.0, False, exhausted)
 
 
 def facility_location(
@@ -281,6 +274,8 @@ class Method:
     """The activation threshold where none is passed; None for the SAE's calibrated one."""
     top: int | None = None
     """How many of each row's strongest features count where `top` is not passed; None for all."""
+    kind: str = "own"
+    """What decides: "distribution" or "coverage" of features, "similarity", "length", "chance"; "own" for yours."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -311,12 +306,14 @@ METHODS: dict[str, Method] = {
         "Hellinger distance, greedily",
         threshold=0.0,
         top=STRONGEST,
+        kind="distribution",
     ),
     "greedy": Method(
         greedy,
         "selects the row that adds the most features not yet covered, again and again (SAE-GreedSelect)",
         "arXiv:2502.14050",
         {"idf": check_flag, **EXHAUSTED},
+        kind="coverage",
     ),
     "simscale": Method(
         simscale,
@@ -329,24 +326,28 @@ METHODS: dict[str, Method] = {
             **EXHAUSTED,
         },
         needs_seed=lambda options: options["order"] == "shuffled",
+        kind="coverage",
     ),
     "weighted": Method(
         weighted,
         "selects as `greedy`, where a feature is worth its share of all activation",
         "Gillick & Favre 2009",
         {"idf": check_flag, **EXHAUSTED},
+        kind="coverage",
     ),
     "concave": Method(
         concave,
         "selects as `greedy`, where each further row with a feature adds less",
         "Wei et al. 2015; MIG, arXiv:2504.13835",
         {"curve": _one_of("sqrt", "log"), "by": _one_of("count", "mass"), "idf": check_flag},
+        kind="coverage",
     ),
     "instag": Method(
         instag,
         "scans rows, richest first, and selects each that adds any feature (#InsTag)",
         "arXiv:2308.07074",
         EXHAUSTED,
+        kind="coverage",
     ),
     "facility_location": Method(
         facility_location,
@@ -354,6 +355,7 @@ METHODS: dict[str, Method] = {
         "Wei et al. 2015",
         {"center": check_flag},
         needs_vectors=True,
+        kind="similarity",
     ),
     "kcenter": Method(
         kcenter,
@@ -361,6 +363,7 @@ METHODS: dict[str, Method] = {
         "Sener & Savarese 2018",
         {"center": check_flag},
         needs_vectors=True,
+        kind="similarity",
     ),
     "repr_filter": Method(
         repr_filter,
@@ -368,18 +371,21 @@ METHODS: dict[str, Method] = {
         "arXiv:2312.15685",
         {"max_similarity": partial(check_number, interval="[-1, 1]"), "center": check_flag, **EXHAUSTED},
         needs_vectors=True,
+        kind="similarity",
     ),
     "longest": Method(
         longest,
         "selects the rows with the most tokens",
         "arXiv:2402.04833",
         refuses=frozenset({"quality", "per_token"}),
+        kind="length",
     ),
     "random": Method(
         random,
         "selects a seeded sample",
         refuses=frozenset({"per_token"}),
         needs_seed=lambda options: True,
+        kind="chance",
     ),
 }
 """The methods by name: what `method` may be, beside a function of your own."""

@@ -43,15 +43,9 @@ class Quotas:
             TypeError, ValueError: If the column or a value of it does not exist, or may have something else.
         """
         name, wanted = (quota, None) if isinstance(quota, str) else _column_of(quota)
-        values, classes = column_values("quota", name, columns, n), class_names(name, columns)
-        # A missing number is NaN, which is not equal to itself: all are one value.
-        values = [None if value != value else value for value in values]
-        try:
-            distinct = list(dict.fromkeys([*values, *range(len(classes))]))  # in order of appearance
-        except TypeError as error:
-            raise TypeError(f"column `{name}` (from `quota`) holds lists; it needs plain values") from error
+        group, distinct = grouped(name, columns, n)
+        classes = class_names(name, columns)
         places = {value: g for g, value in enumerate(distinct)}
-        group = np.array([places[value] for value in values], np.int64)
         names = [_shown(value, classes) for value in distinct]
         if wanted is None:
             return cls(name, group, names, None, np.full(len(distinct), np.nan))
@@ -124,6 +118,25 @@ class Quotas:
                 f"dataset has {supply[g]:.12g}",
                 stacklevel=2,
             )
+
+
+def grouped(name: str, columns: Any, n: int) -> tuple[Int64s, list[Any]]:
+    """Return the group of each row by its value in a column, [n], and the value of each group, first seen first.
+
+    All classes of a column of classes are values, by their numbers.
+
+    Raises:
+        TypeError, ValueError: As `column_values`.
+    """
+    values = column_values("quota", name, columns, n)
+    # A missing number is NaN, which is not equal to itself: all are one value.
+    values = [None if value != value else value for value in values]
+    try:
+        distinct = list(dict.fromkeys([*values, *range(len(class_names(name, columns)))]))
+    except TypeError as error:
+        raise TypeError(f"column `{name}` (from `quota`) holds lists; it needs plain values") from error
+    places = {value: g for g, value in enumerate(distinct)}
+    return np.array([places[value] for value in values], np.int64), distinct
 
 
 def _column_of(quota: Any) -> tuple[str, Mapping[Any, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -199,6 +200,28 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
         "cuts": Cuts(**parameters["cuts"]),
         **constraints,
     }
+
+
+def request_of(selection: Selection, n: int, columns: Any) -> SelectionRequest:
+    """Return the request that repeats a selection among `n` rows; that of the user's own method cannot be run.
+
+    Args:
+        columns: what its constraints name: a Dataset, or a dict of lists.
+    """
+    if not selection.parameters:  # made by hand
+        return SelectionRequest.parse(n, columns, max(len(selection), 1), _own, {})
+    arguments = arguments_of(selection)
+    method: str | MethodFunction = selection.method
+    if method not in METHODS:
+        method, arguments["options"] = _own, {}
+    with warnings.catch_warnings():  # what the selection warned of
+        warnings.simplefilter("ignore", UserWarning)
+        return SelectionRequest.parse(n, columns, method=method, **arguments)
+
+
+def _own(features: FeatureMatrix, budget: int, rng: Any, *, constraints: Any = None) -> Selection:
+    """Stand for the user's own method, of which only the name is recorded."""
+    raise NotImplementedError
 
 
 def _resolve_method(method: Any) -> tuple[str, Method]:

@@ -13,8 +13,11 @@ from huggingface_hub import DatasetCard
 from helpers import tiny
 from helpers.pools import coded
 from hf_sae_select import stage, verify
+from hf_sae_select._cards import section_of
 from hf_sae_select._hub import sha256_of
+from hf_sae_select.publishing.evidence import tables
 from hf_sae_select.publishing.hashing import digest_of
+from hf_sae_select.publishing.layout import SECTION
 
 ALICE = {"token": "hf_alice"}
 RECORD = {"version": 1, "sae_sha256": "ab" * 32, "d_sae": 16, "threshold": 0.5, "model": "org/model"}
@@ -80,6 +83,17 @@ def reseal(folder, change=lambda record: None):
         record["sha256"] = digest_of(record)
 
     edit(folder, consistently)
+
+
+def reseal_figures(folder, change):
+    """Edit the figures of the record, and the tables of the card with them, so that they fit each other."""
+    record = json.loads((folder / "provenance.json").read_text())
+    card, before = (folder / "README.md").read_text(), tables(record)
+    change(record)
+    for name, table in tables(record).items():
+        card = card.replace(before[name], table)
+    (folder / "README.md").write_text(card)
+    reseal(folder, lambda record: (change(record), record.update({SECTION: digest_of(section_of(card))})))
 
 
 def rewrite(file, change, recorded=lambda recorded: None):

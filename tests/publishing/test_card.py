@@ -127,18 +127,16 @@ def test_the_card_says_what_was_picked_from_what_and_how(tmp_path):
         f"| [org/model](https://huggingface.co/org/model) at `{'a' * 40}`, read at `layers.3` |",
         "| text of a row | column `text`; read in windows of 16 tokens |",
         "| made with | python 3.",
-        "| all rows | 4 | 4 | 100.0% | 1.5 | 2.8 |  |",
-        "| this subset | 3 | 4 | 100.0% | 2.0 | 3.3 | 2 rows |",
+        "| all rows | 4 | 4 | 100.0% | 1.5 |  |",
+        "| this subset | 3 | 4 | 100.0% | 2.0 | 2 rows |",
         "| random | 3 |",
-        "| longest | 3 | 4 | 100.0% | 2.0 | 3.3 | 3 rows |",
+        "| longest | 3 | 4 | 100.0% | 2.0 | 3 rows |",
         "](coverage.png)",
-        "1. Row 2 of the source, 3 new features: “row 2”<br>The new feature with the highest activation, #0, occurs "
-        "in 2 of all rows. Other picked rows with it: “row 0”.\n",
-        "2. Row 1 of the source, 1 new feature: “row 1”<br>The new feature with the highest activation, #3, occurs in "
-        "1 of all rows.\n",
-        "| tokens per row | least | 10 % | median | 90 % | most |\n|---|---|---|---|---|---|\n"
-        "| all rows | 1 | 1 | 3 | 4 | 4 |\n| this subset | 3 | 3 | 3 | 4 | 4 |\n",
-        "(r = 0.92 over all rows)",
+        "1. “row 2”<br>Pick 0, row 2: it has 3 features that no earlier pick of the round has, the strongest ",
+        "2. “row 1”<br>Pick 1, row 1: it has 1 feature that no earlier pick of the round has, the strongest &#35;3.",
+        "| all rows | 1 | 1 | 3 | 4 | 4 | 2.8 |\n| this subset | 3 | 3 | 3 | 4 | 4 | 3.3 |\n",
+        "Long rows have more features (r = 0.92 over all rows), so a method that counts features prefers long rows. "
+        "A row of this subset has 3.3 tokens on average, a row of the source 2.8.",
         'subset = load_dataset("OWNER/NAME", split="train")',
         'hf_sae_select.verify("OWNER/NAME", "encode", source=source, sae=sae)',
         "mit, as the publisher of this subset states it: the source states none.",
@@ -147,8 +145,15 @@ def test_the_card_says_what_was_picked_from_what_and_how(tmp_path):
         assert fact in text
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [
-        f"## {name}" for name in ("What it covers", "Known limits", "Use it", "Verify it", "Licence")
-    ] + ["## Citation"]
+        f"## {name}"
+        for name in (
+            "What it covers",
+            "Length of the rows",
+            "Why the first rows were picked",
+            "Known limits",
+            "Use it",
+        )
+    ] + ["## Verify it", "## Licence", "## Citation"]
 
 
 def test_a_published_source_is_named_with_its_commit(hub, tmp_path, sae):
@@ -226,7 +231,7 @@ def test_the_card_of_a_chat(tmp_path, sae):
     chats = [[{"role": "user", "content": f"the {word}"}] for word in ("cat", "dog", "moon")]
     text, _ = card_of(Dataset.from_dict({"messages": chats}).sae_select(2, sae=sae), tmp_path)
     assert "| text of a row | the chat in `messages`, written as one line `role: words` per turn |" in text
-    assert "new features: “user&#58; the " in text
+    assert "1. “user&#58; the " in text
 
 
 def words_of(row):
@@ -247,7 +252,8 @@ def test_the_card_of_a_rule_of_ones_own(tmp_path):
     text, _ = card_of(coded(ROWS, record=RECORD).sae_select(2, mine), tmp_path)
     assert "| method | `mine`: the author's own method, whose code is not recorded |" in text
     assert '| `pipe` | {"sha256": "' in text and "a|b" not in text
-    assert "1. Row 3 of the source, 0 new features: “row 3”\n" in text
+    assert "## What it covers" in text and "](coverage.png)" in text
+    assert "Why the first rows" not in text and "prefers long rows" not in text  # nobody knows what it prefers
 
 
 def test_the_card_of_rows_that_were_compared_by_vectors_alone(tmp_path):
@@ -258,6 +264,7 @@ def test_the_card_of_rows_that_were_compared_by_vectors_alone(tmp_path):
     for word in ("coverage.png", "## What it covers", "sparse autoencoder |", "language model |", '"encode"'):
         assert word not in text
     assert not (tmp_path / "f" / "coverage.png").exists()
+    assert "<br>Pick 0, row " in text and "it was the row farthest from all earlier picks" in text
 
 
 def test_the_column_that_was_encoded_may_be_gone_or_hold_something_else(sae, tmp_path):

@@ -16,6 +16,7 @@ from helpers.forge import (
     put,
     put_parameter,
     reseal,
+    reseal_figures,
     rewrite,
     set_encoding,
     set_parameter,
@@ -98,7 +99,7 @@ def test_another_method_is_named(folder, method):
 @pytest.mark.parametrize("rows", ["pool", "subset", "random", "longest"])
 @pytest.mark.parametrize(("figure", "value"), [("features", 99), ("share", 0.123), ("saturated_at", 1)])
 def test_a_figure_of_coverage_is_named(folder, rows, figure, value):
-    reseal(folder, lambda record: record["coverage"][rows].update({figure: value}))
+    reseal_figures(folder, lambda record: record["coverage"][rows].update({figure: value}))
     differ = differences(folder, "select")
     assert list(differ) == ["select: coverage"]
     assert differ["select: coverage"].startswith(f"`{figure}` of {rows} is {value} in provenance.json, again ")
@@ -136,7 +137,7 @@ def test_activations_and_tokens_in_store_that_were_edited_show_when_encoded_agai
             figures["tokens"] += 1
             figures["length_quantiles"] = {name: n + 1 for name, n in figures["length_quantiles"].items()}
 
-    reseal(whole, follow)
+    reseal_figures(whole, follow)
     assert verify(whole, "select")
     differ = differences(whole, "encode")
     assert next(iter(differ)) == "encode: features" and message in differ["encode: features"]

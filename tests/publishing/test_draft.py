@@ -60,11 +60,12 @@ def test_without_the_pool_others_need_the_encoded_source(tmp_path, sae, is_encod
         "selection.parquet",
     ]
     record = json.loads((folder / "provenance.json").read_text())
-    assert (record["source"]["sha256"], record["coverage"], record["source"]["rows"]) == (None, None, len(TEXTS))
+    assert (record["source"]["sha256"], record["source"]["rows"]) == (None, len(TEXTS))
+    assert (record["coverage"], record["likeness"], record["quotas"]) == (None, None, None)
     assert pq.read_table(folder / "selection.parquet")["features"].to_pylist() == [None] * 4
     card = (folder / "README.md").read_text()
     assert "The author published the subset without the digest of their content." in card
-    assert "without the features of the source, so its coverage is not measured" in card and "coverage.png" not in card
+    assert "without the features of the source, so nothing is measured." in card and ".png" not in card
     assert 'verify("OWNER/NAME", "select", features=features)' in card
 
     assert verify(folder)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
 from helpers import tiny
-from helpers.forge import ALICE, POOL, RECORD
+from helpers.forge import ALICE, POOL, RECORD, SELECT, reseal
 from helpers.pools import coded
 from jsonschema import Draft202012Validator
 
 from hf_sae_select import METHODS, stage, verify
+from hf_sae_select.publishing import tables
 from hf_sae_select.publishing.hashing import digest_of
 from hf_sae_select.publishing.provenance import (
     RECORD_VERSION,
@@ -39,6 +41,15 @@ SAE = {"repo": "alice/sae", "path": "sae.safetensors", "sha256": "ab" * 32, "for
 @pytest.fixture
 def record(folder):
     return json.loads((folder / "provenance.json").read_text())
+
+
+@pytest.fixture
+def complete(record):
+    """A record with all fields, also those that another method or a quota brings."""
+    record["likeness"] = {"subset": 0.9, "random": 0.8, "longest": None}
+    values = [{"value": "en", "pool": 4, "subset": 2}, {"value": None, "pool": 1, "subset": 1}]
+    record["quotas"] = [{"column": "lang", "values": values, "others": {"values": 1, "pool": 1, "subset": 0}}]
+    return record
 
 
 def places(schema, path=()):
@@ -82,7 +93,7 @@ def test_the_schema_is_one_and_describes_every_field():
 def test_a_staged_record_keeps_to_it(record):
     Draft202012Validator(SCHEMA).validate(record)
     assert problem_of(record) is None and not is_edited(record)
-    assert record["version"] == 2
+    assert record["version"] == 3
 
 
 def test_most_fields_are_required():
@@ -90,18 +101,24 @@ def test_most_fields_are_required():
 
 
 @pytest.mark.parametrize("path", REQUIRED, ids=".".join)
-def test_a_field_that_is_missing_is_named(record, path):
-    del at(record, path[:-1])[path[-1]]
+def test_a_field_that_is_missing_is_named(complete, path):
+    assert problem_of(complete) is None
+    del at(complete, path[:-1])[path[-1]]
     place = f" at {'.'.join(path[:-1])}" if path[1:] else ""
-    assert problem_of(record) == f"provenance.json{place}: {path[-1]!r} is a required property"
+    assert problem_of(complete) == f"provenance.json{place}: {path[-1]!r} is a required property"
 
 
-@pytest.mark.parametrize("path", [(), ("source",), ("selection",), ("coverage",), ("coverage", "pool")])
-def test_a_field_that_is_unknown_is_named(record, path):
-    at(record, path)["host"] = "x"
-    place = f" at {'.'.join(path)}" if path else ""
+PLACES = [(), ("source",), ("selection",), ("coverage",), ("coverage", "pool"), ("likeness",), ("quotas", 0)]
+PLACES += [("quotas", 0, "values", 1), ("quotas", 0, "others")]
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_a_field_that_is_unknown_is_named(complete, path):
+    at(complete, path)["host"] = "x"
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    place = f" at {place[1:]}" if path else ""
     expected = f"provenance.json{place}: Additional properties are not allowed ('host' was unexpected)"
-    assert problem_of(record) == expected
+    assert problem_of(complete) == expected
 
 
 @pytest.mark.parametrize(
@@ -136,8 +153,8 @@ def test_a_field_that_is_unknown_is_named(record, path):
             "at selection.parameters.cuts.top: 1.5 is not of type 'integer', 'null'",
         ),
         (("encoding",), None, ": `coverage` needs `encoding`"),
-        (("version",), 0, "at version: 2 was expected"),
-        (("version",), "2", "at version: 2 was expected"),
+        (("version",), 0, "at version: 3 was expected"),
+        (("version",), "2", "at version: 3 was expected"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
@@ -146,8 +163,8 @@ def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
 
 
 def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
-    record["version"], record["unheard of"] = 3, True
-    expected = "provenance.json has version 3, but this library reads up to 2: upgrade hf-sae-select"
+    record["version"], record["unheard of"] = 4, True
+    expected = "provenance.json has version 4, but this library reads up to 3: upgrade hf-sae-select"
     assert problem_of(record) == expected
     (tmp_path / "staged" / "provenance.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=expected):  # what it says cannot be told, so nothing differs
@@ -412,7 +429,9 @@ def test_what_was_asked_is_staged_and_selected_again(tmp_path, name):
     budget, options = ASKED[name]
     folder = stage(with_columns().sae_select(budget, **options), tmp_path / "f", license="mit")
     verification = verify(folder, "select")
-    assert verification and len(verification.checks) == 11, str(verification)
+    names = [check.name for check in verification.checks if check.name not in SELECT]
+    expected = (["quotas"] if "quota" in options else []) + (["likeness"] if "method" not in options else [])
+    assert verification and names == expected and len(verification.checks) == 11 + len(names), str(verification)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -481,7 +500,8 @@ def test_a_record_of_version_1_is_upgraded(name):
     assert record["version"] == 1 and not is_edited(record)
     now = upgraded(record)
     assert now["selection"]["parameters"] == UPGRADED[name]
-    assert now | {"version": 1, "selection": record["selection"]} == record  # nothing else changes
+    added = {"likeness": None, "quotas": None}
+    assert now == record | {"version": 3, "selection": now["selection"]} | added  # nothing else changes
     assert problem_of(now) is None and upgraded(now) is now
 
 
@@ -489,6 +509,41 @@ def test_a_record_of_version_1_with_the_parameters_of_version_2_is_refused():
     record = read(PUBLISHED / "constrained" / "provenance.json")
     record["selection"]["parameters"] = UPGRADED["constrained"]
     assert problem_of(record) == "provenance.json at selection.parameters: 'threshold' is a required property"
+
+
+def downgrade(folder):
+    """Make a record of version 2 of a staged folder."""
+
+    def without_additions(record):
+        record["version"] = 2
+        del record["likeness"], record["quotas"]
+        if record["files"].pop("likeness.png", None):
+            (folder / "likeness.png").unlink()
+
+    reseal(folder, without_additions)
+
+
+@pytest.mark.parametrize("method", ["match", "random"])
+def test_a_record_of_version_2_has_no_likeness_and_no_quotas_and_verifies(tmp_path, method):
+    folder = stage(with_columns().sae_select(3, method, quota="kind"), tmp_path / "f", license="mit")
+    downgrade(folder)
+    record = read(folder / "provenance.json")
+    assert upgraded(record) == record | {"version": 3, "likeness": None, "quotas": None}
+    assert [check.name for check in verify(folder, "select").checks] == SELECT and verify(folder, "select")
+    assert problem_of(record | {"version": 3}) == "provenance.json: 'likeness' is a required property"
+
+
+def test_a_baseline_of_version_2_has_the_features_above_the_threshold_alone(tmp_path, sae, monkeypatch):
+    ds = Dataset.from_dict({"text": [" ".join((tiny.WORDS * 2)[i : i + 1 + i % 6]) for i in range(12)]})
+    subset = ds.sae_select(4, "random", sae=sae)
+    folder = stage(subset, tmp_path / "new", license="mit")
+    assert verify(folder, "encode", source=ds, sae=sae)
+    cut = partial(tables.stored, is_upgraded=True)
+    monkeypatch.setattr(tables, "stored", cut)
+    old = stage(subset, tmp_path / "old", license="mit")
+    assert (old / "pool.parquet").stat().st_size < (folder / "pool.parquet").stat().st_size
+    downgrade(old)
+    assert verify(old, "encode", source=ds, sae=sae)
 
 
 def test_the_only_way_of_weighted_is_no_option_any_more():

@@ -138,7 +138,7 @@ def test_an_empty_folder_is_filled_and_a_staged_one_replaced(tmp_path):
     assert rows_of(tmp_path / "f")["text"][:] == ["row 2"]
 
 
-@pytest.mark.parametrize("late", ["draw_coverage", "subset_card", "write_selection", "write_pool", "rename"])
+@pytest.mark.parametrize("late", ["curve_png", "subset_card", "write_selection", "write_pool", "rename"])
 def test_an_error_half_way_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_path, monkeypatch, late):
     before, rename = contents(stage(picked(1), tmp_path / "old", license="mit")), Path.rename
 
@@ -262,7 +262,7 @@ def test_many_rows_go_to_several_files_batch_by_batch_and_load_back_in_order(tmp
     assert verify(folder)
 
 
-@pytest.mark.parametrize("missing", ["jsonschema", "matplotlib"])
+@pytest.mark.parametrize("missing", ["altair", "jsonschema", "vl_convert"])
 def test_without_the_extra_the_line_that_installs_it_is_told(tmp_path, monkeypatch, missing):
     subset = picked()
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
@@ -282,7 +282,7 @@ def test_an_encoded_dataset_stages_what_a_plain_one_does(tmp_path, sae):
     ds = Dataset.from_dict({"text": ["the cat", "a big red bird flew", "", "the dog sat on a mat"]})
     plain = stage(ds.sae_select(2, sae=sae), tmp_path / "a", license="mit")
     encoded = stage(ds.sae_encode(sae).sae_select(2), tmp_path / "b", license="mit")
-    for name in ("data/train-00000.parquet", "pool.parquet", "coverage.png"):
+    for name in ("data/train-00000.parquet", "pool.parquet", "likeness.png"):
         assert (plain / name).read_bytes() == (encoded / name).read_bytes()
     tables = [pq.read_table(folder / "selection.parquet").to_pylist() for folder in (plain, encoded)]
     assert tables[0] == tables[1] and len(tables[0]) == 2
@@ -307,7 +307,7 @@ def test_what_rows_say_cannot_break_the_card(tmp_path):
         assert text.rstrip().endswith("<!-- end of hf-sae-select: subset -->")
         assert text.count("<!--") == text.count("-->") == 2
         assert text.count("OWNER/NAME") == 5  # twice to load it, three times to check it
-        shown = text.partition("### What the first picks added")[2].partition("### Length")[0]
+        shown = text.partition("## Why the first rows were picked")[2].partition("## Known limits")[0]
         assert not set(shown.replace("<br>", "")) & set("<>|`*[]{}/")
         assert sum(line.startswith("# ") for line in text.splitlines()) == 1
         assert problems("dataset", DatasetCard(text).data.to_dict()) == ([], [])

@@ -1,0 +1,231 @@
+"""Contents of a report: what its template shows and its script reads, of a subset or of a selection alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.result import Selection
+from . import charts, summary
+from .duplicates import Duplicates, duplicates
+from .evidence import Reason
+from .labels import Labels
+from .measurement import Measured, count_quotas, measure
+from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
+from .reasons import reasons
+from .representation import representation
+from .summary import Table
+from .texts import Texts
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+    from ..sae.loading import SaeSource
+
+Contents = tuple[dict[str, Any], dict[str, Any]]
+
+PACKAGES = ("hf-sae-select", "datasets", "numpy", "torch", "transformers")
+SECTIONS = {
+    "summary": "Summary",
+    "charts": "Curves",
+    "features": "Features",
+    "picks": "Picks",
+    "groups": "Groups",
+    "quotas": "Quotas",
+    "record": "How it was made",
+}
+PARTS = {"all": "All", "over": "Over-represented", "under": "Under-represented", "missing": "Missing"}
+MOST_GROUPS = 20
+
+
+def short_contents(selection: Selection) -> Contents:
+    """Return the contents of the report of a selection whose rows are not known."""
+    note = (
+        "The rows that these were selected from are not at hand, so this report is short: it shows what the selection "
+        "records. Of the subset that `sae_select` returned, a report also shows features, texts and reasons."
+    )
+    return _values(selection, None, notes=[note]), {"picks": [], "features": [], "rows": {}, "charts": {}}
+
+
+def full_contents(
+    subset: Dataset, *, labels: Labels | None, sae: SaeSource | None, spans: int, picks: int
+) -> Contents:
+    """Return the contents of the report of a subset whose pool is encoded."""
+    selection, pool = selection_of(subset), pool_of(subset)
+    assert pool is not None
+    dataset = _with_columns(pool, selection)
+    measured = measure(dataset, selection, ("likeness", "coverage"))
+    why = reasons(measured.read, selection, range(min(picks, len(selection))), labels=labels, columns=dataset)
+    texts = Texts.of(pool, selection)
+    fired = texts.spans(why[:spans], sae)
+    threshold = selection.parameters["encoding"].get("threshold", 0.0)
+    clear = measured.features.above(threshold)
+    shares = representation(clear, selection.indices, measured.rows["pool"], labels=labels)
+    same = duplicates(measured.read, selection.indices, measured.rows["pool"])
+    features, drawn = features_data(shares.features, labels), _charts(measured)
+    data = fitted(
+        {
+            "picks": picks_data(why, texts.of_rows([reason.row for reason in why]), fired),
+            "features": features,
+            "rows": {row: excerpt(text) for row, text in texts.of_rows(neighbours_of(why)).items()},
+            "charts": {chart["id"]: chart["spec"] for chart in drawn},
+            "holders": holders_data(clear, selection.indices[:picks]),
+        }
+    )
+    values = _values(
+        selection,
+        measured,
+        warnings=[*summary.warnings_of(selection, measured, same), *texts.problems],
+        charts=drawn,
+        parts=_parts(features),
+        feature_note=_feature_note(labels, len(features)),
+        n_picks=len(why),
+        pick_notes=_pick_notes(selection, data),
+        has_labels=labels is not None,
+        has_spans=bool(fired),
+        has_words=labels is not None and len(fired) < len(why),
+        group_tables=_groups(why, data["picks"], same),
+        quotas=summary.quota_tables(count_quotas(dataset, selection)),
+    )
+    return values, data
+
+
+def _values(selection: Selection, measured: Measured | None, **parts: Any) -> dict[str, Any]:
+    """Return what the template shows; `parts` beside what every report has."""
+    versions = [[name, number] for name in PACKAGES if (number := _version(name))]
+    values: dict[str, Any] = {
+        "summary": summary.sentences(selection, measured),
+        "facts": summary.facts(selection, measured),
+        "figures": None if measured is None else summary.figures_table(measured),
+        "warnings": summary.warnings_of(selection, measured, None),
+        "parameters": summary.parameters_table(selection),
+        "versions": Table("This report was made with", ["package", "version"], versions, is_numeric=False),
+        "repeat": summary.repetition(selection),
+        "has_labels": False,
+        "has_spans": False,
+        "has_words": False,
+        "n_picks": 0,
+        "feature_note": "",
+    }
+    values |= {name: [] for name in ("notes", "charts", "parts", "pick_notes", "group_tables", "quotas")} | parts
+    shown = {"charts": values["charts"], "features": values["parts"], "picks": values["n_picks"]}
+    shown |= {"groups": values["group_tables"], "quotas": values["quotas"]}
+    return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}
+
+
+def _with_columns(pool: Pool, selection: Selection) -> Dataset:
+    """Return the codes of a pool with the columns that the constraints name."""
+    import datasets
+
+    constraints = selection.parameters["constraints"]
+    quota, cost = constraints.get("quota") or (), constraints.get("cost")
+    names = [*([quota] if isinstance(quota, str) else quota), constraints.get("quality"), cost]
+    names = [name for name in dict.fromkeys(names) if name in pool.rows.column_names]
+    parts = [pool.codes, *([pool.rows.select_columns(names)] if names else [])]
+    return datasets.concatenate_datasets(parts, axis=1) if names else parts[0]
+
+
+def _charts(measured: Measured) -> list[dict[str, Any]]:
+    """Return each chart with its description, and its numbers as a table."""
+    tokens = {name: measured.features.tokens[rows] for name, rows in measured.rows.items()}
+    total = measured.figures["pool"]["features"]
+    drawn = [
+        ("likeness", "Likeness to all rows", charts.likeness_curve(measured.curves["likeness"]), "likeness"),
+        ("coverage", "Features covered", charts.coverage_curve(measured.curves["coverage"], total), "coverage"),
+        ("lengths", "Tokens of a row", charts.lengths(tokens), None),
+    ]
+    return [
+        {
+            "id": name,
+            "title": title,
+            "sentence": summary.chart_sentence(name, measured),
+            "spec": _on_page(chart),
+            "table": summary.lengths_table(measured) if curve is None else summary.curves_table(measured, curve),
+        }
+        for name, title, chart, curve in drawn
+    ]
+
+
+def _on_page(chart: Any) -> dict[str, Any]:
+    """Return the description of a chart as wide as its place on the page, which has its title."""
+    description: dict[str, Any] = chart.properties(width="container", height=220).to_dict()
+    del description["title"]
+    description["config"]["legend"] |= {"orient": "top", "columns": 3}
+    return description
+
+
+def _parts(features: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the parts of the table of features, with their sizes."""
+    sizes = {part: sum(feature[6] == part for feature in features) for part in PARTS} | {"all": len(features)}
+    return [{"id": part, "name": name, "count": f"{sizes[part]:,}"} for part, name in PARTS.items()]
+
+
+def _feature_note(labels: Labels | None, n_features: int) -> str:
+    note = (
+        f"{n_features:,} features occur in the rows. Lift is the share of picks that have a feature, divided by the "
+        "share of all rows. Over- and under-represented are those that random picks would hardly have so often or so "
+        "seldom; missing are those that no pick has."
+    )
+    if labels is None:
+        return f"{note} There are no labels for this autoencoder, so its features are numbers."
+    return (
+        f"{note} The score of a label says how well it predicts the feature on other text: 0.5 is chance, 1 is best."
+    )
+
+
+def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
+    """Return what the list of picks leaves out."""
+    notes, picks = (
+        ["In the order they were picked; the numbers are those of the subset's rows, from 0 on."],
+        data["picks"],
+    )
+    if len(picks) < len(selection):
+        notes.append(f"The first {len(picks):,} of {len(selection):,} picks are here.")
+    if cut := [pick["cut"] for pick in picks if "cut" in pick]:
+        notes.append(f"{len(cut):,} long texts are cut, by {sum(cut):,} characters together, to keep the file small.")
+    if strongest := data["holders"]["strongest"]:
+        notes.append(f"A filter by a feature finds the picks that have it among their {strongest:,} strongest.")
+    return notes
+
+
+def _groups(why: Sequence[Reason], picks: Sequence[Mapping[str, Any]], same: Duplicates) -> list[Table]:
+    """Return the picks that stand for the most rows, those with the most near-duplicates, and groups of picks."""
+    texts = {reason.row: excerpt(pick["text"]) for reason, pick in zip(why, picks, strict=True)}
+    place = {reason.row: reason.pick for reason in why}
+    stand_for = sorted((reason for reason in why if reason.n_stands_for), key=lambda reason: -reason.n_stands_for)
+    largest = [
+        [
+            texts[reason.row],
+            f"{reason.n_stands_for:,}",
+            f"{reason.stands_for[0].similarity:.2f}",
+            {"pick": reason.pick},
+        ]
+        for reason in stand_for[:MOST_GROUPS]
+    ]
+    counts = [(len(same.of(reason.pick)), reason) for reason in why]
+    repeated = [
+        [texts[reason.row], f"{count:,}", {"pick": reason.pick}]
+        for count, reason in sorted(counts, key=lambda pair: -pair[0])[:MOST_GROUPS]
+        if count
+    ]
+    groups = [[row for row in group if row in place] for group in same.groups]
+    among = [
+        [texts[group[0]], f"{len(group):,}", *({"pick": place[row]} for row in group[:2])]
+        for group in groups[:MOST_GROUPS]
+        if len(group) > 1
+    ]
+    tables = [
+        Table("Picks that stand for the most rows of the pool", ["text", "rows", "nearest", "pick"], largest),
+        Table("Picks with the most near-duplicates among all rows", ["text", "near-duplicates", "pick"], repeated),
+        Table("Picks that are near-duplicates of each other", ["text", "picks", "first", "second"], among),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,342 @@
+"""Evidence: what speaks for a pick, as data and in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, overload
+
+from .markup import clean, marked_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMED = 3  # features that a sentence names
+LINES = 100  # of a table in HTML
+
+
+@dataclass(frozen=True)
+class Part:
+    """Hold what one feature adds to the gain of a pick."""
+
+    feature: int
+    """The number of the feature."""
+    name: str
+    """Its name; empty without labels, or if nothing names it."""
+    gain: float
+    """What it adds to the gain."""
+    share: float
+    """Which share of the pick's gain that is."""
+    activation: float
+    """Its activation in the row."""
+    rows: int
+    """The number of rows of the pool that have it, by the features that the rows were selected by."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """The characters of `Reason.text`, from start to end, whose tokens fire; empty if the row was not read again."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Hold a row that is near another one."""
+
+    row: int
+    """The row of the pool."""
+    similarity: float
+    """How similar they are: the cosine of their features, or of their vectors for a method that compares these."""
+    pick: int | None = None
+    """Its position in the selection; None if it was not picked."""
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """Hold the row that a pick was chosen over: the one with the next largest score at that step."""
+
+    row: int
+    """The row of the pool."""
+    gain: float
+    """What it would have gained."""
+    difference: float
+    """How much larger the pick's score is: its gain, times its quality or divided by its cost where these count."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Hold why a row was picked."""
+
+    pick: int
+    """The position of the pick, from 0 on: the row of the subset."""
+    row: int
+    """The row of the pool."""
+    method: str
+    """The method that picked it."""
+    kind: str
+    """What decided: "distribution" or "coverage" of features, "similarity" of vectors, "length" or "chance"; "earlier"
+    for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own" for a method of your own."""
+    gain: float
+    """The gain, as the selection has it."""
+    parts: tuple[Part, ...]
+    """What the gain is the sum of, the largest first; at most `most`. Empty where it is no sum over features."""
+    n_parts: int
+    """The number of all features that add to the gain."""
+    nearest: Neighbour | None
+    """The nearest earlier pick, where the method compares rows with each other."""
+    n_nearer: int | None
+    """The rows that are nearer to this pick than to any earlier one, where the method compares vectors."""
+    covered: float | None
+    """The share of the row's features that earlier picks had, where the method has a limit for it."""
+    stands_for: tuple[Neighbour, ...]
+    """The rows of the pool that belong to this pick and no other, the nearest five."""
+    n_stands_for: int
+    """The number of all these rows."""
+    runner_up: RunnerUp | None
+    """What it was chosen over; None where the method has no scores, or nothing was left."""
+    tokens: int
+    """The number of tokens of the row."""
+    rank: int | None
+    """Its rank by length, from 1 on, where length decided."""
+    source: str
+    """Of an earlier row: the argument that brought it, `must_include` or `extend`; else empty."""
+    text: str = ""
+    """The row as the model read it; empty if it was not read again."""
+
+    def __str__(self) -> str:
+        return _sentences(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the reason as JSON values.
+
+        Returns:
+            `dict`: The fields of this class, and `sentence`.
+        """
+        return {**plain(asdict(self)), "sentence": str(self)}
+
+
+class Reasons(Sequence[Reason]):
+    """Hold the reasons of several picks.
+
+    Args:
+        reasons (`Sequence[Reason]`):
+            The reasons, in any order.
+
+    Example:
+
+    ```python
+    why = subset.sae_explain()
+    why[0].parts[0].name, why.to_pandas()
+    ```
+    """
+
+    def __init__(self, reasons: Sequence[Reason]) -> None:
+        self._reasons = tuple(reasons)
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    @overload
+    def __getitem__(self, key: int) -> Reason: ...
+    @overload
+    def __getitem__(self, key: slice) -> Reasons: ...
+    def __getitem__(self, key: int | slice) -> Reason | Reasons:
+        return Reasons(self._reasons[key]) if isinstance(key, slice) else self._reasons[key]
+
+    def __iter__(self) -> Iterator[Reason]:
+        return iter(self._reasons)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reasons) and self._reasons == other._reasons
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self._reasons))
+
+    def __repr__(self) -> str:
+        return f"Reasons({len(self):,} picks)"
+
+    def _repr_html_(self) -> str:
+        return _table(self._reasons)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return the reasons as JSON values.
+
+        Returns:
+            `list`: One mapping a reason, see `Reason.to_dict`.
+        """
+        return [reason.to_dict() for reason in self._reasons]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the reasons as a table.
+
+        Returns:
+            `pandas.DataFrame`: One line a reason, with the features of its parts in one cell.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([_line(reason) for reason in self._reasons])
+
+
+# ---- sentences
+
+
+def _sentences(reason: Reason) -> str:
+    """Return a reason as one to three sentences, on one line and without control characters."""
+    text = f"Pick {reason.pick}, row {reason.row}: {cause(reason)}."
+    if reason.runner_up is not None:
+        text += f" {runner_up(reason.runner_up)}"
+    if reason.n_stands_for:
+        nearest = reason.stands_for[0]
+        rows = f"{reason.n_stands_for:,} other row{'s' * (reason.n_stands_for > 1)}"
+        text += f" It stands for {rows} of the pool, the nearest {nearest.row} ({nearest.similarity:.2f})."
+    return clean(text)
+
+
+def runner_up(other: RunnerUp) -> str:
+    """Say what a pick was chosen over."""
+    if not other.difference:
+        return f"Row {other.row} had the same score, and came later in the order of equal rows."
+    return (
+        f"The next best row, {other.row}, would have gained {other.gain:.4g}; its score was lower by "
+        f"{other.difference:.2g}."
+    )
+
+
+def title(part: Part) -> str:
+    """Return number and name of a feature, such as `#551 concentration`."""
+    return f"#{part.feature} {part.name}".rstrip()
+
+
+def cause(reason: Reason) -> str:
+    """Say what decided, by the kind of the reason."""
+    match reason.kind:
+        case "earlier":
+            return f"picked before the method began, as a row of `{reason.source}`" + _also(reason)
+        case "filler":
+            return "it fills the budget: no row that was left had a score above 0" + _also(reason)
+        case "own":
+            return f"picked by `{reason.method}`, a method of your own, with a gain of {reason.gain:.4g}"
+        case "length":
+            rank = f"rank {reason.rank:,} of the pool by length"
+            return f"picked for its {reason.tokens:,} tokens, {rank}" + _also(reason)
+        case "chance":
+            return "drawn at random" + _also(reason)
+        case "distribution":
+            return (
+                f"it brings the picks' distribution of features nearer to the pool's, with a gain of "
+                f"{reason.gain:.4g}, the largest parts are {_parts(reason, with_share=True)}"
+            )
+        case "similarity":
+            return _by_similarity(reason)
+    return _by_coverage(reason)
+
+
+def _by_coverage(reason: Reason) -> str:
+    if reason.method == "concave":
+        return f"it has what few picks have: a gain of {reason.gain:.4g}, the largest parts are {_parts(reason, True)}"
+    text = f"it has {_count(reason.n_parts)} that no earlier pick of the round has"
+    if reason.parts:
+        weighs = reason.parts[0].gain != reason.parts[-1].gain or reason.gain != reason.n_parts
+        text += (
+            f", with a gain of {reason.gain:.4g}, the largest parts are {_parts(reason, True)}"
+            if weighs
+            else f", the strongest {_parts(reason, False)}"
+        )
+    if reason.covered is not None and reason.nearest is not None:
+        text += f"; row {reason.nearest.row}, the pick most like it, has {reason.covered:.0%} of its features"
+    elif reason.covered is not None:
+        text += f"; earlier picks have {reason.covered:.0%} of its features"
+    return text
+
+
+def _by_similarity(reason: Reason) -> str:
+    nearest = reason.nearest
+    if reason.n_nearer is None:
+        return f"picked by the similarity of vectors, which are not at hand, with a gain of {reason.gain:.4g}"
+    near = (
+        "no row was picked before it"
+        if nearest is None
+        else f"the nearest earlier pick is row {nearest.row}, with a cosine of {nearest.similarity:.2f}"
+    )
+    if reason.method == "kcenter":
+        return f"it was the row farthest from all earlier picks: {near}"
+    if reason.method == "repr_filter":
+        return f"it was first in order of those not too similar to any pick of the round: {near}"
+    return f"{reason.n_nearer:,} rows are nearer to it than to any earlier pick; {near}"
+
+
+def _also(reason: Reason) -> str:
+    """Say how many features the row adds."""
+    return f"; it adds {_count(reason.n_parts)} that no earlier pick has" if reason.n_parts else ""
+
+
+def _count(features: int) -> str:
+    return f"{features:,} feature{'s' * (features != 1)}"
+
+
+def _parts(reason: Reason, with_share: bool) -> str:
+    """Name the largest parts."""
+    names = [title(part) + (f" ({part.share:.0%})" if with_share else "") for part in reason.parts[:NAMED]]
+    listed = ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1] if names else "no feature"
+    return listed + (f", of {_count(reason.n_parts)}" if with_share and reason.n_parts > len(names) else "")
+
+
+# ---- tables
+
+
+def _html(reason: Reason) -> str:
+    """Return a reason as HTML: the sentences, a table of the parts, and the text with what fires marked."""
+    parts = [f"<p>{escape(str(reason))}</p>"]
+    if reason.parts:
+        head = "<tr><th>feature</th><th>gain</th><th>share</th><th>rows of the pool</th></tr>"
+        lines = (
+            f"<tr><td>{escape(clean(title(part)))}</td><td>{part.gain:.4g}</td><td>{part.share:.1%}</td>"
+            f"<td>{part.rows:,}</td></tr>"
+            for part in reason.parts
+        )
+        parts.append(f"<table>{head}{''.join(lines)}</table>")
+    if reason.text:
+        spans = [span for part in reason.parts for span in part.spans]
+        parts.append(f'<p style="white-space: pre-wrap">{marked_html(reason.text, spans)}</p>')
+    return "".join(parts)
+
+
+def _table(reasons: Sequence[Reason]) -> str:
+    """Return reasons as an HTML table of sentences; a long table is cut, and says so."""
+    lines = [f"<tr><td>{escape(str(reason))}</td></tr>" for reason in reasons[:LINES]]
+    if len(reasons) > LINES:
+        lines.append(f"<tr><td>and {len(reasons) - LINES:,} more</td></tr>")
+    return f"<table><caption>{len(reasons):,} reasons</caption>{''.join(lines)}</table>"
+
+
+def _line(reason: Reason) -> dict[str, Any]:
+    """Return a reason as a line of a table."""
+    other, nearest = reason.runner_up, reason.nearest
+    return {
+        "pick": reason.pick,
+        "row": reason.row,
+        "kind": reason.kind,
+        "gain": reason.gain,
+        "features": "; ".join(title(part) for part in reason.parts),
+        "n_parts": reason.n_parts,
+        "nearest": None if nearest is None else nearest.row,
+        "similarity": None if nearest is None else nearest.similarity,
+        "n_stands_for": reason.n_stands_for,
+        "runner_up": None if other is None else other.row,
+        "difference": None if other is None else other.difference,
+        "tokens": reason.tokens,
+        "reason": str(reason),
+        "text": reason.text,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return nested values with lists for tuples, and None for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,162 @@
+"""Measurement of a selection beside the baselines: likeness to the source, coverage, and the rows of each quota."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.kernels import new_features
+from ..features.matrix import FeatureMatrix
+from ..features.metrics import length_correlation
+from ..features.shares import Shares
+from ..selection.api import run
+from ..selection.columns import class_names
+from ..selection.comparison import for_method
+from ..selection.methods import BASELINES, METHODS
+from ..selection.quota import grouped, recorded
+from ..selection.request import Cuts, SelectionRequest, arguments_of
+from ..selection.result import Selection
+from ..selection.summary import summarize_rows
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+Rows = NDArray[np.int64]
+
+QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
+# What a method decides by -> what shows it; coverage for all others.
+MEASURES = {"distribution": ("likeness",), "similarity": ()}
+MEASURES |= dict.fromkeys(("length", "chance"), ("likeness", "coverage"))
+MOST_VALUES = 30  # of the column of a quota that the record lists; it sums up the rest
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Hold the figures of a selection, compared with the baselines, by the features that the rows were selected by."""
+
+    read: FeatureMatrix
+    """The features of all rows, before the cuts of the selection."""
+    features: FeatureMatrix
+    """The features of all rows, cut as the selection cut them."""
+    rows: dict[str, Rows]
+    """The rows of "pool" (all that could be selected), "subset", "random" and "longest", in the order of the picks."""
+    curves: dict[str, dict[str, NDArray[Any]]]
+    """For "coverage", and for "likeness" where it was measured: of "subset", "random" and "longest" the value after
+    each pick. Coverage is a number of distinct features of all rows."""
+    figures: dict[str, dict[str, Any]]
+    """For these and "pool" (all rows): what `compare` measures, and the distribution of the rows' tokens."""
+    likeness: dict[str, float | None] | None
+    """The likeness of "subset", "random" and "longest" to all rows; None for methods that it is no evidence for."""
+
+
+def measures_of(method: str) -> tuple[str, ...]:
+    """Return the measures that show what a method does; none for a method that compares vectors."""
+    kind = METHODS[method].kind if method in METHODS else "own"
+    return MEASURES.get(kind, ("coverage",))
+
+
+def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | None = None) -> Measured:
+    """Measure a selection among encoded rows; the baselines obey its constraints too.
+
+    Args:
+        measures: of "likeness" and "coverage"; by default those that show what the method does.
+    """
+    measures = measures_of(selection.method) if measures is None else measures
+    arguments = arguments_of(selection)
+    excluded = arguments.get("exclude", [])
+    cuts: Cuts = arguments.pop("cuts")
+    # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.
+    reads_all = "likeness" in measures and selection.method != "match"
+    read = FeatureMatrix.from_dataset(dataset, threshold=0.0 if reads_all else cuts.threshold or 0.0)
+    features = cuts.apply(read, excluded)
+    if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
+        raise ValueError(
+            f"the selection names rows {selection.indices.min()} to {selection.indices.max()}, of {len(features)}"
+        )
+    pool = _pool(len(features), selection)
+    picked = {"subset": selection.indices}
+    for name in reversed(BASELINES):
+        own = for_method(name, arguments) | {"options": {}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
+            picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
+    rows = {"pool": pool, **picked}
+    figures = {name: _figures(features, part, pool) for name, part in rows.items()}
+    curves: dict[str, dict[str, NDArray[Any]]] = {
+        "coverage": {name: _covered(features, part) for name, part in picked.items()}
+    }
+    if "likeness" not in measures:
+        return Measured(read, features, rows, curves, figures, None)
+    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(read, pool)
+    curves["likeness"] = {name: shares.curve(part) for name, part in picked.items()}
+    likeness = {name: _finite(shares.likeness(part)) for name, part in picked.items()}
+    return Measured(read, features, rows, curves, figures, likeness)
+
+
+def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]:
+    """Count the rows of each value of each column of a quota, among all rows that could be selected and in the subset.
+
+    Args:
+        dataset: the columns of all rows.
+
+    Returns:
+        For each column, as JSON: "column"; "values", a list of `value`, `pool` and `subset`, the most frequent ones of
+        the pool first; and "others", the number of further values with their rows, or None.
+    """
+    quota = selection.parameters["constraints"].get("quota") or ()
+    return [_counts(dataset, selection, column) for column in ((quota,) if isinstance(quota, str) else quota)]
+
+
+def _counts(dataset: Dataset, selection: Selection, column: str) -> dict[str, Any]:
+    group, distinct = grouped(column, dataset, len(dataset))
+    pool, subset = (
+        np.bincount(group[rows], minlength=len(distinct))
+        for rows in (_pool(len(dataset), selection), selection.indices)
+    )
+    order = np.argsort(-pool, kind="stable")[: np.count_nonzero(pool)]
+    classes = class_names(column, dataset)
+    values = [
+        {"value": _json_value(distinct[g], classes), "pool": int(pool[g]), "subset": int(subset[g])}
+        for g in order[:MOST_VALUES]
+    ]
+    rest = order[MOST_VALUES:]
+    others = {"values": len(rest), "pool": int(pool[rest].sum()), "subset": int(subset[rest].sum())}
+    return {"column": column, "values": values, "others": others if len(rest) else None}
+
+
+def _json_value(value: Any, classes: list[str]) -> Any:
+    """Return a value of a column as JSON: of a class its name."""
+    if classes and isinstance(value, int) and 0 <= value < len(classes):
+        return classes[value]
+    plain = recorded(value)
+    return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _pool(n: int, selection: Selection) -> Rows:
+    """Return the rows of `n` that could be selected."""
+    excluded = selection.parameters["constraints"].get("exclude") or []
+    return np.setdiff1d(np.arange(n), np.array(list(excluded), np.int64))
+
+
+def _covered(features: FeatureMatrix, rows: Rows) -> Rows:
+    return new_features(features.offsets, features.ids, features.d_sae, rows).cumsum()
+
+
+def _figures(features: FeatureMatrix, rows: Rows, pool: Rows) -> dict[str, Any]:
+    figures = summarize_rows(features, rows, pool)
+    del figures["rounds"]
+    lengths = np.quantile(features.tokens[rows], list(QUANTILES.values()), method="inverted_cdf")
+    figures["length_quantiles"] = {name: int(length) for name, length in zip(QUANTILES, lengths, strict=True)}
+    figures["length_correlation"] = length_correlation(features, rows)
+    return {name: _finite(value) for name, value in figures.items()}
+
+
+def _finite(value: Any) -> Any:
+    """Return a figure as JSON holds it: None for nan."""
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,174 @@
+"""Payload: what the script of a report reads, as JSON of a bounded size: features, picks and texts."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.matrix import FeatureMatrix
+from .evidence import Reason, cause, runner_up
+from .labels import Labels
+from .page import JSON_ESCAPES, embedded, shown
+from .representation import FeatureShare
+from .texts import Fired
+
+MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
+MOST_HOLDER_BYTES = 900_000
+PARTS, NEIGHBOURS = 6, 3  # of a pick that are shown
+EXCERPT = 110  # characters of the text of a row that a pick stands for
+SHORT_ESCAPES, LONG_ESCAPES = (
+    [ord(sign) for sign in signs] for signs in ('"\\\n\r\t\b\f', "".join(map(chr, JSON_ESCAPES)))
+)
+LEAST_CHARACTERS = 200  # of a pick's text that are shown, whatever the size
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of a text on one line."""
+    line = shown(" ".join(text[: 4 * EXCERPT].split()))
+    return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
+
+
+def features_data(shares: Iterable[FeatureShare], labels: Labels | None) -> list[list[Any]]:
+    """Return each feature as the page's script reads it.
+
+    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, words of the label.
+    """
+    result = []
+    for share in shares:
+        label = None if labels is None else labels[share.feature]
+        score, words = (
+            (None, []) if label is None else (_rounded(label.score, 3), [shown(word) for word in label.words])
+        )
+        amounts = [_rounded(share.pool_share, 6), _rounded(share.share, 6), _rounded(share.lift, 3)]
+        result.append([share.feature, shown(share.name), score, *amounts, share.kind, words])
+    return result
+
+
+def neighbours_of(reasons: Sequence[Reason]) -> list[int]:
+    """Return the rows beside the picks whose texts the page shows."""
+    rows = [neighbour.row for reason in reasons for neighbour in reason.stands_for[:NEIGHBOURS]]
+    rows += [reason.runner_up.row for reason in reasons if reason.runner_up is not None]
+    return sorted(set(rows))
+
+
+def picks_data(
+    reasons: Sequence[Reason], texts: Mapping[int, str], fired: Mapping[int, Fired]
+) -> list[dict[str, Any]]:
+    """Return each pick as the page's script reads it.
+
+    Args:
+        texts: of each row its text.
+        fired: of each pick that was read again where its features fire.
+    """
+    return [_pick(reason, texts.get(reason.row, ""), fired.get(reason.pick)) for reason in reasons]
+
+
+def _pick(reason: Reason, text: str, fired: Fired | None) -> dict[str, Any]:
+    text = fired.text if fired is not None else text
+    pick: dict[str, Any] = {
+        "row": reason.row,
+        "text": shown(text),
+        "why": _sentence(cause(reason)),
+        "parts": [_part(part) for part in reason.parts[:PARTS]],
+        "more": max(0, reason.n_parts - PARTS),
+    }
+    # A masked token makes a text shorter, and then no offset holds.
+    if fired is not None and len(pick["text"]) == len(text):
+        parts = reason.parts[:PARTS]
+        pick["spans"] = [[*span, part.feature] for part in parts for span in fired.spans[part.feature]]
+    if reason.n_stands_for:
+        rows = [[near.row, _rounded(near.similarity, 3)] for near in reason.stands_for[:NEIGHBOURS]]
+        pick["stands"] = [reason.n_stands_for, rows]
+    if reason.runner_up is not None:
+        pick["over"] = [reason.runner_up.row, shown(runner_up(reason.runner_up))]
+    return pick
+
+
+def _sentence(text: str) -> str:
+    return shown(f"{text[:1].upper()}{text[1:]}.")
+
+
+def _part(part: Any) -> list[Any]:
+    return [part.feature, _rounded(part.share, 3), part.rows, _rounded(part.activation, 2)]
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    """Return a number as JSON holds it; None for nan."""
+    return None if value is None or math.isnan(value) else round(float(value), digits)
+
+
+def holders_data(features: FeatureMatrix, picks: NDArray[np.int64]) -> dict[str, Any]:
+    """Return which picks have each feature, as varints in base64, and how many features of a pick count (None: all).
+
+    Where all features of the picks are too many, the strongest of each pick count, as many as the size allows.
+    """
+    strongest, matrix = None, features
+    data = _holders(matrix, picks)
+    while len(data) > MOST_HOLDER_BYTES and (strongest is None or strongest > 1):
+        longest = int(matrix.counts[picks].max())
+        strongest = max(1, min(longest - 1, int(longest * MOST_HOLDER_BYTES / len(data))))
+        matrix = features.top(strongest)
+        data = _holders(matrix, picks)
+    return {"data": data, "strongest": strongest}
+
+
+def _holders(features: FeatureMatrix, picks: NDArray[np.int64]) -> str:
+    counts = features.counts[picks]
+    place = np.repeat(np.arange(len(picks)), counts)
+    ids = np.concatenate([features.row(row) for row in picks] or [np.empty(0, np.int64)]).astype(np.int64)
+    order = np.lexsort((place, ids))
+    ids, place = ids[order], place[order]
+    heads, starts, sizes = np.unique(ids, return_index=True, return_counts=True)
+    values: list[int] = []
+    last = -1
+    for head, start, size in zip(heads.tolist(), starts.tolist(), sizes.tolist(), strict=True):
+        # Differences, less one: they are small, and so most of them are one byte.
+        values += [head - last - 1, size, *(np.diff(place[start : start + size], prepend=-1) - 1).tolist()]
+        last = head
+    return base64.b64encode(_varints(values)).decode()
+
+
+def _varints(values: Iterable[int]) -> bytes:
+    """Write whole numbers in groups of seven bits, the lowest first; the eighth bit says that another one follows."""
+    result = bytearray()
+    for value in values:
+        while value > 127:
+            result.append(value & 127 | 128)
+            value >>= 7
+        result.append(value)
+    return bytes(result)
+
+
+def fitted(data: dict[str, Any]) -> dict[str, Any]:
+    """Cut the texts of the picks so that the data are no larger than `MOST_BYTES`; `cut` counts what is cut.
+
+    Long texts are cut first: all to the same number of characters, the largest that fits.
+    """
+    sizes = [_bytes_of(pick["text"]).cumsum() for pick in data["picks"]]
+    room = MOST_BYTES - len(embedded(data).encode()) + sum(int(size[-1]) for size in sizes if len(size))
+    low, high = LEAST_CHARACTERS, max([LEAST_CHARACTERS, *map(len, sizes)])
+    while low < high:  # the largest number of characters that fits
+        middle = (low + high + 1) // 2
+        used = sum(int(size[min(middle, len(size)) - 1]) for size in sizes if len(size))
+        low, high = (middle, high) if used <= room else (low, middle - 1)
+    for pick in data["picks"]:
+        if len(pick["text"]) > low:
+            pick["cut"] = len(pick["text"]) - low
+            pick["text"] = pick["text"][:low]
+            if "spans" in pick:
+                pick["spans"] = [[start, min(end, low), i] for start, end, i in pick["spans"] if start < low]
+    return data
+
+
+def _bytes_of(text: str) -> NDArray[np.int64]:
+    """Return how many bytes each character of a text takes in the page: [characters]."""
+    signs = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    sizes = 1 + (signs > 0x7F) + (signs > 0x7FF) + (signs > 0xFFFF)
+    sizes[np.isin(signs, SHORT_ESCAPES)] = 2
+    sizes[np.isin(signs, LONG_ESCAPES) | ((signs < 0x20) & ~np.isin(signs, SHORT_ESCAPES))] = 6
+    return sizes.astype(np.int64)

@@ -1,0 +1,163 @@
+"""The report of a selection: one HTML file, complete in itself, to look at what was picked and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._datasets import check_dataset, select_rows
+from .._files import whole_file
+from .._validation import check_flag, check_int, check_text, check_type
+from ..features.columns import encoding_record, is_encoded
+from ..selection.attachment import Pool, attach, pool_of, selection_of
+from ..selection.result import Selection
+from .contents import full_contents, short_contents
+from .labels import Labels, labels_of
+from .page import is_report, page
+from .summary import title_of
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+    from ..sae.loading import SaeSource
+
+
+def report(
+    subset: Dataset | Selection,
+    path: str | Path,
+    *,
+    pool: Dataset | None = None,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    spans: int = 200,
+    picks: int = 3000,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a report of a selection: one HTML file that loads nothing, for anybody with a browser.
+
+    It shows what the subset is like beside random and the longest rows, which features it has more and less of than
+    all rows, and every pick with its text and the reason why it was picked. Where the rows that it was selected from
+    are not known, it is short: what the selection itself records.
+
+    Args:
+        subset (`Dataset` or `Selection`):
+            What `select` returned, or a saved `Selection`.
+        path (`str` or `Path`):
+            The file to write. A report that is there is replaced.
+        pool (`Dataset`, *optional*):
+            The encoded dataset that the rows were selected from, for a saved `Selection`. A subset knows its own.
+        labels (`Labels`, *optional*):
+            Names of the features. By default those that ship with the SAE.
+        sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
+            The autoencoder, for `spans`, where the encoding record does not say where it is.
+        spans (`int`, *optional*, defaults to `200`):
+            Number of picks that the model reads again, to mark the tokens on which their features fire; 0 for none.
+        picks (`int`, *optional*, defaults to `3000`):
+            Number of picks that are shown; the page says how many are not.
+        title (`str`, *optional*):
+            The heading. By default the number of rows.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether a file that is no report may be replaced.
+
+    Returns:
+        `Path`: The file.
+
+    Raises:
+        TypeError: If an argument has another type than above, or `subset` has no selection.
+        ValueError: If an argument is not allowed, or the arguments do not belong together.
+        FileExistsError: If `path` is a file of another kind.
+        OSError: If `path` cannot be written.
+
+    Example:
+
+    ```python
+    subset = dataset.sae_encode().sae_select(300)
+    subset.sae_report("report.html")
+    ```
+    """
+    for name, number, least in (("spans", spans, 0), ("picks", picks, 0)):
+        check_int(name, number, least)
+    check_text("title", title, optional=True)
+    check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
+    file = _target(path, overwrite)
+    selection, known = _parsed(subset, pool)
+    record = selection.parameters.get("encoding", {})
+    if labels is not None:
+        labels.check(record)
+    elif record:
+        labels = labels_of(record)
+    if known is None:
+        values, data = short_contents(selection)
+    else:
+        values, data = full_contents(known, labels=labels, sae=sae, spans=spans, picks=picks)
+    text = page(values | {"title": title or title_of(selection)}, data)
+    with whole_file(file) as part:
+        part.write_text(text, encoding="utf-8")
+    return file
+
+
+def _target(path: Any, overwrite: Any) -> Path:
+    """Return the file to write, checked before slow work.
+
+    Raises:
+        OSError: The folder does not exist, or `path` is a folder.
+        FileExistsError: The file is no report, and `overwrite` is not set.
+    """
+    check_text("path", path, (str, Path))
+    check_flag("overwrite", overwrite)
+    file = Path(path)
+    if file.is_dir() or not file.parent.is_dir():
+        raise OSError(f"`path={str(path)!r}` must be a file in a folder that exists, such as 'report.html'")
+    if file.exists() and not overwrite and not (file.is_file() and is_report(file)):
+        raise FileExistsError(
+            f"`path={str(path)!r}` is a file that is no report: choose another name, or pass `overwrite=True` to "
+            "replace it"
+        )
+    return file
+
+
+def _parsed(subset: Any, pool: Any) -> tuple[Selection, Dataset | None]:
+    """Return the selection, and the subset with its pool where it is known.
+
+    Raises:
+        TypeError, ValueError: They do not belong together.
+    """
+    if isinstance(subset, Selection):
+        if pool is None:
+            return subset, None
+        check_dataset("pool", pool, "select from")
+        return subset, _subset_of(subset, pool)
+    check_dataset("subset", subset, "report")
+    if pool is not None:
+        raise ValueError("`pool` is for a saved Selection; a subset knows the rows that it was selected from")
+    try:
+        selection = selection_of(subset)
+    except AttributeError as error:
+        raise TypeError(
+            "`subset` has no `sae_selection`: pass what `sae_select` returned, unchanged, or a saved Selection, with "
+            "the dataset that it was selected from as `pool`"
+        ) from error
+    attached = pool_of(subset)
+    return selection, None if attached is None or attached.codes is None else subset
+
+
+def _subset_of(selection: Selection, pool: Dataset) -> Dataset:
+    """Return the subset that a saved selection picked from an encoded dataset."""
+    n_rows = selection.pool_rows or len(pool)
+    if len(pool) != n_rows or (len(selection) and int(selection.indices.max()) >= n_rows):
+        raise ValueError(
+            f"`pool` has {len(pool):,} rows, but the rows were selected from {n_rows:,}; pass the dataset that they "
+            "were selected from"
+        )
+    if not is_encoded(pool):
+        raise ValueError("`pool` is not encoded; pass what its `sae_encode` returns")
+    recorded = {name: value for name, value in selection.parameters.get("encoding", {}).items() if name != "rows"}
+    if recorded and recorded != encoding_record(pool):
+        raise ValueError(
+            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "
+            "same SAE and text"
+        )
+    subset = select_rows(pool, selection.indices)
+    attach(subset, selection, Pool(pool), was_encoded=True)
+    return subset

@@ -1,0 +1,268 @@
+"""Summary of a selection in plain words: sentences, figures, warnings and tables, for the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..selection.methods import METHODS
+from ..selection.result import Selection
+from .duplicates import Duplicates
+from .measurement import QUANTILES, Measured
+
+NAMES = {"subset": "this subset", "random": "random rows", "longest": "the longest rows", "pool": "all rows"}
+FLAGS = {
+    "refused": "the chat template refused the row, which was written in another way",
+    "left_out": "the chat template left out words of a turn",
+    "unknown": "the tokenizer knows less than half of the tokens",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a table of a report; the first cell of a row is its heading."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[Any]]
+    """The cells, as texts; `{"pick": position}` becomes a button that shows a pick."""
+    is_numeric: bool = True
+    marked: int = -1
+    """The row that stands out; -1 for none."""
+
+
+LONGER = 1.25  # times the pool's mean: from there on a warning
+MOST_CHARACTERS = 120  # of a value in a table
+
+
+def title_of(selection: Selection) -> str:
+    """Return such as "300 of 4,000 rows"."""
+    return f"{_rows(len(selection), selection.pool_rows)}"
+
+
+def sentences(selection: Selection, measured: Measured | None) -> list[str]:
+    """Return how the rows were selected, and how they compare, in a few sentences."""
+    method = METHODS.get(selection.method)
+    if method is None:
+        lines = [f"The method “{selection.method}” is the author's own."]
+    else:
+        lines = [f"The method “{selection.method}” {method.summary}."]
+    if measured is not None:
+        lines.append(_likeness(measured) + _coverage(measured))
+    return lines
+
+
+def _likeness(measured: Measured) -> str:
+    likeness = measured.likeness or {}
+    if not likeness or None in likeness.values():
+        return ""
+    return (
+        f"The picks are like all rows to {likeness['subset']:.3f}, where 1 is the same mix of features; as many "
+        f"random rows to {likeness['random']:.3f}, the longest rows to {likeness['longest']:.3f}. "
+    )
+
+
+def _coverage(measured: Measured) -> str:
+    subset, pool = measured.figures["subset"], measured.figures["pool"]
+    random, longest = (measured.figures[name]["share"] for name in ("random", "longest"))
+    return (
+        f"They have {subset['features']:,} of the {pool['features']:,} features of all rows ({subset['share']:.1%}; "
+        f"random rows {random:.1%}, the longest {longest:.1%}), in {_tokens(measured, 'subset'):,} tokens."
+    )
+
+
+def _tokens(measured: Measured, name: str) -> int:
+    return int(measured.features.tokens[measured.rows[name]].sum(dtype=np.int64))
+
+
+def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any]]:
+    """Return the large figures at the top."""
+    share = f"{len(selection) / selection.pool_rows:.1%} of all rows" if selection.pool_rows else ""
+    result = [_fact("rows picked", f"{len(selection):,}", share)]
+    if measured is None:
+        if selection.pool_coverage and len(selection.covered):
+            covered = int(selection.covered[-1])
+            line = f"{covered:,} of {selection.pool_coverage:,}"
+            result.append(_fact("features covered", f"{covered / selection.pool_coverage:.1%}", line))
+        return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
+    figures, likeness = measured.figures, measured.likeness or {}
+    if likeness.get("subset") is not None:
+        lines = [f"{NAMES[name]} {_number(likeness[name], '.3f')}" for name in ("random", "longest")]
+        result.append(_fact("likeness to all rows", f"{likeness['subset']:.3f}", *lines))
+    lines = [f"{NAMES[name]} {figures[name]['share']:.1%}" for name in ("random", "longest")]
+    result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
+    means = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
+    return [*result, _fact("tokens", f"{_tokens(measured, 'subset'):,}", means)]
+
+
+def figures_table(measured: Measured) -> Table:
+    """Return the table of the subset beside the baselines and all rows."""
+    rows = []
+    for name in ("subset", "random", "longest", "pool"):
+        figures = measured.figures[name]
+        cells = [
+            NAMES[name],
+            f"{figures['rows']:,}",
+            _number((measured.likeness or {}).get(name), ".3f"),
+            f"{figures['features']:,}",
+            f"{figures['share']:.1%}",
+            _number(figures["richness"], ",.1f"),
+            _number(figures["redundancy"], ".3f"),
+            f"{_tokens(measured, name):,}",
+        ]
+        rows.append(cells)
+    columns = ["", "rows", "likeness", "features", "share", "features a row", "redundancy", "tokens"]
+    caption = "Random and longest rows have the same budget and constraints. Redundancy: how much two rows share."
+    return Table(caption, columns, rows, marked=0)
+
+
+def lengths_table(measured: Measured) -> Table:
+    """Return the quantiles of the rows' tokens."""
+    rows = [
+        [NAMES[name], *(f"{length:,}" for length in measured.figures[name]["length_quantiles"].values())]
+        for name in NAMES
+    ]
+    return Table("Tokens of a row", ["", *QUANTILES], rows, marked=0)
+
+
+def curves_table(measured: Measured, curve: str, points: int = 10) -> Table:
+    """Return a curve at a few picks."""
+    curves = measured.curves[curve]
+    most = max(map(len, curves.values()), default=0)
+    picks = np.unique(np.linspace(1, most, min(points, most)).round().astype(int)).tolist()
+    form = ".3f" if curve == "likeness" else ","
+    rows = [
+        [f"{pick:,}", *(format(values[pick - 1], form) if pick <= len(values) else "-" for values in curves.values())]
+        for pick in picks
+    ]
+    columns = ["picks", *(NAMES[name] for name in curves)]
+    return Table("After so many picks", columns, rows)
+
+
+def chart_sentence(name: str, measured: Measured) -> str:
+    """Say in words what a chart shows."""
+    figures = measured.figures
+    if name == "lengths":
+        medians = {part: figures[part]["length_quantiles"].get("median", 0) for part in NAMES}
+        return "Median: " + ", ".join(f"{NAMES[part]} {median:,} tokens" for part, median in medians.items()) + "."
+    names = ("subset", "random", "longest")
+    likeness = measured.likeness or {}
+    ends = {part: likeness.get(part) if name == "likeness" else figures[part]["share"] for part in names}
+    form = ".3f" if name == "likeness" else ".1%"
+    values = ", ".join(f"{NAMES[part]} {_number(end, form)}" for part, end in ends.items())
+    return f"With all picks: {values}."
+
+
+def warnings_of(selection: Selection, measured: Measured | None, duplicates: Duplicates | None) -> list[str]:
+    """Return what a reader should know before the rows are used."""
+    lines = []
+    if measured is not None:
+        lines += _blank(measured) + _lengths(measured)
+    flagged = selection.parameters.get("encoding", {}).get("rows") or {}
+    lines += [f"{count:,} of all rows: {FLAGS.get(name, name)}." for name, count in flagged.items()]
+    if duplicates is not None and (repeated := sum(map(len, duplicates.groups))):
+        lines.append(f"{repeated:,} picks are near-duplicates of other picks by their features; see Groups.")
+    if extend := selection.parameters.get("constraints", {}).get("extend"):
+        lines.append(f"The first {extend:,} picks come from an earlier selection.")
+    return lines
+
+
+def _blank(measured: Measured) -> list[str]:
+    blank = {name: int((measured.features.tokens[measured.rows[name]] == 0).sum()) for name in ("pool", "subset")}
+    if not blank["pool"]:
+        return []
+    return [f"{blank['pool']:,} of all rows are blank; {blank['subset']:,} of them were picked."]
+
+
+def _lengths(measured: Measured) -> list[str]:
+    subset, pool = (measured.figures[name] for name in ("subset", "pool"))
+    if not subset["tokens"] or not pool["tokens"]:
+        return []
+    ratio, r = subset["tokens"] / pool["tokens"], pool["length_correlation"]
+    if 1 / LONGER < ratio < LONGER:
+        return []
+    kind = f"{ratio:.1f} times longer" if ratio > 1 else f"{1 / ratio:.1f} times shorter"
+    why = f" Over all rows, tokens and features correlate with r = {r:.2f}." if r is not None else ""
+    return [
+        f"Length: a pick has {subset['tokens']:,.0f} tokens on average, and a row {pool['tokens']:,.0f}: the subset's "
+        f"rows are {kind} than those that it stands for.{why}"
+    ]
+
+
+def parameters_table(selection: Selection) -> Table:
+    """Return everything that decided the picks."""
+    cells = [["method", selection.method], *_flat(selection.parameters)]
+    if selection.fingerprint:
+        cells.append(["fingerprint of the dataset", selection.fingerprint])
+    rows = [[name, _value(value)] for name, value in cells if value is not None]
+    return Table("Parameters", ["name", "value"], rows, is_numeric=False)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[list[Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield [f"{prefix}{name}", value]
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
+
+
+def quota_tables(counts: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """Return the rows of each value of the columns of a quota, among all rows and in the subset."""
+    tables = []
+    for count in counts:
+        lines = [(_value(item["value"]), item) for item in count["values"]]
+        if others := count["others"]:
+            lines.append((f"{others['values']:,} other values", others))
+        totals = {name: max(1, sum(item[name] for _, item in lines)) for name in ("pool", "subset")}
+        rows = [
+            [name, *(cell for part in totals for cell in (f"{item[part]:,}", f"{item[part] / totals[part]:.1%}"))]
+            for name, item in lines
+        ]
+        columns = ["value", "all rows", "share", "picks", "share"]
+        tables.append(Table(f"Column “{count['column']}”", columns, rows))
+    return tables
+
+
+def repetition(selection: Selection) -> str:
+    """Return the code that repeats a selection."""
+    parameters = selection.parameters
+    names = {**parameters.get("options", {}), **parameters.get("cuts", {})}
+    arguments = [repr(selection.method) if selection.method in METHODS else selection.method or "method"]
+    arguments += [f"{name}={value!r}" for name, value in names.items() if value is not None]
+    arguments += [f"{name}={_code(name, value)}" for name, value in parameters.get("constraints", {}).items()]
+    budget = parameters.get("budget", len(selection))
+    unit = parameters.get("constraints", {}).get("cost")
+    amount = repr(f"{budget} {unit}") if unit else repr(budget)
+    arguments.append(f"seed={parameters.get('seed')!r}")
+    call = "".join(f"    {argument},\n" for argument in [amount, *arguments])
+    return f"import hf_sae_select\n\nsubset = dataset.sae_select(\n{call})"
+
+
+def _code(name: str, value: Any) -> str:
+    if name == "extend":
+        return "earlier"
+    if name == "quota" and isinstance(value, Mapping):
+        value = {column: dict(pairs) for column, pairs in value.items()}
+    text = repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"...  # {len(text):,} characters"
+
+
+def _fact(name: str, value: str, *beside: str) -> dict[str, Any]:
+    return {"name": name, "value": value, "beside": [line for line in beside if line]}
+
+
+def _rows(count: int, total: int) -> str:
+    return f"{count:,} of {total:,} rows" if total else f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,64 @@
+"""Objectives: what the gains of the methods that go by features are sums of, one small function a method.
+
+Each takes the Engine of a selection and the method's options. `methods.py` maximises them; whoever asks why a row was
+picked takes their gains apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..features.kernels import Floats
+from ..features.shares import Shares
+from . import coverage
+from .coverage import Measure
+from .engine import Engine
+
+
+def affinity(engine: Engine) -> Measure:
+    """Return the objective of `match`: the Bhattacharyya affinity of the picks' distribution and the pool's."""
+    shares = Shares.of(engine.features, engine.constraints.pool)
+    weight = np.sqrt(shares.total)
+    return Measure(lambda: coverage.mass_objective(weight, "sqrt"), shares.amounts)
+
+
+def new_features(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
+    """Return the objective of `greedy` and of the scans: the features that no earlier pick of the round has."""
+    return _first_time(engine.weights(idf))
+
+
+def new_activation(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
+    """Return the objective of `weighted`: new features, each worth its share of all activation."""
+    shares = engine.mass(engine.features.acts)
+    return _first_time(shares / max(shares.sum(), 1e-300) * (engine.weights(True) if idf else 1))
+
+
+def diminishing(engine: Engine, *, curve: str = "sqrt", by: str = "count", idf: bool = False) -> Measure:
+    """Return the objective of `concave`: each further row with a feature adds less."""
+    if by == "mass":
+        amounts = engine.features.acts / np.float32(engine.mean_act())
+        return Measure(lambda: coverage.mass_objective(engine.weights(idf), curve), amounts)
+    rows = np.arange(engine.budget + 2)
+    values = np.sqrt(rows) if curve == "sqrt" else np.log1p(rows)
+    return Measure(lambda: coverage.count_objective(engine.weights(idf), np.diff(values)))
+
+
+def _first_time(weight: Floats) -> Measure:
+    return Measure(lambda: coverage.count_objective(weight, [1, 0]))
+
+
+GAINS: dict[str, Callable[..., Measure]] = {
+    "match": affinity,
+    "greedy": new_features,
+    "simscale": new_features,
+    "weighted": new_activation,
+    "concave": diminishing,
+    "instag": new_features,
+    "repr_filter": new_features,
+    "longest": new_features,
+    "random": new_features,
+}
+"""What the gains of a method are sums of, from the Engine and the method's options; others compare vectors."""

@@ -1,0 +1,232 @@
+"""Trace: a selection gone through again, pick by pick, to see what each gain is made of and what lost to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.kernels import Floats, Int64s
+from ..features.matrix import FeatureMatrix
+from . import coverage
+from .budget import TOLERANCE
+from .constraints import Constraints
+from .coverage import Measure
+from .engine import Engine
+from .methods import METHODS
+from .objectives import GAINS
+from .request import Cuts, request_of
+from .result import Selection
+
+GREEDY = ("match", "greedy", "weighted", "concave")  # they pick the row with the largest score
+SAME_GAIN = 1e-6  # relative difference up to which two gains are the same
+FIRST_PICKS = 32  # that are compared first to tell which of two runs picked the rows
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Hold what the gain of one pick is the sum of."""
+
+    pick: int
+    ids: NDArray[np.unsignedinteger[Any]]
+    """All features of the row, ascending."""
+    acts: NDArray[np.float32]
+    """Their activations."""
+    gains: Floats
+    """What each adds to the gain, in the state before the pick: 0 or more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Go through a selection again, by the features and constraints that it was made with."""
+
+    selection: Selection
+    features: FeatureMatrix
+    """The features of all rows, cut as the selection cut them."""
+    engine: Engine
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, features: FeatureMatrix, selection: Selection, columns: Any = None) -> Trace:
+        """Begin with the features that the rows were selected by, before or after their cuts.
+
+        Args:
+            columns: what the constraints of the selection name: a Dataset, or a dict of lists.
+
+        Raises:
+            ValueError: The selection is of other rows, or a column is missing.
+        """
+        n, indices = len(features), selection.indices
+        if (selection.pool_rows and selection.pool_rows != n) or indices.max(initial=-1) >= n:
+            rows = selection.pool_rows or int(indices.max()) + 1
+            raise ValueError(
+                f"`features` has {n:,} rows, but `selection` picked among {rows:,}; pass the features of all of them"
+            )
+        request = request_of(selection, n, columns)
+        if selection.parameters.get("cuts"):  # `select_indices` cuts nothing
+            features = Cuts(**selection.parameters["cuts"]).apply(features, request.constraints.excluded)
+        rows, constraints = request.bind(features.tokens)
+        return cls(selection, features, Engine(features, rows, request.rng, constraints), request.options)
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self.selection.method
+
+    @property
+    def kind(self) -> str:
+        """What the method decides by, see `Method.kind`; "own" for the user's."""
+        return METHODS[self.method].kind if self.method in METHODS else "own"
+
+    @property
+    def constraints(self) -> Constraints:
+        """The constraints, without what a run by cost changes."""
+        return self.engine.constraints
+
+    def kind_of(self, pick: int) -> str:
+        """Say what decided on one pick: `kind`, or "earlier" for initial rows and "filler" for those without score."""
+        row = self.selection.indices[pick]
+        if pick < len(self.constraints.initial):
+            return "earlier"
+        if self.kind == "own":
+            return "own"
+        has_score = self.selection.gains[pick] > 0 or not (self.method in GREEDY or self.finds_by_vectors)
+        return self.kind if has_score and self.can_win[row] else "filler"
+
+    def source_of(self, pick: int) -> str:
+        """Name the argument that brought an initial row; "" for other rows."""
+        if pick >= len(self.constraints.initial):
+            return ""
+        extended = self.selection.parameters["constraints"].get("extend", 0)
+        return "extend" if pick < extended else "must_include"
+
+    @property
+    def finds_by_vectors(self) -> bool:
+        return self.method in ("facility_location", "kcenter")
+
+    @cached_property
+    def can_win(self) -> NDArray[np.bool_]:
+        """[n]: whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
+        has_quality = self.constraints.scale > 0
+        if self.kind == "similarity" and self.features.vectors is not None:
+            return has_quality & self.engine.vectors().any(axis=1)
+        read = self.features.counts > 0 if self.kind in ("distribution", "coverage") else self.features.tokens > 0
+        return has_quality & read
+
+    def overlap(self, row: int, start: int, stop: int) -> tuple[int, float]:
+        """Return which share of a row's features the picks from `start` to `stop` have: what a scan limits.
+
+        The first value is the pick with the largest share where the method compares with the nearest one, else -1.
+        """
+        features, picks = self.features, self.selection.indices[start:stop]
+        own = np.zeros(features.d_sae, np.bool_)
+        own[features.row(row)] = True
+        if self.options.get("against") == "nearest":
+            shared = [int(own[features.row(pick)].sum()) for pick in picks]
+            best = int(np.argmax(shared)) if len(shared) else -1
+            return start + best if best >= 0 else -1, max(shared, default=0) / max(int(own.sum()), 1)
+        for pick in picks:
+            own[features.row(pick)] = False
+        count = len(features.row(row))
+        return -1, 1 - int(own.sum()) / count if count else 0.0
+
+    @cached_property
+    def measure(self) -> Measure | None:
+        """What the gains are sums of over features; None where they are not."""
+        make = GAINS.get(self.method)
+        return None if make is None else make(self.engine, **self.options)
+
+    def new_search(self, constraints: Constraints | None = None) -> coverage.Search:
+        """Begin a search in the state without picks."""
+        assert self.measure is not None
+        return self.engine.search(self.measure, self.deciding if constraints is None else constraints)
+
+    @cached_property
+    def deciding(self) -> Constraints:
+        """The constraints whose scale decided: where rows have costs, those of the run whose selection was returned.
+
+        Both runs pick the row with the largest score, so a pick that lost to another row tells which run it was not.
+        """
+        by_gain, by_cost = self.constraints, self.constraints.per_cost()
+        if not by_gain.has_costs or self.method not in GREEDY:
+            return by_gain
+        first, last = len(by_gain.initial), FIRST_PICKS
+        while first < len(self.selection):
+            picks = np.arange(first, min(first + last, len(self.selection)))
+            for candidate, other in ((by_cost, by_gain), (by_gain, by_cost)):
+                if self._is_lost(picks, candidate):
+                    return other
+            first, last = int(picks[-1]) + 1, 2 * last
+        return by_cost
+
+    def _is_lost(self, picks: Int64s, constraints: Constraints) -> bool:
+        """Tell whether another row has a larger score than one of `picks`, or an equal one and comes first."""
+        rows, gains = self._runners_up(picks, constraints)
+        place = np.empty(len(self.features), np.int64)
+        place[self.engine.order] = np.arange(len(place))
+        picked = self.selection.indices[picks]
+        scores = gains * constraints.scale[rows]
+        own = self.selection.gains[picks] * constraints.scale[picked]
+        equal_but_first = (scores == own) & (place[rows] < place[picked])
+        return bool(((rows >= 0) & ((scores > own) | equal_but_first)).any())
+
+    def parts(self, picks: Int64s) -> Iterator[Parts]:
+        """Yield, for each of the ascending `picks`, what its gain is the sum of; nothing where it is no sum.
+
+        Raises:
+            ValueError: The sum is another gain, so these are not the features that the rows were selected by.
+        """
+        if self.measure is None:
+            return
+        features, selection = self.features, self.selection
+        gains = coverage.replayed_parts(self.new_search(), selection.indices, selection.round_starts, picks.tolist())
+        for pick, parts in zip(picks.tolist(), gains, strict=True):
+            if not np.isclose(parts.sum(), selection.gains[pick], rtol=SAME_GAIN, atol=1e-12):
+                raise ValueError(
+                    f"`features` are not those that the rows were selected by: pick {pick} gains {parts.sum():g} by "
+                    f"them, and gained {selection.gains[pick]:g}; pass the features of the pool as they were"
+                )
+            entries = slice(features.offsets[selection.indices[pick]], features.offsets[selection.indices[pick] + 1])
+            yield Parts(pick, features.ids[entries], features.acts[entries], parts)
+
+    def runners_up(self, picks: Int64s) -> tuple[Int64s, Floats]:
+        """Return, for each of the ascending `picks`, the row with the next largest score then, and its gain.
+
+        The row is -1 where no other row was left, and where the method does not pick by scores.
+        """
+        if self.method not in GREEDY:
+            return np.full(len(picks), -1), np.zeros(len(picks))
+        return self._runners_up(picks, self.deciding)
+
+    def _runners_up(self, picks: Int64s, constraints: Constraints) -> tuple[Int64s, Floats]:
+        selection = self.selection
+        return coverage.runners_up(
+            lambda: self.new_search(constraints), selection.indices, selection.round_starts, picks
+        )
+
+    def gains_of(self, row: int) -> Floats:
+        """Return the gain that another row would have had at each pick, and after the last: [k + 1]."""
+        selection = self.selection
+        return coverage.replayed_gains(self.new_search(), selection.indices, selection.round_starts, row)
+
+    def rank(self, row: int, pick: int) -> int:
+        """Return the rank of a row by score among all rows that fitted at a pick, from 1 on."""
+        selection = self.selection
+        scores = coverage.replayed_scores(self.new_search(), selection.indices, selection.round_starts, pick)
+        return 1 + int((scores > scores[row]).sum())
+
+    def obstacles(self, row: int) -> NDArray[np.str_]:
+        """Say what forbade a row at each pick and after the last: "quota", "cost" or "" where nothing did: [k + 1]."""
+        constraints, picks = self.constraints, self.selection.indices
+        group = constraints.group[row]
+        cost = np.concatenate([[0.0], constraints.cost[picks].cumsum()]) + constraints.cost[row]
+        within = constraints.group[picks] == group
+        group_rows = np.concatenate([[0], within.cumsum()])
+        group_cost = np.concatenate([[0.0], (constraints.cost[picks] * within).cumsum()]) + constraints.cost[row]
+        is_full = group_rows >= constraints.max_per_group[group]
+        is_full |= group_cost > constraints.max_cost_per_group[group] * TOLERANCE
+        return np.where(is_full, "quota", np.where(cost > constraints.max_cost * TOLERANCE, "cost", ""))
