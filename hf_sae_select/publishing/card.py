@@ -20,7 +20,7 @@ from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from .draft import Draft
 from .evidence import cell, tables
-from .layout import CONFIGS, LICENCE_FIELDS
+from .layout import CONFIGS, LICENCE_FIELDS, REPORT_FILE
 from .licence import as_list
 from .provenance import Record, required_arguments
 
@@ -93,6 +93,7 @@ def subset_card(
         english=encoding.get("model") in ENGLISH_MODELS,
         reasons=_reasons(draft, encoding, labels if encoding else None),
         tables=tables(record),
+        has_report=REPORT_FILE in record["files"],
         needs_vectors=method is not None and method.needs_vectors,
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),

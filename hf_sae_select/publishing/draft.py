@@ -14,7 +14,7 @@ from .._datasets import check_dataset
 from ..concepts.measurement import Measured, measure
 from ..features.columns import STATE, encoding_record, is_code_column, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.attachment import Pool, attach, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .hashing import Digests
@@ -70,6 +70,14 @@ class Draft:
         if self.pool is None or self.pool.codes is None:
             return None if self.pool is None else self.pool.rows
         return view(self.pool, self.selection)
+
+    def attached(self) -> Dataset | Selection:
+        """Return the subset with its selection and its pool, as `select` does; without a pool, the selection alone."""
+        if self.pool is None:
+            return self.selection
+        rows = self.rows.with_format(None)  # the user's own dataset keeps its attachment
+        attach(rows, self.selection, self.pool)
+        return rows
 
     def features(self) -> FeatureMatrix | None:
         """Read the features of all rows, with the vectors that the method compares; None where they are not known."""
