@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from .concepts.atlas import export_atlas
+    from .concepts.evidence import Reason, Reasons
+    from .concepts.explanation import explain
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
+    from .concepts.reasons import reasons
+    from .concepts.rejection import WhyNot, why_not
     from .concepts.report import report
     from .encoding.pipeline import encode
     from .features import metrics
@@ -40,9 +45,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "explain": "concepts.explanation",
+    "export_atlas": "concepts.atlas",
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
     "load_labels": "concepts.label_sources",
+    "Reason": "concepts.evidence",
+    "Reasons": "concepts.evidence",
+    "reasons": "concepts.reasons",
+    "why_not": "concepts.rejection",
+    "WhyNot": "concepts.rejection",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
     "report": "concepts.report",
@@ -82,23 +94,29 @@ __all__ = [
     "Label",
     "Labels",
     "Quality",
+    "Reason",
+    "Reasons",
     "SaeConfig",
     "SaeTrainingConfig",
     "Selection",
     "SparseAutoencoder",
     "Verification",
+    "WhyNot",
     "check_l0",
     "compare",
     "concatenate",
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
+    "explain",
+    "export_atlas",
     "load_labels",
     "load_sae",
     "load_selection",
     "metrics",
     "publish",
     "push",
+    "reasons",
     "report",
     "select",
     "select_indices",
@@ -106,6 +124,7 @@ __all__ = [
     "train_sae",
     "train_sae_on_activations",
     "verify",
+    "why_not",
 ]
 
 

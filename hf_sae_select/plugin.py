@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
+    from .concepts.evidence import Reason, Reasons
     from .concepts.labels import Labels
+    from .concepts.rejection import WhyNot
     from .encoding.text import TextSource
     from .publishing.licence import License
     from .publishing.source import SourceName
@@ -205,6 +207,43 @@ def sae_publish(
     )
 
 
+def sae_explain(
+    self: Dataset,
+    picks: int | Sequence[int] | None = None,
+    *,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    spans: int = 50,
+    most: int = 10,
+    runners_up: bool = True,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+) -> Reason | Reasons:
+    """Say why rows of this selected subset were picked: `hf_sae_select.explain` of it."""
+    from .concepts.explanation import explain
+
+    return explain(
+        self,
+        picks,
+        labels=labels,
+        sae=sae,
+        text=text,
+        spans=spans,
+        most=most,
+        runners_up=runners_up,
+        selection=selection,
+        pool=pool,
+    )
+
+
+def sae_why_not(self: Dataset, row: int, *, selection: Selection | None = None, pool: Dataset | None = None) -> WhyNot:
+    """Say why a row is not in this selected subset: `hf_sae_select.why_not` of it."""
+    from .concepts.rejection import why_not
+
+    return why_not(self, row, selection=selection, pool=pool)
+
+
 def sae_report(
     self: Dataset,
     path: str | Path,
@@ -232,14 +271,28 @@ def sae_selection(self: Dataset) -> Selection:
     return selection_of(self)
 
 
+def _repr_html_(self: Dataset) -> str | None:
+    """Show a subset in a notebook; of other datasets a notebook shows the text, as it does where this is None."""
+    from .selection.attachment import ATTRIBUTE
+
+    if not hasattr(self, ATTRIBUTE):
+        return None
+    from .concepts.notebook import short_form
+
+    return short_form(self)
+
+
 def attach() -> None:
     """Set the methods on `Dataset`, and on the containers of `datasets` too, where they say what to do instead.
 
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    members = {method.__name__: method for method in (sae_select, sae_encode, sae_compare, sae_publish, sae_report)}
+    methods = (sae_select, sae_encode, sae_compare, sae_explain, sae_why_not, sae_report, sae_publish)
+    members = {method.__name__: method for method in methods}
     _set(Dataset, {**members, "sae_selection": property(sae_selection)})
+    if not hasattr(Dataset, "_repr_html_"):  # should `datasets` have its own one day, it stays
+        setattr(Dataset, "_repr_html_", _repr_html_)  # noqa: B010  (an attribute that the class does not declare)
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):
         _set(container, members)
 

@@ -17,6 +17,8 @@ DOORS = {
     "sae_select": "selection.api.select",
     "sae_compare": "selection.comparison.compare",
     "sae_encode": "encoding.pipeline.encode",
+    "sae_explain": "concepts.explanation.explain",
+    "sae_why_not": "concepts.rejection.why_not",
     "sae_publish": "publishing.pushing.publish",
     "sae_report": "concepts.report.report",
 }

@@ -4,7 +4,7 @@ Two rows are compared by the cosine of their shares (`features/shares.py`), whic
 rows are compared that cannot be near: of vectors of length 1 whose entries are in one order, the first entries are the
 prefix, up to where the rest is shorter than `least`. The first feature that two rows have in common is in the prefix
 of both where their cosine is `least` or more, since the rest alone cannot reach it. So a row is compared only with the
-picks that share a feature of its prefix. With rare features first, these are few. What is found is exact.
+picks that share a feature of its prefix. With rare features first, these are few, and most comparisons end early.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:  # annotations only
 
 Int64s = NDArray[np.int64]
 Float32s = NDArray[np.float32]
+Ranks = NDArray[np.int32]
+Vectors = tuple[Int64s, Ranks, Float32s, Float32s]
 
 LEAST = 0.95  # the cosine of rows that are called near-duplicates
 EQUAL = 1e-6  # cosines this near to 1 are 1, but for rounding
-GROUPS = 32  # sums of squares of a row, by which most cosines are bounded without computing them
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,16 +139,11 @@ def duplicates(
     picks = np.array(list(indices), np.int64)
     rows = np.arange(len(features)) if pool is None else np.array(list(pool), np.int64)
     shares = Shares.of_strongest(features, rows)
-    offsets, ids, d_sae = shares.features.offsets, shares.features.ids, shares.features.d_sae
-    unit = unit_rows(offsets, shares.amounts)
-    rank = np.empty(d_sae, np.int64)
-    rank[np.argsort(shares.features.frequency, kind="stable")] = np.arange(d_sae)
-    bound = float(least) - EQUAL  # of products of float32
-    used = np.unique(np.concatenate([rows, picks]))
-    prefix = prefixes(offsets, ids, unit, rank, used, bound)
-    sums = group_norms(offsets, ids, unit)
-    starts, places = postings(offsets, ids, prefix, picks, d_sae)
-    pairs = near_pairs(offsets, ids, unit, prefix, sums, rows, picks, starts, places, d_sae, bound)
+    rank = np.empty(features.d_sae, np.int64)
+    rank[np.argsort(shares.features.frequency, kind="stable")] = np.arange(features.d_sae)
+    vectors = ranked(shares.features.offsets, shares.features.ids, shares.amounts, rank)
+    bound = float(least) - EQUAL
+    pairs = near_pairs(*vectors, rows, picks, *postings(*vectors, picks, len(rank), bound), bound)
     near_picks, near_rows, cosines = np.array(pairs).reshape(-1, 3).T
     similarity = np.where(cosines > 1 - EQUAL, 1, cosines).astype(np.float32)
     order = np.lexsort((near_rows, -similarity, near_picks))
@@ -155,104 +151,104 @@ def duplicates(
 
 
 @compiled
-def unit_rows(offsets: Int64s, amounts: Float32s) -> Float32s:
-    """Divide the amounts of each row by their length: [nnz]."""
-    unit = np.zeros_like(amounts)
+def ranked(offsets: Int64s, ids: NDArray[Any], amounts: Float32s, rank: Int64s) -> Vectors:
+    """Divide each row by its length, and sort its entries by the ranks of their features.
+
+    Returns the offsets; the ranks and the values of the entries; and of each entry the length of the row from there
+    on: [n + 1] and three times [nnz].
+    """
+    ranks, unit, rest = np.empty(len(ids), np.int32), np.empty_like(amounts), np.empty_like(amounts)
     for i in range(len(offsets) - 1):
+        start, end = offsets[i], offsets[i + 1]
+        order = np.argsort(rank[ids[start:end]]) + start
         total = 0.0
-        for p in range(offsets[i], offsets[i + 1]):
-            total += float(amounts[p]) ** 2
-        for p in range(offsets[i], offsets[i + 1]):
-            if amounts[p] > 0:
-                unit[p] = amounts[p] / np.sqrt(total)
-    return unit
-
-
-@compiled
-def prefixes(
-    offsets: Int64s, ids: NDArray[Any], unit: Float32s, rank: Int64s, rows: Int64s, least: float
-) -> NDArray[np.bool_]:
-    """Mark the entries of the prefix of each row of `rows`, features of a low rank first: [nnz]."""
-    marks = np.zeros(len(ids), np.bool_)
-    for i in rows:
-        rest = 0.0
-        for p in range(offsets[i], offsets[i + 1]):
-            rest += float(unit[p]) ** 2
-        for p in np.argsort(rank[ids[offsets[i] : offsets[i + 1]]]) + offsets[i]:
-            if rest < least**2:
-                break
-            marks[p] = unit[p] > 0
-            rest -= float(unit[p]) ** 2
-    return marks
-
-
-@compiled
-def group_norms(offsets: Int64s, ids: NDArray[Any], unit: Float32s) -> Float32s:
-    """Return the length of each row's entries in `GROUPS` groups of features: [n, GROUPS]."""
-    sums = np.zeros((len(offsets) - 1, GROUPS), np.float32)
-    for i in range(len(offsets) - 1):
-        for p in range(offsets[i], offsets[i + 1]):
-            sums[i, ids[p] % GROUPS] += unit[p] * unit[p]
-    return np.sqrt(sums)
+        for p in range(end - 1, start - 1, -1):
+            total += float(amounts[order[p - start]]) ** 2
+            rest[p] = np.sqrt(total)
+        length = np.sqrt(total) if total > 0 else 1.0
+        for p in range(start, end):
+            ranks[p] = rank[ids[order[p - start]]]
+            unit[p] = amounts[order[p - start]] / length
+            rest[p] /= length
+    return offsets, ranks, unit, rest
 
 
 @compiled
 def postings(
-    offsets: Int64s, ids: NDArray[Any], prefix: NDArray[np.bool_], picks: Int64s, d_sae: int
-) -> tuple[Int64s, Int64s]:
-    """Return for each feature the picks that have it in their prefix: where they begin, [d_sae + 1], and they."""
-    starts = np.zeros(d_sae + 1, np.int64)
+    offsets: Int64s, ranks: Ranks, unit: Float32s, rest: Float32s, picks: Int64s, n_ranks: int, least: float
+) -> tuple[Int64s, Int64s, Int64s]:
+    """Return for each rank the picks that have it in their prefix.
+
+    Returns where the picks of a rank begin, [n_ranks + 1]; their places in `picks`; and the entries.
+    """
+    starts = np.zeros(n_ranks + 1, np.int64)
     for i in picks:
         for p in range(offsets[i], offsets[i + 1]):
-            starts[np.int64(ids[p]) + 1] += prefix[p]
+            starts[ranks[p] + 1] += unit[p] > 0 and rest[p] >= least
     starts = np.cumsum(starts)
-    places, ends = np.empty(starts[-1], np.int64), starts.copy()
+    places, entries, ends = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64), starts.copy()
     for pick, i in enumerate(picks):
         for p in range(offsets[i], offsets[i + 1]):
-            if prefix[p]:
-                places[ends[ids[p]]] = pick
-                ends[ids[p]] += 1
-    return starts, places
+            if unit[p] > 0 and rest[p] >= least:
+                places[ends[ranks[p]]], entries[ends[ranks[p]]] = pick, p
+                ends[ranks[p]] += 1
+    return starts, places, entries
 
 
 @compiled
 def near_pairs(
     offsets: Int64s,
-    ids: NDArray[Any],
+    ranks: Ranks,
     unit: Float32s,
-    prefix: NDArray[np.bool_],
-    sums: Float32s,
+    rest: Float32s,
     rows: Int64s,
     picks: Int64s,
     starts: Int64s,
     places: Int64s,
-    d_sae: int,
+    entries: Int64s,
     least: float,
 ) -> list[tuple[np.int64, np.int64, float]]:
     """Return the pairs of a pick and another row whose cosine is at least `least`: place of the pick, row, cosine."""
     near = [(np.int64(-1), np.int64(-1), 0.0)]  # numba needs an element to know the type of a list
-    dense, last_row = np.zeros(d_sae, np.float32), np.full(len(picks), -1, np.int64)
+    dense, last_row = np.zeros(len(starts) - 1, np.float32), np.full(len(picks), -1, np.int64)
     for i in rows:
-        entries = slice(offsets[i], offsets[i + 1])
-        dense[ids[entries]] = unit[entries]
-        for feature in ids[entries][prefix[entries]]:
-            for pick in places[starts[feature] : starts[np.int64(feature) + 1]]:
-                if picks[pick] == i or last_row[pick] == i:
-                    continue
-                last_row[pick] = i
-                if _product(sums[i], sums[picks[pick]]) < least:  # by Cauchy and Schwarz no cosine is larger
-                    continue
-                others = slice(offsets[picks[pick]], offsets[picks[pick] + 1])
-                cosine = _product(dense[ids[others]], unit[others])
-                if cosine >= least:
-                    near.append((pick, i, cosine))
-        dense[ids[entries]] = 0
+        start, end = offsets[i], offsets[i + 1]
+        dense[ranks[start:end]] = unit[start:end]
+        for p in range(start, end):
+            if rest[p] < least:  # the end of the prefix
+                break
+            if unit[p] == 0:
+                continue
+            for k in range(starts[ranks[p]], starts[ranks[p] + 1]):
+                pick = places[k]
+                if picks[pick] != i and last_row[pick] != i:  # else it is compared: by the first feature in common
+                    last_row[pick] = i
+                    cosine = _cosine(dense, ranks, unit, rest, entries[k], offsets[picks[pick] + 1], rest[p], least)
+                    if cosine >= least:
+                        near.append((pick, i, cosine))
+        dense[ranks[start:end]] = 0
     return near[1:]
 
 
 @compiled
-def _product(first: Float32s, second: Float32s) -> float:
-    total = 0.0
-    for i in range(len(first)):
-        total += first[i] * second[i]
-    return total
+def _cosine(
+    dense: Float32s,
+    ranks: Ranks,
+    unit: Float32s,
+    rest: Float32s,
+    first: int,
+    end: int,
+    dense_rest: float,
+    least: float,
+) -> float:
+    """Return the product of a dense row and another; 0 as soon as it cannot reach `least`.
+
+    Entries `first` to `end` are those of the other row from the first feature in common on, and `dense_rest` is the
+    length of the dense row from there on: by Cauchy and Schwarz, two lengths bound what is left of the product.
+    """
+    cosine = 0.0
+    for p in range(first, end):
+        if cosine + dense_rest * rest[p] < least:
+            return 0.0
+        cosine += dense[ranks[p]] * unit[p]
+    return cosine

@@ -45,6 +45,8 @@ class Neighbour:
     """The row of the pool."""
     similarity: float
     """How similar they are: the cosine of their features, or of their vectors for a method that compares these."""
+    pick: int | None = None
+    """Its position in the selection; None if it was not picked."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Reason:
         Returns:
             `dict`: The fields of this class, and `sentence`.
         """
-        return {**_plain(asdict(self)), "sentence": str(self)}
+        return {**plain(asdict(self)), "sentence": str(self)}
 
 
 class Reasons(Sequence[Reason]):
@@ -331,10 +333,10 @@ def _line(reason: Reason) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return nested values with lists for tuples, and None for what JSON cannot hold."""
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -98,6 +98,21 @@ class Neighbours:
         return order, np.concatenate([[0], self.counts.cumsum()])
 
 
+def nearest_picks(trace: Trace, row: int, most: int) -> list[tuple[int, float]]:
+    """Return the picks that are most like a row, as their positions, and how similar they are, above 0."""
+    picks, pool = trace.selection.indices, trace.constraints.pool
+    vectors = trace.features.vectors
+    if vectors is not None and (trace.kind == "similarity" or not len(trace.features.ids)):
+        unit = quantize(_only(vectors, pool), bool(trace.options.get("center", True)))
+        similarity = (unit[picks] @ unit[row]).astype(np.float64) / quantized_length(vectors) ** 2
+    else:
+        shares = compared(trace.features, pool)
+        entries = slice(shares.offsets[row], shares.offsets[row + 1])
+        similarity = Postings.of(shares, picks).similarities(shares.ids[entries], shares.acts[entries])
+    order = np.argsort(-similarity, kind="stable")[:most]
+    return [(int(pick), min(float(similarity[pick]), 1.0)) for pick in order if similarity[pick] > 0]
+
+
 def _only(vectors: Vectors, pool: Int64s) -> Vectors:
     """Return vectors with zeros for rows that could not be selected: they do not count in the mean."""
     if len(pool) == len(vectors):

@@ -19,6 +19,7 @@ from .labels import Labels
 from .neighbours import Neighbours
 
 SCANS = ("simscale", "instag")
+MOST_PARTS = 10  # of a gain that a reason keeps by default
 NEAREST_ROWS = 5  # of the rows that a pick stands for, those that a reason names
 
 
@@ -29,7 +30,7 @@ def reasons(
     *,
     labels: Labels | None = None,
     columns: Any = None,
-    most: int = 10,
+    most: int = MOST_PARTS,
     runners_up: bool = True,
 ) -> Reasons:
     """Say why rows were picked, by their features alone.
@@ -97,7 +98,7 @@ def reasons_of(
     picks: Sequence[int],
     *,
     labels: Labels | None = None,
-    most: int = 10,
+    most: int = MOST_PARTS,
     runners_up: bool = True,
     neighbours: Neighbours | None = None,
 ) -> list[Reason]:
@@ -116,7 +117,7 @@ def reasons_of(
         gains = np.empty(0) if own is None else own.gains
         nearest, covered = _overlap(trace, pick) if trace.method in SCANS and kind == trace.kind else (None, None)
         if near is not None and near.nearest >= 0:
-            nearest = Neighbour(int(trace.selection.indices[near.nearest]), near.similarity)
+            nearest = Neighbour(int(trace.selection.indices[near.nearest]), near.similarity, near.nearest)
         rows = neighbours.rows_of(pick)
         result[pick] = Reason(
             pick,
@@ -185,7 +186,7 @@ def _overlap(trace: Trace, pick: int) -> tuple[Neighbour | None, float]:
     row, rounds = int(trace.selection.indices[pick]), trace.selection.round_starts
     start = int(rounds[rounds <= pick].max())
     place, share = trace.overlap(row, start, pick)
-    nearest = None if place < 0 else Neighbour(int(trace.selection.indices[place]), share)
+    nearest = None if place < 0 else Neighbour(int(trace.selection.indices[place]), share, place)
     return nearest, share
 
 

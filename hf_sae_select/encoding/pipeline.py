@@ -26,6 +26,7 @@ from datasets.utils import are_progress_bars_disabled
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from .._cards import UNSEEN
 from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerprint
 from ..features.columns import (
     ACTS,
@@ -275,7 +276,8 @@ def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 def _names_of_text(encoder: Encoder) -> str:
     """Say which columns are read."""
-    return ", ".join(f"`{'.'.join(path)}`" for path in encoder.rendering.paths) or "what `text` returns"
+    names = ", ".join(f"`{'.'.join(path)}`" for path in encoder.rendering.paths)
+    return UNSEEN.sub("\ufffd", names) or "what `text` returns"  # a terminal would obey
 
 
 def _cache_folder(shared: bool) -> Path:

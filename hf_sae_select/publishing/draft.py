@@ -12,15 +12,14 @@ from datasets import Dataset
 
 from .._datasets import check_dataset
 from ..concepts.measurement import Measured, measure
-from ..features.columns import STATE, encoding_record, is_code_column, is_encoded, without_codes
-from ..features.matrix import FeatureMatrix
-from ..selection.attachment import Pool, attach, pool_of, selection_of
+from ..features.columns import is_code_column, without_codes
+from ..selection.attachment import Pool, as_pool, attach, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .hashing import Digests
 from .provenance import public
 from .replay import digest_tag
-from .tables import check_types, needs_state, view
+from .tables import check_types, view
 
 REMEDY = "publish what `sae_select` returned; change the dataset first, and select from the result"
 
@@ -53,7 +52,7 @@ class Draft:
             raise ValueError(
                 "`selection` is a result of `select_indices`, which does not know the dataset; pass one of `select`"
             )
-        pool = pool_of(subset) if pool is None else _as_pool(pool, selection)
+        pool = pool_of(subset) if pool is None else as_pool(pool, selection)
         draft = cls(without_codes(subset), _without_private(selection), pool)
         draft._check_columns()
         check_types(draft.rows)
@@ -78,15 +77,6 @@ class Draft:
         rows = self.rows.with_format(None)  # the user's own dataset keeps its attachment
         attach(rows, self.selection, self.pool)
         return rows
-
-    def features(self) -> FeatureMatrix | None:
-        """Read the features of all rows, with the vectors that the method compares; None where they are not known."""
-        if self.pool is None or self.columns is None:
-            return None
-        vectors = STATE if needs_state(self.selection) else self.selection.parameters["cuts"]["embedding"]
-        if self.pool.codes is None:
-            return FeatureMatrix.from_vectors(self.columns, vectors)
-        return FeatureMatrix.from_dataset(self.columns, vectors)
 
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.
@@ -139,24 +129,6 @@ def _attached(subset: Dataset) -> Selection:
             "`selection`; `map`, `select`, `shuffle`, saving and loading drop the attribute, so do those before you "
             "select"
         ) from error
-
-
-def _as_pool(pool: Any, selection: Selection) -> Pool:
-    """Check that a dataset can be the one that the rows were selected from."""
-    check_dataset("pool", pool, "select from")
-    n_rows = selection.pool_rows or len(pool)
-    if len(pool) != n_rows or (len(selection) and selection.indices.max() >= n_rows):
-        raise ValueError(
-            f"`pool` has {len(pool):,} rows, but the rows were selected from "
-            f"{selection.pool_rows or selection.indices.max() + 1:,}; pass the dataset that they were selected from"
-        )
-    encoding = {name: value for name, value in selection.parameters["encoding"].items() if name != "rows"}
-    if encoding and (not is_encoded(pool) or encoding_record(pool) != encoding):
-        raise ValueError(
-            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "
-            "same SAE and text"
-        )
-    return Pool(pool)
 
 
 def _without_private(selection: Selection) -> Selection:

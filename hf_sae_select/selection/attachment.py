@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .._datasets import fingerprint_of, select_rows
-from ..features.columns import code_columns, is_encoded, without_codes
+from .._datasets import check_dataset, fingerprint_of, select_rows
+from ..features.columns import code_columns, encoding_record, is_encoded, without_codes
 from .result import Selection
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
@@ -96,3 +96,21 @@ def pool_of(subset: Dataset) -> Pool | None:
     """Return the pool that the rows of `subset` were selected from; None if it is not attached."""
     attachment = getattr(subset, ATTRIBUTE, None)
     return None if attachment is None else attachment.pool
+
+
+def as_pool(pool: Any, selection: Selection) -> Pool:
+    """Check that a dataset can be the one that the rows were selected from."""
+    check_dataset("pool", pool, "select from")
+    n_rows = selection.pool_rows or len(pool)
+    if len(pool) != n_rows or (len(selection) and selection.indices.max() >= n_rows):
+        raise ValueError(
+            f"`pool` has {len(pool):,} rows, but the rows were selected from "
+            f"{selection.pool_rows or selection.indices.max() + 1:,}; pass the dataset that they were selected from"
+        )
+    encoding = {name: value for name, value in selection.parameters["encoding"].items() if name != "rows"}
+    if encoding and (not is_encoded(pool) or encoding_record(pool) != encoding):
+        raise ValueError(
+            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "
+            "same SAE and text"
+        )
+    return Pool(pool)

@@ -68,6 +68,7 @@ __all__ = [
     "new_search",
     "replayed_gains",
     "replayed_parts",
+    "replayed_scores",
     "runners_up",
     "scan",
     "take_in_order",
@@ -260,10 +261,19 @@ def runners_up(
 
 
 def replayed_gains(search: Search, rows: Int64s, round_starts: Int64s, row: int) -> Floats:
-    """Pick `rows` again, and return the gain of another row before each pick; nan where it does not fit."""
-    gains = np.empty(len(rows))
+    """Pick `rows` again, and return the gain of another row before each pick and after the last: [rows + 1]."""
+    gains = np.empty(len(rows) + 1)
     gains_of(search, rows, round_starts, row, gains)
     return gains * search.objective.unit
+
+
+def replayed_scores(search: Search, rows: Int64s, round_starts: Int64s, pick: int) -> Floats:
+    """Pick `rows` again up to a pick, and return the scores that all rows that fit have then; 0 for others: [n]."""
+    take_initial(search, rows[:pick], round_starts)
+    if pick in round_starts:
+        begin_round(search)
+    gains = _all_gains(search, search.csr, _parts(search.csr))
+    return gains * search.objective.unit * search.constraints.scale
 
 
 # Passes over all rows, in threads

@@ -253,12 +253,13 @@ def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
 
 @compiled
 def gains_of(search: Search, rows: Int64s, round_starts: Int64s, row: int, gains: Floats) -> None:
-    """Pick `rows`, and compute the gain of another row before each pick, in units; nan once it fits no more."""
+    """Pick `rows`, and compute the gain of another row before each pick and after the last, in units: [rows + 1]."""
     for n, i in enumerate(rows):
         if n in round_starts:
             begin_round(search)
-        gains[n] = _gain(search.csr, search.objective, row) if fits(search.constraints, row) else np.nan
+        gains[n] = _gain(search.csr, search.objective, row)
         _pick(search, i, _gain(search.csr, search.objective, i))
+    gains[len(rows)] = _gain(search.csr, search.objective, row)
 
 
 @compiled

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..features.kernels import Int64s
+from ..features.kernels import Floats, Int64s
 from . import similarity
 from .coverage import ConstraintState, commit, fitting
 from .similarity_pairs import Vectors, excess, similarity_blocks, slices
@@ -55,6 +55,22 @@ def nearness(trace: Trace, picks: Int64s) -> Iterator[Nearness]:
             search.add(pick, column)
 
 
+def gains_of(trace: Trace, row: int) -> Floats:
+    """Return the gain that another row would have had at each pick, and after the last: [k + 1].
+
+    Only for `facility_location` and `kcenter`: the other methods do not pick by gains of vectors.
+    """
+    vectors = trace.engine.vectors()
+    unit = similarity.quantize(vectors, bool(trace.options["center"]))
+    search = _Search(trace, unit, similarity.quantized_length(vectors) ** 2, 0)
+    products, gains = unit @ unit[row], np.empty(len(trace.selection) + 1)
+    for pick, other in enumerate(trace.selection.indices.tolist()):
+        gains[pick] = search.gain(row, products)
+        search.add(pick, unit @ unit[other])
+    gains[-1] = search.gain(row, products)
+    return gains
+
+
 class _Search:
     """The state of a selection by vectors: which pick is nearest to each row. `square` is the squared length."""
 
@@ -84,6 +100,12 @@ class _Search:
         self.similarity[nearer] = products[nearer]
         self.distances = np.minimum(self.distances, self.squares + self.squares[row] - 2 * products.astype(np.float64))
 
+    def gain(self, row: int, products: Vectors) -> float:
+        """Return what a row gains now; `products` are those of its vector with all others."""
+        if self.is_facility:
+            return float(excess(products[None], self._counted)[0]) / self.square
+        return float(self.distances[row]) / (2 * self.square)
+
     def look(self, pick: int, products: Vectors) -> Nearness:
         """Say how near a row is to the picks before it."""
         row = int(self.trace.selection.indices[pick])
@@ -100,13 +122,9 @@ class _Search:
         return np.maximum(self.similarity, np.float32(0)) if self.is_facility else self.similarity
 
     def _check_gain(self, pick: int, row: int, products: Vectors) -> None:
-        recorded = float(self.trace.selection.gains[pick])
-        if self.is_facility:
-            gain = float(excess(products[None], self._counted)[0]) / self.square
-        elif self.is_center and self.squares[row]:
-            gain = float(self.distances[row]) / (2 * self.square)
-        else:
+        if not (self.is_facility or self.is_center) or not self.squares[row]:
             return
+        gain, recorded = self.gain(row, products), float(self.trace.selection.gains[pick])
         if recorded > 0 and not np.isclose(gain, recorded, rtol=SAME_GAIN, atol=1e-9):
             raise ValueError(
                 f"these are not the vectors that the rows were selected by: pick {pick} gains {gain:g} by them, and "

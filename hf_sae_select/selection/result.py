@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +68,7 @@ class Selection:
         return line if len(line) <= LINE_WIDTH else line.replace(", gain=", ",\n          gain=")
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        share = f" ({self.covered[-1] / self.pool_coverage:.1%})" if len(self.covered) and self.pool_coverage else ""
-        rows = f"{len(self):,} of {self.pool_rows:,}" if self.pool_rows else f"{len(self):,}"
-        cells = {
-            "method": escape(self.method),
-            "rows": rows,
-            "gain": f"{self.gain:.6g}",
-            "rounds": f"{len(self.round_starts):,}",
-            "features covered": f"{self._features}{share}",
-        }
-        lines = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in cells.items())
-        return f"<table><caption>Selection</caption>{lines}</table>"
+        return table("Selection", facts(self))
 
     @property
     def gain(self) -> float:
@@ -201,3 +191,23 @@ class Selection:
     @property
     def _features(self) -> str:
         return f"{int(self.covered[-1]) if len(self.covered) else 0:,}/{self.pool_coverage:,}"
+
+
+def facts(selection: Selection) -> dict[str, str]:
+    """Return what a selection says of itself, by name, for people."""
+    has_share = bool(len(selection.covered) and selection.pool_coverage)
+    share = f" ({selection.covered[-1] / selection.pool_coverage:.1%})" if has_share else ""
+    rows = f"{len(selection):,} of {selection.pool_rows:,}" if selection.pool_rows else f"{len(selection):,}"
+    return {
+        "method": selection.method,
+        "rows": rows,
+        "gain": f"{selection.gain:.6g}",
+        "rounds": f"{len(selection.round_starts):,}",
+        "features covered": f"{selection._features}{share}",
+    }
+
+
+def table(caption: str, values: Mapping[str, str]) -> str:
+    """Return a table in HTML with a line for each value, all escaped."""
+    lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in values.items())
+    return f"<table><caption>{escape(caption)}</caption>{lines}</table>"

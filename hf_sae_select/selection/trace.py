@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from . import coverage
+from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
 from .engine import Engine
@@ -93,8 +94,8 @@ class Trace:
             return "earlier"
         if self.kind == "own":
             return "own"
-        has_score = self.selection.gains[pick] > 0 or not (self.method in GREEDY or self._finds_by_vectors)
-        return self.kind if has_score and self._can_win[row] else "filler"
+        has_score = self.selection.gains[pick] > 0 or not (self.method in GREEDY or self.finds_by_vectors)
+        return self.kind if has_score and self.can_win[row] else "filler"
 
     def source_of(self, pick: int) -> str:
         """Name the argument that brought an initial row; "" for other rows."""
@@ -104,11 +105,11 @@ class Trace:
         return "extend" if pick < extended else "must_include"
 
     @property
-    def _finds_by_vectors(self) -> bool:
+    def finds_by_vectors(self) -> bool:
         return self.method in ("facility_location", "kcenter")
 
     @cached_property
-    def _can_win(self) -> NDArray[np.bool_]:
+    def can_win(self) -> NDArray[np.bool_]:
         """[n]: whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
         has_quality = self.constraints.scale > 0
         if self.kind == "similarity" and self.features.vectors is not None:
@@ -208,6 +209,24 @@ class Trace:
         )
 
     def gains_of(self, row: int) -> Floats:
-        """Return the gain that another row would have had at each pick; nan where it did not fit."""
+        """Return the gain that another row would have had at each pick, and after the last: [k + 1]."""
         selection = self.selection
         return coverage.replayed_gains(self.new_search(), selection.indices, selection.round_starts, row)
+
+    def rank(self, row: int, pick: int) -> int:
+        """Return the rank of a row by score among all rows that fitted at a pick, from 1 on."""
+        selection = self.selection
+        scores = coverage.replayed_scores(self.new_search(), selection.indices, selection.round_starts, pick)
+        return 1 + int((scores > scores[row]).sum())
+
+    def obstacles(self, row: int) -> NDArray[np.str_]:
+        """Say what forbade a row at each pick and after the last: "quota", "cost" or "" where nothing did: [k + 1]."""
+        constraints, picks = self.constraints, self.selection.indices
+        group = constraints.group[row]
+        cost = np.concatenate([[0.0], constraints.cost[picks].cumsum()]) + constraints.cost[row]
+        within = constraints.group[picks] == group
+        group_rows = np.concatenate([[0], within.cumsum()])
+        group_cost = np.concatenate([[0.0], (constraints.cost[picks] * within).cumsum()]) + constraints.cost[row]
+        is_full = group_rows >= constraints.max_per_group[group]
+        is_full |= group_cost > constraints.max_cost_per_group[group] * TOLERANCE
+        return np.where(is_full, "quota", np.where(cost > constraints.max_cost * TOLERANCE, "cost", ""))

@@ -1,0 +1,161 @@
+"""The table of commands: which function each is a twin of, and what becomes of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import outputs
+from .signatures import OPTIONS, Argument, Signature, signature_of
+
+OK, DIFFERS, UNKNOWN, INTERRUPTED = 0, 1, 2, 130
+
+Write = Callable[[Any, Path, Callable[[], None]], None]
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Say how the result of a function is printed, and how it is written to a file."""
+
+    text: Callable[[Any], str] = str
+    data: Callable[[Any], Data] = lambda value: {"result": str(value)}
+    """What `--json` prints."""
+    write: Write | None = None
+    suffixes: tuple[str, ...] = ()
+    """The types of files that can hold it; "" is a folder."""
+    code: Callable[[Any], int] = lambda value: OK
+    has_rows: bool = False
+    """Whether it is a Dataset, whose columns a file must be able to hold."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line."""
+
+    name: str
+    function: str
+    """The public function that it is a twin of."""
+    result: Result
+    out: str = "out"
+    """The argument of the function that is the file to write, or else `out`, an option of the command line."""
+    needs_out: bool = False
+    """Whether the result would be lost without a file."""
+    positional: tuple[str, ...] = ()
+    """Arguments that may do without their names, beside those without a default."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Names on the command line of arguments that would be taken for others."""
+    error_data: Mapping[str, Any] = field(default_factory=dict)
+    """What the JSON of an error has, beside the error."""
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of the function."""
+        return signature_of(self.function)
+
+    @property
+    def rows_argument(self) -> str | None:
+        """The argument whose rows `--split`, `--config-name` and `--revision` are of."""
+        names = [argument.name for argument in self.signature.arguments]
+        return next((name for name in ("dataset", "texts") if name in names), None)
+
+    @property
+    def positional_arguments(self) -> tuple[Argument, ...]:
+        """The arguments that may do without their names."""
+        arguments = self.signature.arguments
+        return tuple(argument for argument in arguments if argument.is_required or argument.name in self.positional)
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether the command line writes the result to a file."""
+        return self.result.write is not None
+
+    def name_of(self, argument: Argument) -> str:
+        """Return the name of an argument on the command line, without hyphens."""
+        if argument.annotation == OPTIONS:
+            return "option"
+        return self.renamed.get(argument.name, argument.name)
+
+
+def _rows_text(dataset: Any) -> str:
+    return f"{len(dataset):,} rows; columns: {', '.join(dataset.column_names)}"
+
+
+def _rows_data(dataset: Any) -> Data:
+    return {"rows": len(dataset), "columns": dataset.column_names}
+
+
+def _subset_text(subset: Any) -> str:
+    return repr(subset.sae_selection)
+
+
+def _subset_data(subset: Any) -> Data:
+    return _selection_data(subset.sae_selection)
+
+
+def _selection_data(selection: Any) -> Data:
+    names = ("method", "parameters", "pool_rows", "indices", "gains", "round_starts", "covered", "pool_coverage")
+    return {"rows": len(selection)} | {name: getattr(selection, name) for name in names}
+
+
+def _table_data(table: Any) -> Data:
+    return {"methods": _lines(table)}
+
+
+def _lines(table: Any) -> list[Data]:
+    lines: list[Data] = table.rename_axis("method").reset_index().to_dict("records")
+    return lines
+
+
+def _write_table(table: Any, out: Path, beside: Callable[[], None]) -> None:
+    from datasets import Dataset
+
+    outputs.write_rows(Dataset.from_list(_lines(table)), out, beside)
+
+
+def _sae_data(sae: Any) -> Data:
+    return {"config": asdict(sae.config)}
+
+
+def _quality_text(quality: Any) -> str:
+    return "\n".join(f"{name}: {value:.6g}" for name, value in asdict(quality).items() if value is not None)
+
+
+def _check_data(check: Any) -> Data:
+    return asdict(check) | {"agrees": check.agrees, "better": check.better, "is_sure": check.is_sure}
+
+
+def _commit_data(commit: Any) -> Data:
+    return {"commit": commit.oid, "url": commit.commit_url, "pull_request": commit.pr_url}
+
+
+ROWS = Result(_rows_text, _rows_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
+SUBSET = Result(_subset_text, _subset_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
+TABLE = Result(repr, _table_data, _write_table, outputs.SUFFIXES[:-1])
+SAE = Result(repr, _sae_data, outputs.write_sae, ("",))
+SELECTION = Result(repr, _selection_data, outputs.write_selection, (".json",))
+QUALITY = Result(_quality_text, asdict)
+L0 = Result(str, _check_data, code=lambda check: DIFFERS if check.agrees is False else OK)
+FOLDER = Result(str, lambda folder: {"folder": str(folder)})
+COMMIT = Result(lambda commit: str(commit.pr_url or commit.commit_url), _commit_data)
+VERIFICATION = Result(str, lambda value: value.to_dict(), code=lambda value: OK if value else DIFFERS)
+
+COMMANDS: Mapping[str, Command] = {
+    command.name: command
+    for command in (
+        Command("encode", "encode", ROWS),
+        Command("select", "select", SUBSET),
+        Command("compare", "compare", TABLE),
+        Command("train", "train_sae", SAE, needs_out=True, renamed={"config": "training_config"}),
+        Command("evaluate", "evaluate_sae", QUALITY),
+        Command("check-l0", "check_l0", L0, positional=("texts",)),
+        Command("load", "load_sae", SAE, positional=("source",), renamed={"config": "sae_config"}),
+        Command("stage", "stage", FOLDER, out="folder"),
+        Command("push", "push", COMMIT),
+        Command("publish", "publish", COMMIT),
+        Command("load-selection", "load_selection", SELECTION),
+        Command("verify", "verify", VERIFICATION, error_data={"verified": None}),
+    )
+}

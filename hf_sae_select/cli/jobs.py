@@ -1,0 +1,132 @@
+"""A job: one call of a command, from the words that were passed to the files and the exit code that it leaves."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Collection, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from .. import __getattr__ as public
+from .._secrets import masked
+from . import outputs
+from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
+from .places import Place
+from .receipts import RUN, DiffersFromReceipt, has_receipt, reopened
+from .runs import HUB_OPTIONS, check_replaceable, write_run
+from .signatures import OPTIONS
+from .terminal import as_json, is_printed
+from .values import SELECTION, receipt_of, value_of
+
+
+class Job:
+    """Hold the words of one call."""
+
+    def __init__(self, command: Command, words: Mapping[str, Any], settings: Collection[str] = ()) -> None:
+        self.command = command
+        self.words = dict(words)
+        self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
+        out = self.words.get(command.out)
+        self.out = None if out is None else Path(out).expanduser()
+
+    def run(self) -> int:
+        """Run the command and print its result; return the exit code."""
+        try:
+            with redirect_stdout(sys.stderr):  # of libraries: stdout is for the result
+                self.check()
+                result = self.call()
+                self.write(result)
+                kind = self.command.result
+                data, text = kind.data(result), kind.text(result)
+        except KeyboardInterrupt as error:
+            return self.stop(error)
+        except Exception as error:  # no error shows that something differs
+            return self.fail(error)
+        if self.command.writes:
+            data = data | {"out": None if self.out is None else str(self.out)}
+            if self.out is not None:
+                text += f"\nwritten: {', '.join(map(str, [self.out, *self.receipts]))}"
+        if not is_printed(as_json(data) if self.as_json else text, sys.stdout):
+            return UNKNOWN
+        return kind.code(result)
+
+    @property
+    def receipts(self) -> list[Path]:
+        """The files beside the result, the run file first."""
+        if self.out is None:
+            return []
+        if not self.command.writes:  # `report.html` may stand beside a `report.parquet`
+            return [self.out.with_name(f"{self.out.name}{RUN}")]
+        suffixes = [RUN, SELECTION] if self.command.function == "select" else [RUN]
+        return [receipt_of(self.out, suffix) for suffix in suffixes]
+
+    def check(self) -> None:
+        """Check where the result goes, before slow work."""
+        if self.out is None:
+            if self.command.needs_out:
+                raise ValueError("the result would be lost: pass `--out`, where to write it")
+            return
+        if self.command.writes:
+            outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)
+        check_replaceable(self.receipts[0], self.command)
+
+    def call(self) -> Any:
+        """Read the arguments, and call the function."""
+        arguments: dict[str, Any] = {}
+        for argument in self.command.signature.arguments:
+            name = self.command.name_of(argument)
+            if argument.annotation == OPTIONS:
+                arguments |= value_of(name, OPTIONS, self.words.get(name)) or {}
+            elif name in self.words:
+                arguments[argument.name] = self._value(argument.name, argument.annotation, self.words[name])
+        if self.out is not None and self.command.result.has_rows:
+            keeps_codes = self.command.function == "encode" or bool(arguments.get("keep_codes"))
+            outputs.check_rows(self.out, arguments["dataset"], keeps_codes)
+        return public(self.command.function)(**arguments)
+
+    def _value(self, name: str, annotation: str, words: Any) -> Any:
+        if name == self.command.rows_argument:
+            hub = {option: self.words.get(option) for option in HUB_OPTIONS}
+            place = Place.parse(name, words, **hub).resolved()
+            if place.revision is not None:  # the run file names the commit
+                self.words["revision"] = place.revision
+            return place.load(name)
+        if name == "subset" and (has_receipt(words) or "selection" not in self.words):
+            return reopened(name, words)
+        return value_of(name, annotation, words)
+
+    def write(self, result: Any) -> None:
+        """Write the result, unless the function has done so, and beside it what repeats the run."""
+
+        def beside() -> None:
+            write_run(self.receipts[0], self.command, self.words)
+            for file in self.receipts[1:]:
+                result.sae_selection.save(file)
+
+        if self.out is None:
+            return
+        if self.command.result.write is None:
+            beside()
+        else:
+            self.command.result.write(result, self.out, beside)
+
+    def fail(self, error: Exception) -> int:
+        """Print an error as one line, and return the exit code."""
+        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
+        problem = masked("; ".join(" ".join(line.split()) for line in lines))
+        if self.debug:
+            is_printed(masked("".join(traceback.format_exception(error))).rstrip(), sys.stderr)
+        if self.as_json:
+            is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
+        is_printed(f"cannot {self.command.name}: {problem}", sys.stderr)
+        return DIFFERS if isinstance(error, DiffersFromReceipt) else UNKNOWN
+
+    def stop(self, error: KeyboardInterrupt) -> int:
+        """Say what an interrupted command keeps, and return the exit code."""
+        kept = f": {error}" if str(error) else ""
+        if self.as_json:
+            is_printed(as_json({**self.command.error_data, "error": f"interrupted{kept}"}), sys.stdout)
+        is_printed(f"interrupted{kept}", sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,223 @@
+"""Words of the command line become values of arguments, by the annotation that the function has for them.
+
+Lists are repeated options. Mappings are `name=value`, repeated, or a JSON object. A function is `file.py:name`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .places import Place
+from .signatures import OPTIONS
+
+DEFAULT_SAE = "default"
+MANY = list[str]  # of an option that is repeated
+FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
+SELECTION = ".selection.json"
+
+
+def value_of(name: str, annotation: str, words: Any) -> Any:
+    """Return the value of an argument.
+
+    Args:
+        words: the text of the command line, a list of texts where an option is repeated, or a value that cyclopts
+            has converted already.
+
+    Raises:
+        ValueError: If the words have another form; the message names the argument.
+        OSError: If what they name cannot be read.
+    """
+    return None if words is None else form_of(annotation).read(name, words)
+
+
+def form_of(annotation: str) -> Form:
+    """Return how arguments of an annotation are written."""
+    return FORMS.get(annotation, Form())
+
+
+def receipt_of(out: Path, suffix: str) -> Path:
+    """Return the path of a file beside a result: `subset.parquet` has `subset.yaml` and `subset.selection.json`."""
+    return out.with_name(f"{out.stem}{suffix}")
+
+
+def _unchanged(name: str, words: Any) -> Any:
+    return words
+
+
+def _amount(name: str, text: str) -> Any:
+    """Return a budget: a number where there is no word, which a number as text would need."""
+    if re.fullmatch(r"\d[\d_]*", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"\d*\.\d+", text) else text
+
+
+def _rows(name: str, text: Any) -> Any:
+    return Place.parse(name, text).load(name) if isinstance(text, str) else text  # loaded with its options
+
+
+def _sae(name: str, text: str) -> Any:
+    """Return what `load_sae` takes; a JSON object holds its arguments."""
+    if text.startswith("{"):
+        from ..sae.loading import load_sae
+
+        return load_sae(**_mapping(name, [text]))
+    return None if text == DEFAULT_SAE else text
+
+
+def _loaded_sae(name: str, text: str) -> Any:
+    from ..sae.loading import load_sae
+
+    return load_sae(_sae(name, text))
+
+
+def _function_or_text(name: str, text: str) -> Any:
+    """Return the text, or the function that `file.py:name` names."""
+    match = FUNCTION.fullmatch(text)
+    if match is None or not Path(match["file"]).is_file():
+        return text
+    functions = runpy.run_path(match["file"])
+    if not callable(functions.get(match["name"])):
+        raise ValueError(f"`{name}={text!r}`: {match['file']} has no function {match['name']}")
+    return functions[match["name"]]
+
+
+def _columns(name: str, texts: list[str]) -> Any:
+    return _function_or_text(name, texts[0]) if len(texts) == 1 else texts
+
+
+def _names(name: str, texts: list[str]) -> list[str]:
+    return [part for text in texts for part in text.split(",")]
+
+
+def _numbers(name: str, texts: list[str]) -> list[int]:
+    try:
+        return [int(part) for part in _names(name, texts)]
+    except ValueError as error:
+        raise ValueError(f"`{name}={','.join(texts)!r}` must be numbers of rows, such as 7,3") from error
+
+
+def _methods(name: str, texts: list[str]) -> Any:
+    if texts[0].startswith("{"):
+        return _mapping(name, texts)
+    return [_function_or_text(name, part) for part in _names(name, texts)]
+
+
+def _json_or_text(name: str, text: str) -> Any:
+    """Return a JSON object or list, or the text itself."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"`{name}={text!r}` is not JSON: {error}") from error
+
+
+def _mapping(name: str, texts: list[str]) -> dict[str, Any]:
+    """Return a mapping of JSON objects, and of `name=value`, whose value is JSON or else a text."""
+    mapping: dict[str, Any] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if text.startswith("{"):
+            mapping |= _json_or_text(name, text)
+        elif sign and key:
+            mapping[key.strip()] = _json_value(value)
+        else:
+            raise ValueError(f"`{name}={text!r}` must be name=value, or a JSON object")
+    return mapping
+
+
+def _json_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _training_config(name: str, texts: list[str]) -> Any:
+    """Return a preset, or one with other values: `topk`, `d_sae=1024`."""
+    from ..training.config import TRAINING_PRESETS, SaeTrainingConfig
+
+    presets = [text for text in texts if "=" not in text and not text.startswith("{")]
+    values = _mapping(name, [text for text in texts if text not in presets])
+    if len(presets) > 1 or not values:
+        return ",".join(presets)  # a single preset, or an error of the function
+    if unknown := values.keys() - SaeTrainingConfig.__dataclass_fields__.keys():
+        fields = ", ".join(SaeTrainingConfig.__dataclass_fields__)
+        raise ValueError(f"`{name}` has no field {min(unknown)!r}; it has: {fields}")
+    if presets and presets[0] not in TRAINING_PRESETS:
+        return presets[0]
+    return replace(TRAINING_PRESETS[presets[0]] if presets else SaeTrainingConfig(), **values)
+
+
+def _torch_type(name: str, text: str) -> Any:
+    import torch
+
+    kind = getattr(torch, text.removeprefix("torch."), None)
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"`{name}={text!r}` must be a type of torch, such as float32 or bfloat16")
+    return kind
+
+
+def _selection(name: str, text: str) -> Any:
+    """Return the selection that `Selection.save` wrote, that stands beside rows, or of a published subset."""
+    from ..publishing.published import load_selection
+    from ..selection.result import Selection
+
+    for file in (Path(text), receipt_of(Path(text), SELECTION)):
+        if file.name.endswith(SELECTION) and file.is_file():
+            return Selection.load(file)
+    if text.endswith(".json"):
+        return Selection.load(text)
+    return load_selection(text)
+
+
+def _earlier(name: str, text: str) -> Any:
+    """Return an earlier selection, or else the rows of a file."""
+    is_rows = Path(text).is_file() and not text.endswith(".json")
+    if (is_rows and not receipt_of(Path(text), SELECTION).is_file()) or ":" in text:
+        return _rows(name, text)
+    return _selection(name, text)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Say how an argument is written, and how its words are read."""
+
+    read: Callable[[str, Any], Any] = _unchanged
+    kind: Any = str
+    """The type that cyclopts converts to; `Path` for a word that may name a file, and stays a word."""
+
+
+FORMS: Mapping[str, Form] = {
+    "int": Form(kind=int),
+    "float": Form(kind=float),
+    "bool": Form(kind=bool),
+    "float | str": Form(_amount),
+    "str | Path": Form(kind=Path),
+    "Dataset": Form(_rows, Path),
+    "Dataset | Sequence[str]": Form(_rows, Path),
+    "SaeSource": Form(_sae, Path),
+    "SparseAutoencoder": Form(_loaded_sae, Path),
+    "Selection": Form(_selection, Path),
+    "Selection | Dataset": Form(_earlier, Path),
+    "TextSource": Form(_columns, MANY),
+    "str | Collection[str]": Form(kind=MANY),
+    "Sequence[int]": Form(_numbers, MANY),
+    "Methods": Form(_methods, MANY),
+    "str | MethodFunction": Form(_function_or_text),
+    "MethodFunction": Form(_function_or_text),
+    "Quota": Form(_json_or_text),
+    "License": Form(_json_or_text),
+    "SourceName": Form(_json_or_text),
+    "Mapping[str, Any]": Form(_mapping, MANY),
+    OPTIONS: Form(_mapping, MANY),
+    "str | SaeTrainingConfig": Form(_training_config, MANY),
+    "torch.dtype": Form(_torch_type),
+}
+"""How arguments are written, by the annotation that the function has for them; all others are one text."""

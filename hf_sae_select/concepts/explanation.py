@@ -1,0 +1,177 @@
+"""Explanation: the reasons of a subset's picks, from the pool that is attached to it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .._datasets import check_dataset
+from .._validation import check_flag, check_int, check_type
+from ..features.columns import encoding_record
+from ..selection.api import read_features
+from ..selection.attachment import Pool, as_pool, pool_of, selection_of
+from ..selection.request import request_of
+from ..selection.result import Selection
+from ..selection.trace import Trace
+from .evidence import Reason, Reasons
+from .labels import Labels, labels_of
+from .reasons import MOST_PARTS, checked_picks, reasons_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..encoding.text import TextSource
+    from ..sae.loading import SaeSource
+
+MOST_READ = 50  # rows that are read again by default
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Hold what a subset was selected from: its selection, and the pool with its codes."""
+
+    selection: Selection
+    pool: Pool
+
+    @classmethod
+    def of(cls, subset: Dataset, selection: Selection | None, pool: Dataset | None) -> Source:
+        """Return what is attached to a subset, or was passed in its place.
+
+        Raises:
+            TypeError, ValueError: Something else was passed, or nothing is attached; the message has the remedy.
+        """
+        check_dataset("subset", subset, "explain")
+        check_type("selection", selection, Selection, "a Selection", optional=True)
+        if selection is None:
+            try:
+                selection = selection_of(subset)
+            except AttributeError as error:
+                raise ValueError(f"{error}; and pass it here as `selection`, with the `pool`") from error
+        elif len(selection) != len(subset):
+            raise ValueError(f"`selection` has {len(selection):,} picks, but `subset` has {len(subset):,} rows")
+        own = pool_of(subset) if pool is None else as_pool(pool, selection)
+        if own is None:
+            raise ValueError(
+                f"the pool of {selection.pool_rows:,} rows that the subset was selected from is not attached to it, "
+                "and without it nobody knows what a pick was chosen over: pass the encoded dataset as `pool`; what "
+                "is known of the picks is in the selection: `indices`, `gains`, `covered` and `parameters`"
+            )
+        return cls(selection, own)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The encoding record of the pool; empty if it is not encoded."""
+        return {} if self.pool.codes is None else encoding_record(self.pool.codes)
+
+    def labels(self, labels: Labels | None) -> Labels | None:
+        """Return the labels of the features: those that were passed, or those that the SAE ships with.
+
+        Raises:
+            TypeError, ValueError: They are no labels, or those of another SAE.
+        """
+        check_type("labels", labels, Labels, "Labels, see `load_labels`", optional=True)
+        if labels is None:
+            return labels_of(self.record)
+        labels.check(self.record)
+        return labels
+
+    def trace(self) -> Trace:
+        """Go through the selection again."""
+        codes, rows = self.pool.codes, self.pool.source
+        request = request_of(self.selection, len(rows), rows)
+        return Trace.of(read_features(request, rows if codes is None else codes), self.selection, rows)
+
+
+def explain(
+    subset: Dataset,
+    picks: int | Sequence[int] | None = None,
+    *,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    spans: int = MOST_READ,
+    most: int = MOST_PARTS,
+    runners_up: bool = True,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+) -> Reason | Reasons:
+    """Say why rows of a subset were picked, true of the method that picked them.
+
+    Args:
+        subset (`datasets.Dataset`):
+            What `select` returned.
+        picks (`int` or `Sequence[int]`, *optional*):
+            The picks to explain, as positions in the subset. By default all.
+        labels (`Labels`, *optional*):
+            The names of the features. By default those that the SAE ships with, if it has any.
+        sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
+            The SAE that encoded the pool, to read rows again. By default the one that the codes name.
+        text (`Callable`, *optional*):
+            The function that wrote the text of the rows, if a function did.
+        spans (`int`, *optional*, defaults to `50`):
+            The number of picks whose rows the language model reads again, to say which characters a feature fires on:
+            the first ones of `picks`. With 0 no model is loaded.
+        most (`int`, *optional*, defaults to `10`):
+            The number of features of each pick that are kept, those with the largest part of the gain.
+        runners_up (`bool`, *optional*, defaults to `True`):
+            Whether to look for what each pick was chosen over. For all picks it takes about as long as the selection.
+        selection (`Selection`, *optional*):
+            The selection, where it is not attached to the subset any more.
+        pool (`datasets.Dataset`, *optional*):
+            The encoded dataset that the rows were selected from, where it is not attached.
+
+    Returns:
+        `Reason` or `Reasons`: The reason of one pick if `picks` is an `int`, else one a pick.
+
+    Raises:
+        TypeError: If an argument has another type than above.
+        ValueError: If a pick does not exist, the pool is not known, or the labels are those of another SAE.
+
+    Example:
+
+    ```python
+    print(subset.sae_explain(0))
+    subset.sae_explain().to_pandas()
+    ```
+    """
+    source = Source.of(subset, selection, pool)
+    wanted = checked_picks(picks, source.selection)
+    check_int("spans", spans, 0)
+    check_int("most", most)
+    check_flag("runners_up", runners_up)
+    named = source.labels(labels)
+    reasons = reasons_of(source.trace(), wanted, labels=named, most=most, runners_up=runners_up)
+    reasons = _with_spans(reasons[:spans], source, sae, text) + reasons[spans:]
+    is_one = picks is not None and not hasattr(picks, "__iter__")
+    return reasons[0] if is_one else Reasons(reasons)
+
+
+def _with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, text: TextSource | None) -> list[Reason]:
+    """Read rows again, and add their texts and the characters that the features fire on; warn where this fails."""
+    record = source.record
+    if not reasons or "text" not in record:
+        return reasons
+    from ..encoding.spans import row_spans  # needs torch
+
+    rows = [reason.row for reason in reasons]
+    threshold = source.selection.parameters.get("cuts", {}).get("threshold") or 0.0
+    try:
+        texts = list(row_spans(source.pool.source, rows, sae, record=record, text=text, threshold=threshold))
+    except (ValueError, OSError, ImportError) as error:
+        if sae is not None or text is not None:
+            raise
+        warnings.warn(f"the rows were not read again, so no text is shown: {error}", stacklevel=3)
+        return reasons
+    return [
+        replace(
+            reason,
+            text=spans.text,
+            parts=tuple(
+                replace(part, spans=tuple((start, end) for start, end, _ in spans.of(part.feature)))
+                for part in reason.parts
+            ),
+        )
+        for reason, spans in zip(reasons, texts, strict=True)
+    ]

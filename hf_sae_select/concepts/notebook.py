@@ -1,0 +1,93 @@
+"""The short form of a subset in a notebook: what was selected, and the first picks. Everything in it is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..encoding.rows import RowReader
+from ..encoding.text import find_text
+from ..features.columns import encoding_record
+from ..features.matrix import FeatureMatrix
+from ..features.shares import Shares
+from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.result import Selection, facts, table
+from ..selection.trace import Trace
+from .labels import labels_of, one_line
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+PICKS, PARTS = 5, 3  # that are shown, and features of each
+CHARACTERS = 100  # of the text of a pick
+MOST_ENTRIES = 5_000_000  # activations of a pool that are read in half a second
+
+
+def short_form(subset: Dataset) -> str | None:
+    """Return the short form as HTML; None for a dataset without a selection, which a notebook shows as text."""
+    try:
+        selection = selection_of(subset)
+    except (AttributeError, ValueError):  # it was never selected, or changed since
+        return None
+    pool = pool_of(subset)
+    features, values = _features(pool), facts(selection)
+    if features is not None and len(selection):
+        excluded = np.array(selection.parameters.get("constraints", {}).get("exclude") or [], np.int64)
+        rows = np.setdiff1d(np.arange(len(features)), excluded)
+        values["likeness"] = f"{Shares.of_strongest(features, rows).likeness(selection.indices):.3f}"
+    return table("Selected subset", values) + _first_picks(selection, pool, features)
+
+
+def _features(pool: Pool | None) -> FeatureMatrix | None:
+    """Return the features of a pool; None where they are not known, or too many to be read while somebody waits."""
+    codes = None if pool is None else pool.codes
+    if codes is None:
+        return None
+    features = FeatureMatrix.from_dataset(codes)
+    return features if len(features.ids) <= MOST_ENTRIES else None
+
+
+def _first_picks(selection: Selection, pool: Pool | None, features: FeatureMatrix | None) -> str:
+    """Return a table of the first picks: row, gain, the features that the gain is mostly made of, and the text."""
+    rows = selection.indices[:PICKS].tolist()
+    reasons = [""] * len(rows) if pool is None or features is None else _reasons(selection, pool, features, len(rows))
+    texts = [""] * len(rows) if pool is None else _texts(selection, pool, rows)
+    names = ["pick", "row", "gain", *(["by"] if any(reasons) else []), *(["text"] if any(texts) else [])]
+    lines = []
+    for pick, (row, reason, text) in enumerate(zip(rows, reasons, texts, strict=True)):
+        cells = {
+            "pick": f"{pick}",
+            "row": f"{row:,}",
+            "gain": f"{selection.gains[pick]:.4g}",
+            "by": reason,
+            "text": text,
+        }
+        lines.append("".join(f"<td>{escape(cells[name])}</td>" for name in names))
+    head = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><caption>The first picks</caption><tr>{head}</tr>{body}</table>" if lines else ""
+
+
+def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks: int) -> list[str]:
+    """Name the features that add most to the gain of the first picks; "" where the gain is no sum over features."""
+    labels, result = labels_of(encoding_record(pool.codes)), [""] * n_picks
+    with suppress(ValueError, KeyError):  # the pool lost a column, or the selection is of another version
+        for parts in Trace.of(features, selection, pool.rows).parts(np.arange(n_picks)):
+            order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
+            ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
+            result[parts.pick] = ", ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
+    return result
+
+
+def _texts(selection: Selection, pool: Pool, rows: Sequence[int]) -> list[str]:
+    """Return the beginnings of the texts of rows; "" where it is not known how they were read."""
+    columns = selection.parameters.get("encoding", {}).get("text", {}).get("columns")
+    if columns:
+        with suppress(AttributeError, KeyError, TypeError, ValueError):  # the columns were changed since
+            texts = RowReader(pool.rows, find_text(pool.rows, columns)).texts(rows)
+            return [one_line(text or "", CHARACTERS) for text, _ in texts]
+    return [""] * len(rows)

@@ -1,0 +1,196 @@
+"""The commands in this process: results, files, and errors of one line."""
+
+import json
+
+import pytest
+from datasets import Dataset, load_from_disk
+from helpers.training import TINY
+
+from hf_sae_select import Selection, cli
+
+WORDS = ("--sae", "sae")
+
+
+def picked(file):
+    """The texts of a JSON Lines file."""
+    return [json.loads(line)["text"] for line in file.read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_encode_select_compare(rows, call):
+    done = call("encode", "pool.jsonl", *WORDS, "-o", "encoded.parquet")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "8 rows; columns: text, lang, sae_ids, sae_acts, sae_tokens, sae_flags, sae_digest",
+        "written: encoded.parquet, encoded.yaml",
+    ]
+    done = call("select", "encoded.parquet", "3", "--out", "subset.jsonl", "--method", "greedy")
+    assert done.code == 0 and done.out.startswith("Selection(method='greedy', rows=3 of 8")
+    assert done.out.splitlines()[-1] == "written: subset.jsonl, subset.yaml, subset.selection.json"
+    expected = Dataset.from_parquet("encoded.parquet").sae_select(3, "greedy")
+    assert picked(rows / "subset.jsonl") == expected["text"]
+    assert Selection.load("subset.selection.json").indices.tolist() == expected.sae_selection.indices.tolist()
+    done = call("compare", "encoded.parquet", "3", "--methods", "greedy,match", "--methods", "kcenter", "--json")
+    assert done.code == 2 and "no column `sae_state`" in done.err  # as the function says
+    done = call("compare", "encoded.parquet", "3", "--methods", "greedy,match", "--json")
+    table = json.loads(done.out)["methods"]
+    assert [line["method"] for line in table] == ["greedy", "match", "longest", "random", "(all rows)"]
+    assert call("compare", "encoded.parquet", "3", "-o", "table.csv").code == 0
+    assert (rows / "table.csv").read_text().startswith("method,rows,features,")
+
+
+@pytest.mark.usefixtures("saved_sae")
+@pytest.mark.parametrize("out", ["subset.parquet", "subset.jsonl", "subset.csv", "subset"])
+def test_rows_are_written_in_the_type_of_the_suffix(rows, call, out):
+    expected = call("select", "pool.jsonl", "0.5", *WORDS, "--json")
+    assert json.loads(expected.out)["out"] is None
+    done = call("select", "pool.jsonl", "50%", *WORDS, "--json", "--out", out)
+    assert (done.code, json.loads(done.out) | {"out": None}) == (0, json.loads(expected.out))
+    if out == "subset":
+        subset = load_from_disk(out)
+    else:
+        reader = {"parquet": Dataset.from_parquet, "jsonl": Dataset.from_json, "csv": Dataset.from_csv}
+        subset = reader[out.partition(".")[2]](out)
+    pool = Dataset.from_json("pool.jsonl")
+    assert subset.to_list() == pool.select(json.loads(done.out)["indices"]).to_list()
+
+
+@pytest.mark.usefixtures("saved_sae")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--quota", "lang"], {"quota": "lang"}),
+        (["--quota", '{"lang": {"en": 1}}'], {"quota": {"lang": [["en", 1]]}}),
+        (["--must-include", "7,3", "--must-include", "1"], {"must_include": [7, 3, 1]}),
+        (["--exclude", "2"], {"exclude": [2]}),
+        (["--per-token", "0.5"], {"per_token": 0.5}),
+    ],
+)
+def test_constraints(call, words, expected):
+    done = call("select", "pool.jsonl", "4", *WORDS, *words, "--json")
+    assert json.loads(done.out)["parameters"]["constraints"] == expected
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_options_of_methods_and_a_seed_that_is_none(call):
+    words = ["select", "pool.jsonl", "20 tokens", *WORDS, "--method", "simscale", "--seed", "none", "--json"]
+    done = call(*words, "--option", "max_overlap=0.5")
+    parameters = json.loads(done.out)["parameters"]
+    assert parameters["options"]["max_overlap"] == 0.5 and parameters["seed"] is None
+    assert parameters["constraints"] == {"cost": "tokens"} and parameters["budget"] == 20
+    assert json.loads(call(*words, "--option", '{"max_overlap": 0.5}').out) == json.loads(done.out)
+    done = call(*words, "--option", "max_overlap")
+    assert done.code == 2 and "`option='max_overlap'` must be name=value, or a JSON object" in done.err
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_an_earlier_subset_is_extended(rows, call):
+    call("select", "pool.jsonl", "2", *WORDS, "-o", "first.csv")
+    first = picked(rows / "pool.jsonl")
+    indices = Selection.load("first.selection.json").indices.tolist()
+    for earlier in ("first.csv", "first.selection.json"):
+        done = call("select", "pool.jsonl", "4", *WORDS, "--extend", earlier, "--json")
+        assert json.loads(done.out)["indices"][:2] == indices
+    (rows / "own.jsonl").write_text(json.dumps({"text": first[5]}))
+    done = call("select", "pool.jsonl", "4", *WORDS, "--extend", "own.jsonl", "--json")
+    assert json.loads(done.out)["indices"][0] == 5
+
+
+def test_functions_are_read_from_a_file(rows, saved_sae, call):
+    (rows / "mine.py").write_text("def upper(row):\n    return row['text'] + ' moon'\n")
+    done = call("encode", "pool.jsonl", *WORDS, "--text", "mine.py:upper", "--json")
+    assert done.code == 0 and json.loads(done.out)["rows"] == 8
+    done = call("encode", "pool.jsonl", *WORDS, "--text", "mine.py:lower")
+    assert done.code == 2 and "mine.py has no function lower" in done.err
+
+
+def test_train_evaluate_check_load(rows, bert, call):
+    fields = [f"{name}={getattr(TINY, name)}" for name in ("d_sae", "k", "train_batch_size_tokens", "buffer_tokens")]
+    config = [word for field in [*fields, "training_tokens=256"] for word in ("--training-config", field)]
+    words = ["train", "pool.jsonl", "--model", bert, "--hook", "encoder.layer.1", *config]
+    done = call(*words)
+    assert done.code == 2 and "the result would be lost: pass `--out`" in done.err
+    done = call(*words, "--training-config", "topk", "--out", "own")
+    assert done.code == 0 and "16 -> 32, topk, k=4" in done.out
+    assert (rows / "own" / "sae_weights.safetensors").is_file() and (rows / "own.yaml").is_file()
+    done = call("evaluate", "own", "pool.jsonl", "--json")
+    assert done.code == 0 and json.loads(done.out)["l0"] == 4
+    done = call("check-l0", "own", "pool.jsonl", "--json")
+    check = json.loads(done.out)
+    assert done.code == {True: 0, False: 1}[check["agrees"]] and "l0" in check["neighbours"]["encoder.layer.0"]
+    done = call("load", "own", "--dtype", "bfloat16", "--sae-config", "hook=encoder.layer.2", "--json", "-o", "copy")
+    loaded = json.loads(done.out)
+    assert loaded["config"]["hook"] == "encoder.layer.2" and loaded["out"] == "copy"
+    assert "dtype: bfloat16" in (rows / "copy.yaml").read_text()
+    assert call("load", "own", "--dtype", "float99").err == (
+        "cannot load: ValueError: `dtype='float99'` must be a type of torch, such as float32 or bfloat16\n"
+    )
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_what_fails_leaves_no_file_and_says_so_in_one_line(rows, call, monkeypatch):
+    before = sorted(rows.iterdir())
+    for words, message in [
+        (["select", "no.jsonl", "3"], "`dataset='no.jsonl'`: there is no such file or folder"),
+        (["select", "pool.jsonl", "900"], "`budget=900` but the dataset has 8 rows"),
+        (["select", "pool.jsonl", "3", "-o", "no/subset.csv"], "there is no folder 'no'"),
+        (["select", "pool.jsonl", "3", "-o", "subset.xlsx"], "the type '.xlsx' is not written here"),
+        (["encode", "pool.jsonl", "-o", "encoded.csv"], ".csv does not keep how rows were encoded"),
+        (["select", "pool.jsonl", "3", "--quota", "{"], "`quota='{'` is not JSON"),
+        (["select", "pool.jsonl", "3", "--revision", "main"], "`revision='main'` is of a Hub dataset"),
+    ]:
+        done = call(*words)
+        assert (done.code, done.out) == (2, ""), words
+        assert done.err.startswith(f"cannot {words[0]}: ") and message in done.err and done.err.count("\n") == 1
+        done = call(*words, "--json")
+        assert (done.code, list(json.loads(done.out))) == (2, ["error"]) and message in json.loads(done.out)["error"]
+    assert "Traceback" in call("select", "no.jsonl", "3", "--debug").err
+    assert sorted(rows.iterdir()) == before
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli.jobs, "write_run", full)
+    done = call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.jsonl")
+    assert done.code == 2 and "No space left" in done.err and sorted(rows.iterdir()) == before
+
+
+@pytest.mark.usefixtures("saved_sae")
+@pytest.mark.parametrize("out", ["subset.jsonl", "subset"])
+def test_an_existing_result_is_kept(rows, call, out):
+    words = ["select", "pool.jsonl", "3", *WORDS, "-o", out]
+    assert call(*words).code == 0
+    selection = (rows / "subset.selection.json").read_bytes()
+    done = call(*words)
+    assert done.code == 2 and f"'{out}' exists; pass another `--out`, or `--overwrite` to replace it" in done.err
+    assert call(*words, "--seed", "3", "--overwrite").code == 0
+    assert (rows / "subset.selection.json").read_bytes() != selection
+    assert sorted(path.name for path in rows.iterdir() if path.name[0] == ".") == []
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_files_of_others_are_not_replaced(rows, call):
+    (rows / "subset").mkdir()
+    (rows / "subset" / "thesis.tex").write_text("all of it")
+    done = call("select", "pool.jsonl", "3", *WORDS, "-o", "subset", "--overwrite")
+    assert done.code == 2 and "holds 'thesis.tex', which is not of a saved dataset" in done.err
+    (rows / "other.yaml").write_text("mine: 1\n")
+    done = call("select", "pool.jsonl", "3", *WORDS, "-o", "other.csv", "--overwrite")
+    assert done.code == 2 and "the run file 'other.yaml' would replace another file" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["selekt"], 'Did you mean "select"?'),
+        (["select", "pool.jsonl", "3", "--sead", "1"], "Did you mean --seed?"),
+        (["select", "pool.jsonl", "3", "--seed", "x"], "x"),
+        (["select", "pool.jsonl"], "--budget"),
+        (["select", "pool.jsonl", "3", "4"], "4"),
+    ],
+)
+def test_2_with_the_usage_if_it_is_called_wrongly(call, words, message):
+    done = call(*words)
+    assert (done.code, done.out) == (2, "") and done.err.startswith("usage: hf-sae-select ") and message in done.err
+    done = call(*words, "--json")
+    assert done.code == 2 and message in json.loads(done.out)["error"]

@@ -1,0 +1,111 @@
+"""A subset in a file finds its selection and its pool again, and says what is not as it was."""
+
+import json
+
+import pytest
+from datasets import Dataset
+
+from hf_sae_select import load_selection, verify
+from hf_sae_select.cli.receipts import DiffersFromReceipt, reopened
+from hf_sae_select.selection.attachment import pool_of
+
+
+@pytest.fixture
+def subset(saved_sae, call):
+    """The file of a subset of three rows."""
+    assert call("select", "pool.jsonl", "3", "--sae", "sae", "-o", "subset.parquet").code == 0
+    return saved_sae.with_name("subset.parquet")
+
+
+def test_a_subset_is_what_select_returned(subset):
+    expected = Dataset.from_json("pool.jsonl").sae_select(3, sae="sae")
+    found = reopened("subset", "subset.parquet")
+    assert found.to_list() == expected.to_list()
+    assert found.sae_selection.indices.tolist() == expected.sae_selection.indices.tolist()
+    codes = [pool_of(each).codes.to_list() for each in (found, expected)]
+    assert codes[0] == codes[1]
+    assert len(found.sae_select(2)) == 2
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_a_subset_of_an_encoded_file(call):
+    call("encode", "pool.jsonl", "--sae", "sae", "--keep", "state", "-o", "encoded.parquet")
+    call("select", "encoded.parquet", "3", "--method", "kcenter", "-o", "subset.csv")
+    found = reopened("subset", "subset.csv")
+    assert pool_of(found).codes.num_columns == 6 and "sae_ids" not in found.column_names
+
+
+def test_stage_publish_and_push(hub, subset, call):
+    assert call("stage", "subset.parquet", "staged", "--license", "mit").code == 0
+    assert verify("staged", "select")
+    assert (subset.parent / "staged.yaml").is_file()
+    done = call("push", "staged", "alice/pushed", "--token", "hf_alice", "--json")
+    assert done.code == 0 and json.loads(done.out)["commit"] == hub.commits("alice/pushed", "dataset")[0].oid
+    words = ["publish", "subset.parquet", "alice/published", "--token", "hf_alice"]
+    done = call(*words, "--license", "mit", "--metadata", "language=en")
+    assert done.code == 0 and done.out.startswith(f"{hub.url}/datasets/alice/published/commit/")
+    assert verify("alice/published", "select")
+    done = call("load-selection", "alice/published", "--out", "copy.json")
+    assert done.code == 0 and (subset.parent / "copy.json").is_file()
+    assert (
+        load_selection("alice/published").indices.tolist()
+        == reopened("subset", "subset.parquet").sae_selection.indices.tolist()
+    )
+    done = call("publish", "subset.parquet", "alice/other", "--token", "hf_alice")
+    assert done.code == 2 and "pass `license`" in done.err and ("dataset", "alice/other") not in hub.repos
+
+
+def test_a_pool_that_was_changed(subset, call):
+    pool = subset.with_name("pool.jsonl")
+    lines = pool.read_text().splitlines()
+    row = reopened("subset", "subset.parquet").sae_selection.indices[1]
+    lines[row] = lines[row].replace("the", "another").replace("a ", "no ")
+    pool.write_text("\n".join(lines) + "\n")
+    done = call("publish", "subset.parquet", "me/x", "--license", "mit")
+    assert done.code == 1
+    assert f"the pool 'pool.jsonl' is not what was selected: its row {row} was changed since (1 of 3 rows" in done.err
+    pool.write_text(lines[0] + "\n")
+    assert "has 1 rows, which are not those that were selected" in call("publish", "subset.parquet", "me/x").err
+
+
+def test_a_subset_that_was_changed(subset):
+    rows = Dataset.from_parquet(str(subset))
+    rows.select([0, 2]).to_parquet(subset)
+    with pytest.raises(DiffersFromReceipt, match="has 2 rows, which are not those"):
+        reopened("subset", "subset.parquet")
+    rows.select([1, 0, 2]).to_parquet(subset)
+    with pytest.raises(DiffersFromReceipt, match=r"its row 0 was changed since \(2 of 3 rows differ\)"):
+        reopened("subset", "subset.parquet")
+    rows.remove_columns("text").to_parquet(subset)
+    with pytest.raises(DiffersFromReceipt, match="has no column 'text'"):
+        reopened("subset", "subset.parquet")
+
+
+def test_another_sae(subset, sae):
+    sae.b_enc += 1
+    sae.save_pretrained("sae")
+    with pytest.raises(DiffersFromReceipt, match=r"the SAE is not the one by which subset\.parquet was selected"):
+        reopened("subset", "subset.parquet")
+
+
+def test_a_pool_that_is_gone(subset):
+    subset.with_name("pool.jsonl").unlink()
+    with pytest.warns(UserWarning, match="the rows that subset.parquet was selected from are gone: .*pool.jsonl"):
+        found = reopened("subset", "subset.parquet")
+    assert pool_of(found) is None and len(found.sae_selection) == len(found) == 3
+    subset.with_name("subset.yaml").unlink()
+    with pytest.warns(UserWarning, match="are gone"):
+        assert len(reopened("subset", "subset.parquet")) == 3
+
+
+def test_rows_without_a_receipt(rows, call):
+    done = call("publish", "pool.jsonl", "me/x")
+    assert done.code == 2 and "has no pool.selection.json beside it" in done.err
+
+
+def test_a_receipt_runs_no_code(subset, call):
+    run = subset.with_name("subset.yaml")
+    subset.with_name("evil.py").write_text("raise SystemExit('it ran')\n")
+    run.write_text(run.read_text() + "text: evil.py:f\n")
+    done = call("publish", "subset.parquet", "me/x", "--license", "mit")
+    assert done.code == 2 and "the text of the rows is a function, evil.py:f, which a receipt does not run" in done.err
