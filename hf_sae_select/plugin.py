@@ -182,6 +182,7 @@ def sae_publish(
     source: SourceName | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
+    report: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
@@ -201,6 +202,7 @@ def sae_publish(
         source=source,
         include_features=include_features,
         labels=labels,
+        report=report,
         metadata=metadata,
     )
 
