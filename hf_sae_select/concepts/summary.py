@@ -101,13 +101,13 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
 
 def figures_table(measured: Measured) -> Table:
     """Return the table of the subset beside the baselines and all rows."""
-    rows = []
+    rows, likeness = [], {"pool": 1.0, **measured.likeness} if measured.likeness else {}
     for name in ("subset", "random", "longest", "pool"):
         figures = measured.figures[name]
         cells = [
             NAMES[name],
             f"{figures['rows']:,}",
-            _number((measured.likeness or {}).get(name), ".4f"),
+            _number(likeness.get(name), ".4f"),
             f"{figures['features']:,}",
             f"{figures['share']:.1%}",
             _number(figures["richness"], ",.1f"),
