@@ -19,7 +19,7 @@ from quickstart import docstrings
 import hf_sae_select  # noqa: F401  # its methods on Dataset
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WIDTH, HEIGHT = 760, 800  # of each half of the picture
+WIDTH, HEIGHT = 760, 780  # of each half of the picture
 BOTH = """<style>body { margin: 0; display: flex } img + img { border-left: 1px solid #e2ded6 }</style>
 <img src="data:image/png;base64,%s"><img src="data:image/png;base64,%s">"""
 
