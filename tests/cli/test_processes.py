@@ -30,6 +30,12 @@ def test_the_verbs_one_after_another(rows, process):
     assert json.loads(done.out) == result | {"out": "again.parquet"}
     done = process("compare", "subset.parquet")
     assert done.code == 0 and done.out.splitlines()[1].split()[:2] == ["match", "4"]
+    done = process("explain", "subset.parquet", "--picks", "0,1", "--json")
+    assert [reason["row"] for reason in json.loads(done.out)["reasons"]] == result["indices"][:2]
+    assert process("why-not", "subset.parquet", result["indices"][0]).out.startswith("Row ")
+    done = process("report", "subset.parquet", "report.html")
+    assert (done.code, done.out) == (0, "report.html\n") and (rows / "report.html").is_file()
+    assert process("atlas", "encoded.parquet", "atlas.parquet").code == 0
     assert process("stage", "subset.parquet", "staged", "--license", "mit").code == 0
     done = process("verify", "staged", "--level", "select", "--json")
     assert done.code == 0 and json.loads(done.out)["verified"] is True
