@@ -39,9 +39,9 @@ def test_the_verbs_one_after_another(rows, process):
     assert process("stage", "subset.parquet", "staged", "--license", "mit").code == 0
     done = process("verify", "staged", "--level", "select", "--json")
     assert done.code == 0 and json.loads(done.out)["verified"] is True
-    (rows / "staged" / "coverage.png").write_bytes(b"")
+    (rows / "staged" / "likeness.png").write_bytes(b"")
     done = process("verify", "staged")
-    assert done.code == 1 and "DIFFERS  digests: files: coverage.png" in done.out
+    assert done.code == 1 and "DIFFERS  digests: files: likeness.png" in done.out
 
 
 def test_a_model_in_a_folder(rows, saved_sae, bert, process):
