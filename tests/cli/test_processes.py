@@ -51,6 +51,8 @@ def test_a_model_in_a_folder(rows, saved_sae, bert, process):
     assert done.code == 0 and json.loads(done.out)["config"]["k"] == 4 and "Training:" in done.err
     done = process("evaluate", "own", "pool.jsonl", "--text", "text")
     assert done.code == 0 and done.out.startswith("explained_variance: ")
+    done = process("label", "pool.jsonl", "--sae", "own", "--out", "own/labels.parquet")
+    assert done.code == 0 and done.out.splitlines()[1] == "written: own/labels.parquet, own/labels.yaml"
     done = process("check-l0", saved_sae, "pool.jsonl")
     assert done.code in (0, 1) and done.out.startswith("L0 ")
 
