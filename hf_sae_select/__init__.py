@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .concepts.explanation import explain
     from .concepts.label_sources import load_labels
     from .concepts.labels import Label, Labels
+    from .concepts.naming import label_features
     from .concepts.reasons import reasons
     from .concepts.rejection import WhyNot, why_not
     from .concepts.report import report
@@ -49,6 +50,7 @@ _MODULES = {  # public name -> the file that defines it
     "export_atlas": "concepts.atlas",
     "Label": "concepts.labels",
     "Labels": "concepts.labels",
+    "label_features": "concepts.naming",
     "load_labels": "concepts.label_sources",
     "Reason": "concepts.evidence",
     "Reasons": "concepts.evidence",
@@ -110,6 +112,7 @@ __all__ = [
     "evaluate_sae_on_activations",
     "explain",
     "export_atlas",
+    "label_features",
     "load_labels",
     "load_sae",
     "load_selection",

@@ -251,7 +251,8 @@ def sae_report(
     pool: Dataset | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
-    spans: int = 200,
+    text: TextSource | None = None,
+    spans: int = 50,
     picks: int = 3000,
     title: str | None = None,
     overwrite: bool = False,
@@ -260,7 +261,16 @@ def sae_report(
     from .concepts.report import report
 
     return report(
-        self, path, pool=pool, labels=labels, sae=sae, spans=spans, picks=picks, title=title, overwrite=overwrite
+        self,
+        path,
+        pool=pool,
+        labels=labels,
+        sae=sae,
+        text=text,
+        spans=spans,
+        picks=picks,
+        title=title,
+        overwrite=overwrite,
     )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection
 from . import charts, summary
 from .duplicates import Duplicates, duplicates
-from .evidence import Reason
+from .evidence import Reason, Reasons
+from .explanation import explain
 from .labels import Labels
 from .measurement import Measured, count_quotas, measure
+from .payload import PARTS as MOST_PARTS
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
-from .reasons import reasons
 from .representation import representation
 from .summary import Table
 from .texts import Texts
@@ -22,6 +23,7 @@ from .texts import Texts
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
+    from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
 
 Contents = tuple[dict[str, Any], dict[str, Any]]
@@ -43,23 +45,29 @@ MOST_GROUPS = 20
 def short_contents(selection: Selection) -> Contents:
     """Return the contents of the report of a selection whose rows are not known."""
     note = (
-        "The rows that these were selected from are not at hand, so this report is short: it shows what the selection "
-        "records. Of the subset that `sae_select` returned, a report also shows features, texts and reasons."
+        "The features of the rows that these were selected from are not at hand, so this report is short: it shows "
+        "what the selection records. Of a subset of an encoded dataset it also shows features, texts and reasons."
     )
     return _values(selection, None, notes=[note]), {"picks": [], "features": [], "rows": {}, "charts": {}}
 
 
 def full_contents(
-    subset: Dataset, *, labels: Labels | None, sae: SaeSource | None, spans: int, picks: int
+    subset: Dataset,
+    *,
+    labels: Labels | None,
+    sae: SaeSource | None,
+    text: TextSource | None,
+    spans: int,
+    picks: int,
 ) -> Contents:
     """Return the contents of the report of a subset whose pool is encoded."""
     selection, pool = selection_of(subset), pool_of(subset)
     assert pool is not None
     dataset = _with_columns(pool, selection)
     measured = measure(dataset, selection, ("likeness", "coverage"))
-    why = reasons(measured.read, selection, range(min(picks, len(selection))), labels=labels, columns=dataset)
-    texts = Texts.of(pool, selection)
-    fired = texts.spans(why[:spans], sae)
+    first = range(min(picks, len(selection)))
+    why = cast(Reasons, explain(subset, first, labels=labels, sae=sae, text=text, spans=spans, most=MOST_PARTS))
+    texts = Texts.of(pool, text)
     threshold = selection.parameters["encoding"].get("threshold", 0.0)
     clear = measured.features.above(threshold)
     shares = representation(clear, selection.indices, measured.rows["pool"], labels=labels)
@@ -67,13 +75,18 @@ def full_contents(
     features, drawn = features_data(shares.features, labels), _charts(measured)
     data = fitted(
         {
-            "picks": picks_data(why, texts.of_rows([reason.row for reason in why]), fired),
+            "picks": picks_data(why, texts.of_rows([reason.row for reason in why if not reason.text])),
             "features": features,
             "rows": {row: excerpt(text) for row, text in texts.of_rows(neighbours_of(why)).items()},
             "charts": {chart["id"]: chart["spec"] for chart in drawn},
             "holders": holders_data(clear, selection.indices[:picks]),
         }
     )
+    is_read = [bool(reason.text) for reason in why]
+    if spans and why and not any(is_read):
+        texts.problems.append(
+            "The model did not read any pick again, so the tokens that features fire on are not marked."
+        )
     values = _values(
         selection,
         measured,
@@ -84,8 +97,8 @@ def full_contents(
         n_picks=len(why),
         pick_notes=_pick_notes(selection, data),
         has_labels=labels is not None,
-        has_spans=bool(fired),
-        has_words=labels is not None and len(fired) < len(why),
+        has_spans=any(is_read),
+        has_words=labels is not None and not all(is_read),
         group_tables=_groups(why, data["picks"], same),
         quotas=summary.quota_tables(count_quotas(dataset, selection)),
     )

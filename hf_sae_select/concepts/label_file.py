@@ -12,10 +12,7 @@ import pyarrow.parquet as pq
 
 from .._parquet import read_table
 from .._validation import check_text
-
-LABELS_FILE = "labels.parquet"
-KEY = b"hf_sae_select"  # of the schema's metadata: the width, the digest of the SAE, and the labels' own metadata
-MOST_JSON = 2**20
+from ..sae.labels_beside import KEY, LABELS_FILE, own_metadata
 
 SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
 EXAMPLE = pa.struct([("text", pa.string()), ("spans", pa.list_(SPAN)), ("activation", pa.float32())])
@@ -56,17 +53,15 @@ def contents(rows: Rows, own: Mapping[str, Any]) -> str:
     return f"{table.schema.metadata}{table.to_pylist()}"
 
 
-def read(file: Path) -> tuple[Iterator[dict[str, Any]], Any]:
+def read(file: Path) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
     """Return the rows of a file, and what it says of itself; both may be anybody's.
 
     Raises:
         ValueError, KeyError, pyarrow.ArrowException: it is no Parquet, too large, or has other columns.
     """
     table = read_table(file)
-    text = (table.schema.metadata or {})[KEY]
-    if len(text) > MOST_JSON:
-        raise ValueError(f"its metadata have {len(text):,} bytes; at most {MOST_JSON:,} are read")
-    return iter(table.select(SCHEMA.names).cast(SCHEMA).to_pylist()), json.loads(text)
+    own = own_metadata(table.schema.metadata)
+    return iter(table.select(SCHEMA.names).cast(SCHEMA).to_pylist()), own
 
 
 def _table(rows: Rows, own: Mapping[str, Any]) -> pa.Table:

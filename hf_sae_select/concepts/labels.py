@@ -14,7 +14,8 @@ from .._cards import UNSEEN
 from .._files import whole_file
 from .._parquet import content_errors
 from .._validation import check_int, check_text, check_type, is_number
-from .label_file import LABELS_FILE, contents, file_at, read, write
+from ..sae.labels_beside import LABELS_FILE
+from .label_file import contents, file_at, read, write
 
 PACKAGED = Path(__file__).parent.parent / "sae" / "default" / LABELS_FILE
 NAN = math.nan

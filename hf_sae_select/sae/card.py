@@ -12,6 +12,7 @@ from .._cards import render
 from .._licences import check_known
 from .._validation import check_type, is_hub_id, is_number
 from .config import SaeConfig
+from .labels_beside import NameCount
 
 CARD_FILE = "README.md"
 
@@ -37,10 +38,16 @@ def is_local(model: str) -> bool:
     return not is_hub_id(model) or Path(model).is_dir()
 
 
-def sae_card(config: SaeConfig, repo_id: str | None = None, subfolder: str | None = None, license: Any = None) -> str:
-    """Return the model card of an SAE. It contains only facts of the config.
+def sae_card(
+    config: SaeConfig,
+    repo_id: str | None = None,
+    subfolder: str | None = None,
+    license: Any = None,
+    names: NameCount | None = None,
+) -> str:
+    """Return the model card of an SAE. It contains only facts of the config, and how many features have names.
 
-    `license` is the argument, or what the README of the repo states.
+    `license` is the argument, or what the README of the repo states. `names` is None without labels.
     """
     facts = defaultdict(lambda: None, config.training)  # the template asks for facts that may be missing
     for name in ("datasets", "text"):
@@ -55,6 +62,7 @@ def sae_card(config: SaeConfig, repo_id: str | None = None, subfolder: str | Non
         base_model=None if is_local(config.model) else config.model,
         repo_id=repo_id,
         subfolder=subfolder,
+        names=names,
         license=license,
         license_id=license if isinstance(license, str) and LICENSE_ID.fullmatch(license) else None,
     )

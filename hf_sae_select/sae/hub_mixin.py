@@ -22,6 +22,7 @@ from .._secrets import check_no_token, masks_tokens
 from .._validation import check_flag, check_text, check_type
 from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig
+from .labels_beside import LABELS_FILE, LabelsPlace, NameCount, SaeLabels, belongs, copy_labels, count_names
 from .reader import parse_device, read_sae
 from .serialization import write_sae
 
@@ -30,6 +31,8 @@ class HubMixin(ModelHubMixin):
     """Load, save and push an SAE, which consists of a config and tensors."""
 
     config: SaeConfig
+    labels_place: LabelsPlace | None = None
+    """Where the labels are that lay beside the weights when the SAE was loaded."""
 
     @classmethod
     def from_tensors(cls, config: SaeConfig, tensors: Mapping[str, Tensor]) -> Self:
@@ -107,7 +110,7 @@ class HubMixin(ModelHubMixin):
         ```
         """
         device = parse_device(device)
-        sae_config, tensors = read_sae(
+        sae_config, tensors, labels_place = read_sae(
             pretrained_model_name_or_path,
             subfolder=subfolder,
             filename=filename,
@@ -120,7 +123,9 @@ class HubMixin(ModelHubMixin):
             local_files_only=local_files_only,
             encoder_only=encoder_only,
         )
-        return cls.from_tensors(sae_config, {name: tensor.to(device) for name, tensor in tensors.items()})
+        sae = cls.from_tensors(sae_config, {name: tensor.to(device) for name, tensor in tensors.items()})
+        sae.labels_place = labels_place
+        return sae
 
     def save_pretrained(  # type: ignore[override]
         self,
@@ -129,11 +134,13 @@ class HubMixin(ModelHubMixin):
         repo_id: str | None = None,
         push_to_hub: bool = False,
         license: str | None = None,
+        labels: SaeLabels | None = None,
         **options: Any,
     ) -> CommitInfo | None:
-        """Write the SAE into a folder: weights in their present type, configs, and a card unless there is one.
+        """Write the SAE into a folder: weights in their present type, configs, labels, and a card unless there is one.
 
         The files are `sae_weights.safetensors`, `config.json`, `README.md`, and `cfg.json`, which SAELens 6 reads.
+        With labels, `labels.parquet` is one more.
 
         Args:
             save_directory (`str` or `Path`):
@@ -144,6 +151,8 @@ class HubMixin(ModelHubMixin):
                 Whether to push the SAE too.
             license (`str`, *optional*):
                 License of the weights, for the card, such as `apache-2.0`.
+            labels (`Labels`, *optional*):
+                Labels of this SAE. By default those that lay beside the weights when it was loaded.
             **options (`Any`):
                 Arguments of `push_to_hub`.
 
@@ -151,7 +160,7 @@ class HubMixin(ModelHubMixin):
             `CommitInfo` or `None`: The commit, if the SAE was pushed.
 
         Raises:
-            ValueError: If the SAE was loaded with `encoder_only`.
+            ValueError: If the SAE was loaded with `encoder_only`, or `labels` belong to another SAE.
             TypeError: If an argument has a wrong type, or there are `options`, but `push_to_hub` is False.
         """
         check_type("save_directory", save_directory, str | Path, "a folder")
@@ -162,16 +171,56 @@ class HubMixin(ModelHubMixin):
             raise TypeError(
                 f"`{next(iter(options))}` is an option of pushing; pass `push_to_hub=True` too, or omit it"
             )
-        folder, card = Path(save_directory), sae_card(self.config, license=license)
+        self._check_labels(labels)
+        folder = Path(save_directory)
+        sae_card(self.config, license=license)  # an error here must come before anything is written
         self._save_pretrained(folder)
+        names = self._save_labels(folder, labels)
         if not (folder / CARD_FILE).exists():
             with whole_file(folder / CARD_FILE) as part:
-                part.write_text(card, encoding="utf-8")
-        return self.push_to_hub(repo_id or folder.name, license=license, **options) if push_to_hub else None
+                part.write_text(sae_card(self.config, license=license, names=names), encoding="utf-8")
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(repo_id or folder.name, license=license, labels=labels, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write all files but the card."""
+        """Write weights and configs."""
         write_sae(save_directory, self.config, self._tensors())
+
+    def digest(self) -> str:
+        """Return the digest of all that `encode` depends on."""
+        raise NotImplementedError
+
+    def _check_labels(self, labels: Any) -> None:
+        """Check the argument `labels`.
+
+        Raises:
+            TypeError: they are no labels.
+            ValueError: they belong to another SAE.
+        """
+        if labels is None:
+            return
+        if not (hasattr(labels, "check") and hasattr(labels, "save")):
+            raise TypeError(f"`labels` is a {type(labels).__name__}; pass `Labels`, such as `load_labels` returns")
+        labels.check({"d_sae": self.config.d_sae, "sae_sha256": self.digest()})
+
+    def _save_labels(self, folder: Path, labels: SaeLabels | None, token: Token = None) -> NameCount | None:
+        """Write labels into a folder, and count the names; by default those that the SAE was loaded with."""
+        if labels is not None:
+            labels.save(folder / LABELS_FILE)
+        elif self.labels_place is not None:
+            file = self.labels_place.fetch(token)
+            if not belongs(file, self.config.d_sae, self.digest()):
+                warnings.warn(
+                    f"`{LABELS_FILE}` is left out: it belongs to the SAE as it was loaded, whose encoder has changed "
+                    "since; label it again with `label_features`",
+                    stacklevel=4,
+                )
+                return None
+            copy_labels(file, folder)
+        else:
+            return None
+        return count_names(folder / LABELS_FILE)
 
     @masks_tokens
     def push_to_hub(  # type: ignore[override]
@@ -185,8 +234,9 @@ class HubMixin(ModelHubMixin):
         commit_message: str = "Upload sparse autoencoder",
         token: Token = None,
         license: str | None = None,
+        labels: SaeLabels | None = None,
     ) -> CommitInfo:
-        """Push the SAE to a Hub repo in one commit: weights, configs and card.
+        """Push the SAE to a Hub repo in one commit: weights, configs, labels and card.
 
         The text of an existing README is kept; only our own section of it is replaced. Its metadata take precedence,
         and missing ones are added.
@@ -208,12 +258,14 @@ class HubMixin(ModelHubMixin):
                 Token for the Hub. By default the one that `hf auth login` saved.
             license (`str`, *optional*):
                 License of the weights, for the card's metadata, such as `apache-2.0`.
+            labels (`Labels`, *optional*):
+                Labels of this SAE. By default those that lay beside the weights when it was loaded.
 
         Returns:
             `CommitInfo`: The commit.
 
         Raises:
-            ValueError: If the SAE has no decoder, or `config.model` is a local path.
+            ValueError: If the SAE has no decoder, `config.model` is a local path, or `labels` belong to another SAE.
             FileNotFoundError: If the repo, or the branch `revision`, does not exist and cannot be created.
             PermissionError: If the Hub does not accept the token, or it lacks permission.
             OSError: If the Hub is out of reach or refuses the commit; the repo is unchanged.
@@ -234,6 +286,7 @@ class HubMixin(ModelHubMixin):
         check_type("commit_message", commit_message, str, "a string")
         check_token(token)
         check_license(license)
+        self._check_labels(labels)
         if is_local(self.config.model):
             raise ValueError(
                 f"`config.model={self.config.model!r}` is a local path, which other users of the repo lack; set "
@@ -246,6 +299,7 @@ class HubMixin(ModelHubMixin):
         sae_card(self.config)  # an error here must come before the repo is created
         with tempfile.TemporaryDirectory() as folder:
             self._save_pretrained(Path(folder))
+            names = self._save_labels(Path(folder), labels, token)
             files: dict[str, Path | bytes] = {prefix + file.name: file for file in Path(folder).iterdir()}
             repo, readme = prepare(repo_id, private=private, revision=revision, token=token)
             kept = readme and parsed(readme).data.get("license")
@@ -255,6 +309,6 @@ class HubMixin(ModelHubMixin):
                     "change it there if it is wrong",
                     stacklevel=3,
                 )
-            card = sae_card(self.config, repo.name, prefix.rstrip("/") or None, kept or license)
+            card = sae_card(self.config, repo.name, prefix.rstrip("/") or None, kept or license, names)
             files[CARD_FILE] = merged(card, readme).encode()
             return push(repo, files, message=commit_message, revision=revision, create_pr=create_pr)

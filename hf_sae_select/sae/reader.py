@@ -20,6 +20,7 @@ from .formats import FORMATS
 from .formats.format import Format
 from .formats.layout import Layout
 from .formats.published import OVERRIDABLE, Published
+from .labels_beside import LabelsPlace
 from .serialization import FLOATS, check_config_size, check_numbers, read_json
 from .tensor_files import TensorFile
 
@@ -41,8 +42,11 @@ def read_sae(
     cache_dir: str | Path | None,
     local_files_only: bool,
     encoder_only: bool,
-) -> tuple[SaeConfig, dict[str, Tensor]]:
-    """Read the SAE at `source`. The arguments are those of `from_pretrained`, which calls `overrides` `config`."""
+) -> tuple[SaeConfig, dict[str, Tensor], LabelsPlace | None]:
+    """Read the SAE at `source`, and where its labels are, if it has any.
+
+    The arguments are those of `from_pretrained`, which calls `overrides` `config`.
+    """
     check_arguments(
         source=source,
         subfolder=subfolder,
@@ -85,7 +89,8 @@ def read_sae(
     for name, tensor in tensors.items():
         check_numbers(name, tensor, f"{candidate.path}, folded and converted to {dtype},")
     origin = repo.source(candidate.path)
-    return replace(layout.config, source=_source(origin, format_name, overrides, layout.config)), tensors
+    config = replace(layout.config, source=_source(origin, format_name, overrides, layout.config))
+    return config, tensors, LabelsPlace.beside(repo, candidate.path, files)
 
 
 def check_arguments(

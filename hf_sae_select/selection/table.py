@@ -13,7 +13,7 @@ FORMATS = {
     "rows": ",.0f",
     "features": ",.0f",
     "share": ".3f",
-    "likeness": ".3f",
+    "likeness": ".4f",
     "richness": ",.2f",
     "redundancy": ".3f",
     "tokens": ",.1f",

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_sae_select import load_labels
-from hf_sae_select.concepts.label_file import KEY, SCHEMA
+from hf_sae_select.concepts.label_file import SCHEMA
 from hf_sae_select.concepts.labels import Example, Label, Labels, labels_of
+from hf_sae_select.sae.labels_beside import KEY
 
 HOSTILE = '<script>alert(1)</script> [x](http://e.vil) ](x) "`$(rm)`'
 CATS = Label(1, "cat, cats", ("cat", "cats"), 0.875, (0.75, 1.0), 0.25, (Example("A cat sat.", ((2, 5),), 3.5),))

@@ -120,7 +120,7 @@ def test_a_dataset_without_a_selection_and_a_pool_of_other_rows_are_refused(tmp_
         hf_sae_select.report(pool, file)
     with pytest.raises(ValueError, match="`pool` has 4 rows, but the rows were selected from 12"):
         hf_sae_select.report(selection, file, pool=pool.select(range(4)))
-    with pytest.raises(ValueError, match="`pool` is not encoded"):
+    with pytest.raises(ValueError, match="`pool` does not have the codes"):
         hf_sae_select.report(selection, file, pool=pool.select_columns(["text"]))
     with pytest.raises(ValueError, match="`pool` does not have the codes"):
         other = coded([{0: 1.0}] * 12, record=TEXT_RECORD | {"sae_sha256": "other"})
@@ -220,6 +220,6 @@ def test_spans_are_where_tokens_fire(sae, tmp_path):
 
 
 def test_a_model_that_cannot_read_again_is_said_and_the_report_is_written(tmp_path):
-    with pytest.warns(UserWarning, match="does not say where the SAE is: pass `sae`"):
+    with pytest.warns(UserWarning, match="the rows were not read again"):
         file = pool_of(TEXTS).sae_select(3).sae_report(tmp_path / "report.html")
-    assert "The tokens on which features fire are not marked" in visible(file)
+    assert "The model did not read any pick again" in visible(file)

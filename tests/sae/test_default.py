@@ -3,10 +3,11 @@
 import pytest
 from datasets import Dataset
 
-from hf_sae_select import SparseAutoencoder, load_sae
+from hf_sae_select import SparseAutoencoder, load_labels, load_sae
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.pretrained import PACKAGED
 from hf_sae_select.sae.card import sae_card
+from hf_sae_select.sae.labels_beside import LABELS_FILE, count_names
 from hf_sae_select.sae.loading import DEFAULT_SAE
 from hf_sae_select.sae.serialization import WEIGHTS_FILE
 from hf_sae_select.training.evaluation import evaluate_sae_on_activations
@@ -52,9 +53,19 @@ def test_its_card_states_its_facts():
         assert figure in card
 
 
-def test_its_card_is_what_the_template_makes_of_its_config():
-    config = SparseAutoencoder.from_pretrained(DEFAULT_SAE).config
-    assert (DEFAULT_SAE / "README.md").read_text(encoding="utf-8") == sae_card(config)
+def test_its_card_is_what_the_template_makes_of_its_config_and_labels():
+    config, names = SparseAutoencoder.from_pretrained(DEFAULT_SAE).config, count_names(DEFAULT_SAE / LABELS_FILE)
+    assert (DEFAULT_SAE / "README.md").read_text(encoding="utf-8") == sae_card(config, names=names)
+    assert names.features == config.d_sae > names.fired > names.named > 2000
+
+
+def test_its_labels_are_small_and_hold_no_text():
+    labels = load_labels()
+    assert (DEFAULT_SAE / LABELS_FILE).stat().st_size < 2**20
+    assert labels.sae_sha256 == load_sae().digest() and labels == load_labels(DEFAULT_SAE)
+    assert not any(label.examples for label in labels)
+    assert max(len(word.split(" ")) for label in labels for word in label.words) <= 3
+    assert "magnet" in labels.name(4940) and labels.name(551) == "concentration"
 
 
 def test_its_figures_hold_on_text_written_here():

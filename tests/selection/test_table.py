@@ -26,7 +26,7 @@ def test_a_printed_table_shows_all_columns_and_rounded_numbers():
     header, line = repr(of_labels("a")).splitlines()
     assert header.split() == list(FORMATS)
     assert line.split() == [
-        *("a", "52,002", "52,002", "0.333", "0.988", "52,002.00", "52002.000", "52,002.0", "52,002", "-", "52,002.00")
+        *("a", "52,002", "52,002", "0.333", "0.9877", "52,002.00", "52002.000", "52,002.0", "52,002", "-", "52,002.00")
     ]
 
 
@@ -58,7 +58,7 @@ def test_a_table_survives_pickling(table):
 
 def test_a_notebook_shows_labels_as_text():
     html = of_labels(HOSTILE)._repr_html_()
-    assert "&lt;img" in html and "<img" not in html and "0.988" in html
+    assert "&lt;img" in html and "<img" not in html and "0.9877" in html
 
 
 def test_a_figure_of_every_line(table):
