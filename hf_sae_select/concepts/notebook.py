@@ -78,7 +78,7 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
         for parts in Trace.of(features, selection, pool.rows).parts(np.arange(n_picks)):
             order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
-            result[parts.pick] = ", ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
+            result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
     return result
 
 
