@@ -1,6 +1,6 @@
 """Make the picture of a report in README.md: the quickstart's rows, the report of a selection, and a browser.
 
-    python examples/report_picture.py docs/report.webp
+    python examples/report_picture.py docs/report.png
 
 It needs the extras `report` and `dev` (playwright), and a Chromium on the PATH.
 """
@@ -8,6 +8,7 @@ It needs the extras `report` and `dev` (playwright), and a Chromium on the PATH.
 from __future__ import annotations
 
 import argparse
+import base64
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,8 +19,9 @@ from quickstart import docstrings
 import hf_sae_select  # noqa: F401  # its methods on Dataset
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WIDTH, HEIGHT, GAP = 1100, 1180, 40
-PICK_HEIGHT = 560  # of the part with the first picks
+WIDTH, HEIGHT = 760, 780  # of each half of the picture
+BOTH = """<style>body { margin: 0; display: flex } img + img { border-left: 1px solid #e2ded6 }</style>
+<img src="data:image/png;base64,%s"><img src="data:image/png;base64,%s">"""
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
 
 
 def take_picture(report: Path, picture: Path) -> None:
-    """Take a picture of the top of a report and of its first picks."""
+    """Take a picture of the top of a report, and beside it of its first picks."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         raise SystemExit(f"none of these is on the PATH: {', '.join(BROWSERS)}")
@@ -44,7 +46,13 @@ def take_picture(report: Path, picture: Path) -> None:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(report.resolve().as_uri())
         page.wait_for_selector("html.drawn", state="attached")
-        page.screenshot(path=picture)
+        halves = [page.screenshot()]
+        page.evaluate("document.getElementById('picks').scrollIntoView({ behavior: 'instant' })")
+        page.wait_for_timeout(500)  # until it stands still
+        halves.append(page.screenshot())
+        both = browser.new_page(viewport={"width": 2 * WIDTH + 1, "height": HEIGHT})
+        both.set_content(BOTH % tuple(base64.b64encode(half).decode() for half in halves))
+        both.screenshot(path=picture)
         browser.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def push(
     ]
     operations += [CommitOperationDelete(check_path(path)) for path in deleted]
     try:
-        with hub_errors(repo.name, revision):
+        with hub_errors(repo.name, revision), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")  # of labels
             return HfApi(token=repo.token).create_commit(
                 repo.name,
                 operations,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._cards import UNSEEN
+from ..features.columns import encoding_record, is_encoded
 
-if TYPE_CHECKING:  # an annotation only: that file loads torch
+if TYPE_CHECKING:  # annotations only: these files load torch
+    import datasets
+
     from ..encoding.spans import RowSpans
+    from ..encoding.text import TextSource
+    from ..sae.model import SparseAutoencoder
 
 WORD = re.compile(r"\w+|[^\w\s]")
 BEGINNING, END, SHORT = "(beginning)", "(end)", "(short text)"
@@ -86,6 +92,46 @@ class Contexts:
     def held_out(self) -> NDArray[np.bool_]:
         """[contexts]: half of them, chosen by the text of the row alone."""
         return self.digests >= 128
+
+
+def contexts_of(
+    dataset: datasets.Dataset,
+    rows: Sequence[int],
+    sae: str | Path | SparseAutoencoder | None = None,
+    *,
+    text: TextSource | None = None,
+    max_length: int,
+    context_size: int,
+    batch_size: int = 32,
+    show_progress_bar: bool | None = None,
+) -> tuple[Contexts, Mapping[str, Any]]:
+    """Return the contexts of rows, and the encoding record by which they were read; arguments as `label_features`."""
+    # They load torch.
+    from ..encoding.arguments import EncodingArguments
+    from ..encoding.encoder import Encoder
+    from ..encoding.spans import row_spans
+    from ..encoding.text import find_text
+    from ..sae.loading import load_sae
+
+    if is_encoded(dataset):
+        record = encoding_record(dataset)
+        read = record.get("max_length")
+        record = record | {"max_length": max_length if read is None else min(read, max_length)}
+    else:
+        sae = load_sae(sae, encoder_only=True)
+        arguments = EncodingArguments.parse(text=text, max_length=max_length)
+        record = Encoder(sae, find_text(dataset, text), arguments).record()
+    spans = row_spans(
+        dataset,
+        rows,
+        sae,
+        record=record,
+        text=text,
+        threshold=record["threshold"],
+        batch_size=batch_size,
+        show_progress_bar=show_progress_bar,
+    )
+    return read_contexts(spans, context_size), record
 
 
 def read_contexts(rows: Iterable[RowSpans], size: int) -> Contexts:

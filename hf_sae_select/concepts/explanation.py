@@ -79,9 +79,9 @@ class Source:
 
     def trace(self) -> Trace:
         """Go through the selection again."""
-        codes, rows = self.pool.codes, self.pool.source
-        request = request_of(self.selection, len(rows), rows)
-        return Trace.of(read_features(request, rows if codes is None else codes), self.selection, rows)
+        columns = self.pool.columns
+        request = request_of(self.selection, len(columns), columns)
+        return Trace.of(read_features(request, columns), self.selection, columns)
 
 
 def explain(

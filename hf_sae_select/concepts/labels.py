@@ -16,6 +16,7 @@ from .._parquet import content_errors
 from .._validation import check_int, check_text, check_type, is_number
 from ..sae.labels_beside import LABELS_FILE
 from .label_file import contents, file_at, read, write
+from .label_hub import LabelsHub
 
 PACKAGED = Path(__file__).parent.parent / "sae" / "default" / LABELS_FILE
 NAN = math.nan
@@ -112,7 +113,7 @@ def _check_share(name: str, value: Any) -> None:
         raise ValueError(f"`{name}={value!r}` must be a number in [0, 1], or NaN where it is not known")
 
 
-class Labels:
+class Labels(LabelsHub):
     """Hold the labels of an SAE, one per feature.
 
     `labels[551]` is the `Label` of a feature, `len(labels)` the number of features, named or not.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,7 @@ import numpy as np
 
 from .._datasets import check_dataset
 from .._validation import check_flag, check_int, check_number
-from ..features.columns import encoding_record, is_encoded
-from .contexts import Contexts, read_contexts
+from .contexts import KINDS, Contexts, contexts_of
 from .labels import MOST_EXAMPLES, MOST_NAME, MOST_WORDS, Example, Label, Labels, one_line
 from .predictors import Score, choose_terms, score
 from .prompts import Labeller, check_labeller, names_by
@@ -25,7 +24,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of torch
     from ..encoding.text import TextSource
     from ..sae.model import SparseAutoencoder
 
-SHOWN = 3  # words in a name
+SHOWN, LEADING = 3, 5  # words in a name, chosen from the best ones
 DECIMALS = 3  # of the activations of examples
 
 
@@ -113,7 +112,16 @@ def label_features(
     if show_progress_bar is not None:
         check_flag("show_progress_bar", show_progress_bar)
     chosen = sorted(np.random.default_rng(seed).permutation(len(dataset))[:rows].tolist())
-    contexts, record = _read(dataset, chosen, sae, text, max_length, context_size, batch_size, show_progress_bar)
+    contexts, record = contexts_of(
+        dataset,
+        chosen,
+        sae,
+        text=text,
+        max_length=max_length,
+        context_size=context_size,
+        batch_size=batch_size,
+        show_progress_bar=show_progress_bar,
+    )
     if not len(contexts):
         raise ValueError("`dataset`: no row that was read has a word in it; pass the columns of its text as `text`")
     terms = choose_terms(contexts, words)
@@ -152,45 +160,6 @@ def _check_count(name: str, value: Any, least: int, most: int) -> None:
     check_number(name, value, f"[{least}, {most}]")
 
 
-def _read(
-    dataset: datasets.Dataset,
-    rows: list[int],
-    sae: str | Path | SparseAutoencoder | None,
-    text: TextSource | None,
-    max_length: int,
-    context_size: int,
-    batch_size: int,
-    show_progress_bar: bool | None,
-) -> tuple[Contexts, Mapping[str, Any]]:
-    """Return the contexts of rows, and the encoding record by which they were read."""
-    # They load torch.
-    from ..encoding.arguments import EncodingArguments
-    from ..encoding.encoder import Encoder
-    from ..encoding.spans import row_spans
-    from ..encoding.text import find_text
-    from ..sae.loading import load_sae
-
-    if is_encoded(dataset):
-        record = encoding_record(dataset)
-        read = record.get("max_length")
-        record = record | {"max_length": max_length if read is None else min(read, max_length)}
-    else:
-        sae = load_sae(sae, encoder_only=True)
-        arguments = EncodingArguments.parse(text=text, max_length=max_length)
-        record = Encoder(sae, find_text(dataset, text), arguments).record()
-    spans = row_spans(
-        dataset,
-        rows,
-        sae,
-        record=record,
-        text=text,
-        threshold=record["threshold"],
-        batch_size=batch_size,
-        show_progress_bar=show_progress_bar,
-    )
-    return read_contexts(spans, context_size), record
-
-
 def _label(feature: int, words: list[str], result: Score | None, frequency: float, least_score: float) -> Label:
     """Return the label of a feature; without a name where its words tell too little."""
     accuracy, interval = (math.nan, (math.nan, math.nan)) if result is None else (result.accuracy, result.interval)
@@ -198,10 +167,10 @@ def _label(feature: int, words: list[str], result: Score | None, frequency: floa
     return Label(feature, name, tuple(words), accuracy, interval, frequency)
 
 
-def _name(words: list[str]) -> str:
-    """Return a name of the best words: no part of a word that is shown, signs in quotes."""
+def _name(words: Sequence[str]) -> str:
+    """Return a name of the best words: whole ones first, no part of a word that is shown, and signs in quotes."""
     shown: list[str] = []
-    for word in words:
+    for word in sorted(words[:LEADING], key=lambda word: "…" in word or word in KINDS):
         if word.strip("…") not in shown and len(shown) < SHOWN:
             shown.append(word)
     return one_line(", ".join(word if re.search(r"\w", word) else f'"{word}"' for word in shown), MOST_NAME)

@@ -21,7 +21,7 @@ from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
 from ..selection.result import Selection
 from .draft import Draft
-from .evidence import cell, tables
+from .figures import cell, tables
 from .layout import CONFIGS, LICENCE_FIELDS, REPORT_FILE
 from .licence import as_list
 from .provenance import Record, required_arguments
@@ -147,15 +147,17 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, cell(value)) for name, value in cells.items() if value is not None]
 
 
-def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, str]]:
-    """Return why the first rows were picked, with the beginning of their texts; not where luck or length decided."""
+def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, Any]]:
+    """Return why the method picked its first rows, with the beginning of their texts; not of luck or length."""
     subset, method = draft.attached(), draft.selection.method
     if isinstance(subset, Selection) or method in BASELINES or method not in METHODS:
         return []
-    reasons = cast(Reasons, explain(subset, range(min(PICKS, len(subset))), labels=labels, spans=0))
+    start = draft.n_initial if draft.n_initial < len(subset) else 0
+    picks = range(start, min(start + PICKS, len(subset)))
+    reasons = cast(Reasons, explain(subset, picks, labels=labels, spans=0))
+    text, rows = encoding.get("text", {}), draft.source_rows
     return [
-        {"text": _row_text(draft.source_rows, reason.row, encoding.get("text", {})), "sentence": str(reason)}
-        for reason in reasons
+        {"pick": reason.pick, "text": _row_text(rows, reason.row, text), "sentence": str(reason)} for reason in reasons
     ]
 
 

@@ -70,6 +70,13 @@ class Draft:
             return None if self.pool is None else self.pool.rows
         return view(self.pool, self.selection)
 
+    @property
+    def n_initial(self) -> int:
+        """The number of picks that `extend` and `must_include` brought, before the method began."""
+        constraints, rows = self.selection.parameters["constraints"], self.selection.indices
+        extended = int(constraints.get("extend") or 0)
+        return extended + len(np.setdiff1d(constraints.get("must_include") or [], rows[:extended]))
+
     def attached(self) -> Dataset | Selection:
         """Return the subset with its selection and its pool, as `select` does; without a pool, the selection alone."""
         if self.pool is None:

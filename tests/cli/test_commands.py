@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, load_from_disk
 from helpers.training import TINY
 
-from hf_sae_select import Selection, cli
+from hf_sae_select import Labels, Selection, cli
 
 WORDS = ("--sae", "sae")
 
@@ -125,6 +125,19 @@ def test_train_evaluate_check_load(rows, bert, call):
     assert call("load", "own", "--dtype", "float99").err == (
         "cannot load: ValueError: `dtype='float99'` must be a type of torch, such as float32 or bfloat16\n"
     )
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_label(rows, call):
+    (rows / "mine.py").write_text("def name(prompt):\n    return 'moon'\n")
+    words = ["label", "pool.jsonl", *WORDS, "--least-score", "0", "--labeller", "mine.py:name", "-o", "labels.parquet"]
+    done = call(*words, "--json")
+    labels = Labels.load("labels.parquet")
+    assert done.code == 0 and json.loads(done.out)["named"] == len(labels.named) > 0
+    assert set(json.loads(done.out)["names"].values()) == {"moon"}
+    call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.csv")
+    done = call("explain", "subset.csv", "--picks", "0", "--spans", "0", "--labels", "labels.parquet")
+    assert done.code == 0 and "moon" in done.out
 
 
 @pytest.mark.usefixtures("saved_sae")

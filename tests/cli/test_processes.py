@@ -30,12 +30,18 @@ def test_the_verbs_one_after_another(rows, process):
     assert json.loads(done.out) == result | {"out": "again.parquet"}
     done = process("compare", "subset.parquet")
     assert done.code == 0 and done.out.splitlines()[1].split()[:2] == ["match", "4"]
+    done = process("explain", "subset.parquet", "--picks", "0,1", "--json")
+    assert [reason["row"] for reason in json.loads(done.out)["reasons"]] == result["indices"][:2]
+    assert process("why-not", "subset.parquet", result["indices"][0]).out.startswith("Row ")
+    done = process("report", "subset.parquet", "report.html")
+    assert (done.code, done.out) == (0, "report.html\n") and (rows / "report.html").is_file()
+    assert process("atlas", "encoded.parquet", "atlas.parquet").code == 0
     assert process("stage", "subset.parquet", "staged", "--license", "mit").code == 0
     done = process("verify", "staged", "--level", "select", "--json")
     assert done.code == 0 and json.loads(done.out)["verified"] is True
-    (rows / "staged" / "coverage.png").write_bytes(b"")
+    (rows / "staged" / "likeness.png").write_bytes(b"")
     done = process("verify", "staged")
-    assert done.code == 1 and "DIFFERS  digests: files: coverage.png" in done.out
+    assert done.code == 1 and "DIFFERS  digests: files: likeness.png" in done.out
 
 
 def test_a_model_in_a_folder(rows, saved_sae, bert, process):
@@ -45,6 +51,8 @@ def test_a_model_in_a_folder(rows, saved_sae, bert, process):
     assert done.code == 0 and json.loads(done.out)["config"]["k"] == 4 and "Training:" in done.err
     done = process("evaluate", "own", "pool.jsonl", "--text", "text")
     assert done.code == 0 and done.out.startswith("explained_variance: ")
+    done = process("label", "pool.jsonl", "--sae", "own", "--out", "own/labels.parquet")
+    assert done.code == 0 and done.out.splitlines()[1] == "written: own/labels.parquet, own/labels.yaml"
     done = process("check-l0", saved_sae, "pool.jsonl")
     assert done.code in (0, 1) and done.out.startswith("L0 ")
 

@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
+from datasets import Dataset
 from helpers.reports import HOSTILE, browser, labels_of, opened, pool_of
 from playwright.sync_api import expect
 

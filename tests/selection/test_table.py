@@ -77,6 +77,13 @@ def test_labels_are_no_markup_in_a_picture():
     assert "<img" not in picture and "&lt;img" in picture
 
 
+def test_what_is_nan_is_not_drawn(table):
+    unknown = table.assign(likeness=float("nan"))
+    rows = [row for rows in unknown.plot().to_dict()["datasets"].values() for row in rows]
+    assert {"method": "match", "value": None} in rows
+    assert _charts.svg(unknown.plot()).startswith("<svg")
+
+
 def test_a_table_without_what_is_drawn_is_refused(table):
     with pytest.raises(ValueError, match="no column `likeness`, which is drawn"):
         table.drop(columns="likeness").plot()
