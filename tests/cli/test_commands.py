@@ -4,7 +4,7 @@ import json
 
 import pytest
 from datasets import Dataset, load_from_disk
-from helpers.training import TINY
+from helpers.training import ROWS, TINY
 
 from hf_sae_select import Labels, Selection, cli
 
@@ -130,7 +130,8 @@ def test_train_evaluate_check_load(rows, bert, call):
 @pytest.mark.usefixtures("saved_sae")
 def test_label(rows, call):
     (rows / "mine.py").write_text("def name(prompt):\n    return 'moon'\n")
-    words = ["label", "pool.jsonl", *WORDS, "--least-score", "0", "--labeller", "mine.py:name", "-o", "labels.parquet"]
+    (rows / "many.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS["text"]))
+    words = ["label", "many.jsonl", *WORDS, "--least-score", "0", "--labeller", "mine.py:name", "-o", "labels.parquet"]
     done = call(*words, "--json")
     labels = Labels.load("labels.parquet")
     assert done.code == 0 and json.loads(done.out)["named"] == len(labels.named) > 0
