@@ -1,6 +1,7 @@
 """The commands in this process: results, files, and errors of one line."""
 
 import json
+from datetime import datetime
 
 import pytest
 from datasets import Dataset, load_from_disk
@@ -167,6 +168,22 @@ def test_what_fails_leaves_no_file_and_says_so_in_one_line(rows, call, monkeypat
     monkeypatch.setattr(cli.jobs, "write_run", full)
     done = call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.jsonl")
     assert done.code == 2 and "No space left" in done.err and sorted(rows.iterdir()) == before
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_types_that_a_file_cannot_hold(rows, call):
+    day = datetime(2026, 1, 2, 3, 4, 5)
+    values = {"text": ["the cat", "a dog"], "tags": [["a"], []], "day": [day, day], "n": [0.1, float("nan")]}
+    pool = Dataset.from_dict(values)
+    pool.to_parquet("lists.parquet")
+    pool.add_column("raw", [b"a", b"b"]).to_parquet("bytes.parquet")
+    for name, out, column in [("lists", "x.csv", "tags"), ("bytes", "x.csv", "tags"), ("bytes", "x.jsonl", "raw")]:
+        done = call("select", f"{name}.parquet", "2", "--sae", "missing", "-o", out)  # before the SAE is looked for
+        assert done.code == 2 and f"cannot hold column `{column}`" in done.err and not (rows / out).exists()
+    assert call("select", "lists.parquet", "2", *WORDS, "--seed", "none", "-o", "x.jsonl").code == 0
+    lines = sorted((rows / "x.jsonl").read_text().splitlines())
+    assert json.loads(lines[0]) == {"text": "a dog", "tags": [], "day": "2026-01-02T03:04:05", "n": None}
+    assert json.loads(lines[1]) == {"text": "the cat", "tags": ["a"], "day": "2026-01-02T03:04:05", "n": 0.1}
 
 
 @pytest.mark.usefixtures("saved_sae")
