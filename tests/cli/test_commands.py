@@ -8,6 +8,7 @@ from datasets import Dataset, load_from_disk
 from helpers.training import ROWS, TINY
 
 from hf_sae_select import Labels, Selection, cli
+from hf_sae_select.encoding.store import CodeStore
 
 WORDS = ("--sae", "sae")
 
@@ -140,6 +141,18 @@ def test_label(rows, call):
     call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.csv")
     done = call("explain", "subset.csv", "--picks", "0", "--spans", "0", "--labels", "labels.parquet")
     assert done.code == 0 and "moon" in done.out
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_ctrl_c_while_rows_are_encoded(rows, call, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CodeStore, "add", interrupted)
+    done = call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.csv", "--json")
+    problem = "interrupted; subset.csv is not written; 0 of 8 rows are encoded and kept in "
+    assert done.code == 130 and json.loads(done.out)["error"].startswith(problem)
+    assert done.err.startswith(problem) and not (rows / "subset.csv").exists()
 
 
 @pytest.mark.usefixtures("saved_sae")
