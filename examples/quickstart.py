@@ -1,4 +1,4 @@
-"""Pick the rows that stand for some text, and show what was gained.
+"""Pick the rows that stand for some text, see what was gained and why, and write a report.
 
 Without arguments the text is on every machine: the docstrings of Python's standard library. With `--data` it is yours:
 
@@ -18,8 +18,8 @@ from datasets import Dataset, load_dataset
 
 import hf_sae_select
 from hf_sae_select import FeatureMatrix
-from hf_sae_select.concepts.reasons import reasons
-from hf_sae_select.features.metrics import coverage
+from hf_sae_select.concepts.labels import labels_of
+from hf_sae_select.concepts.representation import FeatureShare, representation
 
 LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
 SHOWN = 5
@@ -35,32 +35,44 @@ def main() -> None:
     coded = ds.sae_encode(text=args.text, keep=keep)
     subset = coded.sae_select(args.budget, args.method)
     print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
-    features = FeatureMatrix.from_dataset(coded).above(subset.sae_selection.parameters["encoding"]["threshold"])
-    table(features, {args.method: subset} | {m: coded.sae_select(len(subset), m) for m in ("random", "longest")})
-    show_reasons(coded, FeatureMatrix.from_dataset(coded), subset)
+    # `share` is of all features that the rows cover, `likeness` says how like all rows they are, up to 1
+    print(coded.sae_compare(len(subset), [args.method]), end="\n\n")
+    show_features(coded, subset)
+    for reason in subset.sae_explain(range(min(SHOWN, len(subset))), spans=0):
+        print(f"{reason}\n    {snippet(ds[reason.row])}")
+    print(write_report(subset, args.report))
 
 
-def table(features: FeatureMatrix, subsets: dict[str, Dataset]) -> None:
-    """Print how many distinct features each subset covers."""
-    pool = coverage(features)
-    print(f"{'method':<12}{'distinct features':>20}{'of the pool':>14}{'mean tokens':>14}")
-    for method, subset in subsets.items():
-        rows = subset.sae_selection.indices
-        covered = coverage(features, rows)
-        print(f"{method:<12}{covered:>20,}{covered / pool:>14.1%}{features.tokens[rows].mean():>14.0f}")
-    print(f"{'(all rows)':<12}{pool:>20,}{1:>14.1%}{features.tokens.mean():>14.0f}\n")
+def show_features(coded: Dataset, subset: Dataset) -> None:
+    """Print the features that the picks have most often, and those of all rows that no pick has."""
+    record = subset.sae_selection.parameters["encoding"]
+    features = FeatureMatrix.from_dataset(coded).above(record["threshold"])
+    shares = representation(features, subset.sae_selection.indices, labels=labels_of(record))
+    particular = (share for share in shares.features if share.rows and share.pool_share < 0.5)
+    frequent = sorted(particular, key=lambda share: -share.rows)[: 4 * SHOWN]
+    print(f"the picks have most often: {listed(frequent)}")
+    print(f"no pick has {len(shares.missing):,} features, such as: {listed(shares.missing)}\n")
 
 
-def show_reasons(coded: Dataset, features: FeatureMatrix, subset: Dataset) -> None:
-    """Print why the first rows were picked."""
-    for reason in reasons(features, subset.sae_selection, range(min(SHOWN, len(subset)))):
-        print(f"{reason}\n   {snippet(coded[reason.row])}")
+def listed(shares: list[FeatureShare]) -> str:
+    """Name the first features; those with names come first."""
+    named = sorted(shares, key=lambda share: not share.name)[:SHOWN]
+    numbers = "#{0.feature} {0.name} ({0.rows} picks, {0.pool_rows:,} rows)"
+    return "; ".join(numbers.format(share).replace("  ", " ") for share in named)
+
+
+def write_report(subset: Dataset, path: str) -> str:
+    """Write the report, and say how to open it."""
+    try:
+        file = subset.sae_report(path)
+    except ImportError as error:
+        return f"\nno report: {error}"
+    return f"\nThe report has all picks, features and curves. Open it in a browser: {file.resolve().as_uri()}"
 
 
 def snippet(row: dict[str, object]) -> str:
     """Return the beginning of a row's strings on one line."""
-    words = " ".join(value for value in row.values() if isinstance(value, str)).split()
-    text = " ".join(words)
+    text = " ".join(" ".join(value for value in row.values() if isinstance(value, str)).split())
     return f"“{text[:90]}…”" if len(text) > 90 else f"“{text}”"
 
 
@@ -105,6 +117,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", help="a file (.parquet, .json, .jsonl, .csv, .txt) or a Hub dataset id")
     parser.add_argument("--text", help="the text column, where it is not found by itself")
     parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300) or a share of them (0.05)")
+    parser.add_argument("--report", default="report.html", help="the file to write the report to (report.html)")
     parser.add_argument("--method", default="match", choices=sorted(hf_sae_select.METHODS))
     return parser.parse_args()
 

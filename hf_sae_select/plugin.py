@@ -182,6 +182,7 @@ def sae_publish(
     source: SourceName | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
+    report: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
@@ -201,6 +202,7 @@ def sae_publish(
         source=source,
         include_features=include_features,
         labels=labels,
+        report=report,
         metadata=metadata,
     )
 
@@ -249,7 +251,8 @@ def sae_report(
     pool: Dataset | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
-    spans: int = 200,
+    text: TextSource | None = None,
+    spans: int = 30,
     picks: int = 3000,
     title: str | None = None,
     overwrite: bool = False,
@@ -258,7 +261,16 @@ def sae_report(
     from .concepts.report import report
 
     return report(
-        self, path, pool=pool, labels=labels, sae=sae, spans=spans, picks=picks, title=title, overwrite=overwrite
+        self,
+        path,
+        pool=pool,
+        labels=labels,
+        sae=sae,
+        text=text,
+        spans=spans,
+        picks=picks,
+        title=title,
+        overwrite=overwrite,
     )
 
 

@@ -33,16 +33,16 @@ def test_0_if_all_is_as_recorded(folder, capsys):
     lines += [f"ok  digests: {name}" for name in ("record", "parameters", "indices", "rows", "files", "card")]
     end = f"verified to the level `digests`: {CONCLUSIONS['digests']}\n"
     assert run(capsys, "verify", folder) == (0, "\n".join([*lines, end]), "")
-    lines += [f"ok  select: {name}" for name in ("source", "encoding", "picks", "counts", "coverage")]
+    lines += [f"ok  select: {name}" for name in ("source", "encoding", "picks", "counts", "coverage", "likeness")]
     end = f"verified to the level `select`: {CONCLUSIONS['select']}\n"
     assert run(capsys, "verify", folder, "--level", "select") == (0, "\n".join([*lines, end]), "")
 
 
 def test_1_if_something_differs(folder, capsys):
-    (folder / "coverage.png").unlink()
+    (folder / "likeness.png").unlink()
     code, printed, errors = run(capsys, "verify", folder)
     assert (code, errors) == (1, "")
-    assert "DIFFERS  digests: files: coverage.png is missing\n" in printed and "ok  digests: rows\n" in printed
+    assert "DIFFERS  digests: files: likeness.png is missing\n" in printed and "ok  digests: rows\n" in printed
     end = (
         "not verified to the level `digests`: what is marked DIFFERS is not what the record says; do not rely on this"
     )
@@ -61,11 +61,11 @@ def test_the_result_as_json(folder, capsys):
     checks = result.pop("checks")
     assert (code, errors, result) == (0, "", expected)
     assert checks[0] == {"level": "digests", "name": "record", "difference": None} and len(checks) == 6
-    (folder / "coverage.png").unlink()
+    (folder / "likeness.png").unlink()
     code, printed, _ = run(capsys, "verify", folder, "--json")
     differ = [check for check in json.loads(printed)["checks"] if check["difference"]]
     assert (code, json.loads(printed)["verified"]) == (1, False)
-    assert differ == [{"level": "digests", "name": "files", "difference": "coverage.png is missing"}]
+    assert differ == [{"level": "digests", "name": "files", "difference": "likeness.png is missing"}]
     code, printed, errors = run(capsys, "verify", folder, "--json", "--level", "all")
     assert code == 2 and errors.startswith("cannot verify: ValueError: unknown `level='all'`")
     assert json.loads(printed) == {"verified": None, "error": errors.removeprefix("cannot verify: ").rstrip()}
@@ -123,7 +123,7 @@ def test_2_without_the_extra(folder, capsys, monkeypatch):
 @pytest.mark.parametrize("stream", ["/dev/full", None])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_2_if_the_result_cannot_be_printed(folder, monkeypatch, stream, options):
-    (folder / "coverage.png").unlink()
+    (folder / "likeness.png").unlink()
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full if stream else None)
         assert main(["verify", str(folder), *options]) == 2
@@ -151,7 +151,7 @@ def test_the_hub_and_a_revision(hub, folder, capsys):
     files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     first = hub.push("alice/subset", files, kind="dataset")
     assert run(capsys, "verify", "alice/subset", "--level", "select")[0] == 0
-    hub.push("alice/subset", {"coverage.png": b"other"}, kind="dataset")
+    hub.push("alice/subset", {"likeness.png": b"other"}, kind="dataset")
     assert run(capsys, "verify", "alice/subset")[0] == 1
     assert run(capsys, "verify", "alice/subset", "--revision", first)[0] == 0
     assert run(capsys, "verify", "alice/subset", "--revision", "none")[0] == 2

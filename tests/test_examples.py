@@ -28,15 +28,20 @@ def run(script, *arguments, cache):
     return done.stdout
 
 
-@pytest.mark.parametrize("method", ["greedy", "simscale"])
+@pytest.mark.parametrize("method", ["match", "simscale"])
 @pytest.mark.slow
 def test_quickstart_on_a_file(tmp_path, method):
-    file = tmp_path / "rows.jsonl"
+    file, report = tmp_path / "rows.jsonl", tmp_path / "report.html"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS))
-    printed = run("examples/quickstart.py", "--data", file, "--budget", 4, "--method", method, cache=tmp_path / "c")
+    command = ["examples/quickstart.py", "--data", file, "--budget", 4, "--method", method, "--report", report]
+    printed = run(*command, cache=tmp_path / "c")
     assert "12 rows; columns: text" in printed
     assert f"4 rows picked by '{method}'" in printed
-    assert printed.count("brings") == 4 and "random" in printed and "longest" in printed
+    for name in ("share likeness", "random", "longest", "the picks have most often: #", "no pick has"):
+        assert name in " ".join(printed.split())
+    assert printed.count("Pick ") == 4 and printed.count("“") == 4
+    assert printed.splitlines()[-1].endswith(f"Open it in a browser: {report.as_uri()}")
+    assert report.read_text(encoding="utf-8").startswith("<!")
 
 
 @pytest.mark.slow

@@ -43,6 +43,8 @@ class Command:
     """The argument of the function that is the file to write, or else `out`, an option of the command line."""
     needs_out: bool = False
     """Whether the result would be lost without a file."""
+    subset: str = "subset"
+    """The argument that is a subset, which finds its selection and its pool again."""
     positional: tuple[str, ...] = ()
     """Arguments that may do without their names, beside those without a default."""
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -127,6 +129,16 @@ def _check_data(check: Any) -> Data:
     return asdict(check) | {"agrees": check.agrees, "better": check.better, "is_sure": check.is_sure}
 
 
+def _labels_data(labels: Any) -> Data:
+    names = {str(feature): labels.name(feature) for feature in labels.named}
+    return {"d_sae": labels.d_sae, "named": len(labels.named), "metadata": labels.metadata, "names": names}
+
+
+def _reasons_data(reasons: Any) -> Data:
+    dicts = reasons.to_dict()
+    return {"reasons": dicts if isinstance(dicts, list) else [dicts]}
+
+
 def _commit_data(commit: Any) -> Data:
     return {"commit": commit.oid, "url": commit.commit_url, "pull_request": commit.pr_url}
 
@@ -135,9 +147,13 @@ ROWS = Result(_rows_text, _rows_data, outputs.write_rows, outputs.SUFFIXES, has_
 SUBSET = Result(_subset_text, _subset_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 TABLE = Result(repr, _table_data, _write_table, outputs.SUFFIXES[:-1])
 SAE = Result(repr, _sae_data, outputs.write_sae, ("",))
-SELECTION = Result(repr, _selection_data, outputs.write_selection, (".json",))
+SELECTION = Result(repr, _selection_data, outputs.write_saved, (".json",))
 QUALITY = Result(_quality_text, asdict)
 L0 = Result(str, _check_data, code=lambda check: DIFFERS if check.agrees is False else OK)
+LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
+REASONS = Result(str, _reasons_data)
+WHY_NOT = Result(str, lambda why: why.to_dict())
+FILE = Result(str, lambda file: {"file": str(file)})
 FOLDER = Result(str, lambda folder: {"folder": str(folder)})
 COMMIT = Result(lambda commit: str(commit.pr_url or commit.commit_url), _commit_data)
 VERIFICATION = Result(str, lambda value: value.to_dict(), code=lambda value: OK if value else DIFFERS)
@@ -148,6 +164,11 @@ COMMANDS: Mapping[str, Command] = {
         Command("encode", "encode", ROWS),
         Command("select", "select", SUBSET),
         Command("compare", "compare", TABLE),
+        Command("explain", "explain", REASONS),
+        Command("why-not", "why_not", WHY_NOT),
+        Command("report", "report", FILE, out="path"),
+        Command("atlas", "export_atlas", FILE, out="path", subset="dataset"),
+        Command("label", "label_features", LABELS),
         Command("train", "train_sae", SAE, needs_out=True, renamed={"config": "training_config"}),
         Command("evaluate", "evaluate_sae", QUALITY),
         Command("check-l0", "check_l0", L0, positional=("texts",)),

@@ -14,7 +14,7 @@ from .._secrets import masked
 from . import outputs
 from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
 from .places import Place
-from .receipts import RUN, DiffersFromReceipt, has_receipt, reopened
+from .receipts import RUN, DiffersFromReceipt, has_receipt, reopened, sae_of
 from .runs import HUB_OPTIONS, check_replaceable, write_run
 from .signatures import OPTIONS
 from .terminal import as_json, is_printed
@@ -81,21 +81,29 @@ class Job:
                 arguments |= value_of(name, OPTIONS, self.words.get(name)) or {}
             elif name in self.words:
                 arguments[argument.name] = self._value(argument.name, argument.annotation, self.words[name])
+            elif argument.name == "sae" and self.command.subset in self.words:
+                arguments["sae"] = value_of("sae", argument.annotation, sae_of(self.words[self.command.subset]))
         if self.out is not None and self.command.result.has_rows:
             keeps_codes = self.command.function == "encode" or bool(arguments.get("keep_codes"))
             outputs.check_rows(self.out, arguments["dataset"], keeps_codes)
         return public(self.command.function)(**arguments)
 
     def _value(self, name: str, annotation: str, words: Any) -> Any:
+        if name == self.command.subset and (
+            has_receipt(words) or (name == "subset" and "selection" not in self.words)
+        ):
+            return value_of(name, "Selection", words) if words.endswith(SELECTION) else reopened(name, words)
         if name == self.command.rows_argument:
             hub = {option: self.words.get(option) for option in HUB_OPTIONS}
             place = Place.parse(name, words, **hub).resolved()
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
             return place.load(name)
-        if name == "subset" and (has_receipt(words) or "selection" not in self.words):
-            return reopened(name, words)
         return value_of(name, annotation, words)
+
+    def _needs_receipt(self, name: str) -> bool:
+        """Tell whether rows are of no use without their selection, which is not passed."""
+        return name != self.command.rows_argument and "selection" not in self.words
 
     def write(self, result: Any) -> None:
         """Write the result, unless the function has done so, and beside it what repeats the run."""
@@ -125,8 +133,14 @@ class Job:
 
     def stop(self, error: KeyboardInterrupt) -> int:
         """Say what an interrupted command keeps, and return the exit code."""
-        kept = f": {error}" if str(error) else ""
+        checkpoint = self.words.get("output_dir")
+        parts = [
+            f"{self.out} is not written" if self.out is not None else "",
+            str(error),  # of `encode`
+            f"the same call continues from {checkpoint}" if checkpoint and any(Path(checkpoint).glob("*")) else "",
+        ]
+        problem = "; ".join(["interrupted", *filter(None, parts)])
         if self.as_json:
-            is_printed(as_json({**self.command.error_data, "error": f"interrupted{kept}"}), sys.stdout)
-        is_printed(f"interrupted{kept}", sys.stderr)
+            is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
+        is_printed(problem, sys.stderr)
         return INTERRUPTED

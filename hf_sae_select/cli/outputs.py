@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -117,17 +116,10 @@ def write_sae(sae: Any, folder: Path, beside: Callable[[], None]) -> None:
     sae.save_pretrained(folder)
 
 
-def write_selection(selection: Any, file: Path, beside: Callable[[], None]) -> None:
-    """Write a selection into a file."""
+def write_saved(value: Any, file: Path, beside: Callable[[], None]) -> None:
+    """Write a selection or labels, which save themselves, into a file."""
     beside()
-    selection.save(file)
-
-
-def write_json(value: Any, file: Path, beside: Callable[[], None]) -> None:
-    """Write JSON into a file."""
-    with whole_file(file) as part:
-        part.write_text(json.dumps(json.loads(as_json(value)), indent=2) + "\n", encoding="utf-8")
-        beside()
+    value.save(file)
 
 
 def _is_held(kind: pa.DataType, nested: bool) -> bool:

@@ -61,6 +61,19 @@ def reopened(argument: str, text: str) -> Dataset:
     return subset
 
 
+def sae_of(subset: str) -> str | None:
+    """Return the SAE that the run files of a subset name, as it was written; None for that of the package."""
+    words: dict[str, Any] = {}
+    for command in ("select", "encode"):  # the rows may be the result of `encode`
+        file = receipt_of(Path(words.get("dataset", subset)), RUN)
+        if not file.is_file():
+            break
+        words = read_run(file, COMMANDS[command])
+        if "sae" in words:
+            return str(words["sae"])
+    return None
+
+
 def _pool(subset: Path, selection: Selection) -> Pool | None:
     """Return the pool that the run file names, encoded as then; None, with a warning, if it is gone."""
     from ..features.columns import code_columns, encoding_record, is_encoded, without_codes

@@ -23,7 +23,8 @@ from .values import MANY, form_of, value_of
 
 HUB_OPTIONS = ("split", "config_name", "revision")
 ABOUT = ("command", "version")  # keys that are no arguments
-READABLE = ("Quota", "License", "SourceName", "Methods", "Mapping[str, Any]", "Sequence[int]", OPTIONS)
+NUMBERS = ("Sequence[int]", "int | Sequence[int]")
+READABLE = ("Quota", "License", "SourceName", "Methods", "Mapping[str, Any]", *NUMBERS, OPTIONS)
 SECRET = "Token"
 
 

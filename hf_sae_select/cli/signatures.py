@@ -68,7 +68,7 @@ def _arguments(arguments: ast.arguments, defaults: dict[str, str]) -> tuple[Argu
 
 def _annotation(argument: ast.arg) -> str:
     text = "" if argument.annotation is None else ast.unparse(argument.annotation)
-    return " | ".join(part for part in text.split(" | ") if part != "None")
+    return " | ".join(part.removeprefix("datasets.") for part in text.split(" | ") if part != "None")
 
 
 def _unwrapped(docstring: str) -> str:

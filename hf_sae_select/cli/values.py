@@ -41,6 +41,12 @@ def form_of(annotation: str) -> Form:
     return FORMS.get(annotation, Form())
 
 
+def _labels(name: str, text: str) -> Any:
+    from ..concepts.label_sources import load_labels
+
+    return load_labels(text)
+
+
 def receipt_of(out: Path, suffix: str) -> Path:
     """Return the path of a file beside a result: `subset.parquet` has `subset.yaml` and `subset.selection.json`."""
     return out.with_name(f"{out.stem}{suffix}")
@@ -100,6 +106,11 @@ def _numbers(name: str, texts: list[str]) -> list[int]:
         return [int(part) for part in _names(name, texts)]
     except ValueError as error:
         raise ValueError(f"`{name}={','.join(texts)!r}` must be numbers of rows, such as 7,3") from error
+
+
+def _number_or_numbers(name: str, texts: list[str]) -> int | list[int]:
+    numbers = _numbers(name, texts)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _methods(name: str, texts: list[str]) -> Any:
@@ -206,9 +217,14 @@ FORMS: Mapping[str, Form] = {
     "SparseAutoencoder": Form(_loaded_sae, Path),
     "Selection": Form(_selection, Path),
     "Selection | Dataset": Form(_earlier, Path),
+    "Dataset | Selection": Form(kind=Path),  # a subset, see receipts.py
+    "Labels": Form(_labels, Path),
+    "Labeller": Form(_function_or_text),
+    "str | Path | SparseAutoencoder": Form(_sae, Path),
     "TextSource": Form(_columns, MANY),
     "str | Collection[str]": Form(kind=MANY),
     "Sequence[int]": Form(_numbers, MANY),
+    "int | Sequence[int]": Form(_number_or_numbers, MANY),
     "Methods": Form(_methods, MANY),
     "str | MethodFunction": Form(_function_or_text),
     "MethodFunction": Form(_function_or_text),

@@ -11,10 +11,13 @@ from ..selection.result import Selection
 from . import charts, summary
 from .duplicates import Duplicates, duplicates
 from .evidence import Reason
+from .explanation import Source, with_spans
 from .labels import Labels
 from .measurement import Measured, count_quotas, measure
+from .neighbours import Neighbours
+from .payload import PARTS as MOST_PARTS
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
-from .reasons import reasons
+from .reasons import reasons_of
 from .representation import representation
 from .summary import Table
 from .texts import Texts
@@ -22,6 +25,7 @@ from .texts import Texts
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
+    from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
 
 Contents = tuple[dict[str, Any], dict[str, Any]]
@@ -38,28 +42,35 @@ SECTIONS = {
 }
 PARTS = {"all": "All", "over": "Over-represented", "under": "Under-represented", "missing": "Missing"}
 MOST_GROUPS = 20
+RUNNERS_UP = 200  # picks, the first ones, of which the page says what they were chosen over
 
 
 def short_contents(selection: Selection) -> Contents:
     """Return the contents of the report of a selection whose rows are not known."""
     note = (
-        "The rows that these were selected from are not at hand, so this report is short: it shows what the selection "
-        "records. Of the subset that `sae_select` returned, a report also shows features, texts and reasons."
+        "The features of the rows that these were selected from are not at hand, so this report is short: it shows "
+        "what the selection records. Of a subset of an encoded dataset it also shows features, texts and reasons."
     )
     return _values(selection, None, notes=[note]), {"picks": [], "features": [], "rows": {}, "charts": {}}
 
 
 def full_contents(
-    subset: Dataset, *, labels: Labels | None, sae: SaeSource | None, spans: int, picks: int
+    subset: Dataset,
+    *,
+    labels: Labels | None,
+    sae: SaeSource | None,
+    text: TextSource | None,
+    spans: int,
+    picks: int,
 ) -> Contents:
     """Return the contents of the report of a subset whose pool is encoded."""
     selection, pool = selection_of(subset), pool_of(subset)
     assert pool is not None
     dataset = _with_columns(pool, selection)
     measured = measure(dataset, selection, ("likeness", "coverage"))
-    why = reasons(measured.read, selection, range(min(picks, len(selection))), labels=labels, columns=dataset)
-    texts = Texts.of(pool, selection)
-    fired = texts.spans(why[:spans], sae)
+    why = _reasons(subset, range(min(picks, len(selection))), labels)
+    why = with_spans(why[:spans], Source.of(subset, None, None), sae, text) + why[spans:]
+    texts = Texts.of(pool, text)
     threshold = selection.parameters["encoding"].get("threshold", 0.0)
     clear = measured.features.above(threshold)
     shares = representation(clear, selection.indices, measured.rows["pool"], labels=labels)
@@ -67,13 +78,18 @@ def full_contents(
     features, drawn = features_data(shares.features, labels), _charts(measured)
     data = fitted(
         {
-            "picks": picks_data(why, texts.of_rows([reason.row for reason in why]), fired),
+            "picks": picks_data(why, texts.of_rows([reason.row for reason in why if not reason.text])),
             "features": features,
             "rows": {row: excerpt(text) for row, text in texts.of_rows(neighbours_of(why)).items()},
             "charts": {chart["id"]: chart["spec"] for chart in drawn},
             "holders": holders_data(clear, selection.indices[:picks]),
         }
     )
+    is_read = [bool(reason.text) for reason in why]
+    if spans and why and not any(is_read):
+        texts.problems.append(
+            "The model did not read any pick again, so the tokens that features fire on are not marked."
+        )
     values = _values(
         selection,
         measured,
@@ -84,12 +100,27 @@ def full_contents(
         n_picks=len(why),
         pick_notes=_pick_notes(selection, data),
         has_labels=labels is not None,
-        has_spans=bool(fired),
-        has_words=labels is not None and len(fired) < len(why),
+        has_spans=any(is_read),
+        has_words=labels is not None and not all(is_read),
         group_tables=_groups(why, data["picks"], same),
         quotas=summary.quota_tables(count_quotas(dataset, selection)),
     )
     return values, data
+
+
+def _reasons(subset: Dataset, picks: Sequence[int], labels: Labels | None) -> list[Reason]:
+    """Return the reasons of picks; of the first ones also what they were chosen over, which takes longest."""
+    trace = Source.of(subset, None, None).trace()
+    neighbours = Neighbours.of(trace)
+    parts = ((picks[:RUNNERS_UP], True), (picks[RUNNERS_UP:], False))
+    return [
+        reason
+        for part, runners_up in parts
+        if len(part)
+        for reason in reasons_of(
+            trace, part, labels=labels, most=MOST_PARTS, runners_up=runners_up, neighbours=neighbours
+        )
+    ]
 
 
 def _values(selection: Selection, measured: Measured | None, **parts: Any) -> dict[str, Any]:
@@ -183,6 +214,8 @@ def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
     )
     if len(picks) < len(selection):
         notes.append(f"The first {len(picks):,} of {len(selection):,} picks are here.")
+    if len(picks) > RUNNERS_UP:
+        notes.append(f"What a pick was chosen over is shown for the first {RUNNERS_UP:,}.")
     if cut := [pick["cut"] for pick in picks if "cut" in pick]:
         notes.append(f"{len(cut):,} long texts are cut, by {sum(cut):,} characters together, to keep the file small.")
     if strongest := data["holders"]["strongest"]:

@@ -79,9 +79,9 @@ class Source:
 
     def trace(self) -> Trace:
         """Go through the selection again."""
-        codes, rows = self.pool.codes, self.pool.source
-        request = request_of(self.selection, len(rows), rows)
-        return Trace.of(read_features(request, rows if codes is None else codes), self.selection, rows)
+        columns = self.pool.columns
+        request = request_of(self.selection, len(columns), columns)
+        return Trace.of(read_features(request, columns), self.selection, columns)
 
 
 def explain(
@@ -143,12 +143,12 @@ def explain(
     check_flag("runners_up", runners_up)
     named = source.labels(labels)
     reasons = reasons_of(source.trace(), wanted, labels=named, most=most, runners_up=runners_up)
-    reasons = _with_spans(reasons[:spans], source, sae, text) + reasons[spans:]
+    reasons = with_spans(reasons[:spans], source, sae, text) + reasons[spans:]
     is_one = picks is not None and not hasattr(picks, "__iter__")
     return reasons[0] if is_one else Reasons(reasons)
 
 
-def _with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, text: TextSource | None) -> list[Reason]:
+def with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, text: TextSource | None) -> list[Reason]:
     """Read rows again, and add their texts and the characters that the features fire on; warn where this fails."""
     record = source.record
     if not reasons or "text" not in record:

@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
-from .evidence import Reason, cause, runner_up
+from .evidence import Reason, cause
 from .labels import Labels
 from .page import JSON_ESCAPES, embedded, shown
 from .representation import FeatureShare
-from .texts import Fired
 
-MOST_BYTES = 3_900_000  # of the payload; beside it the page has 1 MB, mostly Vega
+MOST_BYTES = 4_000_000  # of the payload; beside it the page has 1 MB, mostly Vega
 MOST_HOLDER_BYTES = 900_000
 PARTS, NEIGHBOURS = 6, 3  # of a pick that are shown
-EXCERPT = 110  # characters of the text of a row that a pick stands for
+EXCERPT = 90  # characters of the text of a row that a pick stands for
 SHORT_ESCAPES, LONG_ESCAPES = (
     [ord(sign) for sign in signs] for signs in ('"\\\n\r\t\b\f', "".join(map(chr, JSON_ESCAPES)))
 )
@@ -56,36 +55,26 @@ def neighbours_of(reasons: Sequence[Reason]) -> list[int]:
     return sorted(set(rows))
 
 
-def picks_data(
-    reasons: Sequence[Reason], texts: Mapping[int, str], fired: Mapping[int, Fired]
-) -> list[dict[str, Any]]:
-    """Return each pick as the page's script reads it.
-
-    Args:
-        texts: of each row its text.
-        fired: of each pick that was read again where its features fire.
-    """
-    return [_pick(reason, texts.get(reason.row, ""), fired.get(reason.pick)) for reason in reasons]
+def picks_data(reasons: Sequence[Reason], texts: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return each pick as the page's script reads it; `texts` are of rows that the model did not read again."""
+    return [_pick(reason, texts) for reason in reasons]
 
 
-def _pick(reason: Reason, text: str, fired: Fired | None) -> dict[str, Any]:
-    text = fired.text if fired is not None else text
-    pick: dict[str, Any] = {
-        "row": reason.row,
-        "text": shown(text),
-        "why": _sentence(cause(reason)),
-        "parts": [_part(part) for part in reason.parts[:PARTS]],
-        "more": max(0, reason.n_parts - PARTS),
-    }
+def _pick(reason: Reason, texts: Mapping[int, str]) -> dict[str, Any]:
+    text = reason.text or texts.get(reason.row, "")
+    parts = reason.parts[:PARTS]
+    pick: dict[str, Any] = {"row": reason.row, "text": shown(text), "why": _sentence(cause(reason))}
+    pick["parts"] = [_part(part) for part in parts]
+    if reason.n_parts > len(parts):
+        pick["more"] = reason.n_parts - len(parts)
     # A masked token makes a text shorter, and then no offset holds.
-    if fired is not None and len(pick["text"]) == len(text):
-        parts = reason.parts[:PARTS]
-        pick["spans"] = [[*span, part.feature] for part in parts for span in fired.spans[part.feature]]
+    if reason.text and len(pick["text"]) == len(text):
+        pick["spans"] = [[*span, part.feature] for part in parts for span in part.spans]
     if reason.n_stands_for:
         rows = [[near.row, _rounded(near.similarity, 3)] for near in reason.stands_for[:NEIGHBOURS]]
         pick["stands"] = [reason.n_stands_for, rows]
-    if reason.runner_up is not None:
-        pick["over"] = [reason.runner_up.row, shown(runner_up(reason.runner_up))]
+    if (other := reason.runner_up) is not None:
+        pick["over"] = [other.row, f"{other.gain:.4g}", f"{other.difference:.2g}" if other.difference else ""]
     return pick
 
 

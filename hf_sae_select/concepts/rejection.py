@@ -15,6 +15,7 @@ from ..selection import nearness, similarity
 from ..selection.engine import sorted_by
 from ..selection.result import Selection
 from ..selection.trace import GREEDY, Trace
+from .duplicates import LEAST
 from .evidence import Neighbour, plain
 from .explanation import Source
 from .markup import clean
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 NEAREST_PICKS = 3  # that are named
-NEAR_DUPLICATE = 0.9  # similarity from which on two rows are near-duplicates
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class WhyNot:
     nearest: tuple[Neighbour, ...]
     """The picks that are most like the row: the first of them stands for it."""
     is_near_duplicate: bool
-    """Whether the row is nearly the same as the first of `nearest`: a similarity of 0.9 or more."""
+    """Whether the row is nearly the same as the first of `nearest`: a similarity of 0.95 or more."""
     tokens: int
     """The number of tokens of the row."""
 
@@ -151,7 +151,7 @@ def rejection(trace: Trace, row: int) -> WhyNot:
         overlap,
         limit,
         tuple(Neighbour(int(selection.indices[pick]), like, pick) for pick, like in nearest[:NEAREST_PICKS]),
-        is_near_duplicate=bool(nearest and nearest[0][1] >= NEAR_DUPLICATE),
+        is_near_duplicate=bool(nearest and nearest[0][1] >= LEAST),
         tokens=int(trace.features.tokens[row]),
     )
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._datasets import check_dataset, select_rows
 from .._files import whole_file
 from .._validation import check_flag, check_int, check_text, check_type
-from ..features.columns import encoding_record, is_encoded
-from ..selection.attachment import Pool, attach, pool_of, selection_of
+from ..selection.attachment import as_pool, attach, pool_of, selection_of
 from ..selection.result import Selection
 from .contents import full_contents, short_contents
 from .labels import Labels, labels_of
@@ -19,6 +18,7 @@ from .summary import title_of
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
+    from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
 
 
@@ -29,7 +29,8 @@ def report(
     pool: Dataset | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
-    spans: int = 200,
+    text: TextSource | None = None,
+    spans: int = 30,
     picks: int = 3000,
     title: str | None = None,
     overwrite: bool = False,
@@ -51,7 +52,9 @@ def report(
             Names of the features. By default those that ship with the SAE.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             The autoencoder, for `spans`, where the encoding record does not say where it is.
-        spans (`int`, *optional*, defaults to `200`):
+        text (`str`, `list` or `Callable`, *optional*):
+            The function that wrote the text of the rows, where a function did.
+        spans (`int`, *optional*, defaults to `30`):
             Number of picks that the model reads again, to mark the tokens on which their features fire; 0 for none.
         picks (`int`, *optional*, defaults to `3000`):
             Number of picks that are shown; the page says how many are not.
@@ -90,7 +93,7 @@ def report(
     if known is None:
         values, data = short_contents(selection)
     else:
-        values, data = full_contents(known, labels=labels, sae=sae, spans=spans, picks=picks)
+        values, data = full_contents(known, labels=labels, sae=sae, text=text, spans=spans, picks=picks)
     text = page(values | {"title": title or title_of(selection)}, data)
     with whole_file(file) as part:
         part.write_text(text, encoding="utf-8")
@@ -126,8 +129,7 @@ def _parsed(subset: Any, pool: Any) -> tuple[Selection, Dataset | None]:
     if isinstance(subset, Selection):
         if pool is None:
             return subset, None
-        check_dataset("pool", pool, "select from")
-        return subset, _subset_of(subset, pool)
+        return subset, _with_codes(_subset_of(subset, pool))
     check_dataset("subset", subset, "report")
     if pool is not None:
         raise ValueError("`pool` is for a saved Selection; a subset knows the rows that it was selected from")
@@ -138,26 +140,18 @@ def _parsed(subset: Any, pool: Any) -> tuple[Selection, Dataset | None]:
             "`subset` has no `sae_selection`: pass what `sae_select` returned, unchanged, or a saved Selection, with "
             "the dataset that it was selected from as `pool`"
         ) from error
-    attached = pool_of(subset)
-    return selection, None if attached is None or attached.codes is None else subset
+    return selection, _with_codes(subset)
+
+
+def _with_codes(subset: Dataset) -> Dataset | None:
+    """Return a subset whose pool has codes; None for another one."""
+    pool = pool_of(subset)
+    return None if pool is None or pool.codes is None else subset
 
 
 def _subset_of(selection: Selection, pool: Dataset) -> Dataset:
     """Return the subset that a saved selection picked from an encoded dataset."""
-    n_rows = selection.pool_rows or len(pool)
-    if len(pool) != n_rows or (len(selection) and int(selection.indices.max()) >= n_rows):
-        raise ValueError(
-            f"`pool` has {len(pool):,} rows, but the rows were selected from {n_rows:,}; pass the dataset that they "
-            "were selected from"
-        )
-    if not is_encoded(pool):
-        raise ValueError("`pool` is not encoded; pass what its `sae_encode` returns")
-    recorded = {name: value for name, value in selection.parameters.get("encoding", {}).items() if name != "rows"}
-    if recorded and recorded != encoding_record(pool):
-        raise ValueError(
-            "`pool` does not have the codes that the rows were selected by; pass what `sae_encode` returns for the "
-            "same SAE and text"
-        )
+    attached = as_pool(pool, selection)
     subset = select_rows(pool, selection.indices)
-    attach(subset, selection, Pool(pool), was_encoded=True)
+    attach(subset, selection, attached, was_encoded=True)
     return subset

@@ -61,8 +61,8 @@ def _likeness(measured: Measured) -> str:
     if not likeness or None in likeness.values():
         return ""
     return (
-        f"The picks are like all rows to {likeness['subset']:.3f}, where 1 is the same mix of features; as many "
-        f"random rows to {likeness['random']:.3f}, the longest rows to {likeness['longest']:.3f}. "
+        f"The picks are like all rows to {likeness['subset']:.4f}, where 1 is the same mix of features; as many "
+        f"random rows to {likeness['random']:.4f}, the longest rows to {likeness['longest']:.4f}. "
     )
 
 
@@ -91,8 +91,8 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
         return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
     figures, likeness = measured.figures, measured.likeness or {}
     if likeness.get("subset") is not None:
-        lines = [f"{NAMES[name]} {_number(likeness[name], '.3f')}" for name in ("random", "longest")]
-        result.append(_fact("likeness to all rows", f"{likeness['subset']:.3f}", *lines))
+        lines = [f"{NAMES[name]} {_number(likeness[name], '.4f')}" for name in ("random", "longest")]
+        result.append(_fact("likeness to all rows", f"{likeness['subset']:.4f}", *lines))
     lines = [f"{NAMES[name]} {figures[name]['share']:.1%}" for name in ("random", "longest")]
     result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
     means = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
@@ -101,13 +101,13 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
 
 def figures_table(measured: Measured) -> Table:
     """Return the table of the subset beside the baselines and all rows."""
-    rows = []
+    rows, likeness = [], {"pool": 1.0, **measured.likeness} if measured.likeness else {}
     for name in ("subset", "random", "longest", "pool"):
         figures = measured.figures[name]
         cells = [
             NAMES[name],
             f"{figures['rows']:,}",
-            _number((measured.likeness or {}).get(name), ".3f"),
+            _number(likeness.get(name), ".4f"),
             f"{figures['features']:,}",
             f"{figures['share']:.1%}",
             _number(figures["richness"], ",.1f"),
@@ -134,7 +134,7 @@ def curves_table(measured: Measured, curve: str, points: int = 10) -> Table:
     curves = measured.curves[curve]
     most = max(map(len, curves.values()), default=0)
     picks = np.unique(np.linspace(1, most, min(points, most)).round().astype(int)).tolist()
-    form = ".3f" if curve == "likeness" else ","
+    form = ".4f" if curve == "likeness" else ","
     rows = [
         [f"{pick:,}", *(format(values[pick - 1], form) if pick <= len(values) else "-" for values in curves.values())]
         for pick in picks
@@ -152,7 +152,7 @@ def chart_sentence(name: str, measured: Measured) -> str:
     names = ("subset", "random", "longest")
     likeness = measured.likeness or {}
     ends = {part: likeness.get(part) if name == "likeness" else figures[part]["share"] for part in names}
-    form = ".3f" if name == "likeness" else ".1%"
+    form = ".4f" if name == "likeness" else ".1%"
     values = ", ".join(f"{NAMES[part]} {_number(end, form)}" for part, end in ends.items())
     return f"With all picks: {values}."
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from datasets import Dataset
@@ -14,13 +14,15 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
+from ..concepts.evidence import Reasons
+from ..concepts.explanation import explain
 from ..concepts.labels import Labels
-from ..concepts.reasons import reasons
 from ..encoding.text import find_text
 from ..selection.methods import BASELINES, METHODS
+from ..selection.result import Selection
 from .draft import Draft
-from .evidence import cell, tables
-from .layout import CONFIGS, LICENCE_FIELDS
+from .figures import cell, tables
+from .layout import CONFIGS, LICENCE_FIELDS, REPORT_FILE
 from .licence import as_list
 from .provenance import Record, required_arguments
 
@@ -91,8 +93,9 @@ def subset_card(
         model=_model(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
-        reasons=_reasons(draft, encoding, labels if encoding else None),
+        reasons=_reasons(draft, encoding, labels),
         tables=tables(record),
+        has_report=REPORT_FILE in record["files"],
         needs_vectors=method is not None and method.needs_vectors,
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),
@@ -144,15 +147,17 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, cell(value)) for name, value in cells.items() if value is not None]
 
 
-def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, str]]:
-    """Return why the first rows were picked, with the beginning of their texts; not where luck or length decided."""
-    features, selection, rows = draft.features(), draft.selection, draft.source_rows
-    if features is None or selection.method in BASELINES or selection.method not in METHODS:
+def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, Any]]:
+    """Return why the method picked its first rows, with the beginning of their texts; not of luck or length."""
+    subset, method = draft.attached(), draft.selection.method
+    if isinstance(subset, Selection) or method in BASELINES or method not in METHODS:
         return []
-    first = range(min(PICKS, len(selection)))
+    start = draft.n_initial if draft.n_initial < len(subset) else 0
+    picks = range(start, min(start + PICKS, len(subset)))
+    reasons = cast(Reasons, explain(subset, picks, labels=labels, spans=0))
+    text, rows = encoding.get("text", {}), draft.source_rows
     return [
-        {"text": _row_text(rows, reason.row, encoding.get("text", {})), "sentence": str(reason)}
-        for reason in reasons(features, selection, first, labels=labels, columns=draft.columns)
+        {"pick": reason.pick, "text": _row_text(rows, reason.row, text), "sentence": str(reason)} for reason in reasons
     ]
 
 

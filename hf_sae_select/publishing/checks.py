@@ -22,7 +22,7 @@ from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
 from .card import derived_metadata
-from .evidence import tables
+from .figures import tables
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
 from .licence import as_list

@@ -12,15 +12,14 @@ from datasets import Dataset
 
 from .._datasets import check_dataset
 from ..concepts.measurement import Measured, measure
-from ..features.columns import STATE, is_code_column, without_codes
-from ..features.matrix import FeatureMatrix
-from ..selection.attachment import Pool, as_pool, pool_of, selection_of
+from ..features.columns import is_code_column, without_codes
+from ..selection.attachment import Pool, as_pool, attach, pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .hashing import Digests
 from .provenance import public
 from .replay import digest_tag
-from .tables import check_types, needs_state, view
+from .tables import check_types, view
 
 REMEDY = "publish what `sae_select` returned; change the dataset first, and select from the result"
 
@@ -71,14 +70,20 @@ class Draft:
             return None if self.pool is None else self.pool.rows
         return view(self.pool, self.selection)
 
-    def features(self) -> FeatureMatrix | None:
-        """Read the features of all rows, with the vectors that the method compares; None where they are not known."""
-        if self.pool is None or self.columns is None:
-            return None
-        vectors = STATE if needs_state(self.selection) else self.selection.parameters["cuts"]["embedding"]
-        if self.pool.codes is None:
-            return FeatureMatrix.from_vectors(self.columns, vectors)
-        return FeatureMatrix.from_dataset(self.columns, vectors)
+    @property
+    def n_initial(self) -> int:
+        """The number of picks that `extend` and `must_include` brought, before the method began."""
+        constraints, rows = self.selection.parameters["constraints"], self.selection.indices
+        extended = int(constraints.get("extend") or 0)
+        return extended + len(np.setdiff1d(constraints.get("must_include") or [], rows[:extended]))
+
+    def attached(self) -> Dataset | Selection:
+        """Return the subset with its selection and its pool, as `select` does; without a pool, the selection alone."""
+        if self.pool is None:
+            return self.selection
+        rows = self.rows.with_format(None)  # the user's own dataset keeps its attachment
+        attach(rows, self.selection, self.pool)
+        return rows
 
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.

@@ -51,6 +51,7 @@ def publish(
     source: SourceName | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
+    report: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Publish a subset with its provenance and a card in a dataset repo on the Hub, in one commit.
@@ -84,6 +85,8 @@ def publish(
             Whether to publish the features too, so that others can repeat the selection without a model.
         labels (`Labels`, *optional*):
             Names of the features, by default those that ship with the SAE, see `stage`.
+        report (`bool`, *optional*, defaults to `False`):
+            Whether to publish the report of the subset too, see `stage`.
         metadata (`dict`, *optional*):
             Additional metadata of the card, see `stage`.
 
@@ -115,6 +118,7 @@ def publish(
         source=source,
         include_features=include_features,
         labels=labels,
+        report=report,
         metadata=metadata,
         token=token,
     )

@@ -19,13 +19,14 @@ from .._secrets import masked, masks_tokens
 from .._validation import check_flag, check_text, check_type
 from ..concepts.labels import Labels, labels_of
 from ..concepts.measurement import count_quotas, measures_of
+from ..concepts.report import report as write_report
 from ..features.columns import encoding_record
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, ROWS, SECTION, SELECTION_FILE
+from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, REPORT_FILE, ROWS, SECTION, SELECTION_FILE
 from .licence import License, subset_licence
 from .plot import curve_png
 from .provenance import dumps, sealed, versions
@@ -44,6 +45,7 @@ def stage(
     source: SourceName | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
+    report: bool = False,
     metadata: Mapping[str, Any] | None = None,
     token: Token = None,
 ) -> Path:
@@ -77,7 +79,10 @@ def stage(
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to write `pool.parquet`, so that others can repeat the selection without a model.
         labels (`Labels`, *optional*):
-            Names of the features, which the card's reasons use. By default those that ship with the SAE.
+            Names of the features, for the card's reasons and the report. By default those that ship with the SAE.
+        report (`bool`, *optional*, defaults to `False`):
+            Whether to write the report of the subset too, see `report`, and link it in the card. It is short without
+            the pool.
         metadata (`dict`, *optional*):
             Additional metadata of the card, such as `{"language": "en", "pretty_name": "..."}`. What the README of the
             repo already has of these takes precedence.
@@ -103,6 +108,7 @@ def stage(
         extra(module)
     check_text("folder", folder, (str, Path))
     check_flag("include_features", include_features)
+    check_flag("report", report)
     check_token(token)
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
     folder = Path(os.path.expanduser(folder)).absolute()
@@ -135,6 +141,8 @@ def stage(
         if measured is not None:
             for measure in measures_of(draft.selection.method):
                 (unfinished / PLOT_FILES[measure]).write_bytes(curve_png(measured, measure))
+        if report:
+            write_report(draft.attached(), unfinished / REPORT_FILE, labels=labels)
         fields = {
             "source": _source_record(draft, origin, digests),
             "license": licence,

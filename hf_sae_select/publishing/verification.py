@@ -238,8 +238,7 @@ def verify(
         results += _encode(subset, arguments)
     origin = subset.record["source"]
     source_summary = {name: origin[name] for name in ("dataset", "config", "split", "revision", "rows")}
-    rows = len(subset.selection)
-    return Verification(level, results, repo.name, repo.revision, repo.date, source_summary, rows)
+    return Verification(level, results, repo.name, repo.revision, repo.date, source_summary, len(subset.selection))
 
 
 def _check_arguments(subset: PublishedSubset, level: str, arguments: _Arguments) -> None:
@@ -316,8 +315,7 @@ def _select_again(
         yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
     if measured is None:
         return
-    counts = measured.features.counts[selection.indices]
-    yield Check(level, "counts", checks.of_counts(subset.feature_counts, counts))
+    yield Check(level, "counts", checks.of_counts(subset.feature_counts, measured.features.counts[selection.indices]))
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
     if (measured.likeness or record["likeness"]) and not subset.is_upgraded:
         yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))

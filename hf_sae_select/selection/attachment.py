@@ -37,6 +37,15 @@ class Pool:
             encoded = self.source
         return None if encoded is None else encoded.select_columns(code_columns(encoded))
 
+    @property
+    def columns(self) -> Dataset:
+        """All columns that constraints may name: those of the rows, and the code columns."""
+        if self.encoded is None or self.codes is None:
+            return self.source
+        from datasets import concatenate_datasets
+
+        return concatenate_datasets([self.source, self.codes], axis=1)
+
 
 @dataclass(frozen=True, eq=False)
 class _Attachment:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from math import floor
 from typing import Any
 
 import pandas as pd
 
-from .._charts import BLUE, GREY, altair, data, styled
+from .._cards import UNSEEN
+from .._charts import BLUE, GREY, TEXT, altair, data, styled
 
 # The columns, in their order, and how they are printed.
 FORMATS = {
     "rows": ",.0f",
     "features": ",.0f",
     "share": ".3f",
-    "likeness": ".3f",
+    "likeness": ".4f",
     "richness": ",.2f",
     "redundancy": ".3f",
     "tokens": ",.1f",
@@ -22,6 +24,7 @@ FORMATS = {
     "seconds": ",.2f",
 }
 LINE_WIDTH, SHORTEST_LABEL = 100, 10
+WIDTH, SPACING = 160, 56  # of a panel of the figure, and between two
 PANELS = {"share": "share of all features", "likeness": "likeness to all rows", "tokens": "tokens of a row, mean"}
 
 
@@ -69,20 +72,32 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         missing = [name for name in PANELS if name not in self.columns]
         if missing:
             raise ValueError(f"this table has no column `{missing[0]}`, which is drawn; plot what `compare` returned")
+        panels = [self._panel(column, is_first=not i) for i, column in enumerate(PANELS)]
+        return styled(alt.hconcat(*panels, spacing=SPACING, title="What the rows of each method cover"))
+
+    def _panel(self, column: str, is_first: bool) -> Any:
+        """Draw one column: a mark a line, and the number beside it."""
+        alt = altair()
         labels = [str(label) for label in self.index]
-        panels: list[Any] = []
-        for column, title in PANELS.items():
-            numbers = zip(labels, self[column], strict=True)
-            rows = [{"method": label, "value": _number(value)} for label, value in numbers]
-            axis = alt.Axis(format="%" if column == "share" else "~r")
-            x = alt.X("value:Q", title=title, axis=axis, scale=alt.Scale(domainMin=0))
-            y = alt.Y("method:N", sort=labels, title=None, axis=None if panels else alt.Axis(labelLimit=200))
-            is_baseline = alt.FieldOneOfPredicate("method", ["longest", "random", "(all rows)"])
-            colour = alt.condition(is_baseline, alt.value(GREY), alt.value(BLUE))
-            tooltip = [alt.Tooltip("method:N"), alt.Tooltip("value:Q", title=title, format=".4~r")]
-            bars = alt.Chart(data(rows)).mark_bar().encode(x=x, y=y, color=colour, tooltip=tooltip)
-            panels.append(bars.properties(width=180))
-        return styled(alt.hconcat(*panels, title="What the rows of each method cover"))
+        numbers = zip(labels, self[column], strict=True)
+        rows = [{"method": label, "value": _number(value)} for label, value in numbers]
+        # Likeness is near 1 in most lines: on an axis from 0, all would look equal.
+        least = floor(20 * min([0.95, *self[column].dropna()])) / 20 if column == "likeness" else 0
+        scale = alt.Scale(domain=[least, 1]) if column in ("likeness", "share") else alt.Scale(domainMin=0)
+        axis = alt.Axis(format="%" if column == "share" else "~r", tickCount=5)
+        is_baseline = alt.FieldOneOfPredicate("method", ["longest", "random", "(all rows)"])
+        y = alt.Y("method:N", sort=labels, title=None, axis=alt.Axis(labelLimit=200) if is_first else None)
+        base = alt.Chart(data(rows), width=WIDTH).encode(y=y)
+        mark = base.mark_point(filled=True, size=90, opacity=1) if column == "likeness" else base.mark_bar()
+        marks = mark.encode(
+            x=alt.X("value:Q", title=PANELS[column], axis=axis, scale=scale),
+            color=alt.condition(is_baseline, alt.value(GREY), alt.value(BLUE)),
+        )
+        form = ".1%" if column == "share" else FORMATS[column]
+        texts = base.mark_text(align="left", color=TEXT).encode(
+            x=alt.value(WIDTH + 6), text=alt.Text("value:Q", format=form)
+        )
+        return alt.layer(marks, texts)
 
     @property
     def _is_ours(self) -> bool:
@@ -93,7 +108,8 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
     def _cells(self) -> pd.DataFrame:
         """Return the table as it is printed."""
         columns = {name: [_cell(value, FORMATS[name]) for value in self[name]] for name in self.columns}
-        return pd.DataFrame(columns, index=[str(label) for label in self.index])
+        labels = [" ".join(UNSEEN.sub("\ufffd", str(label)).split()) for label in self.index]
+        return pd.DataFrame(columns, index=labels)
 
 
 def _cell(value: Any, form: str) -> str:

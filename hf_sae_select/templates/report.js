@@ -296,7 +296,10 @@
       body.append(make("details", {}, make("summary", {}, `Stands for ${plural(count, "row")} of the pool`), neighbourList(rows)));
     }
     if (pick.over) {
-      const [row, sentence] = pick.over;
+      const [row, gain, difference] = pick.over;
+      const sentence = difference
+        ? `It would have gained ${gain}, and its score was lower by ${difference}.`
+        : "It had the same score, and came later in the order of equal rows.";
       body.append(make("details", {}, make("summary", {}, `Chosen over row ${number(row)}`),
         make("p", { class: "excerpt", dir: "auto" }, data.rows[row] ?? ""), make("p", { class: "note" }, sentence)));
     }

@@ -1,11 +1,13 @@
 """A subset in a file finds its selection and its pool again, and says what is not as it was."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 from datasets import Dataset
 
-from hf_sae_select import load_selection, verify
+from hf_sae_select import explain, load_selection, verify
 from hf_sae_select.cli.receipts import DiffersFromReceipt, reopened
 from hf_sae_select.selection.attachment import pool_of
 
@@ -30,9 +32,12 @@ def test_a_subset_is_what_select_returned(subset):
 @pytest.mark.usefixtures("saved_sae")
 def test_a_subset_of_an_encoded_file(call):
     call("encode", "pool.jsonl", "--sae", "sae", "--keep", "state", "-o", "encoded.parquet")
-    call("select", "encoded.parquet", "3", "--method", "kcenter", "-o", "subset.csv")
+    done = call("select", "encoded.parquet", "3", "--method", "kcenter", "-o", "subset.csv")
+    assert done.code == 0, done.err
     found = reopened("subset", "subset.csv")
     assert pool_of(found).codes.num_columns == 6 and "sae_ids" not in found.column_names
+    done = call("explain", "subset.csv", "--picks", "0", "--json")  # with the SAE that `encoded.yaml` names
+    assert json.loads(done.out)["reasons"][0]["text"], done.err
 
 
 def test_stage_publish_and_push(hub, subset, call):
@@ -53,6 +58,48 @@ def test_stage_publish_and_push(hub, subset, call):
     )
     done = call("publish", "subset.parquet", "alice/other", "--token", "hf_alice")
     assert done.code == 2 and "pass `license`" in done.err and ("dataset", "alice/other") not in hub.repos
+
+
+def test_explain_and_why_not(subset, call):
+    done = call("explain", "subset.parquet", "--picks", "1", "--spans", "0")
+    expected = reopened("subset", "subset.parquet")
+    assert (done.code, done.out) == (0, f"{explain(expected, 1, spans=0)}\n")
+    done = call("explain", "subset.parquet", "--picks", "0,2", "--json")
+    reasons = json.loads(done.out)["reasons"]
+    assert [reason["row"] for reason in reasons] == expected.sae_selection.indices[[0, 2]].tolist()
+    assert reasons[0]["parts"][0]["spans"]
+    row = next(row for row in range(8) if row not in expected.sae_selection.indices)
+    done = call("why-not", "subset.parquet", row)
+    assert done.code == 0 and done.out.startswith(f"Row {row} was not picked by `match`")
+    done = call("explain", "subset.parquet", "--picks", "x")
+    assert done.code == 2 and "`picks='x'` must be numbers of rows" in done.err
+
+
+def test_report_and_atlas(subset, call):
+    done = call("report", "subset.parquet", "report.html", "--spans", "0", "--title", "Eight rows")
+    assert (done.code, done.out) == (0, "report.html\n") and "Eight rows" in Path("report.html").read_text()
+    run = yaml.safe_load(Path("report.html.yaml").read_text())
+    assert (run["subset"], run["path"], run["title"]) == ("subset.parquet", "report.html", "Eight rows")
+    before = Path("report.html").read_bytes()
+    assert call("report", "--config", "report.html.yaml", "--json").out == '{"file": "report.html"}\n'
+    assert Path("report.html").read_bytes() == before
+    Path("mine.html").write_text("all of it")
+    done = call("report", "subset.parquet", "mine.html")
+    assert done.code == 2 and "mine.html" in done.err and Path("mine.html").read_text() == "all of it"
+    assert call("atlas", "subset.parquet", "atlas.parquet").code == 0
+    assert Dataset.from_parquet("atlas.parquet")["picked"][:].count("yes") == 3
+
+
+@pytest.mark.filterwarnings("always:the rows that")
+def test_a_short_report_where_the_pool_is_gone(subset, call):
+    subset.with_name("pool.jsonl").unlink()
+    assert call("report", "subset.selection.json", "report.html").code == 0
+    report = Path("report.html").read_text()
+    done = call("report", "subset.parquet", "report.html")
+    assert done.code == 0 and done.err.startswith("warning: the rows that subset.parquet was selected from are gone: ")
+    assert Path("report.html").read_text() == report
+    done = call("explain", "subset.parquet")
+    assert done.code == 2 and "the pool of 8 rows that the subset was selected from is not attached to it" in done.err
 
 
 def test_a_pool_that_was_changed(subset, call):

@@ -3,12 +3,15 @@
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import hf_sae_select
+from hf_sae_select.cli.app import make_app
 from hf_sae_select.cli.commands import COMMANDS
 from hf_sae_select.cli.signatures import OPTIONS, signature_of
 from hf_sae_select.cli.values import FORMS
@@ -85,3 +88,20 @@ def test_a_completion_script_has_the_commands(shell, call, tmp_path, monkeypatch
     script = file.read_text()
     assert all(name in script for name in NAMES) and "--max-length" in script
     assert "--json" not in re.search("options_with_values='(.*)'", script + "options_with_values=''")[1]
+
+
+EXAMPLE = re.compile(r"^hf-sae-select (?!COMMAND)(.*)$", re.MULTILINE)
+
+
+def test_the_examples_of_the_page_are_calls():
+    page = (Path(__file__).parent.parent.parent / "docs" / "cli.md").read_text()
+    examples = [shlex.split(line) for line in EXAMPLE.findall(page)]
+    assert {words[0] for words in examples} - {"--install-completion"} == set(COMMANDS)
+    assert all(f"| `{name}` |" in page and f"| `{command.function}` |" in page for name, command in COMMANDS.items())
+    for words in examples:
+        if (
+            "--config" not in words
+            and "--install-completion" not in words
+            and words[:2] != ["compare", "subset.parquet"]
+        ):
+            make_app().parse_args(words, exit_on_error=False, print_error=False)

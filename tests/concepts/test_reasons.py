@@ -1,29 +1,215 @@
-"""Why a row was picked: the features that it added, and where else they are."""
+"""Why a row was picked: true of the method, with names, as data and as sentences."""
+
+import json
+import math
 
 import numpy as np
-from helpers.pools import features_of
+import pytest
+from helpers.pools import features_of, with_all
 
-from hf_sae_select import Selection
-from hf_sae_select.concepts.reasons import reasons
+from hf_sae_select import METHODS, Label, Labels, Reasons, Selection, reasons, select_indices
+
+ROWS = [{0, 1}, {1, 2, 3}, {3}, {0, 1}, set()]
+LABELS = Labels([Label(2, "cats"), Label(1, "<script>alert(1)</script>")], d_sae=16)
 
 
-def test_the_reasons_are_those_of_the_example():
-    features = features_of([{0, 1}, {1, 2, 3}, {3}])
-    features.acts[:] = [0.5, 0.5, 0.5, 0.9, 0.7, 0.8]  # 2 is the strongest of row 1
-    receipt = Selection(np.array([1, 0]), np.array([3, 1]), np.array([0]))
-    found = [vars(each) | {"examples": each.examples.tolist()} for each in reasons(features, receipt)]
-    assert found == [
-        {"row": 1, "new": 3, "feature": 2, "holders": 1, "examples": []},
-        {"row": 0, "new": 1, "feature": 0, "holders": 1, "examples": []},
+def features():
+    matrix = features_of(ROWS)
+    matrix.acts[:] = [0.5, 0.5, 0.5, 0.9, 0.7, 0.8, 0.5, 0.5]  # 2 is the strongest of row 1
+    return matrix
+
+
+def test_a_coverage_method_names_the_new_features_the_strongest_first():
+    selection = select_indices(features(), 2, "greedy", seed=None)
+    first, second = reasons(features(), selection, labels=LABELS)
+    assert (first.pick, first.row, first.kind, first.gain, first.n_parts) == (0, 1, "coverage", 3, 3)
+    assert [(part.feature, part.name, part.gain, part.rows) for part in first.parts] == [
+        (2, "cats", 1, 1),
+        (3, "", 1, 2),
+        (1, "<script>alert(1)</script>", 1, 3),
     ]
+    assert [part.share for part in first.parts] == [1 / 3] * 3 and first.parts[0].activation == np.float32(0.9)
+    assert (first.runner_up.row, first.runner_up.gain, first.runner_up.difference) == (0, 2, 1)
+    assert (first.n_stands_for, [near.row for near in first.stands_for]) == (1, [2])
+    assert [(part.feature, part.gain) for part in second.parts] == [(0, 1)] and second.runner_up.row == 3
+    assert second.runner_up.difference == 0 and [near.row for near in second.stands_for] == [3]
+    assert str(first).startswith(
+        "Pick 0, row 1: it has 3 features that no earlier pick of the round has, the strongest #2 cats, #3 and "
+        "#1 <script>alert(1)</script>. The next best row, 0, would have gained 2; its score was lower by 1. It stands "
+        "for 1 other row of the pool, the nearest 2 ("
+    )
+    assert "Row 3 had the same score, and came later in the order of equal rows." in str(second)
 
 
-def test_reasons_begin_anew_with_a_round_and_name_the_strongest_examples():
-    features = features_of([{0}, {0}, {0}, {0, 5}, set()])
-    features.acts[:] = [0.5, 0.9, 0.7, 0.8, 0.6]
-    receipt = Selection(np.array([3, 0, 1, 4]), np.array([2, 0, 1, 0]), np.array([0, 2]))
-    found = [
-        (each.row, each.new, each.feature, each.holders, each.examples.tolist()) for each in reasons(features, receipt)
+def test_parts_are_in_the_state_before_the_pick_and_rounds_begin_anew():
+    selection = select_indices(features(), 5, "greedy", seed=None)
+    assert selection.round_starts.tolist() == [0, 2]
+    why = reasons(features(), selection)
+    assert [[part.feature for part in reason.parts] for reason in why] == [[2, 3, 1], [0], [0, 1], [3], []]
+    assert [reason.kind for reason in why] == ["coverage"] * 4 + ["filler"]
+    assert "Pick 4, row 4: it fills the budget" in str(why[4]) and why[4].runner_up is None
+
+
+def test_match_takes_its_gain_apart():
+    rows = features_of([{0, 1}, {0, 1}, {0, 2}])
+    first, second = reasons(rows, select_indices(rows, 2, seed=None))
+    # shares {1: 1}, {1: 1}, {2: 1}; the mass of 1 is 2, so the first pick gains sqrt(2)
+    assert [(part.feature, part.gain) for part in first.parts] == [(1, pytest.approx(math.sqrt(2)))]
+    assert first.kind == "distribution" and first.runner_up.difference == 0
+    assert [(part.feature, part.gain, part.share) for part in second.parts] == [(2, pytest.approx(1), 1)]
+    assert second.runner_up.gain == pytest.approx(2 - math.sqrt(2)) and second.runner_up.row == 1
+    assert "brings the picks' distribution of features nearer to the pool's, with a gain of 1.414" in str(first)
+
+
+def random_features(n=80):
+    rng = np.random.default_rng(0)
+    return with_all(features_of([set(rng.choice(14, rng.integers(0, 6), replace=False).tolist()) for _ in range(n)]))
+
+
+CONSTRAINTS = [
+    {},
+    {"must_include": [3], "exclude": [4], "quota": {"kind": {"a": 6}}},
+    {"quality": "good"},
+    {"cost": "price"},
+    {"per_token": 0.5},
+]
+COLUMNS = {
+    "kind": ["a" if i % 3 else "b" for i in range(80)],
+    "good": [i % 4 for i in range(80)],
+    "price": [1 + i % 3 for i in range(80)],
+}
+
+
+@pytest.mark.parametrize("constraints", CONSTRAINTS, ids=lambda constraints: "-".join(constraints) or "none")
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_explains_every_pick_under_every_constraint(method, constraints):
+    if set(constraints) & METHODS[method].refuses:
+        return
+    matrix = random_features()
+    selection = select_indices(matrix, 25, method, columns=COLUMNS, **constraints)
+    why = reasons(matrix, selection, columns=COLUMNS, most=100)
+    assert [(reason.pick, reason.row) for reason in why] == list(enumerate(selection.indices.tolist()))
+    assert all(
+        reason.method == method and reason.gain == gain for reason, gain in zip(why, selection.gains, strict=True)
+    )
+    for reason in why:
+        if METHODS[method].kind != "similarity" or method == "repr_filter":
+            assert sum(part.gain for part in reason.parts) == pytest.approx(reason.gain, rel=1e-9)
+        assert reason.n_parts == len(reason.parts) and all(part.gain > 0 for part in reason.parts)
+        earlier = reason.row in constraints.get("must_include", [])
+        assert reason.kind in (("earlier",) if earlier else (METHODS[method].kind, "filler"))
+        assert reason.source == ("must_include" if earlier else "")
+        if reason.runner_up is not None:
+            assert (
+                reason.runner_up.row not in selection.indices[: reason.pick + 1] and reason.runner_up.difference >= 0
+            )
+            assert reason.runner_up.row not in constraints.get("exclude", [])
+        assert (reason.rank is not None) == (reason.kind == "length")
+        assert (reason.n_nearer is not None) == (METHODS[method].kind == "similarity")
+        assert str(reason).startswith(f"Pick {reason.pick}, row {reason.row}: ") and "\n" not in str(reason)
+    json.dumps(why.to_dict(), allow_nan=False)
+    pool = 80 - len(constraints.get("exclude", []))
+    assert sum(reason.n_stands_for for reason in why) + len(why) <= pool
+    assert reasons(matrix, selection, 7, columns=COLUMNS, most=100)[0] == why[7]
+    assert list(reasons(matrix, selection, [9, 2], columns=COLUMNS, most=100)) == [why[9], why[2]]
+
+
+def test_rows_of_an_earlier_selection_are_known():
+    matrix = features()
+    earlier = select_indices(matrix, 1, "greedy", seed=None)
+    grown = select_indices(matrix, 3, "greedy", seed=None, extend=earlier, must_include=[4])
+    why = reasons(matrix, grown)
+    assert [(reason.kind, reason.source) for reason in why[:2]] == [("earlier", "extend"), ("earlier", "must_include")]
+    assert why[2].kind == "coverage" and "as a row of `extend`" in str(why[0])
+
+
+def test_a_scan_says_how_much_was_covered():
+    rows = features_of([{0, 1, 2, 3}, {0, 4, 5}, {0, 1}])
+    first, second = reasons(rows, select_indices(rows, 2, "simscale", seed=None))
+    assert (first.covered, second.covered, second.nearest) == (0, pytest.approx(1 / 3), None)
+    assert "earlier picks have 33% of its features" in str(second)
+    near = reasons(rows, select_indices(rows, 2, "simscale", seed=None, against="nearest"), 1)[0]
+    assert (near.nearest.row, near.nearest.pick, near.covered) == (0, 0, pytest.approx(1 / 3))
+
+
+def test_baselines_say_length_and_luck():
+    rows = features_of([{0}, {1}, {2}], tokens=[5, 9, 7])
+    why = reasons(rows, select_indices(rows, 2, "longest"))
+    assert [(reason.tokens, reason.rank) for reason in why] == [(9, 1), (7, 2)]
+    assert "picked for its 9 tokens, rank 1 of the pool by length; it adds 1 feature" in str(why[0])
+    assert "drawn at random" in str(reasons(rows, select_indices(rows, 2, "random"), 0)[0])
+
+
+def test_vectors_say_what_is_near():
+    matrix = features_of([{0}, {1}, {0}, {1}])
+    matrix.__dict__["vectors"] = np.array([[1, 0], [0, 1], [1, 0.2], [0.2, 1]], np.float32)
+    why = reasons(matrix, select_indices(matrix, 2, "kcenter", seed=None, center=False))
+    assert why[0].nearest is None and "no row was picked before it" in str(why[0])
+    assert (why[1].row, why[1].nearest.row, why[1].nearest.similarity) == (1, 0, pytest.approx(0, abs=1e-3))
+    assert "the row farthest from all earlier picks: the nearest earlier pick is row 0, with a cosine of 0.00" in str(
+        why[1]
+    )
+    matrix.__dict__["vectors"] = None
+    without = reasons(
+        matrix, Selection(**{**vars(select_indices(features_of([{0}, {1}, {0}, {1}]), 2)), "method": "kcenter"})
+    )
+    assert "picked by the similarity of vectors, which are not at hand" in str(without[0])
+
+
+def test_a_method_of_ones_own_says_only_what_is_known():
+    def mine(features, budget, rng):
+        return Selection(np.array([2, 0]), np.array([0.5, 0.25]), np.array([0]))
+
+    why = reasons(features(), select_indices(features(), 2, mine))
+    assert [(reason.kind, reason.gain, reason.parts, reason.runner_up) for reason in why] == [
+        ("own", 0.5, (), None),
+        ("own", 0.25, (), None),
     ]
-    assert found == [(3, 2, 0, 4, [1, 0]), (0, 0, None, 0, []), (1, 1, 0, 4, [3, 0]), (4, 0, None, 0, [])]
-    assert len(reasons(features, receipt, picks=2)) == 2
+    assert str(why[0]).startswith("Pick 0, row 2: picked by `mine`, a method of your own, with a gain of 0.5.")
+    bare = Selection(np.array([2, 0]), np.array([3, 1]), np.array([0]))
+    assert [reason.kind for reason in reasons(features(), bare)] == ["own", "own"]
+
+
+def test_reasons_are_data():
+    selection = select_indices(features(), 2, "greedy", seed=None)
+    why = reasons(features(), selection, labels=LABELS)
+    assert isinstance(why, Reasons) and len(why) == 2 and why[:1] == Reasons([why[0]]) and why != why[:1]
+    table = why.to_pandas()
+    assert table["row"].tolist() == [1, 0] and table["runner_up"].tolist() == [0, 3]
+    assert table["features"][0] == "#2 cats; #3; #1 <script>alert(1)</script>"
+    assert why.to_dict()[0]["parts"][0]["name"] == "cats" and why.to_dict()[0]["sentence"] == str(why[0])
+    assert str(why) == f"{why[0]}\n{why[1]}" and repr(why) == "Reasons(2 picks)"
+
+
+def test_nothing_of_a_name_runs_in_a_notebook_or_a_terminal():
+    def odd(features, budget, rng):
+        return Selection(np.array([2]), np.array([1]), np.array([0]))
+
+    odd.__name__ = "<b>\x1b[31m\u202e"
+    selection = select_indices(features(), 2, "greedy", seed=None)
+    for why in (
+        reasons(features(), selection, labels=LABELS),
+        reasons(features(), select_indices(features(), 1, odd)),
+    ):
+        for page in (why._repr_html_(), why[0]._repr_html_()):
+            assert "<script" not in page and "<b>" not in page and "\x1b" not in page
+        assert "\x1b" not in str(why) and "\u202e" not in str(why)
+
+
+@pytest.mark.parametrize("picks", [True, -1, 2, 1.0, "1", [0, 2], [0, True], [[0]], {"a": 1}, object()])
+def test_picks_that_do_not_exist_are_refused(picks):
+    selection = select_indices(features(), 2, "greedy")
+    with pytest.raises((TypeError, ValueError), match="`picks"):
+        reasons(features(), selection, picks)
+
+
+def test_other_arguments_are_checked():
+    selection = select_indices(features(), 2, "greedy")
+    with pytest.raises(ValueError, match="`most=0`"):
+        reasons(features(), selection, most=0)
+    with pytest.raises(ValueError, match="`runners_up=1`"):
+        reasons(features(), selection, runners_up=1)
+    with pytest.raises(ValueError, match="`labels` are of an SAE with d_sae=4"):
+        reasons(features(), selection, labels=Labels([], d_sae=4))
+    assert reasons(features(), selection, [], runners_up=False).to_dict() == []
+    assert reasons(features(), selection, runners_up=False)[0].runner_up is None

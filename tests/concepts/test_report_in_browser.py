@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
+from datasets import Dataset
 from helpers.reports import HOSTILE, browser, labels_of, opened, pool_of
 from playwright.sync_api import expect
 
@@ -61,7 +62,7 @@ def test_nothing_in_rows_labels_or_names_runs_or_loads(chromium, hostile):
             chip.hover()
         page.locator("#feature-rows button").first.click()
         page.get_by_role("button", name="Show all picks").click()
-        page.fill("#pick-search", HOSTILE[0])
+        page.fill("#pick-search", HOSTILE[12])
         expect(page.locator("#pick-count")).to_have_text("1 pick")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -103,9 +104,9 @@ def test_picks_are_paged_searched_and_filtered(chromium, plain):
         page.locator("#pick-pages").get_by_text("Next").click()
         assert page.locator("#pick-list h3").first.inner_text().split() == ["50", "Row", page_row(page, 0)]
         assert page.evaluate("document.activeElement.id") == "picks-heading"
-        page.fill("#pick-search", "cats")
+        page.fill("#pick-search", "NUMBER 7")
         expect(page.locator("#pick-count")).not_to_have_text("120 picks")
-        assert all("cats" in text for text in page.locator("#pick-list .text").all_inner_texts())
+        assert all("number 7" in text for text in page.locator("#pick-list .text").all_inner_texts())
         page.locator("#pick-list .chip", has_text="#1 cats").first.click()
         count = page.locator("#pick-count").inner_text()
         assert count.endswith("picks with #1 cats") and int(count.split()[0]) < 50
@@ -180,6 +181,23 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(chromium, kind, reque
     file = request.getfixturevalue(kind)
     with opened(chromium, file, viewport={"width": 360, "height": 740}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_tokens_that_fired_and_words_of_names_look_different(chromium, plain, sae, tmp_path):
+    with opened(chromium, plain) as page:
+        assert {"cats", "Row", "about"} <= set(page.locator("mark.word").all_inner_texts())
+        assert page.locator("#picks mark.fires").count() == 0
+        assert page.locator(".legend li").count() == 1
+    texts = ["the cat sat on the mat", "a dog", "the big red bird flew over the moon"]
+    subset = Dataset.from_dict({"text": texts}).sae_encode(sae).sae_select(2)
+    file = subset.sae_report(tmp_path / "report.html", sae=sae)
+    with opened(chromium, file) as page:
+        chip = page.locator("article").first.locator(".chip").first
+        chip.hover()
+        number = chip.locator(".name").inner_text().removeprefix("#")
+        lit = page.locator("article mark.lit")
+        assert lit.count() and all(f" {number} " in mark.get_attribute("data-features") for mark in lit.all())
+        assert page.locator(".legend mark.fires").count() == 1 and page.locator("mark.word").count() == 0
 
 
 def test_the_receipt_alone_gives_a_short_report(chromium, tmp_path):

@@ -267,6 +267,20 @@ def test_the_card_of_rows_that_were_compared_by_vectors_alone(tmp_path):
     assert "<br>Pick 0, row " in text and "it was the row farthest from all earlier picks" in text
 
 
+def test_the_reasons_begin_with_what_the_method_picked(tmp_path):
+    ds = coded([*ROWS, {5: 0.9}, {6: 0.8}], record=RECORD)
+    earlier = ds.sae_select(2, "greedy", seed=None)
+    grown = ds.sae_select(5, "greedy", seed=None, extend=earlier, must_include=[2, 5])
+    assert grown.sae_selection.indices.tolist()[:3] == [2, 1, 5]
+    text, _ = card_of(grown, tmp_path)
+    assert "- **Earlier selection.** The first 2 rows come from" in text
+    assert "## Why the next rows were picked" in text and "<br>Pick 3, row 4: it has 1 feature that no" in text
+    assert "Pick 2, " not in text
+    text, _ = card_of(ds.sae_select(2, "greedy", must_include=[2, 5]), tmp_path)
+    assert "## Why the first rows were picked" in text
+    assert "<br>Pick 0, row 2: picked before the method began, as a row of &#96;must&#95;include&#96;" in text
+
+
 def test_the_column_that_was_encoded_may_be_gone_or_hold_something_else(sae, tmp_path):
     coded = Dataset.from_dict({"text": TEXTS, "kind": ["a"] * len(TEXTS)}).sae_encode(sae)
     for ds, shown in (

@@ -300,14 +300,15 @@ def test_what_rows_say_cannot_break_the_card(tmp_path):
     ds = ds.add_column("text", ODD)
     texts = ""
     for first in range(0, len(ODD), 4):  # five picks are shown
-        subset = ds.sae_select(5, seed=None, must_include=list(range(first, min(first + 4, len(ODD)))))
+        rows = range(first, min(first + 4, len(ODD)))
+        subset = ds.sae_select(len(rows), seed=None, exclude=[n for n in range(len(ODD)) if n not in rows])
         folder = stage(subset, tmp_path / "f", license="mit")
         text = (folder / "README.md").read_text()
         assert text.count("<!-- end of hf-sae-select: subset -->") == 1
         assert text.rstrip().endswith("<!-- end of hf-sae-select: subset -->")
         assert text.count("<!--") == text.count("-->") == 2
         assert text.count("OWNER/NAME") == 5  # twice to load it, three times to check it
-        shown = text.partition("## Why the first rows were picked")[2].partition("## Known limits")[0]
+        shown = text.partition("## Why the first rows were picked\n")[2].partition("## Known limits")[0]
         assert not set(shown.replace("<br>", "")) & set("<>|`*[]{}/")
         assert sum(line.startswith("# ") for line in text.splitlines()) == 1
         assert problems("dataset", DatasetCard(text).data.to_dict()) == ([], [])

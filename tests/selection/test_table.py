@@ -26,7 +26,7 @@ def test_a_printed_table_shows_all_columns_and_rounded_numbers():
     header, line = repr(of_labels("a")).splitlines()
     assert header.split() == list(FORMATS)
     assert line.split() == [
-        *("a", "52,002", "52,002", "0.333", "0.988", "52,002.00", "52002.000", "52,002.0", "52,002", "-", "52,002.00")
+        *("a", "52,002", "52,002", "0.333", "0.9877", "52,002.00", "52002.000", "52,002.0", "52,002", "-", "52,002.00")
     ]
 
 
@@ -35,6 +35,11 @@ def test_a_printed_line_fits_a_terminal(table, label):
     lines = repr(table.rename(index={"match": label})).splitlines()
     assert len(lines) == 5 and max(map(len, lines)) <= LINE_WIDTH
     assert label[:9] in lines[1] and "..." not in lines[0]
+
+
+def test_a_label_neither_breaks_a_line_nor_moves_the_cursor():
+    assert len(repr(of_labels("a\nb", "c\x1b[2Jd")).splitlines()) == 3
+    assert "\x1b" not in repr(of_labels("c\x1b[2Jd"))
 
 
 def test_the_numbers_stay_as_measured(table):
@@ -58,7 +63,7 @@ def test_a_table_survives_pickling(table):
 
 def test_a_notebook_shows_labels_as_text():
     html = of_labels(HOSTILE)._repr_html_()
-    assert "&lt;img" in html and "<img" not in html and "0.988" in html
+    assert "&lt;img" in html and "<img" not in html and "0.9877" in html
 
 
 def test_a_figure_of_every_line(table):
@@ -75,6 +80,13 @@ def test_equal_tables_give_equal_pictures(table):
 def test_labels_are_no_markup_in_a_picture():
     picture = _charts.svg(of_labels(HOSTILE).plot())
     assert "<img" not in picture and "&lt;img" in picture
+
+
+def test_what_is_nan_is_not_drawn(table):
+    unknown = table.assign(likeness=float("nan"))
+    rows = [row for rows in unknown.plot().to_dict()["datasets"].values() for row in rows]
+    assert {"method": "match", "value": None} in rows
+    assert _charts.svg(unknown.plot()).startswith("<svg")
 
 
 def test_a_table_without_what_is_drawn_is_refused(table):

@@ -1,4 +1,4 @@
-"""Evidence of a card: its tables of figures. They follow from the record alone, so that `verify` can check them.
+"""Figures of a card: its tables. They follow from the record alone, so that `verify` can check them.
 
 Another form of a table is another version of the record: `verify` looks for the tables of the current version.
 """

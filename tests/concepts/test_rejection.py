@@ -1,0 +1,138 @@
+"""Why a row was not picked: true of the method, beside naive recomputation."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.pools import coded, features_of, with_all
+
+from hf_sae_select import METHODS, select_indices, why_not
+from hf_sae_select.concepts.rejection import CAUSES, rejection
+from hf_sae_select.selection.trace import Trace
+
+ROWS = [{0, 1}, {1, 2, 3}, {3}, {0, 1}, set(), {0, 1, 2, 9}]
+
+
+def answer(rows, row, budget=2, method="greedy", columns=None, **arguments):
+    features = rows if not isinstance(rows, list) else features_of(rows)
+    selection = select_indices(features, budget, method, seed=None, columns=columns, **arguments)
+    return rejection(Trace.of(features, selection, columns), row)
+
+
+def test_a_row_that_was_picked_is_said_to_be():
+    why = answer(ROWS, 5)
+    assert (why.cause, why.pick, why.nearest[0].pick) == ("picked", 0, 1)
+    assert str(why).startswith("Row 5 was picked: it is pick 0.")
+
+
+def test_a_row_that_lost_has_its_best_attempt():
+    why = answer(ROWS, 0)  # picks 5 (4 features) and 1 (feature 3)
+    assert (why.cause, why.closest.pick, why.closest.row) == ("score", 1, 1)
+    assert (why.closest.gain, why.closest.difference, why.closest.rank, why.gain_at_end) == (0, 1, 3, 0)
+    assert [near.row for near in why.nearest] == [1] and not why.is_near_duplicate
+    assert (
+        "other rows had a larger score at each step. It came nearest at pick 1, row 1: it would have gained 0"
+        in str(why)
+    )
+
+
+def test_rows_that_could_not_be_picked():
+    columns = {"kind": list("aaabbb"), "price": [9, 1, 1, 9, 1, 2], "good": [0, 1, 1, 1, 1, 1]}
+    assert answer(ROWS, 0, exclude=[0]).cause == "excluded"
+    assert answer(ROWS, 4).cause == "blank"
+    assert answer(ROWS, 0, columns=columns, quality="good").cause == "quality"
+    assert answer(ROWS, 0, 3, columns=columns, cost="price").cause == "cost"
+    full = answer(ROWS, 1, 2, columns=columns, quota={"kind": {"a": 0}})
+    assert full.cause == "quota" and "its quota had no room" in str(full)
+    later = answer([{0, 1, 2}, {3, 4}, {5}], 1, columns={"kind": list("aab")}, quota={"kind": {"a": 1}})
+    assert (later.cause, later.closest.pick, later.closest.difference) == ("quota", 1, -1)
+    assert "At pick 1 its score was larger than that of row 2." in str(later)
+
+
+def test_a_near_duplicate_is_called_so():
+    why = answer([{0, 1}, {2, 3}, {0, 1}], 2, method="match")
+    assert (why.nearest[0].row, why.is_near_duplicate) == (0, True)
+    assert "Row 0, pick 0, is nearly the same, with a similarity of 1.00." in str(why)
+
+
+@pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning")
+@pytest.mark.parametrize("against", ["union", "nearest"])
+def test_a_scan_says_the_overlap_at_the_rows_turn(against):
+    rows = [{0, 1, 2, 3}, {0, 1, 2}, {4, 5}, {6}]
+    why = answer(rows, 1, 2, "simscale", max_overlap=0.5, against=against)
+    assert (why.cause, why.overlap, why.limit) == ("overlap", 1, 0.5)
+    assert "earlier picks had too many of its features at its turn, 100% where 50% is allowed" in str(why)
+    assert answer(rows, 3, 2, "simscale", max_overlap=0.5, against=against).cause == "turn"
+    stopped = answer(rows, 1, 4, "simscale", max_overlap=0.5, against=against, exhausted="stop")
+    assert stopped.cause == "overlap"
+
+
+def test_a_scan_of_several_rounds_has_the_smallest_overlap():
+    rows = [{0, 1}, {0, 1}, {0, 1}, {0, 5, 6, 7, 8}]
+    why = answer(rows, 2, 3, "simscale", max_overlap=0.4)
+    assert (why.cause, why.overlap) == ("overlap", 0.5)
+
+
+def test_instag_refuses_rows_that_add_nothing():
+    assert answer(ROWS, 3, 3, "instag").cause == "overlap"
+
+
+def test_the_filter_says_the_cosine():
+    features = with_all(features_of([{0, 1}, {0, 1}, {2}]))
+    why = answer(features, 1, 2, "repr_filter", max_similarity=0.5)
+    assert (why.cause, why.limit) == ("similarity", 0.5) and why.overlap == pytest.approx(1, abs=1e-3)
+    assert "too similar to an earlier pick at its turn, a cosine of 1.00 where 0.50 is allowed" in str(why)
+
+
+def test_baselines():
+    rows = features_of([{0}, {1}, {2}], tokens=[5, 9, 7])
+    assert answer(rows, 0, method="longest").cause == "length"
+    quota = {"columns": {"kind": list("aab")}, "quota": {"kind": {"a": 1}}}
+    assert answer(features_of([{0}, {1}, {2}], tokens=[8, 9, 7]), 0, method="longest", **quota).cause == "quota"
+    selection = select_indices(rows, 2, "random")
+    (left,) = set(range(3)) - set(selection.indices.tolist())
+    assert rejection(Trace.of(rows, selection), left).cause == "chance"
+
+
+def test_a_method_of_ones_own_is_not_guessed():
+    def mine(features, budget, rng):
+        return select_indices(features, budget, seed=None)
+
+    assert answer(ROWS, 3, method=mine).cause == "own"
+
+
+COLUMNS = {"kind": ["a" if i % 3 else "b" for i in range(80)], "good": [i % 4 for i in range(80)]}
+COLUMNS["price"] = [1 + i % 3 for i in range(80)]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"quota": {"kind": {"a": 5}}}, {"quality": "good"}, {"cost": "price"}])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_answers_for_every_row(method, arguments):
+    if set(arguments) & METHODS[method].refuses:
+        return
+    rng = np.random.default_rng(0)
+    rows = [set(rng.choice(14, rng.integers(0, 6), replace=False).tolist()) for _ in range(80)]
+    features = with_all(features_of(rows))
+    selection = select_indices(features, 15, method, columns=COLUMNS, **arguments)
+    trace = Trace.of(features, selection, COLUMNS)
+    for row in range(0, 80, 3):
+        why = rejection(trace, row)
+        assert (why.cause == "picked") == (row in selection.indices)
+        assert why.cause == "picked" or why.cause in CAUSES
+        if why.closest is not None:
+            assert (why.closest.difference >= 0) == (why.cause == "score")
+            assert why.closest.row == selection.indices[why.closest.pick]
+        assert row not in [near.row for near in why.nearest]
+        json.dumps(why.to_dict(), allow_nan=False)
+        assert str(row) in str(why) and why._repr_html_().startswith("<p>Row")
+
+
+def test_a_subset_answers_for_rows_of_its_pool():
+    ds = coded([dict.fromkeys(row, 0.9) for row in ROWS])
+    subset = ds.sae_select(2, "greedy", seed=None)
+    assert subset.sae_why_not(0) == why_not(subset, 0) and subset.sae_why_not(0).cause == "score"
+    for row in (-1, 6, True, 1.0, "1", None):
+        with pytest.raises(ValueError, match=r"`row=.*from 0 to 5"):
+            subset.sae_why_not(row)
+    with pytest.raises(ValueError, match="is not attached"):
+        subset.with_format(None).map(lambda row: row).sae_why_not(0, selection=subset.sae_selection)
