@@ -86,6 +86,8 @@ CALLS = {
     "sae_select": ([2], hf_sae_select.select),
     "sae_compare": ([2], hf_sae_select.compare),
     "sae_encode": ([], hf_sae_select.encode),
+    "sae_explain": ([0], hf_sae_select.explain),
+    "sae_why_not": ([0], hf_sae_select.why_not),
     "sae_publish": (["me/subset"], hf_sae_select.publish),
 }
 

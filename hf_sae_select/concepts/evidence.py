@@ -279,7 +279,7 @@ def _count(features: int) -> str:
 
 def _parts(reason: Reason, with_share: bool) -> str:
     """Name the largest parts."""
-    names = [title(part) + (f" ({part.share:.0%})" if with_share else "") for part in reason.parts[:NAMED]]
+    names = [title(part) + (f" ({part.share:.1%})" if with_share else "") for part in reason.parts[:NAMED]]
     listed = ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1] if names else "no feature"
     return listed + (f", of {_count(reason.n_parts)}" if with_share and reason.n_parts > len(names) else "")
 

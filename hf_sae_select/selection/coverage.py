@@ -33,14 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, blocks, in_threads
+from .compaction import compact_rows
 from .coverage_kernels import (
     begin_round,
     commit,
-    compact_rows,
     fill,
     fits,
     gain_parts,
-    gains_of,
     lazy_greedy,
     next_best,
     restore_round,
@@ -248,22 +247,37 @@ def runners_up(
         return np.empty(0, np.int64), np.empty(0)
     first = new_search()
     begin_round(first)
-    ranking = _rank(first, _all_gains(first, first.csr, _parts(first.csr)))
+    parts = _parts(first.csr)
+    scores = _all_gains(first, first.csr, parts) * first.constraints.scale
     others, gains = np.full(len(rows), -1), np.zeros(len(rows))
     tasks = []
-    for part in np.array_split(picks, len(_parts(first.csr))):
+    for part in np.array_split(picks, len(parts)):
         if len(part):
             wanted = np.zeros(len(rows), np.bool_)
             wanted[part] = True
             tasks.append((new_search(), wanted[: part[-1] + 1]))
-    in_threads(next_best, tasks, ranking, rows, round_starts, others, gains)
+    in_threads(next_best, tasks, scores, rows, round_starts, _typical_amounts(first), others, gains)
     return others[picks], gains[picks] * first.objective.unit
+
+
+def _typical_amounts(search: Search) -> Floats:
+    """[d_sae]: the mean amount of each feature where the curve is "sqrt"; empty for other objectives."""
+    csr, objective = search.csr, search.objective
+    if len(csr.amounts) == 0 or objective.curve != SQRT:
+        return np.empty(0)
+    sums = np.bincount(csr.ids, csr.amounts, minlength=len(objective.weight))
+    return sums / np.maximum(np.bincount(csr.ids[csr.amounts > 0], minlength=len(objective.weight)), 1)
 
 
 def replayed_gains(search: Search, rows: Int64s, round_starts: Int64s, row: int) -> Floats:
     """Pick `rows` again, and return the gain of another row before each pick and after the last: [rows + 1]."""
-    gains = np.empty(len(rows) + 1)
-    gains_of(search, rows, round_starts, row, gains)
+    gains, all_gains, fitting = np.empty(len(rows) + 1), np.empty(row + 1), np.ones(row + 1, np.bool_)
+    for pick in range(len(gains)):
+        if pick in round_starts:
+            begin_round(search)
+        row_gains(row, row + 1, search.csr, search.objective, fitting, all_gains)
+        gains[pick] = all_gains[row]
+        take_initial(search, rows[pick : pick + 1], round_starts[:0])
     return gains * search.objective.unit
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled
+from ..features.kernels import Floats, Int64s, compiled, compiled_for_bounds
 from .coverage_state import (
     LIVE_IDS,
     LOG,
@@ -215,28 +215,6 @@ def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDAr
 
 
 @compiled
-def compact_rows(
-    low: int, high: int, source: Csr, value: NDArray[Any], fitting: NDArray[np.bool_], target: Csr, gains: Floats
-) -> None:
-    """Copy the uncovered ids of the fitting rows from `low` to `high`, and compute their gains.
-
-    `target` may be `source` itself: no id is written beyond the one that is read.
-    """
-    starts, ends, ids, kept_ids = source.starts, source.ends, source.ids, target.ids
-    kept = starts[low]
-    for i in range(low, high):
-        start, end, total = starts[i], ends[i], 0
-        target.starts[i] = kept
-        if fitting[i]:
-            for p in range(start, end):
-                feature = ids[p]
-                kept_ids[kept] = feature  # overwritten by the next id unless uncovered: no branch to mispredict
-                kept += value[feature] > 0
-                total += value[feature]
-        target.ends[i], gains[i] = kept, total
-
-
-@compiled
 def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
     """Return what each feature of row i adds to the marginal gain of the row, in units: the sum is the gain."""
     start, end = csr.starts[i], csr.ends[i]
@@ -252,61 +230,86 @@ def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
 
 
 @compiled
-def gains_of(search: Search, rows: Int64s, round_starts: Int64s, row: int, gains: Floats) -> None:
-    """Pick `rows`, and compute the gain of another row before each pick and after the last, in units: [rows + 1]."""
-    for n, i in enumerate(rows):
-        if n in round_starts:
-            begin_round(search)
-        gains[n] = _gain(search.csr, search.objective, row)
-        _pick(search, i, _gain(search.csr, search.objective, i))
-    gains[len(rows)] = _gain(search.csr, search.objective, row)
-
-
-@compiled
 def next_best(
     search: Search,
     wanted: NDArray[np.bool_],
-    ranking: Ranking,
+    first_scores: Floats,
     rows: Int64s,
     round_starts: Int64s,
+    typical: Floats,
     others: Int64s,
     gains: Floats,
 ) -> None:
     """Pick the first of `rows`; before each `wanted` one, find the row with the largest score beside it, and its gain.
 
-    `ranking` ranks all rows in the state without picks. Lazy evaluation finds the row as `lazy_greedy` does: gains
-    only shrink within a round, so a stale score is an upper bound.
+    `first_scores` [n] are those without picks. `typical` amounts [d_sae] are for tangents; empty where there are none.
     """
-    csr, objective, state, counters = search.csr, search.objective, search.constraints, search.counters
-    order, scale = state.order, state.scale
-    places, upper_bounds = ranking
-    heap, next_ranked = [Candidate(0.0, 0, NEVER, 0.0) for _ in range(0)], 0
+    csr, objective = search.csr, search.objective
+    bounds, tangents, guess = first_scores.copy(), np.zeros((len(typical), 2)), -1
     for n in range(len(wanted)):
-        row = rows[n]
         if n in round_starts:
             begin_round(search)
-            heap.clear()
-            next_ranked = 0
-        while wanted[n]:
-            # Only those ranked rows are in the heap whose upper bounds reach its largest score.
-            while next_ranked < len(places) and (
-                len(heap) == 0 or upper_bounds[next_ranked] >= -heap[0].negative_score
-            ):
-                heappush(heap, Candidate(-upper_bounds[next_ranked], places[next_ranked], NEVER, 0.0))
-                next_ranked += 1
-            if len(heap) == 0:
-                break
-            candidate = heap[0]
-            i = order[candidate.place]
-            if candidate.computed_at == counters[PICKED] and i != row:
-                others[n], gains[n] = i, candidate.gain
-                break
-            heappop(heap)
-            if i != row and fits(state, i):
-                gain = _gain(csr, objective, i)
-                if gain * scale[i] > 0:
-                    heappush(heap, Candidate(-gain * scale[i], candidate.place, counters[PICKED], gain))
-        _pick(search, row, _gain(csr, objective, row))
+            bounds[:] = first_scores
+            for feature in range(len(typical)):
+                _set_tangent(tangents, objective, typical, feature)
+        if wanted[n]:
+            guess = rows[n + 1] if n + 1 < len(rows) else guess
+            guess, gains[n] = _best_beside(search, rows[n], guess, bounds, tangents)
+            others[n] = guess
+        _pick(search, rows[n], _gain(csr, objective, rows[n]))
+        if len(typical) > 0:
+            for feature in csr.ids[csr.starts[rows[n]] : csr.ends[rows[n]]]:
+                _set_tangent(tangents, objective, typical, feature)
+
+
+@compiled
+def _best_beside(search: Search, row: int, guess: int, bounds: Floats, tangents: Floats) -> tuple[int, float]:
+    """Return the row with the largest score beside `row`, of equal ones the first in `order`, and its gain; or -1.
+
+    `bounds` [n] are upper bounds of scores, such as stale ones. A `guess` near the best spares most rows their gain.
+    """
+    csr, objective, state = search.csr, search.objective, search.constraints
+    starts, ends, scale = csr.starts, csr.ends, state.scale
+    best, best_gain, largest = -1, 0.0, 0.0
+    if guess >= 0 and guess != row and fits(state, guess):
+        largest = _gain(csr, objective, guess) * scale[guess]
+    for i in state.order:
+        # Rows come in the order of ties, so a later one must have a larger score than the best so far.
+        if bounds[i] < largest or bounds[i] == 0 or (best >= 0 and bounds[i] == largest) or i == row:
+            continue
+        if not fits(state, i):
+            bounds[i] = 0
+            continue
+        if len(tangents) > 0:
+            bound = _tangent_bound(csr.ids[starts[i] : ends[i]], csr.amounts[starts[i] : ends[i]], tangents) * scale[i]
+            if bound < largest:
+                bounds[i] = bound
+                continue
+        gain = _gain(csr, objective, i)
+        bounds[i] = gain * scale[i]
+        if bounds[i] > largest or (best < 0 and bounds[i] == largest and largest > 0):
+            best, best_gain, largest = i, gain, bounds[i]
+    return best, best_gain
+
+
+@compiled
+def _set_tangent(tangents: NDArray[np.float64], objective: Objective, typical: Floats, feature: int) -> None:
+    """Compute the tangent of a feature's part of a gain at its typical amount: the part is concave, so below it."""
+    mass, weight, amount = objective.count_or_mass[feature], objective.weight[feature], typical[feature]
+    root = sqrt(mass + amount)
+    slope = weight / (2 * root) if root > 0 else 0.0
+    tangents[feature, 0] = weight * (root - objective.sqrt_mass[feature]) - slope * amount
+    tangents[feature, 1] = slope
+
+
+@compiled_for_bounds
+def _tangent_bound(ids: NDArray[Any], amounts: NDArray[np.float32], tangents: NDArray[np.float64]) -> float:
+    """Return an upper bound of the marginal gain of a row."""
+    bound = 0.0
+    for n in range(len(ids)):
+        if amounts[n] > 0:
+            bound += tangents[ids[n], 0] + tangents[ids[n], 1] * amounts[n]
+    return bound * (1 + 1e-9)  # more than rounding
 
 
 @compiled
