@@ -210,9 +210,9 @@ def score(contexts: Contexts, terms: Mapping[int, Sequence[str]], mask: NDArray[
         fires = context[np.searchsorted(feature, one) : np.searchsorted(feature, one, "right")]
         positions = np.searchsorted(wanted, np.array(some, np.int64))
         said = [where[offsets[i] : offsets[i + 1]] for i in positions]
-        told = np.unique(np.concatenate(said)) if said else np.empty(0, np.int32)
-        hits = int(np.isin(told, fires).sum())
-        scores[one] = _balanced(hits, len(fires), len(told) - hits, total - len(fires))
+        predicted = np.unique(np.concatenate(said)) if said else np.empty(0, np.int32)
+        hits = int(np.isin(predicted, fires).sum())
+        scores[one] = _balanced(hits, len(fires), len(predicted) - hits, total - len(fires))
     return scores
 
 
