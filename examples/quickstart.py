@@ -57,9 +57,8 @@ def show_features(coded: Dataset, subset: Dataset) -> None:
 def listed(shares: list[FeatureShare]) -> str:
     """Name the first features; those with names come first."""
     named = sorted(shares, key=lambda share: not share.name)[:SHOWN]
-    return ", ".join(
-        f"#{share.feature} {share.name}".rstrip() + f" ({share.rows} of {share.pool_rows:,})" for share in named
-    )
+    numbers = "#{0.feature} {0.name} ({0.rows} picks, {0.pool_rows:,} rows)"
+    return "; ".join(numbers.format(share).replace("  ", " ") for share in named)
 
 
 def write_report(subset: Dataset, path: str) -> str:

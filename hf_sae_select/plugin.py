@@ -252,7 +252,7 @@ def sae_report(
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
-    spans: int = 50,
+    spans: int = 30,
     picks: int = 3000,
     title: str | None = None,
     overwrite: bool = False,

@@ -17,7 +17,7 @@ from cyclopts.config import Dict
 from .. import __version__
 from .commands import COMMANDS, UNKNOWN, Command
 from .jobs import Job
-from .receipts import RUN, has_receipt
+from .receipts import RUN, check_code, has_receipt
 from .runs import HUB_OPTIONS, read_run
 from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed, quiet_libraries
@@ -176,6 +176,7 @@ def _configured(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
         file = receipt_of(Path(_word(rows)), RUN)  # compares on the rows that the subset was selected from
         rows.tokens.clear()
         rows = None
+        check_code(read_run(file, command))
     if file is None:
         return
     words = read_run(file, command)

@@ -133,8 +133,14 @@ class Job:
 
     def stop(self, error: KeyboardInterrupt) -> int:
         """Say what an interrupted command keeps, and return the exit code."""
-        kept = f": {error}" if str(error) else ""
+        checkpoint = self.words.get("output_dir")
+        parts = [
+            f"{self.out} is not written" if self.out is not None else "",
+            str(error),  # of `encode`
+            f"the same call continues from {checkpoint}" if checkpoint and any(Path(checkpoint).glob("*")) else "",
+        ]
+        problem = "; ".join(["interrupted", *filter(None, parts)])
         if self.as_json:
-            is_printed(as_json({**self.command.error_data, "error": f"interrupted{kept}"}), sys.stdout)
-        is_printed(f"interrupted{kept}", sys.stderr)
+            is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
+        is_printed(problem, sys.stderr)
         return INTERRUPTED

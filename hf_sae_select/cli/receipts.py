@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,19 @@ def reopened(argument: str, text: str) -> Dataset:
     return subset
 
 
+def check_code(words: Mapping[str, Any]) -> None:
+    """Check that a receipt, which may be anybody's, names no file of code to run.
+
+    Raises:
+        ValueError: If it does.
+    """
+    for name in ("method", "methods", "text"):
+        parts = words.get(name) or []
+        for part in [parts] if isinstance(parts, str) else parts:
+            if FUNCTION.fullmatch(part):
+                raise ValueError(f"the `{name}` of the receipt is a function, {part}, which is not run from there")
+
+
 def sae_of(subset: str) -> str | None:
     """Return the SAE that the run files of a subset name, as it was written; None for that of the package."""
     words: dict[str, Any] = {}
@@ -105,9 +119,7 @@ def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Data
     from ..encoding.pipeline import codes
     from ..selection.methods import METHODS
 
-    text = words.get("text") or []
-    if any(FUNCTION.fullmatch(part) for part in text):
-        raise ValueError(f"the text of the rows is a function, {text[0]}, which a receipt does not run: use Python")
+    check_code(words)
     annotations = annotations_of(COMMANDS["select"])
     how = {name: value_of(name, annotations[name], words[name]) for name in ENCODING if name in words}
     how |= {name: int(how[name]) for name in ("max_length", "batch_size") if name in how}

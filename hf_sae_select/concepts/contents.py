@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection
 from . import charts, summary
 from .duplicates import Duplicates, duplicates
-from .evidence import Reason, Reasons
-from .explanation import explain
+from .evidence import Reason
+from .explanation import Source, with_spans
 from .labels import Labels
 from .measurement import Measured, count_quotas, measure
+from .neighbours import Neighbours
 from .payload import PARTS as MOST_PARTS
 from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
+from .reasons import reasons_of
 from .representation import representation
 from .summary import Table
 from .texts import Texts
@@ -40,6 +42,7 @@ SECTIONS = {
 }
 PARTS = {"all": "All", "over": "Over-represented", "under": "Under-represented", "missing": "Missing"}
 MOST_GROUPS = 20
+RUNNERS_UP = 200  # picks, the first ones, of which the page says what they were chosen over
 
 
 def short_contents(selection: Selection) -> Contents:
@@ -65,8 +68,8 @@ def full_contents(
     assert pool is not None
     dataset = _with_columns(pool, selection)
     measured = measure(dataset, selection, ("likeness", "coverage"))
-    first = range(min(picks, len(selection)))
-    why = cast(Reasons, explain(subset, first, labels=labels, sae=sae, text=text, spans=spans, most=MOST_PARTS))
+    why = _reasons(subset, range(min(picks, len(selection))), labels)
+    why = with_spans(why[:spans], Source.of(subset, None, None), sae, text) + why[spans:]
     texts = Texts.of(pool, text)
     threshold = selection.parameters["encoding"].get("threshold", 0.0)
     clear = measured.features.above(threshold)
@@ -103,6 +106,21 @@ def full_contents(
         quotas=summary.quota_tables(count_quotas(dataset, selection)),
     )
     return values, data
+
+
+def _reasons(subset: Dataset, picks: Sequence[int], labels: Labels | None) -> list[Reason]:
+    """Return the reasons of picks; of the first ones also what they were chosen over, which takes longest."""
+    trace = Source.of(subset, None, None).trace()
+    neighbours = Neighbours.of(trace)
+    parts = ((picks[:RUNNERS_UP], True), (picks[RUNNERS_UP:], False))
+    return [
+        reason
+        for part, runners_up in parts
+        if len(part)
+        for reason in reasons_of(
+            trace, part, labels=labels, most=MOST_PARTS, runners_up=runners_up, neighbours=neighbours
+        )
+    ]
 
 
 def _values(selection: Selection, measured: Measured | None, **parts: Any) -> dict[str, Any]:
@@ -196,6 +214,8 @@ def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
     )
     if len(picks) < len(selection):
         notes.append(f"The first {len(picks):,} of {len(selection):,} picks are here.")
+    if len(picks) > RUNNERS_UP:
+        notes.append(f"What a pick was chosen over is shown for the first {RUNNERS_UP:,}.")
     if cut := [pick["cut"] for pick in picks if "cut" in pick]:
         notes.append(f"{len(cut):,} long texts are cut, by {sum(cut):,} characters together, to keep the file small.")
     if strongest := data["holders"]["strongest"]:

@@ -143,12 +143,12 @@ def explain(
     check_flag("runners_up", runners_up)
     named = source.labels(labels)
     reasons = reasons_of(source.trace(), wanted, labels=named, most=most, runners_up=runners_up)
-    reasons = _with_spans(reasons[:spans], source, sae, text) + reasons[spans:]
+    reasons = with_spans(reasons[:spans], source, sae, text) + reasons[spans:]
     is_one = picks is not None and not hasattr(picks, "__iter__")
     return reasons[0] if is_one else Reasons(reasons)
 
 
-def _with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, text: TextSource | None) -> list[Reason]:
+def with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, text: TextSource | None) -> list[Reason]:
     """Read rows again, and add their texts and the characters that the features fire on; warn where this fails."""
     record = source.record
     if not reasons or "text" not in record:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # annotations only
 
 PICKS, PARTS = 5, 3  # that are shown, and features of each
 CHARACTERS = 100  # of the text of a pick
-MOST_ENTRIES = 5_000_000  # activations of a pool that are read in half a second
+MOST_BYTES = 40_000_000  # of the codes of a pool that are read within about a second
 
 
 def short_form(subset: Dataset) -> str | None:
@@ -45,10 +45,9 @@ def short_form(subset: Dataset) -> str | None:
 def _features(pool: Pool | None) -> FeatureMatrix | None:
     """Return the features of a pool; None where they are not known, or too many to be read while somebody waits."""
     codes = None if pool is None else pool.codes
-    if codes is None:
+    if codes is None or codes.data.nbytes > MOST_BYTES:
         return None
-    features = FeatureMatrix.from_dataset(codes)
-    return features if len(features.ids) <= MOST_ENTRIES else None
+    return FeatureMatrix.from_dataset(codes)
 
 
 def _first_picks(selection: Selection, pool: Pool | None, features: FeatureMatrix | None) -> str:
@@ -79,7 +78,7 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
         for parts in Trace.of(features, selection, pool.rows).parts(np.arange(n_picks)):
             order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
-            result[parts.pick] = ", ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
+            result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
     return result
 
 

@@ -91,9 +91,9 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
         return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
     figures, likeness = measured.figures, measured.likeness or {}
     if likeness.get("subset") is not None:
-        lines = [f"{NAMES[name]} {_number(likeness[name], '.4f')}" for name in ("random", "longest")]
+        lines = [f"{name} {_number(likeness[name], '.4f')}" for name in ("random", "longest")]
         result.append(_fact("likeness to all rows", f"{likeness['subset']:.4f}", *lines))
-    lines = [f"{NAMES[name]} {figures[name]['share']:.1%}" for name in ("random", "longest")]
+    lines = [f"{name} {figures[name]['share']:.1%}" for name in ("random", "longest")]
     result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
     means = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
     return [*result, _fact("tokens", f"{_tokens(measured, 'subset'):,}", means)]

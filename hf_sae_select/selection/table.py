@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from .._cards import UNSEEN
 from .._charts import BLUE, GREY, TEXT, altair, data, styled
 
 # The columns, in their order, and how they are printed.
@@ -107,7 +108,8 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
     def _cells(self) -> pd.DataFrame:
         """Return the table as it is printed."""
         columns = {name: [_cell(value, FORMATS[name]) for value in self[name]] for name in self.columns}
-        return pd.DataFrame(columns, index=[str(label) for label in self.index])
+        labels = [" ".join(UNSEEN.sub("\ufffd", str(label)).split()) for label in self.index]
+        return pd.DataFrame(columns, index=labels)
 
 
 def _cell(value: Any, form: str) -> str:

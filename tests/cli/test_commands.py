@@ -1,12 +1,14 @@
 """The commands in this process: results, files, and errors of one line."""
 
 import json
+from datetime import datetime
 
 import pytest
 from datasets import Dataset, load_from_disk
-from helpers.training import TINY
+from helpers.training import ROWS, TINY
 
 from hf_sae_select import Labels, Selection, cli
+from hf_sae_select.encoding.store import CodeStore
 
 WORDS = ("--sae", "sae")
 
@@ -130,7 +132,8 @@ def test_train_evaluate_check_load(rows, bert, call):
 @pytest.mark.usefixtures("saved_sae")
 def test_label(rows, call):
     (rows / "mine.py").write_text("def name(prompt):\n    return 'moon'\n")
-    words = ["label", "pool.jsonl", *WORDS, "--least-score", "0", "--labeller", "mine.py:name", "-o", "labels.parquet"]
+    (rows / "many.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS["text"]))
+    words = ["label", "many.jsonl", *WORDS, "--least-score", "0", "--labeller", "mine.py:name", "-o", "labels.parquet"]
     done = call(*words, "--json")
     labels = Labels.load("labels.parquet")
     assert done.code == 0 and json.loads(done.out)["named"] == len(labels.named) > 0
@@ -138,6 +141,18 @@ def test_label(rows, call):
     call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.csv")
     done = call("explain", "subset.csv", "--picks", "0", "--spans", "0", "--labels", "labels.parquet")
     assert done.code == 0 and "moon" in done.out
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_ctrl_c_while_rows_are_encoded(rows, call, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CodeStore, "add", interrupted)
+    done = call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.csv", "--json")
+    problem = "interrupted; subset.csv is not written; 0 of 8 rows are encoded and kept in "
+    assert done.code == 130 and json.loads(done.out)["error"].startswith(problem)
+    assert done.err.startswith(problem) and not (rows / "subset.csv").exists()
 
 
 @pytest.mark.usefixtures("saved_sae")
@@ -166,6 +181,22 @@ def test_what_fails_leaves_no_file_and_says_so_in_one_line(rows, call, monkeypat
     monkeypatch.setattr(cli.jobs, "write_run", full)
     done = call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.jsonl")
     assert done.code == 2 and "No space left" in done.err and sorted(rows.iterdir()) == before
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_types_that_a_file_cannot_hold(rows, call):
+    day = datetime(2026, 1, 2, 3, 4, 5)
+    values = {"text": ["the cat", "a dog"], "tags": [["a"], []], "day": [day, day], "n": [0.1, float("nan")]}
+    pool = Dataset.from_dict(values)
+    pool.to_parquet("lists.parquet")
+    pool.add_column("raw", [b"a", b"b"]).to_parquet("bytes.parquet")
+    for name, out, column in [("lists", "x.csv", "tags"), ("bytes", "x.csv", "tags"), ("bytes", "x.jsonl", "raw")]:
+        done = call("select", f"{name}.parquet", "2", "--sae", "missing", "-o", out)  # before the SAE is looked for
+        assert done.code == 2 and f"cannot hold column `{column}`" in done.err and not (rows / out).exists()
+    assert call("select", "lists.parquet", "2", *WORDS, "--seed", "none", "-o", "x.jsonl").code == 0
+    lines = sorted((rows / "x.jsonl").read_text().splitlines())
+    assert json.loads(lines[0]) == {"text": "a dog", "tags": [], "day": "2026-01-02T03:04:05", "n": None}
+    assert json.loads(lines[1]) == {"text": "the cat", "tags": ["a"], "day": "2026-01-02T03:04:05", "n": 0.1}
 
 
 @pytest.mark.usefixtures("saved_sae")

@@ -154,5 +154,10 @@ def test_a_receipt_runs_no_code(subset, call):
     run = subset.with_name("subset.yaml")
     subset.with_name("evil.py").write_text("raise SystemExit('it ran')\n")
     run.write_text(run.read_text() + "text: evil.py:f\n")
-    done = call("publish", "subset.parquet", "me/x", "--license", "mit")
-    assert done.code == 2 and "the text of the rows is a function, evil.py:f, which a receipt does not run" in done.err
+    problem = "the `text` of the receipt is a function, evil.py:f, which is not run from there"
+    for words in (["publish", "subset.parquet", "me/x", "--license", "mit"], ["compare", "subset.parquet"]):
+        done = call(*words)
+        assert done.code == 2 and problem in done.err
+    run.write_text(run.read_text().replace("text: ", "method: "))
+    done = call("compare", "subset.parquet")
+    assert done.code == 2 and "the `methods` of the receipt is a function" in done.err

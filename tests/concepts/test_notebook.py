@@ -48,7 +48,7 @@ def test_every_method_has_a_short_form(method):
 
 
 def test_what_takes_long_is_left_out(monkeypatch):
-    monkeypatch.setattr(notebook, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(notebook, "MOST_BYTES", 3)
     html = coded(ROWS, record=RECORD).sae_select(2)._repr_html_()
     assert "likeness" not in html and "#" not in html and "row 0" in html
 

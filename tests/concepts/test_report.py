@@ -208,6 +208,33 @@ def test_fewer_picks_are_shown_where_fewer_are_asked_for(tmp_path):
     assert "The first 2 of 6 picks are here." in visible(file)
 
 
+def test_only_the_first_picks_say_what_they_were_chosen_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.concepts.contents.RUNNERS_UP", 2)
+    file = pool_of(TEXTS).sae_select(5, "greedy").sae_report(tmp_path / "report.html", spans=0)
+    assert ["over" in pick for pick in data_of(file)["picks"]] == [True, True, False, False, False]
+    assert "What a pick was chosen over is shown for the first 2." in visible(file)
+
+
+METHODS = ["concave", "facility_location", "greedy", "instag", "kcenter", "longest", "match", "random", "simscale"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_report(method, tmp_path):
+    pool = pool_of(TEXTS)
+    states = [[float(i % 3), float(i % 5), 1.0] for i in range(len(TEXTS))]
+    options = {"embedding": "vectors"} if hf_sae_select.METHODS[method].needs_vectors else {}
+    subset = pool.add_column("vectors", states).sae_select(4, method, **options)
+    data = data_of(subset.sae_report(tmp_path / "report.html", spans=0))
+    assert len(data["picks"]) == 4 and all(pick["why"].endswith(".") for pick in data["picks"])
+
+
+def test_must_include_exclude_and_no_picks(tmp_path):
+    pool = pool_of(TEXTS)
+    subset = pool.sae_select(3, must_include=[7], exclude=[0, 1])
+    data = data_of(subset.sae_report(tmp_path / "report.html", spans=0))
+    assert data["picks"][0]["row"] == 7 and "must_include" in data["picks"][0]["why"]
+
+
 def test_spans_are_where_tokens_fire(sae, tmp_path):
     from datasets import Dataset
 

@@ -8,6 +8,7 @@ from helpers.pools import features_of, pools, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_sae_select.concepts.labels import Label, Labels
 from hf_sae_select.concepts.representation import adjusted, representation, tails
 
 ROWS = [{0, 1}, {0, 1}, {0, 2}]
@@ -60,6 +61,13 @@ def test_a_table_has_a_line_a_feature():
     table = representation(features_of(ROWS), [0, 1]).to_pandas()
     assert table["feature"].tolist() == [0, 1, 2] and table["kind"].tolist() == ["", "", "missing"]
     assert representation(features_of([]), []).to_pandas().columns.tolist() == table.columns.tolist()
+
+
+def test_features_have_the_names_of_labels_of_the_same_width():
+    shares = representation(features_of(ROWS), [0, 1], labels=Labels([Label(1, "cats")], d_sae=16)).features
+    assert [share.name for share in shares] == ["", "cats", ""]
+    with pytest.raises(ValueError, match=r"`labels` are of an SAE with d_sae=8"):
+        representation(features_of(ROWS), [0, 1], labels=Labels([], d_sae=8))
 
 
 def test_without_picks_all_is_missing():

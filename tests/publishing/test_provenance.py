@@ -329,7 +329,7 @@ given = {"place": home, "places": [home, {"x": home}], "where": {"path": home}}
 chosen = {"greedy": {}, "kcenter": {}, "mine": {"method": mine, **given}}
 for name, options in chosen.items():
     subset = ds.sae_select(3, **({"method": name, "sae": sae} | options))
-    stage(subset, sys.argv[1] + "/" + name, license="mit")
+    stage(subset, sys.argv[1] + "/" + name, license="mit", report=True)
 mapped = ds.map(lambda row: {"text": row["text"] + home[:0]}).shuffle(seed=1)
 stage(mapped.sae_select(3, sae=sae, text=lambda row: row["text"]), sys.argv[1] + "/function", license="mit")
 """
@@ -374,7 +374,7 @@ def test_no_secret_name_or_path_of_the_machine_is_in_any_file(bert, sae, tmp_pat
     )
     assert done.returncode == 0, done.stderr[-2000:]
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
-    assert len(files) == 4 * 6
+    assert len(files) == 4 * 6 - 1 + 3  # vectors have no curve, and three have a report
     actual = [
         (file.relative_to(tmp_path / "out").as_posix(), word)
         for file in files

@@ -15,7 +15,7 @@ from hf_sae_select.concepts.labels import Label, Labels
 from hf_sae_select.selection.attachment import selection_of
 
 # Nobody can fetch the SAEs of these pools.
-pytestmark = pytest.mark.filterwarnings("ignore:The tokens on which features fire are not marked")
+pytestmark = pytest.mark.filterwarnings("ignore:the rows were not read again")
 
 LINK = "[report](report.html)"
 LABELS = Labels([Label(n, f"name {n}") for n in range(16)], 16)

@@ -37,6 +37,11 @@ def test_a_printed_line_fits_a_terminal(table, label):
     assert label[:9] in lines[1] and "..." not in lines[0]
 
 
+def test_a_label_neither_breaks_a_line_nor_moves_the_cursor():
+    assert len(repr(of_labels("a\nb", "c\x1b[2Jd")).splitlines()) == 3
+    assert "\x1b" not in repr(of_labels("c\x1b[2Jd"))
+
+
 def test_the_numbers_stay_as_measured(table):
     assert table.loc["random", "share"] == 2 / 3
     assert table["rows"].tolist() == [2, 2, 2, 4]
