@@ -58,7 +58,7 @@ class Label:
     Example:
 
     ```python
-    Label(4940, "magnetic, has, earth", ("magnetic", "has", "earth"), 0.93, (0.9, 0.96), 0.012)
+    Label(4940, "magnetic/has/earth", ("magnetic", "has", "earth"), 0.93, (0.9, 0.96), 0.012)
     ```
     """
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of torch
 
 SHOWN, LEADING = 3, 5  # words in a name, chosen from the best ones
 DECIMALS = 3  # of the activations of examples
+PLAIN = re.compile(r"[\w…](.*[\w…])?|\([\w -]+\)")  # a word, a part of one, a span of words, or a kind of text
 
 
 def label_features(
@@ -97,7 +98,7 @@ def label_features(
 
     ```python
     labels = label_features(load_dataset("tatsu-lab/alpaca", split="train"))
-    labels.title(4940), labels[4940].score  # ("#4940 magnetic, magnet, magnets", 0.99)
+    labels.title(4940), labels[4940].score  # ("#4940 magnetic/magnet/magnets", 0.99)
     ```
     """
     check_dataset("dataset", dataset, "read")
@@ -173,7 +174,7 @@ def _name(words: Sequence[str]) -> str:
     for word in sorted(words[:LEADING], key=lambda word: "…" in word or word in KINDS):
         if word.strip("…") not in shown and len(shown) < SHOWN:
             shown.append(word)
-    return one_line(", ".join(word if re.search(r"\w", word) else f'"{word}"' for word in shown), MOST_NAME)
+    return one_line("/".join(word if PLAIN.fullmatch(word) else f'"{word}"' for word in shown), MOST_NAME)
 
 
 def _examples(contexts: Contexts, most: int) -> dict[int, list[Example]]:

@@ -37,7 +37,7 @@ def test_the_names_are_the_words_that_features_fire_on(wordy, texts):
         set(),
         set(),
     ]
-    assert labels.name(0) == "cat" and set(labels.name(2).split(", ")) == {"red", "blue", "green"}
+    assert labels.name(0) == "cat" and set(labels.name(2).split("/")) == {"red", "blue", "green"}
     assert [label.score for label in labels][:4] == [1, 1, 1, 1] and math.isnan(labels[4].score)
     low, high = labels[0].interval
     assert 0.9 < low < high == 1
