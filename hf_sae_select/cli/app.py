@@ -16,8 +16,8 @@ from cyclopts.config import Dict
 
 from .. import __version__
 from .commands import COMMANDS, UNKNOWN, Command
-from .jobs import Job
-from .receipts import RUN, check_code, has_receipt
+from .jobs import Job, Origin
+from .receipts import RUN, has_receipt
 from .runs import HUB_OPTIONS, read_run
 from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed, quiet_libraries
@@ -80,22 +80,23 @@ def _show_usage(words: Sequence[str], problem: str) -> None:
 
 def make_app() -> App:
     """Return the app with all commands."""
+    origin = Origin()
     app = App(
         name=NAME,
         help=WHAT,
         help_format="plaintext",
         help_epilogue=f"{FORMS}\n\n{EXIT_CODES}",
         version=f"{NAME} {__version__}",
-        config=(_configured,),
+        config=(partial(_configured, origin),),
         suppress_keyboard_interrupt=False,
     )
     for command in COMMANDS.values():
-        app.command(_twin(command), name=command.name)
+        app.command(_twin(command, origin), name=command.name)
     app.register_install_completion_command()
     return app
 
 
-def _twin(command: Command) -> Callable[..., int]:
+def _twin(command: Command, origin: Origin) -> Callable[..., int]:
     """Return a function of the same arguments, whose values are words."""
     positional_names = [argument.name for argument in command.positional_arguments]
     own = [name for name in OF_COMMAND_LINE if _has(command, name)]
@@ -105,7 +106,7 @@ def _twin(command: Command) -> Callable[..., int]:
     def run(*positional: Any, **passed: Any) -> int:
         passed |= dict(zip(positional_names, positional, strict=False))
         settings = {name for name in SETTINGS if passed.pop(f"{name}{OWN}", None)}
-        return Job(command, {names[name]: words for name, words in passed.items()}, settings).run()
+        return Job(command, {names[name]: words for name, words in passed.items()}, settings, origin).run()
 
     parameters = sorted(map(partial(_parameter, command), command.signature.arguments), key=lambda item: item.kind)
     run.__signature__ = inspect.Signature([*parameters, *map(_own_parameter, own)])  # type: ignore[attr-defined]
@@ -164,7 +165,7 @@ def _own_parameter(name: str) -> inspect.Parameter:
     return inspect.Parameter(f"{name}{OWN}", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _configured(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _configured(origin: Origin, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill in the arguments that the command line does not have from the file of `--config`."""
     command = COMMANDS.get(commands[0]) if commands else None
     if command is None:
@@ -173,15 +174,18 @@ def _configured(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
     rows = passed.get(f"--{command.rows_argument}")
     file = Path(passed["--config"].tokens[-1].value) if "--config" in passed else None
     if file is None and command.name == "compare" and rows and "--budget" not in passed and has_receipt(_word(rows)):
-        file = receipt_of(Path(_word(rows)), RUN)  # compares on the rows that the subset was selected from
+        origin.subset = _word(rows)  # compares on the rows that it was selected from
+        file = receipt_of(Path(origin.subset), RUN)
         rows.tokens.clear()
         rows = None
-        check_code(read_run(file, command))
     if file is None:
         return
     words = read_run(file, command)
     if rows is not None:  # of other rows than those of the file
         words = {name: value for name, value in words.items() if name not in HUB_OPTIONS}
+    if origin.subset is not None:
+        words.pop("out", None)  # where to write is the user's choice
+        origin.names = {argument.name for argument in arguments if not argument.tokens}
     Dict(words, use_commands_as_keys=False, source=str(file))(app, commands, arguments)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,40 @@ from .._secrets import masked
 from . import outputs
 from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
 from .places import Place
-from .receipts import RUN, DiffersFromReceipt, has_receipt, reopened, sae_of
+from .receipts import (
+    POOL,
+    RUN,
+    DiffersFromReceipt,
+    PoolIsGone,
+    has_receipt,
+    pool_digest,
+    reopened,
+    reopened_pool,
+    sae_of,
+)
 from .runs import HUB_OPTIONS, check_replaceable, write_run
-from .signatures import OPTIONS
+from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed
 from .values import SELECTION, receipt_of, value_of
+
+
+@dataclass
+class Origin:
+    """Hold where the words of a call come from that are not the user's own."""
+
+    subset: str | None = None
+    """The subset whose receipt fills in arguments."""
+    names: Collection[str] = ()
+    """The options that the receipt may fill in."""
 
 
 class Job:
     """Hold the words of one call."""
 
-    def __init__(self, command: Command, words: Mapping[str, Any], settings: Collection[str] = ()) -> None:
+    def __init__(self, command: Command, words: Mapping[str, Any], settings: Collection[str], origin: Origin) -> None:
         self.command = command
         self.words = dict(words)
+        self.origin = origin
         self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
         out = self.words.get(command.out)
         self.out = None if out is None else Path(out).expanduser()
@@ -80,7 +103,7 @@ class Job:
             if argument.annotation == OPTIONS:
                 arguments |= value_of(name, OPTIONS, self.words.get(name)) or {}
             elif name in self.words:
-                arguments[argument.name] = self._value(argument.name, argument.annotation, self.words[name])
+                arguments[argument.name] = self._value(argument, self.words[name])
             elif argument.name == "sae" and self.command.subset in self.words:
                 arguments["sae"] = value_of("sae", argument.annotation, sae_of(self.words[self.command.subset]))
         if self.out is not None and self.command.result.has_rows:
@@ -88,28 +111,36 @@ class Job:
             outputs.check_rows(self.out, arguments["dataset"], keeps_codes)
         return public(self.command.function)(**arguments)
 
-    def _value(self, name: str, annotation: str, words: Any) -> Any:
+    def _value(self, argument: Argument, words: Any) -> Any:
+        """Return the value of an argument."""
+        name, annotation = argument.name, argument.annotation
         if name == self.command.subset and (
             has_receipt(words) or (name == "subset" and "selection" not in self.words)
         ):
             return value_of(name, "Selection", words) if words.endswith(SELECTION) else reopened(name, words)
         if name == self.command.rows_argument:
+            if self.origin.subset is not None:
+                return reopened_pool(name, self.origin.subset)
+            if self.command.function == "compare" and has_receipt(words):
+                warnings.warn(
+                    f"with a budget, methods select among the rows of {words}; leave it out to compare on the rows that "
+                    "they were selected from",
+                    stacklevel=2,
+                )
             hub = {option: self.words.get(option) for option in HUB_OPTIONS}
             place = Place.parse(name, words, **hub).resolved()
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
             return place.load(name)
-        return value_of(name, annotation, words)
-
-    def _needs_receipt(self, name: str) -> bool:
-        """Tell whether rows are of no use without their selection, which is not passed."""
-        return name != self.command.rows_argument and "selection" not in self.words
+        option = "--" + self.command.name_of(argument).replace("_", "-")
+        return value_of(name, annotation, words, is_trusted=option not in self.origin.names)
 
     def write(self, result: Any) -> None:
         """Write the result, unless the function has done so, and beside it what repeats the run."""
 
         def beside() -> None:
-            write_run(self.receipts[0], self.command, self.words)
+            notes = {POOL: _pool_digest(result)} if self.command.function == "select" else {}
+            write_run(self.receipts[0], self.command, self.words, notes)
             for file in self.receipts[1:]:
                 result.sae_selection.save(file)
 
@@ -122,7 +153,8 @@ class Job:
 
     def fail(self, error: Exception) -> int:
         """Print an error as one line, and return the exit code."""
-        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
+        kind = "" if isinstance(error, DiffersFromReceipt | PoolIsGone) else f"{type(error).__name__}: "
+        lines = [f"{kind}{error}", *getattr(error, "__notes__", [])]
         problem = masked("; ".join(" ".join(line.split()) for line in lines))
         if self.debug:
             is_printed(masked("".join(traceback.format_exception(error))).rstrip(), sys.stderr)
@@ -144,3 +176,10 @@ class Job:
             is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
         is_printed(problem, sys.stderr)
         return INTERRUPTED
+
+
+def _pool_digest(subset: Any) -> str | None:
+    """Return the digest of the rows that a subset was selected from."""
+    from ..selection.attachment import pool_of
+
+    return pool_digest(pool_of(subset).source, subset.sae_selection)

@@ -22,7 +22,7 @@ from .signatures import OPTIONS
 from .values import MANY, form_of, value_of
 
 HUB_OPTIONS = ("split", "config_name", "revision")
-ABOUT = ("command", "version")  # keys that are no arguments
+ABOUT = ("command", "version", "pool_sha256")  # keys that are no arguments
 NUMBERS = ("Sequence[int]", "int | Sequence[int]")
 READABLE = ("Quota", "License", "SourceName", "Methods", "Mapping[str, Any]", *NUMBERS, OPTIONS)
 SECRET = "Token"
@@ -61,6 +61,11 @@ def read_run(file: Path, command: Command) -> dict[str, Any]:
             remedy = f"did you mean {near[0]!r}?" if near else f"it may have: {', '.join(allowed)}"
             raise ValueError(f"`config={str(file)!r}` has the unknown key {name!r}; {remedy}")
     return {name: _words(value, allowed[name], name, file.parent) for name, value in values.items()}
+
+
+def note_of(file: Path, name: str) -> Any:
+    """Return what a run file says of the run beside its arguments; None where it does not."""
+    return _parsed(file).get(name)
 
 
 def _parsed(file: Path) -> dict[str, Any]:
@@ -116,10 +121,16 @@ def _text(value: Any) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def write_run(file: Path, command: Command, words: Mapping[str, Any]) -> None:
-    """Write the arguments that were passed, without tokens."""
+def write_run(
+    file: Path, command: Command, words: Mapping[str, Any], notes: Mapping[str, str | None] | None = None
+) -> None:
+    """Write the arguments that were passed, without tokens, and `notes` on the run."""
     annotations = annotations_of(command)
-    values: dict[str, Any] = {"command": command.name, "version": __version__}
+    values: dict[str, Any] = {
+        "command": command.name,
+        "version": __version__,
+    }
+    values |= {name: note for name, note in (notes or {}).items() if note is not None}
     for name, kind in annotations.items():
         if name in words:
             values[name] = _recorded(words[name], kind, name, file)
