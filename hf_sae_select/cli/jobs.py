@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -23,6 +24,7 @@ from .receipts import (
     PoolIsGone,
     has_receipt,
     pool_digest,
+    pools_of,
     reopened,
     reopened_pool,
     sae_of,
@@ -30,7 +32,7 @@ from .receipts import (
 from .runs import HUB_OPTIONS, check_replaceable, write_run
 from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed
-from .values import SELECTION, receipt_of, value_of
+from .values import SELECTION, form_of, receipt_of, value_of
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Job:
         self.command = command
         self.words = dict(words)
         self.origin = origin
-        self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
+        self.as_json, self.debug = (name in settings for name in ("json", "debug"))
+        self.overwrite = "overwrite" in settings or bool(self.words.get("overwrite"))
         out = self.words.get(command.out)
         self.out = None if out is None else Path(out).expanduser()
 
@@ -85,13 +88,30 @@ class Job:
         suffixes = [RUN, SELECTION] if self.command.function == "select" else [RUN]
         return [receipt_of(self.out, suffix) for suffix in suffixes]
 
+    @property
+    def inputs(self) -> list[str]:
+        """The words that may name files or folders to read."""
+        names = {
+            self.command.name_of(argument)
+            for argument in self.command.signature.arguments
+            if form_of(argument.annotation).kind is Path and argument.name != self.command.out
+        }
+        words = [str(self.words[name]) for name in names & self.words.keys()]
+        subset = self.words.get(self.command.subset)
+        return words + (pools_of(subset) if subset is not None and has_receipt(subset) else [])
+
     def check(self) -> None:
         """Check where the result goes, before slow work."""
         if self.out is None:
             if self.command.needs_out:
                 raise ValueError("the result would be lost: pass `--out`, where to write it")
             return
-        if self.command.writes:
+        paths = {word: os.path.expanduser(word) for word in self.inputs}
+        inputs = {Path(path).resolve(): word for word, path in paths.items() if os.path.exists(path)}
+        for file in (self.out, *self.receipts):
+            if (word := inputs.get(file.resolve())) is not None:
+                raise ValueError(f"{word!r} is read by this call, and would be replaced; pass another `--out`")
+        if self.command.checks_out:
             outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)
         check_replaceable(self.receipts[0], self.command)
 
@@ -123,8 +143,8 @@ class Job:
                 return reopened_pool(name, self.origin.subset)
             if self.command.function == "compare" and has_receipt(words):
                 warnings.warn(
-                    f"with a budget, methods select among the rows of {words}; leave it out to compare on the rows that "
-                    "they were selected from",
+                    f"with a budget, methods select among the rows of {words}; leave it out to compare on the rows "
+                    "that they were selected from",
                     stacklevel=2,
                 )
             hub = {option: self.words.get(option) for option in HUB_OPTIONS}
@@ -182,4 +202,5 @@ def _pool_digest(subset: Any) -> str | None:
     """Return the digest of the rows that a subset was selected from."""
     from ..selection.attachment import pool_of
 
-    return pool_digest(pool_of(subset).source, subset.sae_selection)
+    pool = pool_of(subset)
+    return None if pool is None else pool_digest(pool.source, subset.sae_selection)

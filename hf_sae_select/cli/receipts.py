@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def reopened_pool(argument: str, text: str) -> Dataset:
 
     Raises:
         PoolIsGone: If they cannot be loaded.
-        DiffersFromReceipt: If the rows of the subset, or those of the pool, are not those that the selection describes.
+        DiffersFromReceipt: If rows of the subset or of the pool are not those that the selection describes.
     """
     from ..selection.result import Selection
 
@@ -94,15 +95,27 @@ def pool_digest(rows: Dataset, selection: Selection) -> str | None:
 
 def sae_of(subset: str) -> str | None:
     """Return the SAE that the run files of a subset name, as it was written; None for that of the package."""
-    words: dict[str, Any] = {}
+    return next((str(words["sae"]) for words in _runs(subset) if "sae" in words), None)
+
+
+def pools_of(subset: str) -> list[str]:
+    """Return the rows that the run files of a subset name: its pool, and what that was encoded from."""
+    return [str(words["dataset"]) for words in _runs(subset) if "dataset" in words]
+
+
+def _runs(subset: str) -> Iterator[dict[str, Any]]:
+    """Yield the words of the run files that led to a subset."""
+    rows = subset
     for command in ("select", "encode"):  # the rows may be the result of `encode`
-        file = receipt_of(Path(words.get("dataset", subset)), RUN)
+        file = receipt_of(Path(rows), RUN)
         if not file.is_file():
-            break
-        words = read_run(file, COMMANDS[command])
-        if "sae" in words:
-            return str(words["sae"])
-    return None
+            return
+        try:
+            words = read_run(file, COMMANDS[command])
+        except ValueError:  # of something else
+            return
+        yield words
+        rows = words.get("dataset", rows)
 
 
 def _pool_rows(subset: Path, selection: Selection) -> tuple[Dataset, dict[str, Any]]:

@@ -35,7 +35,7 @@ def annotations_of(command: Command) -> dict[str, str]:
         names |= dict.fromkeys(HUB_OPTIONS, "str")
     if command.writes:
         names["out"] = "str"
-    return {name: kind for name, kind in names.items() if kind != SECRET}
+    return {name: kind for name, kind in names.items() if kind != SECRET and name != "overwrite"}  # of one call
 
 
 def read_run(file: Path, command: Command) -> dict[str, Any]:

@@ -221,3 +221,38 @@ def test_a_receipt_runs_no_code_of_several_methods(subset, call, line):
     run.write_text(f"{run.read_text()}out: other.csv\n")
     call("compare", "subset.parquet")
     assert not subset.with_name("other.csv").exists()
+
+
+def test_what_a_call_reads_is_not_replaced(subset, call):
+    before = {name: Path(name).read_bytes() for name in ("subset.parquet", "subset.selection.json", "pool.jsonl")}
+    call("encode", "pool.jsonl", "--sae", "sae", "-o", "encoded.parquet")
+    before["encoded.parquet"] = Path("encoded.parquet").read_bytes()
+    call("select", "encoded.parquet", "3", "-o", "second.csv")
+    for words, name in [
+        (["atlas", "subset.parquet", "./subset.parquet"], "subset.parquet"),
+        (["atlas", "second.csv", "encoded.parquet", "--overwrite"], "encoded.parquet"),
+        (["report", "subset.parquet", "pool.jsonl", "--overwrite"], "pool.jsonl"),
+        (["encode", "encoded.parquet", "-o", "encoded.parquet", "--overwrite"], "encoded.parquet"),
+        (
+            ["select", "pool.jsonl", "4", "--extend", "subset.parquet", "-o", "subset.parquet", "--overwrite"],
+            "subset.parquet",
+        ),
+        (
+            ["select", "pool.jsonl", "4", "--extend", "subset.selection.json", "-o", "subset.csv", "--overwrite"],
+            "subset.selection.json",
+        ),
+    ]:
+        done = call(*words)
+        assert done.code == 2 and f"{name}' is read by this call, and would be replaced" in done.err, words
+    assert {name: Path(name).read_bytes() for name in before} == before
+
+
+def test_a_map_is_written_as_rows_are(subset, call):
+    assert call("atlas", "subset.parquet", "atlas.parquet").code == 0
+    done = call("atlas", "subset.parquet", "atlas.parquet")
+    assert done.code == 2 and "'atlas.parquet' exists; pass another `--out`, or `--overwrite`" in done.err
+    assert call("atlas", "subset.parquet", "atlas.parquet", "--overwrite").code == 0
+    assert "overwrite" not in Path("atlas.parquet.yaml").read_text()
+    for name in ("atlas.csv", "atlas"):
+        done = call("atlas", "subset.parquet", name)
+        assert done.code == 2 and "is not written here; pass .parquet" in done.err and not Path(name).exists()
