@@ -33,8 +33,8 @@ EXIT_CODES = (
 )
 FORMS = (
     "Rows are a file (.parquet, .jsonl, .json, .csv, .txt), a folder of save_to_disk, or owner/name[:split] of the "
-    "Hub. Lists are repeated options. Mappings are name=value, repeated, or JSON. A function is file.py:name. "
-    "All of it: docs/cli.md."
+    "Hub. Lists are repeated options; numbers of rows and names of methods may also have commas between them. "
+    "Mappings are name=value, repeated, or JSON. A function is file.py:name. All of it: docs/cli.md."
 )
 SETTINGS = ("json", "debug", "overwrite", "config")  # of one call: a run file does not have them
 OF_COMMAND_LINE = {  # options that no function has: type and help
@@ -61,11 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise cyclopts.CycloptsError(msg=f"a command is missing; choose one of: {', '.join(COMMANDS)}")
             code = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         except (cyclopts.CycloptsError, ValueError, OSError) as error:
-            _show_usage(words, str(error))
+            _show_usage(words, _problem(error))
             raise SystemExit(UNKNOWN) from None
     if not isinstance(code, int):  # help, version or completion was printed
         raise SystemExit(0)
     return code
+
+
+def _problem(error: Exception) -> str:
+    """Return what is wrong with a call."""
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None and error.keyword is None:
+        name = error.argument.name
+        return f"{name.lstrip('-').upper()} is missing; pass it in its place, or as `{name}`"
+    return str(error)
 
 
 def _show_usage(words: Sequence[str], problem: str) -> None:
@@ -73,9 +81,8 @@ def _show_usage(words: Sequence[str], problem: str) -> None:
     command = COMMANDS.get(words[0]) if words else None
     if "--json" in words:
         is_printed(as_json({**(command.error_data if command else {}), "error": problem}), sys.stdout)
-    names = [argument.name.upper() for argument in command.positional_arguments] if command else []
-    usage = " ".join([NAME, command.name if command else "COMMAND", *names, "[OPTIONS]"])
-    is_printed(f"usage: {usage}\n{problem}", sys.stderr)
+    usage = command.usage if command else "COMMAND [OPTIONS]"
+    is_printed(f"usage: {NAME} {usage}\n{problem}", sys.stderr)
 
 
 def make_app() -> App:
@@ -91,7 +98,7 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for command in COMMANDS.values():
-        app.command(_twin(command, origin), name=command.name)
+        app.command(_twin(command, origin), name=command.name, usage=f"Usage: {NAME} {command.usage}")
     app.register_install_completion_command()
     return app
 
@@ -110,7 +117,8 @@ def _twin(command: Command, origin: Origin) -> Callable[..., int]:
 
     parameters = sorted(map(partial(_parameter, command), command.signature.arguments), key=lambda item: item.kind)
     run.__signature__ = inspect.Signature([*parameters, *map(_own_parameter, own)])  # type: ignore[attr-defined]
-    run.__doc__ = command.signature.docstring.replace(f"    {OPTIONS}options (", "    options (")
+    docstring = command.signature.docstring.replace(f"    {OPTIONS}options (", "    options (")
+    run.__doc__ = docstring.replace("\n\n", f"\n\n{command.note}\n\n", 1) if command.note else docstring
     run.__name__ = command.name
     return run
 
@@ -147,15 +155,31 @@ def _optional(kind: Any) -> Any:
 
 def _read_as(kind: Any, **options: Any) -> Parameter:
     """Return how cyclopts reads a type. Words that may name files stay as they are; shells complete them."""
+    if kind is int:
+        options["converter"] = _whole_number
     if kind is not Path:
         return Parameter(**options)
     return Parameter(converter=lambda _, tokens: tokens[0].value, metavar="PATH", **options)
 
 
+def _whole_number(_: Any, tokens: Sequence[Any]) -> int | None:
+    """Return a number; cyclopts rounds."""
+    word = tokens[0].value
+    if word.lower() in ("none", "null"):
+        return None
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is no whole number") from None
+
+
 def _shown(argument: Argument) -> Any:
     """Return what shows the default in the help; nothing where the docstring says it in words."""
     default = argument.default
-    return False if default in (None, "()") else lambda _: default
+    if default in (None, "()"):
+        return False
+    shown = default.strip("(),").replace("'", "") if default.startswith("(") else default  # as its words are written
+    return lambda _: shown
 
 
 def _own_parameter(name: str) -> inspect.Parameter:

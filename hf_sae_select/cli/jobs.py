@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -33,6 +34,9 @@ from .runs import HUB_OPTIONS, check_replaceable, write_run
 from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed
 from .values import SELECTION, form_of, receipt_of, value_of
+from .wording import reworded
+
+AMOUNT = re.compile(r"[\d.]+ *(%|[a-z]+)?$")
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Job:
         """Run the command and print its result; return the exit code."""
         try:
             with redirect_stdout(sys.stderr):  # of libraries: stdout is for the result
+                self.check_order()
                 self.check()
                 result = self.call()
                 self.write(result)
@@ -75,6 +80,7 @@ class Job:
             if self.out is not None:
                 text += f"\nwritten: {', '.join(map(str, [self.out, *self.receipts]))}"
         if not is_printed(as_json(data) if self.as_json else text, sys.stdout):
+            is_printed("the result cannot be printed: stdout is closed or full", sys.stderr)
             return UNKNOWN
         return kind.code(result)
 
@@ -115,6 +121,12 @@ class Job:
             outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)
         check_replaceable(self.receipts[0], self.command)
 
+    def check_order(self) -> None:
+        """Check that the arguments without names are not the wrong way round."""
+        rows, budget = (str(self.words.get(name or "", "")) for name in (self.command.rows_argument, "budget"))
+        if AMOUNT.match(rows) and not os.path.exists(rows) and os.path.exists(budget):
+            raise ValueError(f"the rows come first, then the budget: {budget} {rows}")
+
     def call(self) -> Any:
         """Read the arguments, and call the function."""
         arguments: dict[str, Any] = {}
@@ -137,7 +149,11 @@ class Job:
         if name == self.command.subset and (
             has_receipt(words) or (name == "subset" and "selection" not in self.words)
         ):
-            return value_of(name, "Selection", words) if words.endswith(SELECTION) else reopened(name, words)
+            if not words.endswith(SELECTION):
+                return reopened(name, words)
+            if "Selection" not in annotation:
+                raise ValueError(f"`{name}={words!r}` is a selection alone; pass the file of rows that it is beside")
+            return value_of(name, "Selection", words)
         if name == self.command.rows_argument:
             if self.origin.subset is not None:
                 return reopened_pool(name, self.origin.subset)
@@ -152,6 +168,8 @@ class Job:
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
             return place.load(name)
+        if argument.may_be_none and words in ("none", ["none"]):
+            return None
         option = "--" + self.command.name_of(argument).replace("_", "-")
         return value_of(name, annotation, words, is_trusted=option not in self.origin.names)
 
@@ -175,12 +193,12 @@ class Job:
         """Print an error as one line, and return the exit code."""
         kind = "" if isinstance(error, DiffersFromReceipt | PoolIsGone) else f"{type(error).__name__}: "
         lines = [f"{kind}{error}", *getattr(error, "__notes__", [])]
-        problem = masked("; ".join(" ".join(line.split()) for line in lines))
+        problem = masked(reworded("; ".join(" ".join(line.split()) for line in lines), self.command))
         if self.debug:
             is_printed(masked("".join(traceback.format_exception(error))).rstrip(), sys.stderr)
         if self.as_json:
             is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
-        is_printed(f"cannot {self.command.name}: {problem}", sys.stderr)
+        is_printed(f"cannot {self.command.aim or self.command.name}: {problem}", sys.stderr)
         return DIFFERS if isinstance(error, DiffersFromReceipt) else UNKNOWN
 
     def stop(self, error: KeyboardInterrupt) -> int:

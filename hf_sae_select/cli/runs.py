@@ -28,6 +28,17 @@ READABLE = ("Quota", "License", "SourceName", "Methods", "Mapping[str, Any]", *N
 SECRET = "Token"
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """Load YAML; of two values of a key, YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"it has the key {twice[0]!r} twice")
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def annotations_of(command: Command) -> dict[str, str]:
     """Return what a run file may have: names on the command line, with the annotation of each."""
     names = {command.name_of(argument): argument.annotation for argument in command.signature.arguments}
@@ -73,7 +84,7 @@ def _parsed(file: Path) -> dict[str, Any]:
         text = read_text(file)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("aliases are not read")  # a few can stand for gigabytes
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"`config={str(file)!r}`: there is no such file") from error
     except (ValueError, OSError, yaml.YAMLError, RecursionError) as error:
