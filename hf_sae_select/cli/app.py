@@ -15,7 +15,7 @@ from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Dict
 
 from .. import __version__
-from .commands import COMMANDS, UNKNOWN, Command
+from .commands import COMMANDS, OK, UNKNOWN, Command
 from .jobs import Job, Origin
 from .receipts import RUN, has_receipt
 from .runs import HUB_OPTIONS, read_run
@@ -36,6 +36,7 @@ FORMS = (
     "Hub. Lists are repeated options; numbers of rows and names of methods may also have commas between them. "
     "Mappings are name=value, repeated, or JSON. A function is file.py:name. All of it: docs/cli.md."
 )
+HELP = {"--help", "-h", "--version"}
 SETTINGS = ("json", "debug", "overwrite", "config")  # of one call: a run file does not have them
 OF_COMMAND_LINE = {  # options that no function has: type and help
     "out": (
@@ -52,9 +53,9 @@ OF_COMMAND_LINE = {  # options that no function has: type and help
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit code: 0 all is well, 1 something differs, 2 it could not be told."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+def run(arguments: Sequence[str]) -> int:
+    """Run a command, and return its exit code; see `main`."""
+    words = list(arguments)
     with quiet_libraries():
         try:
             if not words:
@@ -63,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (cyclopts.CycloptsError, ValueError, OSError) as error:
             _show_usage(words, _problem(error))
             raise SystemExit(UNKNOWN) from None
+        except SystemExit as stopped:  # rich ends so where the reader of a help stops early
+            raise SystemExit(OK if HELP & set(words) else stopped.code) from None
     if not isinstance(code, int):  # help, version or completion was printed
-        raise SystemExit(0)
+        raise SystemExit(OK)
     return code
 
 

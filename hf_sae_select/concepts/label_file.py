@@ -60,6 +60,8 @@ def read(file: Path) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
         ValueError, KeyError, pyarrow.ArrowException: it is no Parquet, too large, or has other columns.
     """
     table = read_table(file)
+    if KEY not in (table.schema.metadata or {}):
+        raise ValueError("it is no file that `Labels.save` wrote")
     own = own_metadata(table.schema.metadata)
     return iter(table.select(SCHEMA.names).cast(SCHEMA).to_pylist()), own
 
