@@ -62,7 +62,10 @@ def run(arguments: Sequence[str]) -> int:
                 raise cyclopts.CycloptsError(msg=f"a command is missing; choose one of: {', '.join(COMMANDS)}")
             code = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         except (cyclopts.CycloptsError, ValueError, OSError) as error:
-            _show_usage(words, _problem(error))
+            if HELP & set(words):
+                is_printed(f"the help cannot be printed: {error}", sys.stderr)
+            else:
+                _show_usage(words, _problem(error))
             raise SystemExit(UNKNOWN) from None
         except SystemExit as stopped:  # rich ends so where the reader of a help stops early
             raise SystemExit(OK if HELP & set(words) else stopped.code) from None
