@@ -168,7 +168,7 @@ class Job:
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
             return place.load(name)
-        if argument.may_be_none and words in ("none", ["none"]):
+        if argument.may_be_none and annotation != "str" and words in ("none", ["none"]):
             return None
         option = "--" + self.command.name_of(argument).replace("_", "-")
         return value_of(name, annotation, words, is_trusted=option not in self.origin.names)

@@ -57,7 +57,7 @@ def test_stage_publish_and_push(hub, subset, call):
         == reopened("subset", "subset.parquet").sae_selection.indices.tolist()
     )
     done = call("publish", "subset.parquet", "alice/other", "--token", "hf_alice")
-    assert done.code == 2 and "pass `license`" in done.err and ("dataset", "alice/other") not in hub.repos
+    assert done.code == 2 and "pass `--license`" in done.err and ("dataset", "alice/other") not in hub.repos
 
 
 def test_explain_and_why_not(subset, call):
