@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of torch
 
 SHOWN, LEADING = 3, 5  # words in a name, chosen from the best ones
 DECIMALS = 3  # of the activations of examples
-# What the lower end of a score's 95 % interval may be below `least_score`. With that of 0.75, a name needs two held-out
-# contexts in which the feature fires, and no error there. benchmarks/README.md has what other margins cost.
+# How far below `least_score` the 95 % interval of a named feature may begin. At 0.75, a name so needs two held-out
+# contexts in which the feature fires, and no error in them. benchmarks/README.md has what other margins cost.
 MARGIN = 0.1
 PLACE = r"\((?:beginning|end)\)"
 PLAIN = re.compile(rf"\([\w -]+\)|(?:{PLACE} )?[\w…](?:.*[\w…])?(?: {PLACE})?")  # a kind, or words and a place
@@ -75,8 +75,8 @@ def label_features(
         words (`int`, *optional*, defaults to `24`):
             The number of words of a label at most. Its name shows the first three.
         least_score (`float`, *optional*, defaults to `0.75`):
-            Features whose score is lower have no name, nor those whose interval begins more than 0.1 below it, as where
-            a feature fires in fewer than two held-out contexts.
+            Features whose score is lower have no name, nor those whose interval begins more than 0.1 below it:
+            by default, those that fire in fewer than two held-out contexts.
         examples (`int`, *optional*, defaults to `3`):
             The number of contexts, the strongest ones, to keep of each feature. They are text of the dataset: use 0
             for labels that others will get if the dataset must not be copied.
