@@ -80,7 +80,9 @@ def declared(file: Path) -> dict[str, Any]:
     Raises:
         ValueError, KeyError, pyarrow.ArrowException: it says nothing that can be read, or has more rows than features.
     """
-    text = (pq.read_schema(file).metadata or {})[KEY]
+    text = (pq.read_schema(file).metadata or {}).get(KEY)
+    if text is None:
+        raise ValueError("it is no file that `Labels.save` wrote")
     if len(text) > MOST_JSON:
         raise ValueError(f"its metadata have {len(text):,} bytes; at most {MOST_JSON:,} are read")
     values = json.loads(text)
