@@ -12,7 +12,7 @@ import numpy as np
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .duplicates import Duplicates
-from .measurement import QUANTILES, Measured
+from .measurement import QUANTILES, Measured, likeness_text
 
 NAMES = {"subset": "this subset", "random": "random rows", "longest": "the longest rows", "pool": "all rows"}
 FLAGS = {
@@ -61,8 +61,8 @@ def _likeness(measured: Measured) -> str:
     if not likeness or None in likeness.values():
         return ""
     return (
-        f"The picks are like all rows to {likeness['subset']:.4f}, where 1 is the same mix of features; as many "
-        f"random rows to {likeness['random']:.4f}, the longest rows to {likeness['longest']:.4f}. "
+        f"The picks are like all rows to {likeness_text(likeness['subset'])}, where 1 is the same mix of features; as many "
+        f"random rows to {likeness_text(likeness['random'])}, the longest rows to {likeness_text(likeness['longest'])}. "
     )
 
 
@@ -91,8 +91,8 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
         return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
     figures, likeness = measured.figures, measured.likeness or {}
     if likeness.get("subset") is not None:
-        lines = [f"{name} {_number(likeness[name], '.4f')}" for name in ("random", "longest")]
-        result.append(_fact("likeness to all rows", f"{likeness['subset']:.4f}", *lines))
+        lines = [f"{name} {likeness_text(likeness[name])}" for name in ("random", "longest")]
+        result.append(_fact("likeness to all rows", likeness_text(likeness["subset"]), *lines))
     lines = [f"{name} {figures[name]['share']:.1%}" for name in ("random", "longest")]
     result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
     means = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
@@ -107,7 +107,7 @@ def figures_table(measured: Measured) -> Table:
         cells = [
             NAMES[name],
             f"{figures['rows']:,}",
-            _number(likeness.get(name), ".4f"),
+            likeness_text(likeness.get(name)),
             f"{figures['features']:,}",
             f"{figures['share']:.1%}",
             _number(figures["richness"], ",.1f"),
