@@ -91,7 +91,7 @@ def report(
     elif record:
         labels = labels_of(record)
     if known is None:
-        values, data = short_contents(selection)
+        values, data = short_contents(selection, picks)
     else:
         values, data = full_contents(known, labels=labels, sae=sae, text=text, spans=spans, picks=picks)
     text = page(values | {"title": title or title_of(selection)}, data)
