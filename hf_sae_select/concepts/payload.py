@@ -66,8 +66,8 @@ def _pick(reason: Reason, texts: Mapping[int, str]) -> dict[str, Any]:
     text = reason.text or texts.get(reason.row, "")
     parts = reason.parts[:PARTS]
     pick: dict[str, Any] = {"row": reason.row, "text": shown(text), "why": _sentence(cause(reason))}
-    if not reason.tokens:
-        pick["blank"] = True
+    if not reason.tokens or (reason.row in texts and not text.strip()):
+        pick |= {"text": "", "blank": True}
     pick["parts"] = [_part(part) for part in parts]
     if reason.n_parts > len(parts):
         pick["more"] = reason.n_parts - len(parts)
