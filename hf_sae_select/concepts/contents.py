@@ -88,7 +88,7 @@ def full_contents(
     texts = Texts.of(pool, text)
     shares = representation(measured.features, selection.indices, measured.rows["pool"], labels=labels)
     same = duplicates(measured.read, selection.indices, measured.rows["pool"])
-    features, drawn = features_data(shares.features, labels), _charts(measured)
+    features, drawn = features_data(shares.features, labels, why), _charts(measured)
     data = fitted(
         {
             "picks": picks_data(why, texts.of_rows([reason.row for reason in why if not reason.text])),
@@ -239,7 +239,7 @@ def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
     if letters := data.get("letters"):
         notes.append(
             f"Names of features and texts of neighbours are cut to {letters} characters, and reasons to "
-            f"{REASON_LETTERS * letters}, to keep the file small."
+            f"{REASON_LETTERS * letters}, and fewer words of names are marked, to keep the file small."
         )
     if strongest := data["holders"]["strongest"]:
         notes.append(f"A filter by a feature finds the picks that have it among their {strongest:,} strongest.")

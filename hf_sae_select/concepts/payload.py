@@ -34,19 +34,22 @@ def excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
 
 
-def features_data(shares: Iterable[FeatureShare], labels: Labels | None) -> list[list[Any]]:
+def features_data(shares: Iterable[FeatureShare], labels: Labels | None, reasons: Sequence[Reason]) -> list[list[Any]]:
     """Return each feature as the page's script reads it.
 
-    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, words of the label.
+    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, and the words of the label
+    where a pick names the feature, to mark them in its text.
     """
-    result = []
+    result, named = [], {part.feature for reason in reasons for part in reason.parts[:PARTS]}
     for share in shares:
         label = None if labels is None else labels[share.feature]
         score, words = (
             (None, []) if label is None else (_rounded(label.score, 3), [shown(word) for word in label.words])
         )
         amounts = [_rounded(share.pool_share, 6), _rounded(share.share, 6), _rounded(share.lift, 3)]
-        result.append([share.feature, shown(share.name), score, *amounts, share.kind, words])
+        result.append(
+            [share.feature, shown(share.name), score, *amounts, share.kind, words if share.feature in named else []]
+        )
     return result
 
 
@@ -152,7 +155,8 @@ def fitted(data: dict[str, Any]) -> dict[str, Any]:
         for pick in data["picks"]:
             pick["why"] = _short(pick["why"], REASON_LETTERS * letters)
         for feature in data["features"]:
-            feature[1], feature[-1] = _short(feature[1], letters), feature[-1][:PARTS]
+            feature[1] = _short(feature[1], letters)
+            feature[-1] = [word for word in feature[-1] if len(word) <= letters][: letters // 20]
         data["rows"] = {row: _short(text, letters) for row, text in data["rows"].items()}
     _cut_texts(data, 0)
     return data
