@@ -37,8 +37,8 @@ def excerpt(text: str) -> str:
 def features_data(shares: Iterable[FeatureShare], labels: Labels | None, reasons: Sequence[Reason]) -> list[list[Any]]:
     """Return each feature as the page's script reads it.
 
-    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, and the words of the label
-    where a pick names the feature, to mark them in its text.
+    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, and the words of the
+    label where a pick names the feature, to mark them in its text.
     """
     result, named = [], {part.feature for reason in reasons for part in reason.parts[:PARTS]}
     for share in shares:
