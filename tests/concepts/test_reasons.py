@@ -170,6 +170,13 @@ def test_a_method_of_ones_own_says_only_what_is_known():
     assert [reason.kind for reason in reasons(features(), bare)] == ["own", "own"]
 
 
+def test_the_filter_fills_with_rows_that_nobody_measured():
+    matrix = with_all(features_of([{0}, {1}, {2}]))
+    columns = {"good": [1, 0, 0]}
+    why = reasons(matrix, select_indices(matrix, 3, "repr_filter", columns=columns, quality="good"), columns=columns)
+    assert [(reason.kind, reason.gain, reason.parts) for reason in why[1:]] == [("filler", 0, ())] * 2
+
+
 def test_reasons_are_data():
     selection = select_indices(features(), 2, "greedy", seed=None)
     why = reasons(features(), selection, labels=LABELS)
