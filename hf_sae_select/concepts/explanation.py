@@ -179,14 +179,13 @@ def _check_pool(pool: Pool, selection: Selection, is_attached: bool) -> None:
         raise ValueError(f"`pool` is not what the rows were selected from: {error}") from error
     if changed:
         raise ValueError(
-            f"`pool` is not what the rows were selected from: {len(changed):,} of the {len(selection):,} picks differ, "
-            f"row {selection.indices[changed[0]]:,} is the first; pass the dataset as it was, in the same order"
+            f"`pool` is not what the rows were selected from: {len(changed):,} of the {len(selection):,} picks "
+            f"differ, row {selection.indices[changed[0]]:,} is the first; pass it as it was, in the same order"
         )
 
 
 def _check_text(source: Source, rows: list[int], text: TextSource) -> None:
     """Check that `text` reads what the codes are of, by their digests."""
-    from ..encoding.text import find_text
 
     codes = source.pool.codes
     if codes is None or DIGEST not in codes.column_names:

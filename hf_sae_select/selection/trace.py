@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,8 @@ from . import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
-from .engine import Engine
-from .methods import METHODS
+from .engine import Engine, sorted_by
+from .methods import METHODS, Rng, drawn_order
 from .objectives import GAINS
 from .request import Cuts, request_of
 from .result import Selection
@@ -49,6 +49,8 @@ class Trace:
     """The features of all rows, cut as the selection cut them."""
     engine: Engine
     options: dict[str, Any]
+    turns: Int64s
+    """[n]: the order in which a method that scans or draws goes through the rows; for others that of equal rows."""
 
     @classmethod
     def of(cls, features: FeatureMatrix, selection: Selection, columns: Any = None) -> Trace:
@@ -70,7 +72,11 @@ class Trace:
         if selection.parameters.get("cuts"):  # `select_indices` cuts nothing
             features = Cuts(**selection.parameters["cuts"]).apply(features, request.constraints.excluded)
         rows, constraints = request.bind(features.tokens)
-        return cls(selection, features, Engine(features, rows, request.rng, constraints), request.options)
+        rng = request.rng
+        engine = Engine(features, rows, rng, constraints)
+        return cls(
+            selection, features, engine, request.options, _turns(selection.method, request.options, engine, rng)
+        )
 
     @property
     def method(self) -> str:
@@ -107,6 +113,13 @@ class Trace:
     @property
     def finds_by_vectors(self) -> bool:
         return self.method in ("facility_location", "kcenter")
+
+    @cached_property
+    def place(self) -> Int64s:
+        """[n]: the position of each row in `turns`."""
+        place = np.empty(len(self.features), np.int64)
+        place[self.turns] = np.arange(len(place))
+        return place
 
     @cached_property
     def can_win(self) -> NDArray[np.bool_]:
@@ -166,8 +179,7 @@ class Trace:
     def _is_lost(self, picks: Int64s, constraints: Constraints) -> bool:
         """Tell whether another row has a larger score than one of `picks`, or an equal one and comes first."""
         rows, gains = self._runners_up(picks, constraints)
-        place = np.empty(len(self.features), np.int64)
-        place[self.engine.order] = np.arange(len(place))
+        place = self.place
         picked = self.selection.indices[picks]
         scores = gains * constraints.scale[rows]
         own = self.selection.gains[picks] * constraints.scale[picked]
@@ -232,3 +244,17 @@ class Trace:
         is_full = group_rows >= constraints.max_per_group[group]
         is_full |= group_cost > constraints.max_cost_per_group[group] * TOLERANCE
         return np.where(is_full, "quota", np.where(cost > constraints.max_cost * TOLERANCE, "cost", ""))
+
+
+def _turns(method: str, options: Mapping[str, Any], engine: Engine, rng: Rng) -> Int64s:
+    """Return the order in which a method goes through all rows, see the functions of `methods`."""
+    match method:
+        case "random":
+            return drawn_order(engine, rng)
+        case "longest":
+            return sorted_by(engine.order, -engine.features.tokens)
+        case "repr_filter":
+            return sorted_by(engine.order, -engine.constraints.scale)
+        case "simscale" | "instag":
+            return engine.ordered(str(options.get("order", "richest")))
+    return engine.order
