@@ -197,9 +197,9 @@ def _sentences(reason: Reason) -> str:
     if reason.n_stands_for:
         nearest, is_one = reason.stands_for[0], reason.n_stands_for == 1
         rows = "1 row of the pool is" if is_one else f"{reason.n_stands_for:,} rows of the pool are"
+        first = f"row {nearest.row}," if is_one else f"the nearest, row {nearest.row},"
         text += (
-            f" {rows} more like it than like any other pick ({'' if is_one else 'the nearest, '}row {nearest.row}, has "
-            f"a similarity of {nearest.similarity:.2f})."
+            f" {rows} more like it than like any other pick ({first} has a similarity of {nearest.similarity:.2f})."
         )
     return clean(text)
 

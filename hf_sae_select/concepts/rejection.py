@@ -189,9 +189,8 @@ def _lost(trace: Trace, row: int, gains: Floats, scale: Floats) -> tuple[str, At
     wins = (differences < 0) | ((differences == 0) & (place[row] < place[selection.indices]))
     lost = np.flatnonzero(~is_open & wins)
     allowed = np.where(is_open, differences, np.inf)
-    has_others = np.isfinite(allowed[1:]).any() or (obstacles != "").any()
-    if trace.method == "kcenter" and has_others and not len(trace.constraints.initial):
-        allowed[:1] = np.inf  # no row is farther than others from no pick
+    if trace.method == "kcenter" and (np.isfinite(allowed).sum() > 1 or (obstacles != "").any()):
+        allowed = np.where(trace.has_earlier, allowed, np.inf)  # no row is farther than others from no pick
     if len(lost):
         pick, cause = int(lost[0]), str(obstacles[lost[0]])
     elif np.isfinite(allowed).any():

@@ -130,6 +130,12 @@ class Trace:
         read = self.features.counts > 0 if self.kind in ("distribution", "coverage") else self.features.tokens > 0
         return has_quality & read
 
+    @property
+    def has_earlier(self) -> NDArray[np.bool_]:
+        """[k]: whether an earlier pick has a vector."""
+        has_vector = self.engine.vectors()[self.selection.indices].any(axis=1)
+        return has_vector.cumsum() - has_vector > 0
+
     def overlap(self, row: int, start: int, stop: int) -> tuple[int, float]:
         """Return which share of a row's features the picks from `start` to `stop` have: what a scan limits.
 
