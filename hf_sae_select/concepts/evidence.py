@@ -250,7 +250,7 @@ def _by_coverage(reason: Reason) -> str:
         text += (
             f", with a gain of {reason.gain:.4g}; {_largest(reason)}"
             if weighs
-            else f", {'the strongest' if _is_in_order(reason) else 'among them'} {_parts(reason, False)}"
+            else f", {'the strongest' if _is_in_order(reason) else 'among them'} {named_parts(reason.parts, False)}"
         )
     if not reason.covered:
         return text
@@ -305,23 +305,24 @@ def _gain(reason: Reason) -> str:
 def _largest(reason: Reason) -> str:
     """Name the largest parts; those that have names come first."""
     which = "the largest parts" if _is_in_order(reason) else "the largest parts with names"
-    if not all(part.name for part in _shown(reason)) and not _is_in_order(reason):
+    if not all(part.name for part in shown_parts(reason.parts)) and not _is_in_order(reason):
         which = "among the largest parts"
-    return f"{which} are {_parts(reason, with_share=True)}"
+    return f"{which} are {named_parts(reason.parts, with_share=True)}"
 
 
-def _parts(reason: Reason, with_share: bool) -> str:
-    names = [title(part) + (f" ({part.share:.1%})" if with_share else "") for part in _shown(reason)]
+def named_parts(parts: Sequence[Part], with_share: bool) -> str:
+    """Name the parts that `shown_parts` returns."""
+    names = [title(part) + (f" ({part.share:.1%})" if with_share else "") for part in shown_parts(parts)]
     return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1] if names else "of no feature"
 
 
-def _shown(reason: Reason) -> tuple[Part, ...]:
+def shown_parts(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Return the parts that a sentence names: the largest, those that have names first."""
-    return tuple(sorted(reason.parts, key=lambda part: not part.name))[:NAMED]
+    return tuple(sorted(parts, key=lambda part: not part.name))[:NAMED]
 
 
 def _is_in_order(reason: Reason) -> bool:
-    return _shown(reason) == reason.parts[:NAMED]
+    return shown_parts(reason.parts) == reason.parts[:NAMED]
 
 
 # ---- tables

@@ -126,7 +126,7 @@ def reasons_of(
             trace.method,
             kind,
             gain,
-            parts=() if own is None else _parts(own, gain, holders, labels, most),
+            parts=() if own is None else largest_parts(own, gain, holders, labels, most),
             n_parts=int((gains > 0).sum()),
             nearest=nearest,
             n_nearer=None if near is None else near.n_nearer,
@@ -145,7 +145,7 @@ def reasons_of(
     return [result[pick] for pick in picks]
 
 
-def _parts(own: Parts, gain: float, holders: Int64s, labels: Labels | None, most: int) -> tuple[Part, ...]:
+def largest_parts(own: Parts, gain: float, holders: Int64s, labels: Labels | None, most: int) -> tuple[Part, ...]:
     """Return the largest parts of a gain; of equal ones those with the highest activation first."""
     order = np.lexsort((own.ids, -own.acts, -own.gains))
     order = order[: min(most, int((own.gains > 0).sum()))]

@@ -15,10 +15,12 @@ from ..selection import nearness, similarity
 from ..selection.result import Selection
 from ..selection.trace import GREEDY, Trace
 from .duplicates import LEAST
-from .evidence import Neighbour, plain
+from .evidence import Neighbour, Part, named_parts, plain
 from .explanation import Source
+from .labels import Labels
 from .markup import clean
 from .neighbours import nearest_picks
+from .reasons import MOST_PARTS, largest_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,6 +60,8 @@ class WhyNot:
     """The position of the row in the selection, if it was picked."""
     closest: Attempt | None
     """When it came nearest to being picked, where the method picks by scores."""
+    parts: tuple[Part, ...]
+    """What the gain then would have been the sum of, the ten largest first; empty where it is no sum over features."""
     gain_at_end: float | None
     """What it would add after the last pick, where the method picks by gains."""
     obstacle: str
@@ -89,7 +93,14 @@ class WhyNot:
         return {**plain(asdict(self)), "sentence": str(self)}
 
 
-def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, pool: Dataset | None = None) -> WhyNot:
+def why_not(
+    subset: Dataset,
+    row: int,
+    *,
+    labels: Labels | None = None,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+) -> WhyNot:
     """Say why a row was not picked, true of the method.
 
     Args:
@@ -97,6 +108,8 @@ def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, po
             What `select` returned.
         row (`int`):
             The row of the dataset that was selected from.
+        labels (`Labels`, *optional*):
+            The names of the features. By default those that the SAE ships with, if it has any.
         selection (`Selection`, *optional*):
             The selection, where it is not attached to the subset any more.
         pool (`datasets.Dataset`, *optional*):
@@ -108,7 +121,7 @@ def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, po
 
     Raises:
         TypeError: If an argument has another type than above.
-        ValueError: If the row does not exist, or the pool is not known.
+        ValueError: If the row does not exist, the pool is not known, or the labels are those of another SAE.
 
     Example:
 
@@ -120,10 +133,10 @@ def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, po
     n = len(source.pool.source)
     if not is_number(row, int | np.integer) or not 0 <= row < n:
         raise ValueError(f"`row={row!r}` must be a row of the dataset that was selected from, from 0 to {n - 1}")
-    return rejection(source.trace(), int(row))
+    return rejection(source.trace(), int(row), source.labels(labels))
 
 
-def rejection(trace: Trace, row: int) -> WhyNot:
+def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
     """Say why a row was not picked in a selection that is gone through again."""
     selection, scale = trace.selection, trace.constraints.scale
     picks = np.flatnonzero(selection.indices == row)
@@ -151,6 +164,7 @@ def rejection(trace: Trace, row: int) -> WhyNot:
         cause,
         int(picks[0]) if len(picks) else None,
         closest,
+        () if closest is None else _parts(trace, row, closest, labels),
         gain_at_end,
         "" if len(picks) else str(trace.obstacles(row)[-1]),
         overlap,
@@ -159,6 +173,12 @@ def rejection(trace: Trace, row: int) -> WhyNot:
         is_near_duplicate=bool(nearest and nearest[0][1] >= LEAST),
         tokens=int(trace.features.tokens[row]),
     )
+
+
+def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[Part, ...]:
+    """Return the largest parts of what a row would have gained."""
+    own = trace.parts_of(row, at.pick)
+    return () if own is None else largest_parts(own, at.gain, trace.engine.holders(), labels, MOST_PARTS)
 
 
 def _by_score(trace: Trace, row: int) -> tuple[str, Attempt | None, float | None]:
@@ -299,7 +319,8 @@ def _attempt(why: WhyNot, at: Attempt) -> str:
         return f" At pick {at.pick} its score {larger} that of row {at.row}."
     rank = "" if at.rank is None else f", rank {at.rank:,} of the rows that were left"
     lost = f"was lower by {at.difference:.2g}" if at.difference else "was the same, but came later in order"
+    parts = f" (the largest parts: {named_parts(why.parts, with_share=True)})" if why.parts else ""
     return (
-        f" It came nearest at pick {at.pick}, row {at.row}: it would have gained {at.gain:.4g}{rank}, and its score "
-        f"{lost}."
+        f" It came nearest at pick {at.pick}, row {at.row}: it would have gained {at.gain:.4g}{parts}{rank}, and its "
+        f"score {lost}."
     )

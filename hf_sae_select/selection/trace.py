@@ -200,7 +200,7 @@ class Trace:
         """
         if self.measure is None:
             return
-        features, selection = self.features, self.selection
+        selection = self.selection
         gains = coverage.replayed_parts(self.new_search(), selection.indices, selection.round_starts, picks.tolist())
         for pick, parts in zip(picks.tolist(), gains, strict=True):
             if self.kind == "similarity" and self.kind_of(pick) == "filler":
@@ -210,8 +210,19 @@ class Trace:
                     f"`features` are not those that the rows were selected by: pick {pick} gains {parts.sum():g} by "
                     f"them, and gained {selection.gains[pick]:g}; pass the features of the pool as they were"
                 )
-            entries = slice(features.offsets[selection.indices[pick]], features.offsets[selection.indices[pick] + 1])
-            yield Parts(pick, features.ids[entries], features.acts[entries], parts)
+            yield self._parts(pick, selection.indices[pick], parts)
+
+    def parts_of(self, row: int, pick: int) -> Parts | None:
+        """Return what another row would have gained at a pick; None where gains are no sums."""
+        if self.measure is None:
+            return None
+        rows = np.append(self.selection.indices[:pick], row)
+        (gains,) = coverage.replayed_parts(self.new_search(), rows, self.selection.round_starts, [pick])
+        return self._parts(pick, row, gains)
+
+    def _parts(self, pick: int, row: int, gains: Floats) -> Parts:
+        entries = slice(self.features.offsets[row], self.features.offsets[row + 1])
+        return Parts(pick, self.features.ids[entries], self.features.acts[entries], gains)
 
     def runners_up(self, picks: Int64s) -> tuple[Int64s, Floats]:
         """Return, for each of the ascending `picks`, the row with the next largest score then, and its gain.

@@ -8,7 +8,7 @@ from helpers.pools import coded, features_of, thoroughly, with_all
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_sae_select import METHODS, select_indices, why_not
+from hf_sae_select import METHODS, Label, Labels, select_indices, why_not
 from hf_sae_select.concepts.rejection import CAUSES, rejection
 from hf_sae_select.selection.trace import Trace
 
@@ -32,7 +32,10 @@ def test_a_row_that_lost_has_its_best_attempt():
     assert (why.cause, why.closest.pick, why.closest.row) == ("score", 1, 1)
     assert (why.closest.gain, why.closest.difference, why.closest.rank, why.gain_at_end) == (0, 1, 3, 0)
     assert [near.row for near in why.nearest] == [1] and not why.is_near_duplicate
-    assert "first. It came nearest at pick 1, row 1: it would have gained 0, rank 3 of the rows that were" in str(why)
+    assert (
+        "first. It came nearest at pick 1, row 1: it would have gained 0, rank 3 of the rows that were" in str(why)
+        and why.parts == ()
+    )
     equal = answer([{0, 1}, {2, 3}, {4}, {5}], 3, 3)
     assert (equal.cause, equal.closest.pick, equal.closest.difference) == ("score", 2, 0)
     assert "its score was the same, but came later in order. After the last pick it would add 1." in str(equal)
@@ -41,6 +44,14 @@ def test_a_row_that_lost_has_its_best_attempt():
     assert (first.cause, first.closest.pick, first.closest.difference, first.obstacle) == ("quota", 1, 0, "quota")
     assert "At pick 1 its score was the same as, and came before, that of row 2." in str(first)
     assert "would add 1, but its quota had no room" in str(answer([{0, 1, 2}, {3}, {4, 5}], 1, **quota))
+
+
+def test_what_a_row_would_have_gained_is_taken_apart():
+    features = features_of([{0, 1, 2}, {2, 3}, {4}])
+    trace = Trace.of(features, select_indices(features, 1, "greedy", seed=None))
+    why = rejection(trace, 1, Labels([Label(3, "cats")], d_sae=16))
+    assert [(part.feature, part.gain, part.share) for part in why.parts] == [(2, 1, 0.5), (3, 1, 0.5)]
+    assert "it would have gained 2 (the largest parts: #3 cats (50.0%) and #2 (50.0%)), rank 2" in str(why)
 
 
 def test_initial_rows_that_spend_the_budget_are_what_decided():
@@ -191,6 +202,9 @@ def test_every_method_answers_for_every_row(method, arguments):
         assert (why.cause == "picked") == (row in selection.indices)
         assert why.cause == "picked" or why.cause in CAUSES
         if why.closest is not None:
+            assert len(why.parts) == 10 or sum(part.gain for part in why.parts) == pytest.approx(
+                why.closest.gain * (METHODS[method].kind != "similarity"), rel=1e-6
+            )
             assert why.closest.difference >= 0 if why.cause == "score" else why.closest.difference <= 0
             assert why.closest.row == selection.indices[why.closest.pick]
         assert row not in [near.row for near in why.nearest]
