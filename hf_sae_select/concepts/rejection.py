@@ -269,7 +269,7 @@ CAUSES = {
     "quality": "its quality is 0",
     "quota": "its quota had no room",
     "cost": "it cost more than was left",
-    "score": "at each step another row had a larger score, or the same one and came first",
+    "score": "at each step another row had a larger score",
     "overlap": "earlier picks had too many of its features at its turn",
     "similarity": "it was too similar to an earlier pick at its turn",
     "turn": "the budget was spent before its turn",
@@ -301,6 +301,8 @@ def _sentences(why: WhyNot) -> str:
 def _cause(why: WhyNot) -> str:
     """Say what decided, with what was measured."""
     text = CAUSES[why.cause]
+    if why.cause == "score" and (why.closest is None or not why.closest.difference):
+        return f"{text}, or the same one and came first"
     if why.cause == "length":
         return f"{text}; it has {why.tokens:,} tokens"
     if why.cause not in ("overlap", "similarity") or why.overlap is None:
