@@ -2,12 +2,17 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from helpers.pools import features_of, with_all
+from helpers.pools import features_of, thoroughly, with_all
+from helpers.tasks import features_with_acts, tasks
+from hypothesis import given
 
 from hf_sae_select import METHODS, Label, Labels, Reasons, Selection, reasons, select_indices
+from hf_sae_select.concepts.rejection import rejection
+from hf_sae_select.selection.trace import Trace
 
 ROWS = [{0, 1}, {1, 2, 3}, {3}, {0, 1}, set()]
 LABELS = Labels([Label(2, "cats"), Label(1, "<script>alert(1)</script>")], d_sae=16)
@@ -148,6 +153,35 @@ def test_every_method_explains_every_pick_under_every_constraint(method, constra
     assert sum(reason.n_stands_for for reason in why) + len(why) <= pool
     assert reasons(matrix, selection, 7, columns=COLUMNS, most=100)[0] == why[7]
     assert list(reasons(matrix, selection, [9, 2], columns=COLUMNS, most=100)) == [why[9], why[2]]
+
+
+@pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*picks by features, and no row has one:UserWarning")
+@pytest.mark.parametrize("method", sorted(METHODS))
+@thoroughly
+@given(task=tasks())
+def test_what_is_said_of_a_pick_is_true(method, task):
+    rows, arguments = task
+    arguments = {name: value for name, value in arguments.items() if name not in METHODS[method].refuses}
+    matrix, columns = with_all(features_with_acts(rows)), arguments["columns"]
+    try:
+        selection = select_indices(matrix, method=method, **arguments)
+    except ValueError:  # nothing can be bought, or nothing drawn without a seed
+        return
+    why = reasons(matrix, selection, columns=columns, most=100)
+    for reason in why:
+        if reason.method not in ("facility_location", "kcenter"):
+            assert sum(part.gain for part in reason.parts) == pytest.approx(reason.gain, rel=1e-9)
+        said = re.search(r"(\d+) features? that no earlier pick( of the round)? has", str(reason))
+        if said:
+            start = selection.round_starts[selection.rounds[reason.pick]] if said[2] else 0
+            earlier = set().union(*(rows[i] for i in selection.indices[start : reason.pick]))
+            assert int(said[1]) == len(set(rows[reason.row]) - earlier)
+    trace = Trace.of(matrix, selection, columns)
+    for row in set(range(len(rows))) - set(selection.indices.tolist()):
+        answer = rejection(trace, row)
+        assert (answer.cause == "excluded") == (row in arguments["exclude"])
+        assert answer.closest is None or selection.indices[answer.closest.pick] == answer.closest.row
 
 
 def test_rows_of_an_earlier_selection_are_known():
