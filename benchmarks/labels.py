@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ OTHERS = {  # rows of each, and their text
 }
 LEAST, MOST, FIRES = 0.001, 0.2, 5
 GOOD = 0.75
+BEGINS = (0.0, 0.6, 0.65, 0.7, 0.75, 1.0)  # of intervals
 
 
 def others(folder: Path, share: float) -> Iterator[str]:
@@ -77,6 +79,17 @@ def report(name: str, labels: Labels, contexts: Mapping[str, Contexts]) -> None:
         print(line(f"{name}, shuffled, {text}", score(some, shuffled(labels), mask)), flush=True)
 
 
+def failures(labels: Labels, contexts: Contexts) -> None:
+    """Print how many of the labels with a good score are below it on other text, by where their intervals begin."""
+    good = [label for label in labels if label.score >= GOOD]
+    scores = score(contexts, {label.feature: label.words for label in good}, np.ones(len(contexts), np.bool_))
+    print("| interval begins in | labels | judged | below 0.75 |\n|---|---|---|---|")
+    for low, high in pairwise(BEGINS):
+        inside = [label.feature for label in good if low <= label.interval[0] < high]
+        values = [scores[feature].accuracy for feature in inside if scores[feature].fires >= FIRES]
+        print(f"| {low} to {high} | {len(inside):,} | {len(values):,} | {sum(value < GOOD for value in values):,} |")
+
+
 def main() -> None:
     args = arguments()
     share = 0.01 if args.tiny else args.share
@@ -96,6 +109,7 @@ def main() -> None:
         print(f"{name}: {len(own):,} rows labelled in {seconds:.0f} s", file=sys.stderr)
         if name == "packaged SAE" and not args.tiny:
             report("shipped labels", load_labels(), {"other sources": contexts["other sources"]})
+            failures(load_labels(), contexts["other sources"])
 
 
 def arguments() -> argparse.Namespace:

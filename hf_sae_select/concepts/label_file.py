@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from .._parquet import read_table
 from .._validation import check_text
-from ..sae.labels_beside import KEY, LABELS_FILE, own_metadata
+from ..sae.labels_beside import KEY, LABELS_FILE, declared
 
 SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
 EXAMPLE = pa.struct([("text", pa.string()), ("spans", pa.list_(SPAN)), ("activation", pa.float32())])
@@ -59,9 +59,8 @@ def read(file: Path) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
     Raises:
         ValueError, KeyError, pyarrow.ArrowException: it is no Parquet, too large, or has other columns.
     """
-    table = read_table(file)
-    own = own_metadata(table.schema.metadata)
-    return iter(table.select(SCHEMA.names).cast(SCHEMA).to_pylist()), own
+    own = declared(file)
+    return iter(read_table(file).select(SCHEMA.names).cast(SCHEMA).to_pylist()), own
 
 
 def _table(rows: Rows, own: Mapping[str, Any]) -> pa.Table:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from .._cards import UNSEEN
 from .._files import whole_file
 from .._parquet import content_errors
 from .._validation import check_int, check_text, check_type, is_number
-from ..sae.labels_beside import LABELS_FILE
+from ..sae.labels_beside import LABELS_FILE, check_width
 from .label_file import contents, file_at, read, write
 from .label_hub import LabelsHub
 
@@ -23,7 +24,7 @@ NAN = math.nan
 
 # What one label holds at most. Files may be anybody's.
 MOST_NAME, MOST_WORDS, MOST_WORD, MOST_EXAMPLES, MOST_TEXT = 200, 64, 100, 64, 2**16
-MOST_FEATURES, MOST_METADATA = 2**24, 2**19
+MOST_METADATA = 2**19
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Example:
     """Hold a text that a feature fires on.
 
     Raises:
-        ValueError: If a span is not inside the text, or the text is too long.
+        ValueError: If a span is not inside the text, the text is too long, or the activation is infinite.
     """
 
     text: str
@@ -44,8 +45,20 @@ class Example:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or len(self.text) > MOST_TEXT:
             raise ValueError(f"the text of an example must be a string of at most {MOST_TEXT:,} characters")
-        if not all(0 <= start < end <= len(self.text) for start, end in self.spans):
-            raise ValueError(f"a span of an example is not inside its text of {len(self.text):,} characters")
+        if not (isinstance(self.spans, tuple | list) and all(map(self._is_inside, self.spans))):
+            raise ValueError(
+                f"`spans={self.spans!r:.200}` of an example must be pairs of a start and an end inside its text of "
+                f"{len(self.text):,} characters"
+            )
+        if not (is_number(self.activation) or (isinstance(self.activation, float) and math.isnan(self.activation))):
+            raise ValueError(
+                f"`activation={self.activation!r:.200}` of an example must be a finite number, or NaN where it is not "
+                "known"
+            )
+
+    def _is_inside(self, span: Any) -> bool:
+        is_pair = isinstance(span, tuple | list) and len(span) == 2 and all(is_number(end, Integral) for end in span)
+        return is_pair and bool(0 <= span[0] < span[1] <= len(self.text))
 
 
 @dataclass(frozen=True)
@@ -86,10 +99,15 @@ class Label:
         for name, values, most in (("words", self.words, MOST_WORDS), ("examples", self.examples, MOST_EXAMPLES)):
             if len(values) > most:
                 raise ValueError(f"`{name}` of feature {self.feature} has {len(values)} entries; at most {most}")
+        if not all(isinstance(example, Example) for example in self.examples):
+            raise ValueError(f"`examples` of feature {self.feature} has an entry that is no example")
         for name in ("score", "frequency"):
             _check_share(name, getattr(self, name))
-        for bound in self.interval:
+        low, high = self.interval
+        for bound in (low, high):
             _check_share("interval", bound)
+        if low > high:
+            raise ValueError(f"`interval=({low!r}, {high!r})` of feature {self.feature} ends before it begins")
 
     @property
     def title(self) -> str:
@@ -105,7 +123,8 @@ def one_line(text: str, most: int = MOST_NAME) -> str:
 
 def _check_line(name: str, value: Any, most: int) -> None:
     if not isinstance(value, str) or value != one_line(value, most):
-        raise ValueError(f"`{name}={str(value)[:most]!r}` must be a string on one line, of at most {most} characters")
+        shown = repr(value[:most] if isinstance(value, str) else value)[: 2 * most]
+        raise ValueError(f"`{name}={shown}` must be a string on one line, of at most {most} characters")
 
 
 def _check_share(name: str, value: Any) -> None:
@@ -148,9 +167,7 @@ class Labels(LabelsHub):
         sae_sha256: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        check_int("d_sae", d_sae)
-        if d_sae > MOST_FEATURES:
-            raise ValueError(f"`d_sae={d_sae}` must be at most {MOST_FEATURES:,}")
+        check_width(d_sae)
         check_text("sae_sha256", sae_sha256, optional=True)
         self.d_sae, self.sae_sha256, self.metadata = (
             d_sae,
@@ -258,14 +275,14 @@ class Labels(LabelsHub):
         """
         if (width := record.get("d_sae", self.d_sae)) != self.d_sae:
             raise ValueError(
-                f"`labels` are of an SAE with d_sae={self.d_sae:,}, but the codes have d_sae={width:,}; pass the "
-                "labels of the SAE that encoded them"
+                f"`labels` are of an SAE with d_sae={self.d_sae:,}, but the SAE in use has d_sae={width:,}; pass the "
+                "labels of that SAE"
             )
         digest = record.get("sae_sha256")
         if None not in (digest, self.sae_sha256) and digest != self.sae_sha256:
             raise ValueError(
-                f"`labels` are of another SAE of the same width (SHA-256 {str(self.sae_sha256)[:12]}…, the codes' "
-                f"{str(digest)[:12]}…); pass the labels of the SAE that encoded them"
+                f"`labels` are of another SAE of the same width (SHA-256 {str(self.sae_sha256)[:12]}…, that of the "
+                f"SAE in use is {str(digest)[:12]}…); pass the labels of that SAE"
             )
 
     def save(self, path: str | Path) -> None:
@@ -339,19 +356,20 @@ def _row(label: Label) -> dict[str, Any]:
 
 def _label(row: Mapping[str, Any]) -> Label:
     """Return a row of a table as a label; names and words that another program wrote become one line."""
-    examples = [
-        Example(
-            example["text"],
-            tuple((span["start"], span["end"]) for span in example["spans"]),
-            NAN if example["activation"] is None else example["activation"],
-        )
-        for example in row["examples"] or []
-    ]
     score, low, high, frequency = (
         NAN if row[name] is None else row[name] for name in ("score", "low", "high", "frequency")
     )
-    words = tuple(one_line(word, MOST_WORD) for word in row["words"] or [])
-    return Label(row["feature"], one_line(row["name"] or ""), words, score, (low, high), frequency, tuple(examples))
+    words: Any = tuple(word if word is None else one_line(word, MOST_WORD) for word in row["words"] or [])
+    examples = tuple(map(_example, row["examples"] or []))
+    return Label(row["feature"], one_line(row["name"] or ""), words, score, (low, high), frequency, examples)
+
+
+def _example(values: Mapping[str, Any] | None) -> Any:
+    """Return an entry of a table as an example; None, which a label refuses, remains."""
+    if values is None:
+        return None
+    spans = values["spans"] and tuple(span and (span["start"], span["end"]) for span in values["spans"])
+    return Example(values["text"], spans, NAN if values["activation"] is None else values["activation"])
 
 
 def _json_object(metadata: Any) -> dict[str, Any]:

@@ -26,7 +26,12 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of torch
 
 SHOWN, LEADING = 3, 5  # words in a name, chosen from the best ones
 DECIMALS = 3  # of the activations of examples
-PLAIN = re.compile(r"[\w…](.*[\w…])?|\([\w -]+\)")  # a word, a part of one, a span of words, or a kind of text
+# How far below `least_score` the 95 % interval of a named feature may begin. At 0.75, a name so needs two held-out
+# contexts in which the feature fires, and no error in them. benchmarks/README.md has what other margins cost.
+MARGIN = 0.1
+PLACE = r"\((?:beginning|end)\)"
+PLAIN = re.compile(rf"\([\w -]+\)|(?:{PLACE} )?[\w…](?:.*[\w…])?(?: {PLACE})?")  # a kind, or words and a place
+SIGNS = re.compile(r"[^\w…()]+|[()]")  # no word among them
 
 
 def label_features(
@@ -70,7 +75,8 @@ def label_features(
         words (`int`, *optional*, defaults to `24`):
             The number of words of a label at most. Its name shows the first three.
         least_score (`float`, *optional*, defaults to `0.75`):
-            Features whose score is lower have no name, as those that never fire in a held-out text.
+            Features whose score is lower have no name, nor those whose interval begins more than 0.1 below it:
+            by default, those that fire in fewer than two held-out contexts.
         examples (`int`, *optional*, defaults to `3`):
             The number of contexts, the strongest ones, to keep of each feature. They are text of the dataset: use 0
             for labels that others will get if the dataset must not be copied.
@@ -164,17 +170,31 @@ def _check_count(name: str, value: Any, least: int, most: int) -> None:
 def _label(feature: int, words: list[str], result: Score | None, frequency: float, least_score: float) -> Label:
     """Return the label of a feature; without a name where its words tell too little."""
     accuracy, interval = (math.nan, (math.nan, math.nan)) if result is None else (result.accuracy, result.interval)
-    name = _name(words) if accuracy >= least_score else ""
+    name = _name(words) if accuracy >= least_score and interval[0] >= least_score - MARGIN else ""
     return Label(feature, name, tuple(words), accuracy, interval, frequency)
 
 
 def _name(words: Sequence[str]) -> str:
-    """Return a name of the best words: whole ones first, no part of a word that is shown, and signs in quotes."""
+    """Return a name of the best words: whole ones first, and no part of a word that is shown.
+
+    Of spans that begin or end with a sign, a name shows only the very best word.
+    """
+    leading = [w for i, w in enumerate(words[:LEADING]) if i == 0 or PLAIN.fullmatch(w) or SIGNS.fullmatch(w)]
     shown: list[str] = []
-    for word in sorted(words[:LEADING], key=lambda word: "…" in word or word in KINDS):
+    for word in sorted(leading, key=lambda word: "…" in word or word in KINDS):
         if word.strip("…") not in shown and len(shown) < SHOWN:
             shown.append(word)
-    return one_line("/".join(word if PLAIN.fullmatch(word) else f'"{word}"' for word in shown), MOST_NAME)
+    return one_line("/".join(map(_readable, shown)), MOST_NAME)
+
+
+def _readable(word: str) -> str:
+    """Return a term as a part of a name: anything but plain words in quotes."""
+    if PLAIN.fullmatch(word):
+        return word
+    quoted = f"'{word}'" if '"' in word else f'"{word}"'
+    if not SIGNS.fullmatch(word):
+        return quoted
+    return f"the sign{'s' * (' ' in word)} {quoted}"
 
 
 def _examples(contexts: Contexts, most: int) -> dict[int, list[Example]]:

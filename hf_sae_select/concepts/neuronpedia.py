@@ -28,6 +28,7 @@ LISTED = 20  # sources in an error
 LONGEST_LINE = 2**20  # bytes; an explanation with its embedding has a few thousand
 # What a file of n bytes may hold: JSON of embeddings packs to a third, a file made to do harm to a thousandth.
 LEAST_BYTES, EXPANSION = 2**26, 100
+LINES_PER_FEATURE, LEAST_LINES = 64, 2**16  # of an export, empty ones too; a feature has one explanation, or a few
 
 
 def read_explanations(repo: Repo, sae: SparseAutoencoder, subfolder: str | None) -> Labels:
@@ -35,15 +36,16 @@ def read_explanations(repo: Repo, sae: SparseAutoencoder, subfolder: str | None)
 
     Raises:
         FileNotFoundError: there is no export.
-        ValueError: there are several, a file is damaged, or they are explanations of another SAE.
+        ValueError: there are several, a file is damaged or explains nothing, or the explanations are of another SAE.
     """
     config = sae.config
+    most_lines = max(LEAST_LINES, LINES_PER_FEATURE * config.d_sae)
     names: dict[int, str] = {}
     explainers: Counter[str] = Counter()
     origins: set[tuple[str, str]] = set()
     unreadable = later = 0
     for path in _batches(repo, subfolder):
-        for line in _lines(repo.fetch(path), path):
+        for line in _lines(repo.fetch(path), path, most_lines):
             explanation = _explanation(line)
             if explanation is None:
                 unreadable += 1
@@ -59,6 +61,11 @@ def read_explanations(repo: Repo, sae: SparseAutoencoder, subfolder: str | None)
             else:
                 names[feature] = name
                 explainers[explainer] += 1
+    if not names:
+        raise ValueError(
+            f"no line of the export in {repo.name} explains a feature ({unreadable:,} are something else); pass "
+            "Neuronpedia's files of explanations as `export`"
+        )
     _check_origins(origins, config.model, config.hook)
     if unreadable:
         warnings.warn(f"{unreadable:,} lines of the export are no explanations, and were left out", stacklevel=3)
@@ -93,22 +100,26 @@ def _batches(repo: Repo, subfolder: str | None) -> list[str]:
     return sorted(paths, key=lambda path: ([int(number) for number in re.findall(r"\d+", Path(path).name)], path))
 
 
-def _lines(file: Path, path: str) -> Iterator[bytes]:
-    """Yield the lines of a file that may be anybody's.
+def _lines(file: Path, path: str, most: int) -> Iterator[bytes]:
+    """Yield the lines of a file that may be anybody's; empty ones are left out.
 
     Raises:
-        ValueError: it is damaged, or far larger than an export.
+        ValueError: it is damaged or empty, far larger than an export, or has more than `most` lines.
     """
-    bound, read = max(LEAST_BYTES, EXPANSION * file.stat().st_size), 0
+    bound, read, number = max(LEAST_BYTES, EXPANSION * file.stat().st_size), 0, 0
     opened: Any = gzip.open(file) if path.endswith(".gz") else file.open("rb")
     with opened as stream:
         try:
             while line := stream.readline(LONGEST_LINE):
-                read += len(line)
+                read, number = read + len(line), number + 1
                 if read > bound or len(line) == LONGEST_LINE:
                     raise ValueError(f"it is larger than {bound:,} bytes, or a line than {LONGEST_LINE:,}")
+                if number > most:
+                    raise ValueError(f"it has more than {most:,} lines, too many for the features of `sae`")
                 if line.strip():
                     yield line
+            if not read:
+                raise ValueError("it is empty; download it again")
         except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"cannot read {path}: {error}") from error
 

@@ -16,6 +16,8 @@ MOST_FAILURES = 20  # in a row; then the labeller is not called again
 MOST_CHARACTERS = 600  # of an example in a prompt
 LONGEST_NAME = 80
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+PREFIX = re.compile(r"^(\**)Name:\1\s*")
+QUOTES = "\"'`*"
 
 PROMPT = """\
 A feature of a sparse autoencoder fires on some tokens of a text. Below are texts on which it fires most strongly, with
@@ -55,10 +57,23 @@ def check_labeller(labeller: Any) -> None:
 
 def name_of(answer: Any) -> str:
     """Return the name that an answer contains; empty if it is no name."""
-    if not isinstance(answer, str) or CONTROL.search(answer.strip()):
+    if not isinstance(answer, str) or CONTROL.search(answer.strip()) or len(answer.strip().splitlines()) != 1:
         return ""
-    name = answer.strip().strip("\"'`*.").removeprefix("Name:").strip()
+    name = _bare(" ".join(answer.split()))
     return name if name == one_line(name, MOST_NAME) and len(name) <= LONGEST_NAME and re.search(r"\w", name) else ""
+
+
+def _bare(name: str) -> str:
+    """Return a name without "Name:" before it, full stops after it, and quotes or asterisks around all of it."""
+    before = ""
+    while name != before:
+        before = name
+        name = PREFIX.sub("", name.strip(" ."))
+        for quote in QUOTES:
+            inside = name.strip(quote)
+            if name.startswith(quote) and name.endswith(quote) and quote not in inside:
+                name = inside
+    return name
 
 
 def names_by(

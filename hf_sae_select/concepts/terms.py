@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,6 +65,19 @@ def occurrences(contexts: Contexts, wanted: Ints) -> tuple[Ints, NDArray[np.int3
     offsets = np.zeros(len(wanted) + 1, np.int64)
     np.cumsum(np.bincount(term, minlength=len(wanted)), out=offsets[1:])
     return offsets, context.astype(np.int32)
+
+
+def has_sign_at_end(keys: Ints, vocabulary: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which keys are spans of words and signs that begin or end with a sign, such as `, and`."""
+    is_sign = np.array([re.search(r"\w", word) is None for word in vocabulary], np.bool_)
+    is_word = ~is_sign
+    is_word[: len(SPECIAL)] = False
+    first, has_word = keys, is_word[keys & MASK]
+    for _ in range(LONGEST - 1):
+        first = np.where(first > MASK, (first >> BITS) - 1, first)
+        has_word = has_word | is_word[first & MASK]
+    mask: NDArray[np.bool_] = has_word & (is_sign[first] | is_sign[keys & MASK])
+    return mask
 
 
 def is_kind(key: Ints) -> NDArray[np.bool_]:

@@ -174,8 +174,9 @@ class HubMixin(ModelHubMixin):
         self._check_labels(labels)
         folder = Path(save_directory)
         sae_card(self.config, license=license)  # an error here must come before anything is written
+        beside = self._labels_beside(labels)
         self._save_pretrained(folder)
-        names = self._save_labels(folder, labels)
+        names = self._save_labels(folder, labels, beside)
         if not (folder / CARD_FILE).exists():
             with whole_file(folder / CARD_FILE) as part:
                 part.write_text(sae_card(self.config, license=license, names=names), encoding="utf-8")
@@ -204,20 +205,31 @@ class HubMixin(ModelHubMixin):
             raise TypeError(f"`labels` is a {type(labels).__name__}; pass `Labels`, such as `load_labels` returns")
         labels.check({"d_sae": self.config.d_sae, "sae_sha256": self.digest()})
 
-    def _save_labels(self, folder: Path, labels: SaeLabels | None, token: Token = None) -> NameCount | None:
-        """Write labels into a folder, and count the names; by default those that the SAE was loaded with."""
+    def _labels_beside(self, labels: SaeLabels | None, token: Token = None) -> Path | None:
+        """Return the file of labels that the SAE was loaded with, checked, if it is to be copied.
+
+        Raises:
+            ValueError: it holds no labels.
+        """
+        if labels is not None or self.labels_place is None:
+            return None
+        file = self.labels_place.fetch(token)
+        if not belongs(file, self.config.d_sae, self.digest()):
+            warnings.warn(
+                f"`{LABELS_FILE}` is left out: it belongs to the SAE as it was loaded, whose encoder has changed "
+                "since; label it again with `label_features`",
+                stacklevel=4,
+            )
+            return None
+        count_names(file)
+        return file
+
+    def _save_labels(self, folder: Path, labels: SaeLabels | None, beside: Path | None) -> NameCount | None:
+        """Write labels into a folder, or copy a file of them, and count the names."""
         if labels is not None:
             labels.save(folder / LABELS_FILE)
-        elif self.labels_place is not None:
-            file = self.labels_place.fetch(token)
-            if not belongs(file, self.config.d_sae, self.digest()):
-                warnings.warn(
-                    f"`{LABELS_FILE}` is left out: it belongs to the SAE as it was loaded, whose encoder has changed "
-                    "since; label it again with `label_features`",
-                    stacklevel=4,
-                )
-                return None
-            copy_labels(file, folder)
+        elif beside is not None:
+            copy_labels(beside, folder)
         else:
             return None
         return count_names(folder / LABELS_FILE)
@@ -297,9 +309,10 @@ class HubMixin(ModelHubMixin):
             check_no_token(name, text, token)
         prefix = subfolder_prefix(subfolder)
         sae_card(self.config)  # an error here must come before the repo is created
+        beside = self._labels_beside(labels, token)
         with tempfile.TemporaryDirectory() as folder:
             self._save_pretrained(Path(folder))
-            names = self._save_labels(Path(folder), labels, token)
+            names = self._save_labels(Path(folder), labels, beside)
             files: dict[str, Path | bytes] = {prefix + file.name: file for file in Path(folder).iterdir()}
             repo, readme = prepare(repo_id, private=private, revision=revision, token=token)
             kept = readme and parsed(readme).data.get("license")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -15,11 +17,13 @@ import pyarrow.parquet as pq
 
 from .._files import whole_file
 from .._hub import Repo, Token
-from .._parquet import content_errors, read_table
+from .._parquet import content_errors, count_rows, read_table
+from .._validation import check_int
 
 LABELS_FILE = "labels.parquet"
 KEY = b"hf_sae_select"  # of the schema's metadata: the width, the digest of the SAE, and the labels' own metadata
 MOST_JSON = 2**20
+MOST_FEATURES = 2**24
 
 
 class SaeLabels(Protocol):
@@ -59,18 +63,32 @@ class NameCount:
     named: int
 
 
-def own_metadata(metadata: Any) -> dict[str, Any]:
-    """Return what a file of labels says of itself, in the metadata of its schema.
+def check_width(d_sae: Any) -> None:
+    """Check the number of features of labels.
 
     Raises:
-        ValueError, KeyError: it says nothing that can be read.
+        ValueError: it is no positive integer, or too large.
     """
-    text = (metadata or {})[KEY]
+    check_int("d_sae", d_sae)
+    if d_sae > MOST_FEATURES:
+        raise ValueError(f"`d_sae={d_sae}` must be at most {MOST_FEATURES:,}")
+
+
+def declared(file: Path) -> dict[str, Any]:
+    """Return what a file of labels says of itself, in the metadata of its schema; no row is read.
+
+    Raises:
+        ValueError, KeyError, pyarrow.ArrowException: it says nothing that can be read, or has more rows than features.
+    """
+    text = (pq.read_schema(file).metadata or {})[KEY]
     if len(text) > MOST_JSON:
         raise ValueError(f"its metadata have {len(text):,} bytes; at most {MOST_JSON:,} are read")
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("its metadata are no JSON object")
+    check_width(values["d_sae"])
+    if (rows := count_rows(file)) > values["d_sae"]:
+        raise ValueError(f"it has {rows:,} rows, more than d_sae={values['d_sae']:,}, the number of features")
     return values
 
 
@@ -78,10 +96,10 @@ def belongs(file: Path, d_sae: int, digest: str) -> bool:
     """Tell whether a file of labels belongs to an SAE, as far as it says.
 
     Raises:
-        ValueError: it is no file of labels.
+        ValueError: it is no file of labels; the message names the file.
     """
-    with content_errors():
-        own = own_metadata(pq.read_schema(file).metadata)
+    with _labels_errors(file):
+        own = declared(file)
         return own["d_sae"] == d_sae and own["sae_sha256"] in (None, digest)
 
 
@@ -89,14 +107,26 @@ def count_names(file: Path) -> NameCount:
     """Count the names in a file of labels.
 
     Raises:
-        ValueError: it is no file of labels.
+        ValueError: it is no file of labels; the message names the file.
     """
-    with content_errors():
-        table = read_table(file)
-        rows = table.select(["name", "frequency"]).to_pylist()
+    with _labels_errors(file):
+        own = declared(file)
+        rows = read_table(file).select(["name", "frequency"]).to_pylist()
         fired = sum(bool(row["name"]) or (row["frequency"] or 0.0) > 0 for row in rows)
         named = sum(bool(row["name"]) for row in rows)
-        return NameCount(int(own_metadata(table.schema.metadata)["d_sae"]), fired, named)
+        return NameCount(own["d_sae"], fired, named)
+
+
+@contextmanager
+def _labels_errors(file: Path) -> Iterator[None]:
+    """Turn errors that the content of a file of labels causes into a ValueError that names the file."""
+    try:
+        with content_errors():
+            yield
+    except ValueError as error:
+        raise ValueError(
+            f"{file} holds no labels that can be read: {str(error)[:300]}; remove the file, or pass other `labels`"
+        ) from error
 
 
 def copy_labels(file: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -100,7 +101,10 @@ def test_an_sae_that_has_changed_leaves_its_labels(shared, tmp_path):
 
 
 def test_labels_of_another_sae_are_refused_before_anything_is_written(shared, tmp_path):
-    for wrong, problem in (({"d_sae": 8}, "d_sae=8"), ({"sae_sha256": "ab" * 32}, "another SAE")):
+    for wrong, problem in (
+        ({"d_sae": 8}, "d_sae=8, but the SAE in use has d_sae=6"),
+        ({"sae_sha256": "ab" * 32}, "another SAE"),
+    ):
         with pytest.raises(ValueError, match=problem):
             shared.save_pretrained(tmp_path / "a", labels=labels_for(shared, **wrong))
     with pytest.raises(TypeError, match="`labels` is a dict"):
@@ -128,6 +132,11 @@ def test_a_damaged_file_beside_the_weights_does_not_hinder_the_sae(shared, tmp_p
     sae = SparseAutoencoder.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds no labels"):
         load_labels(sae)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path / 'labels.parquet'))} holds no labels.*remove"):
+        sae.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()  # nothing is written before labels are checked
+    sae.save_pretrained(tmp_path / "new", labels=labels_for(shared))
+    assert load_labels(tmp_path / "new").name(0) == "cats"
 
 
 # Neuronpedia
@@ -209,14 +218,26 @@ def test_lines_that_are_no_explanations_are_counted(shared, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"no gzip", gzip.compress(b"x" * 2**16)[:-20], gzip.compress(b" " * 2**27), gzip.compress(b" \n" * 2**26)],
-    ids=["no gzip", "cut", "one endless line", "endless"],
+    [b"no gzip", gzip.compress(b"x" * 2**16)[:-20], gzip.compress(b" " * 2**27), gzip.compress(b"\n" * 2**17), b""],
+    ids=["no gzip", "cut", "one endless line", "many lines", "empty"],
 )
 def test_a_damaged_or_endless_file_is_refused(shared, tmp_path, content):
     export(tmp_path, [[]])
     (tmp_path / "v1/gpt2-small/8-res-jb/explanations/batch-0.jsonl.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"cannot read .*batch-0\.jsonl\.gz"):
         load_labels("neuronpedia", sae=shared, export=tmp_path)
+
+
+def test_an_endless_file_of_short_lines_is_refused(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.concepts.neuronpedia.LEAST_BYTES", 2**12)
+    export(tmp_path, [["{}" * 100] * 1000])
+    with pytest.raises(ValueError, match=r"cannot read .*larger than [0-9,]+ bytes"):
+        load_labels("neuronpedia", sae=shared, export=tmp_path)
+
+
+def test_an_export_that_explains_nothing_is_refused(shared, tmp_path):
+    with pytest.raises(ValueError, match=r"no line of the export in .* explains a feature \(10 are something else\)"):
+        load_labels("neuronpedia", sae=shared, export=export(tmp_path, [BROKEN]))
 
 
 def test_what_neuronpedia_needs_is_asked_for(shared, tmp_path):

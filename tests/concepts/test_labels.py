@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,7 +49,7 @@ def test_find_has_whole_words_first_and_knows_no_case():
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        ({"d_sae": 16}, "d_sae=8, but the codes have d_sae=16"),
+        ({"d_sae": 16}, "d_sae=8, but the SAE in use has d_sae=16"),
         ({"d_sae": 8, "sae_sha256": "cd" * 32}, "another SAE of the same width"),
     ],
 )
@@ -113,6 +114,12 @@ EXAMPLE = {"text": "cat", "spans": [{"start": 0, "end": 9}], "activation": 1.0}
         ({"score": [1.5, 0.5]}, "score"),
         ({"score": [math.inf, 0.5]}, "score"),
         ({"frequency": [-0.5, 0.5]}, "frequency"),
+        ({"low": [0.75, None], "high": [0.5, None]}, r"`interval=\(0.75, 0.5\)` of feature 0 ends before it begins"),
+        ({"words": [[None], ["b"]]}, "`words=None` must be a string"),
+        ({"examples": [[None], []]}, "`examples` of feature 0 has an entry that is no example"),
+        ({"examples": [[EXAMPLE | {"spans": None}], []]}, "`spans=None` of an example"),
+        ({"examples": [[EXAMPLE | {"spans": [{"start": 0, "end": None}]}], []]}, r"`spans=\(\(0, None\),\)`"),
+        ({"examples": [[EXAMPLE | {"spans": [], "activation": math.inf}], []]}, "`activation=inf` of an example"),
         ({"feature": [0, 9]}, "9"),
         ({"feature": [1, 1]}, "two labels of feature 1"),
         ({"feature": [-1, 1]}, "-1"),
@@ -133,6 +140,21 @@ def test_a_file_that_holds_no_labels_is_refused_by_name(tmp_path, change, proble
     write(tmp_path / "labels.parquet", **change)
     with pytest.raises(ValueError, match=rf"(?s)labels\.parquet holds no labels.*({problem})"):
         Labels.load(tmp_path)
+
+
+def test_a_file_with_more_rows_than_features_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    write(tmp_path / "labels.parquet", own={"d_sae": 1, "sae_sha256": None, "metadata": {}})
+    monkeypatch.delattr("hf_sae_select.concepts.label_file.read_table")
+    with pytest.raises(ValueError, match=r"labels\.parquet holds no labels.*2 rows, more than d_sae=1"):
+        Labels.load(tmp_path)
+
+
+@pytest.mark.parametrize("spans", [None, 5, ((0, 9),), (None,), ((0,),), ((0, 1.5),)], ids=str)
+def test_spans_of_an_example_are_checked(spans):
+    with pytest.raises(ValueError, match=f"`spans={re.escape(str(spans))}` of an example must be pairs"):
+        Example("cat", spans)
+    with pytest.raises(ValueError, match="`examples` of feature 0 has an entry that is no example"):
+        Label(0, examples=(None,))
 
 
 def test_bytes_that_are_no_parquet_are_refused(tmp_path):
@@ -159,6 +181,8 @@ def test_a_file_without_our_metadata_is_refused(tmp_path):
         {"score": 2},
         {"score": True},
         {"interval": (0.5, 2.0)},
+        {"interval": (0.9, 0.1)},
+        {"words": (None,)},
         {"frequency": "often"},
         {"feature": -1},
     ],

@@ -8,6 +8,9 @@ from datasets import Dataset
 from helpers.wordy import wordy_sae
 
 from hf_sae_select import label_features
+from hf_sae_select.concepts.naming import _label, _name
+from hf_sae_select.concepts.predictors import Score
+from hf_sae_select.concepts.prompts import name_of
 
 SUBJECTS, VERBS, PLACES = ["cat", "dog", "bird", "moon"], ["sat", "ran", "flew"], ["mat", "log", "moon"]
 COLOURS = ["red", "blue", "green", "big", "small"]
@@ -83,6 +86,38 @@ def test_a_feature_that_its_words_do_not_tell_has_no_name(wordy, texts):
     assert label_features(texts, wordy, words=1, least_score=0.5).name(2) in ("red", "blue", "green")
 
 
+@pytest.mark.parametrize(
+    ("score", "least_score", "name"),
+    [
+        (Score(0.99, (0.66, 1.0), 2), 0.75, "cat"),
+        (Score(0.99, (0.6, 1.0), 1), 0.75, ""),
+        (Score(0.99, (0.6, 1.0), 1), 0.5, "cat"),
+        (Score(0.74, (0.7, 0.78), 500), 0.75, ""),
+        (Score(math.nan, (math.nan, math.nan), 0), 0.75, ""),
+    ],
+)
+def test_a_name_needs_a_score_and_an_interval_that_begins_near_it(score, least_score, name):
+    assert _label(0, ["cat"], score, 0.01, least_score).name == name
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("magnetic", "magnet", "magnet…"), "magnetic/magnet"),
+        (("(number)", "three"), "three/(number)"),
+        ((">",), 'the sign ">"'),
+        (('"', "quote"), "the sign '\"'/quote"),
+        (("< <",), 'the signs "< <"'),
+        (("just", ". only", "merely"), "just/merely"),
+        ((", and", ", but"), '", and"'),
+        (("(beginning) sure", "yes (end)"), "(beginning) sure/yes (end)"),
+        (("ve…",), "ve…"),
+    ],
+)
+def test_names_are_plain_words_first(words, name):
+    assert _name(words) == name
+
+
 def test_a_long_row_is_several_contexts(wordy):
     rows = Dataset.from_dict({"text": ["the cat sat on " + "the mat " * 2, "the dog ran on " + "the log " * 2] * 3})
     labels = label_features(rows, wordy, context_size=4)
@@ -122,6 +157,23 @@ def test_rows_without_words_are_refused(wordy):
 
 
 # A labeller
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        ('Name: "Magnets"', "Magnets"),
+        ("Name: **Magnets**", "Magnets"),
+        ("**Name:** Magnets.", "Magnets"),
+        ("**Name: Magnets**", "Magnets"),
+        ("magnets  and\tthe\xa0poles\n", "magnets and the poles"),
+        ('"cat" and "dog"', '"cat" and "dog"'),
+        ('the word "magnet"', 'the word "magnet"'),
+        ("two\u2028lines", ""),
+    ],
+)
+def test_answers_are_tidied(answer, name):
+    assert name_of(answer) == name
 
 
 def test_a_labeller_names_what_has_a_name(wordy, texts):

@@ -7,7 +7,7 @@ import pytest
 
 from hf_sae_select.concepts.contexts import END, read_contexts
 from hf_sae_select.concepts.predictors import choose_terms, score
-from hf_sae_select.concepts.terms import key_of, keys_of, occurrences, text_of
+from hf_sae_select.concepts.terms import has_sign_at_end, key_of, keys_of, occurrences, text_of
 from hf_sae_select.encoding.spans import RowSpans
 
 
@@ -144,3 +144,19 @@ def test_features_in_several_chunks_get_the_same_terms(monkeypatch):
 def test_words_that_no_name_can_hold_are_in_no_term():
     contexts = read_contexts([row("x" * 40 + " \x07 cat", [])], 64)
     assert contexts.words.tolist().count(-1) == 2 and "cat" in terms_of(contexts, 0)
+
+
+def test_the_plain_word_wins_where_a_sign_beside_it_says_little_more():
+    rows = [row(f"{i} . only {i} .", [(1, "only")]) for i in range(40)] + [row(f"just {i} !", []) for i in range(40)]
+    assert choose_terms(read_contexts(rows, 64), 3)[1] == ["only"]
+
+
+def test_spans_with_a_sign_at_an_end():
+    contexts = read_contexts([row("a , and b ! ? (end)", [])], 64)
+    ids = {word: i for i, word in enumerate(contexts.vocabulary)}
+    spans = ["a", ",", ", and", "a ,", ", and b", "a , and", "! ?", "b ! ?", "and b", "(beginning) a"]
+    keys = np.array([key_of(span, ids) for span in spans])
+    with_sign = [
+        span for span, is_one in zip(spans, has_sign_at_end(keys, contexts.vocabulary), strict=True) if is_one
+    ]
+    assert with_sign == [", and", "a ,", ", and b", "b ! ?"]
