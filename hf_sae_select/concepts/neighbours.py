@@ -65,9 +65,10 @@ class Neighbours:
         unit = quantize(_only(vectors, pool), center)
         pick, similarity = np.full(len(unit), -1), np.zeros(len(unit))
         for part in slices(len(unit), BLOCK_ROWS):
-            products = unit[part] @ unit[picks].T
-            pick[part] = products.argmax(axis=1)
-            similarity[part] = products.max(axis=1) / quantized_length(vectors) ** 2
+            if len(picks):
+                products = unit[part] @ unit[picks].T
+                pick[part] = products.argmax(axis=1)
+                similarity[part] = products.max(axis=1) / quantized_length(vectors) ** 2
         return cls._of(picks, pool, np.where(similarity > 0, pick, -1), np.clip(similarity, 0, 1))
 
     @classmethod

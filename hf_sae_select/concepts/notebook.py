@@ -77,7 +77,7 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
     """Name the features that add most to the gain of the first picks; "" where the gain is no sum over features."""
     labels, result = labels_of(encoding_record(pool.codes)), [""] * n_picks
     with suppress(ValueError, KeyError):  # the pool lost a column, or the selection is of another version
-        for parts in Trace.of(features, selection, pool.rows).parts(np.arange(n_picks)):
+        for parts in Trace.of(features, selection, pool.columns).parts(np.arange(n_picks)):
             order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
             result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)

@@ -35,6 +35,11 @@ def test_the_first_picks_have_their_rows_gains_features_and_texts():
     assert "<td>1</td><td>1</td><td>1</td><td>#2</td><td>row 1</td>" in html
 
 
+def test_columns_of_codes_may_be_constraints():
+    html = coded(ROWS, record=RECORD).sae_select(2, seed=None, quality="sae_tokens")._repr_html_()
+    assert "<td>#1</td>" in html
+
+
 def test_features_have_their_names(monkeypatch):
     labels = Labels([Label(1, "cats")], d_sae=16, sae_sha256="abc")
     monkeypatch.setattr(notebook, "labels_of", lambda record: labels if record["sae_sha256"] == "abc" else None)
