@@ -33,8 +33,10 @@ ADDRESS = re.compile(r"(?i)www(?=\.)|[a-z][a-z0-9+.-]*(?=:\S)|@(?=\w)")
 WORD_JOINER = "\u2060"
 PLAIN = " ,.?!';\u2026" + WORD_JOINER  # characters that mean nothing to Markdown within a line
 PLAIN_IN_NAMES = PLAIN + '"{}():-/'
-# Control characters, and what turns the direction of a text.
-UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, what turns the direction of a text, and what XML cannot hold.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def render(template: str, **values: Any) -> str:

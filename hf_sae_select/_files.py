@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ._validation import check_text
+
 fcntl: Any  # mypy knows this module on one system only
 try:
     import fcntl
@@ -18,6 +20,7 @@ except ImportError:  # Windows, where an open file can neither be replaced nor r
 
 PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 LARGEST_TEXT = 64 * 2**20
+MOST_NAME_BYTES = 255 - len("..0123456789ab.part")  # of a file, whose part has a longer name
 
 
 def read_text(file: Path) -> str:
@@ -31,6 +34,48 @@ def read_text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
+def check_target(name: str, path: Any, example: str) -> Path:
+    """Return the path of a file to write, checked before slow work.
+
+    Args:
+        name: the argument, for errors.
+        example: such as "report.html".
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: No file can have this name.
+        OSError: The folder does not exist or cannot be written to, or something else than a file is there.
+    """
+    check_text(name, path, (str, Path))
+    shown, file = f"`{name}={str(path)!r}`", Path(path)
+    try:
+        size = len(os.fsencode(file.name))
+    except UnicodeEncodeError:
+        size = 0
+    if not size or "\0" in str(path):
+        raise ValueError(f"{shown} has no name that a file can have; pass one such as {example!r}")
+    if size > MOST_NAME_BYTES:
+        raise OSError(f"{shown[:200]}… has a name of {size:,} bytes; at most {MOST_NAME_BYTES} are allowed")
+    if not os.path.isdir(file.parent) or os.path.isdir(file):  # also False where a folder's name is too long
+        raise OSError(f"{shown} must be a file in a folder that exists, such as {example!r}")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{shown}: the folder {str(file.parent)!r} cannot be written to; pass a path in another")
+    _check_replaceable(file, shown)
+    return file
+
+
+def _check_replaceable(file: Path, shown: str) -> None:
+    """Refuse to replace what is no file. A link to a file is replaced, and the file that it names stays.
+
+    Raises:
+        OSError: It is a device, a pipe or the like, or a link to nothing.
+    """
+    if file.is_symlink() and not file.exists():
+        raise OSError(f"{shown} is a link to a file that does not exist; remove the link, or pass another path")
+    if file.exists() and not file.is_file():
+        raise OSError(f"{shown} is no regular file, so it is not replaced; pass another path")
+
+
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
     """Yield a path beside `file` to write to; it replaces `file` if the block succeeds, and is removed if not.
@@ -38,8 +83,12 @@ def whole_file(file: Path) -> Iterator[Path]:
     The path is unique, so several processes may write the same file: the last one to finish replaces it. A killed
     process leaves its part behind, until `remove_leftovers`.
 
+    Raises:
+        OSError: Something else than a file is there, or a link to nothing.
+
     Example: ``with whole_file(path) as part: part.write_text("all of it")``.
     """
+    _check_replaceable(file, repr(str(file)))
     part = file.with_name(f".{file.name}.{uuid4().hex[:12]}.part")
     try:
         with _locked(part):

@@ -237,11 +237,18 @@ def sae_explain(
     )
 
 
-def sae_why_not(self: Dataset, row: int, *, selection: Selection | None = None, pool: Dataset | None = None) -> WhyNot:
+def sae_why_not(
+    self: Dataset,
+    row: int,
+    *,
+    labels: Labels | None = None,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+) -> WhyNot:
     """Say why a row is not in this selected subset: `hf_sae_select.why_not` of it."""
     from .concepts.rejection import why_not
 
-    return why_not(self, row, selection=selection, pool=pool)
+    return why_not(self, row, labels=labels, selection=selection, pool=pool)
 
 
 def sae_report(

@@ -160,6 +160,6 @@ def test_the_workflow_runs_and_fails_where_something_differs(tmp_path):
 
     done = run()
     assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("verified to the level `select`: ")
-    (tmp_path / "subset/coverage.png").unlink()
+    (tmp_path / "subset/likeness.png").unlink()
     done = run()
-    assert done.returncode == 1 and "DIFFERS  digests: files: coverage.png is missing" in done.stdout
+    assert done.returncode == 1 and "DIFFERS  digests: files: likeness.png is missing" in done.stdout

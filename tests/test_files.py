@@ -1,12 +1,14 @@
 """Folders that appear whole or not at all, also when their writer is killed at any step, or is not the only one."""
 
+import os
+import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from hf_sae_select._files import LARGEST_TEXT, read_text
+from hf_sae_select._files import LARGEST_TEXT, check_target, read_text, whole_file
 from hf_sae_select._folders import whole_folder
 
 # Writes a folder and kills itself before the n-th operation on files; prints how many there were if it lives.
@@ -108,3 +110,50 @@ def test_a_text_that_is_too_large_or_not_utf_8_is_refused(tmp_path):
     file.write_bytes(b"\xff")
     with pytest.raises(ValueError, match="utf-8"):
         read_text(file)
+
+
+def targets(folder):
+    """Make paths that no file can be written to; each with what its error says."""
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(folder / "nothing")
+    return {
+        str(folder / "pipe"): "no regular file",
+        str(folder / "link"): "is a link to a file that does not exist",
+        "/dev/null": "no regular file",
+        str(folder): "must be a file in a folder that exists, such as 'x.html'",
+        str(folder / "none" / "file"): "must be a file in a folder that exists",
+        str(folder / ("d" * 300) / "file"): "must be a file in a folder that exists",
+        f"{folder}/a\x00b": "has no name that a file can have",
+        f"{folder}/a\ud800b": "has no name that a file can have",
+        str(folder / ("n" * 250)): "has a name of 250 bytes; at most 236",
+    }
+
+
+def test_what_is_no_file_to_write_is_refused_by_the_arguments_name(tmp_path):
+    for path, message in targets(tmp_path).items():
+        with pytest.raises((OSError, ValueError), match=re.escape(message)) as caught:
+            check_target("path", path, "x.html")
+        assert str(caught.value).startswith("`path='") and ".part" not in str(caught.value)
+    assert check_target("path", str(tmp_path / "n"), "x.html") == tmp_path / "n"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError, match=r"`path='.*file'`: the folder .* cannot be written to"):
+        check_target("path", tmp_path / "file", "x.html")
+
+
+@pytest.mark.parametrize("name", ["link", "pipe"])
+def test_a_pipe_and_a_link_to_nothing_stay_as_they_are(tmp_path, name):
+    targets(tmp_path)
+    with pytest.raises(OSError, match=name), whole_file(tmp_path / name):
+        pytest.fail("work")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_link_to_a_file_is_replaced_and_the_file_stays(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with whole_file(tmp_path / "link") as part:
+        part.write_text("new")
+    assert (tmp_path / "file").read_text() == "old" and (tmp_path / "link").read_text() == "new"

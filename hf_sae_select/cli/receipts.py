@@ -180,19 +180,14 @@ def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Data
 
 def _check(name: str, rows: Dataset, selection: Selection, indices: Any) -> None:
     """Check that rows are those of a selection, by their digests."""
-    from ..selection.extension import content_digests
+    from ..selection.extension import changed_picks
 
     if len(indices) != len(selection) or (len(indices) and int(indices.max()) >= len(rows)):
         raise DiffersFromReceipt(f"{name} has changed since: it has {len(rows):,} rows, and its selection others")
-    columns = selection.digest_columns
-    if missing := [column for column in columns if column not in rows.column_names]:
-        raise DiffersFromReceipt(
-            f"{name} has changed since: it has no column {missing[0]!r}, by which its rows are known"
-        )
-    if not columns:
-        return
-    digests = content_digests(rows, columns, indices)
-    differing = [place for place, digest in enumerate(selection.row_digests) if digests[place] != digest]
+    try:
+        differing = changed_picks(selection, rows, indices)
+    except ValueError as error:
+        raise DiffersFromReceipt(f"{name} has changed since: it has {error}") from error
     if differing:
         raise DiffersFromReceipt(
             f"{name} has changed since: its row {int(indices[differing[0]])} is another "

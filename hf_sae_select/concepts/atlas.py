@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .._datasets import check_dataset
-from .._files import whole_file
-from .._validation import check_text, check_type
+from .._files import check_target, whole_file
+from .._secrets import masked
+from .._validation import check_flag, check_type
 from ..encoding.digests import check_digests
 from ..encoding.rows import RowReader
 from ..encoding.text import find_text
@@ -26,6 +27,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..selection.attachment import pool_of, selection_of
 from ..selection.result import Selection
+from .explanation import Source
 from .labels import Labels, labels_of
 from .neighbours import Neighbours
 from .projection import projection
@@ -39,6 +41,7 @@ NEAREST = 10  # rows that a pick stands for, of which it names the nearest
 STRONGEST = 5  # features of a row that are named
 BATCH_ROWS = 1000
 
+KIND = {b"hf-sae-select": b"atlas"}  # what the schema of a map says of itself
 NEIGHBOURS = pa.struct({"ids": pa.list_(pa.int64()), "distances": pa.list_(pa.float32())})
 COLUMNS = {"text": pa.string(), "projection_x": pa.float32(), "projection_y": pa.float32(), "features": pa.string()}
 COLUMNS |= {"strongest_feature": pa.string(), "tokens": pa.int32()}
@@ -46,24 +49,32 @@ COLUMNS_OF_SUBSETS = {"picked": pa.string(), "pick": pa.int64(), "gain": pa.floa
 
 
 def export_atlas(
-    dataset: Dataset, path: str | Path, *, labels: Labels | None = None, text: TextSource | None = None
+    dataset: Dataset,
+    path: str | Path,
+    *,
+    labels: Labels | None = None,
+    text: TextSource | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the rows as a map: a Parquet file that `embedding-atlas` opens.
 
     The columns are `text`; `projection_x` and `projection_y`, the first two principal components of the features;
     `features`, the strongest ones of the row by name, and `strongest_feature`; and `tokens`. Of a subset, all rows
     that it was selected from are on the map, and there are `picked` ("yes" or "no"), `pick` (its number, from 0 on),
-    `gain`, and `neighbors`: the pick that stands for the row, and of a pick the nearest rows that it stands for.
+    `gain`, and `neighbors`: the pick that stands for the row, and of a pick the nearest rows that it stands for, as
+    `explain` has them. Access tokens in texts and names are masked.
 
     Args:
         dataset (`Dataset`):
             What `select` returned, or an encoded dataset.
         path (`str` or `Path`):
-            The file to write; an existing one is replaced.
+            The file to write. A map that is there is replaced.
         labels (`Labels`, *optional*):
             Names of the features. By default those that ship with the SAE.
         text (`str`, `list` or `Callable`, *optional*):
             The text of a row, see `encode`. By default as it was encoded.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether a file that is no map of ours may be replaced.
 
     Returns:
         `Path`: The file.
@@ -71,6 +82,7 @@ def export_atlas(
     Raises:
         TypeError: If an argument has another type than above.
         ValueError: If the dataset has neither codes nor a selection with a pool, or `labels` are of another SAE.
+        FileExistsError: If `path` is a file that this function did not write.
         OSError: If the file cannot be written.
 
     Example:
@@ -81,27 +93,50 @@ def export_atlas(
     ```
     """
     check_dataset("dataset", dataset, "draw a map of")
-    check_text("path", path, (str, Path))
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
-    file = Path(path)
-    if file.is_dir() or not file.parent.is_dir():
-        raise OSError(f"`path={str(path)!r}` must be a file in a folder that exists, such as 'atlas.parquet'")
+    file = _target(path, overwrite)
     rows, codes, selection = _parsed(dataset)
     record = encoding_record(codes)
     if labels is not None:
         labels.check(record)
     labels = labels_of(record) if labels is None else labels
     rendering = _rendering(rows, record, text)
-    table = _columns(FeatureMatrix.from_dataset(codes), selection, labels)
+    nearest = None if selection is None else Neighbours.of(Source.of(dataset, None, None).trace())
+    table = _columns(FeatureMatrix.from_dataset(codes), selection, nearest, labels)
     reader = RowReader(rows, rendering)
     with whole_file(file) as part, pq.ParquetWriter(part, _schema(selection)) as writer:
         for start in range(0, len(rows), BATCH_ROWS):
             numbers = range(start, min(start + BATCH_ROWS, len(rows)))
             # Parquet holds no lone surrogates, which JSON in a chat may bring.
-            texts = [(text or "").encode("utf-8", "replace").decode() for text, _ in reader.texts(numbers)]
+            texts = [masked(text or "").encode("utf-8", "replace").decode() for text, _ in reader.texts(numbers)]
             batch = {name: values[start : numbers.stop] for name, values in table.items()}
             writer.write_table(pa.table({"text": texts, **batch}, schema=_schema(selection)))
     return file
+
+
+def _target(path: Any, overwrite: Any) -> Path:
+    """Return the file to write, checked before slow work.
+
+    Raises:
+        OSError: The file cannot be written.
+        FileExistsError: The file is no map, and `overwrite` is not set.
+    """
+    check_flag("overwrite", overwrite)
+    file = check_target("path", path, "atlas.parquet")
+    if file.exists() and not overwrite and not _is_map(file):
+        raise FileExistsError(
+            f"`path={str(path)!r}` is a file that `export_atlas` did not write: choose another name, or pass "
+            "`overwrite=True` to replace it"
+        )
+    return file
+
+
+def _is_map(file: Path) -> bool:
+    """Tell whether a file is a map of ours, by what its schema says."""
+    try:
+        return KIND.items() <= (pq.read_schema(file).metadata or {}).items()
+    except pa.ArrowException:
+        return False
 
 
 def _parsed(dataset: Dataset) -> tuple[Dataset, Dataset, Selection | None]:
@@ -130,10 +165,12 @@ def _rendering(rows: Dataset, record: dict[str, Any], text: TextSource | None) -
 
 
 def _schema(selection: Selection | None) -> pa.Schema:
-    return pa.schema(COLUMNS if selection is None else COLUMNS | COLUMNS_OF_SUBSETS)
+    return pa.schema(COLUMNS if selection is None else COLUMNS | COLUMNS_OF_SUBSETS, KIND)
 
 
-def _columns(features: FeatureMatrix, selection: Selection | None, labels: Labels | None) -> dict[str, Any]:
+def _columns(
+    features: FeatureMatrix, selection: Selection | None, nearest: Neighbours | None, labels: Labels | None
+) -> dict[str, Any]:
     """Return the columns beside the text, of all rows."""
     excluded = [] if selection is None else selection.parameters.get("constraints", {}).get("exclude") or []
     pool = np.setdiff1d(np.arange(len(features)), np.array(excluded, np.int64))
@@ -143,11 +180,11 @@ def _columns(features: FeatureMatrix, selection: Selection | None, labels: Label
     columns: dict[str, Any] = {
         "projection_x": places[:, 0],
         "projection_y": places[:, 1],
-        "features": ["; ".join(names) for names in titles],
-        "strongest_feature": [names[0] if names else "" for names in titles],
+        "features": [masked("; ".join(names)) for names in titles],
+        "strongest_feature": [masked(names[0]) if names else "" for names in titles],
         "tokens": features.tokens,
     }
-    if selection is None:
+    if selection is None or nearest is None:
         return columns
     picks: list[int | None] = [None] * len(features)
     for pick, row in enumerate(selection.indices.tolist()):
@@ -156,7 +193,7 @@ def _columns(features: FeatureMatrix, selection: Selection | None, labels: Label
         "picked": ["no" if pick is None else "yes" for pick in picks],
         "pick": picks,
         "gain": [None if pick is None else float(selection.gains[pick]) for pick in picks],
-        "neighbors": list(_neighbours(Neighbours.by_features(shares.features, selection.indices, pool))),
+        "neighbors": list(_neighbours(nearest)),
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._charts import BLUE, GREEN, GREY, ORANGE, altair, data, png, styled, svg
+from .._charts import BLUE, GREEN, GREY, ORANGE, PURPLE, altair, data, label, png, styled, svg
 
 if TYPE_CHECKING:
     from .representation import FeatureShare
@@ -26,9 +26,9 @@ STYLES = {
     "this subset": (BLUE, [1, 0]),
     "random": (GREY, BROKEN),
     "longest": (ORANGE, [2, 2]),
-    "all rows": (GREY, BROKEN),
+    "all rows": (GREEN, [8, 2, 2, 2]),
 }
-OTHER_STYLE = (GREEN, [8, 2, 2, 2])
+OTHER_STYLE = (PURPLE, [1, 3])
 KINDS = {
     "over": ("more than random picks", ORANGE),
     "under": ("less than random picks", BLUE),
@@ -64,7 +64,7 @@ def likeness_curve(curves: Mapping[str, ArrayLike]) -> Any:
     # Only the first picks are far from 1: the axis begins where they end, so that the differences show.
     starts = [float(curve[len(curve) // 20]) for curve in map(np.asarray, curves.values()) if len(curve)]
     least = np.floor(20 * np.nanmin([*starts, 1.0])) / 20
-    return _curves(curves, "Likeness to all rows", "likeness (1: as all rows)", [min(least, 0.95), 1], ".3f")
+    return _curves(curves, "Likeness to all rows", "likeness (1: as all rows)", [min(least, 0.95), 1], ".4f")
 
 
 def coverage_curve(curves: Mapping[str, ArrayLike], total: int | None = None) -> Any:
@@ -112,7 +112,7 @@ def lengths(tokens: Mapping[str, ArrayLike]) -> Any:
     ```
     """
     alt = altair()
-    arrays = {NAMES.get(name, name): np.asarray(values) for name, values in tokens.items()}
+    arrays = _named(tokens)
     pooled = np.concatenate([*arrays.values(), np.zeros(1, np.int64)])
     end = max(int(np.quantile(pooled, TAIL, method="higher")), 1)
     width = -(-end // BINS)
@@ -203,7 +203,7 @@ def feature_shares(features: Sequence[FeatureShare]) -> Any:
 def _curves(curves: Mapping[str, ArrayLike], title: str, unit: str, domain: Sequence[float], form: str) -> Any:
     """Draw a line for each curve; the pointer shows the values of the pick that is next to it."""
     alt = altair()
-    arrays = {NAMES.get(name, name): np.asarray(curve) for name, curve in curves.items()}
+    arrays = _named(curves)
     rows = [
         {"rows": name, "picks": pick + 1, "value": float(curve[pick])}
         for name, curve in arrays.items()
@@ -225,6 +225,11 @@ def _curves(curves: Mapping[str, ArrayLike], title: str, unit: str, domain: Sequ
     )
     points = points.add_params(nearest).properties(name="points")
     return styled(alt.layer(lines, points, title=title, width=WIDTH, height=HEIGHT))
+
+
+def _named(values: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+    """Return arrays by the names that the figure shows."""
+    return {label(NAMES.get(name, name)): np.asarray(array) for name, array in values.items()}
 
 
 def _sampled(n: int) -> NDArray[np.int64]:

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection
+from ..selection.trace import Trace
 from . import charts, summary
 from .duplicates import Duplicates, duplicates
 from .evidence import Reason
 from .explanation import Source, with_spans
 from .labels import Labels
 from .measurement import Measured, count_quotas, measure
-from .neighbours import Neighbours
+from .neighbours import Neighbours, compares_vectors
+from .page import quoted
 from .payload import PARTS as MOST_PARTS
-from .payload import excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
+from .payload import REASON_LETTERS, excerpt, features_data, fitted, holders_data, neighbours_of, picks_data
 from .reasons import reasons_of
+from .repetition import Repetition
 from .representation import representation
 from .summary import Table
 from .texts import Texts
@@ -33,11 +36,11 @@ Contents = tuple[dict[str, Any], dict[str, Any]]
 PACKAGES = ("hf-sae-select", "datasets", "numpy", "torch", "transformers")
 SECTIONS = {
     "summary": "Summary",
-    "charts": "Curves",
+    "charts": "Pick by pick",
     "features": "Features",
     "picks": "Picks",
-    "groups": "Groups",
-    "quotas": "Quotas",
+    "groups": "Rows that picks stand for",
+    "quotas": "Quotas, before and after",
     "record": "How it was made",
 }
 PARTS = {"all": "All", "over": "Over-represented", "under": "Under-represented", "missing": "Missing"}
@@ -45,13 +48,23 @@ MOST_GROUPS = 20
 RUNNERS_UP = 200  # picks, the first ones, of which the page says what they were chosen over
 
 
-def short_contents(selection: Selection) -> Contents:
+def short_contents(selection: Selection, picks: int) -> Contents:
     """Return the contents of the report of a selection whose rows are not known."""
     note = (
         "The features of the rows that these were selected from are not at hand, so this report is short: it shows "
         "what the selection records. Of a subset of an encoded dataset it also shows features, texts and reasons."
     )
-    return _values(selection, None, notes=[note]), {"picks": [], "features": [], "rows": {}, "charts": {}}
+    table = summary.picks_table(selection, picks)
+    return (
+        _values(
+            selection,
+            None,
+            notes=[note],
+            pick_table=table if table.rows else None,
+            pick_notes=_left_out(len(table.rows), selection),
+        ),
+        {"picks": [], "features": [], "rows": {}, "charts": {}},
+    )
 
 
 def full_contents(
@@ -68,21 +81,21 @@ def full_contents(
     assert pool is not None
     dataset = _with_columns(pool, selection)
     measured = measure(dataset, selection, ("likeness", "coverage"))
-    why = _reasons(subset, range(min(picks, len(selection))), labels)
+    trace = Source.of(subset, None, None).trace()
+    by_vectors = compares_vectors(trace)
+    why = _reasons(trace, range(min(picks, len(selection))), labels)
     why = with_spans(why[:spans], Source.of(subset, None, None), sae, text) + why[spans:]
     texts = Texts.of(pool, text)
-    threshold = selection.parameters["encoding"].get("threshold", 0.0)
-    clear = measured.features.above(threshold)
-    shares = representation(clear, selection.indices, measured.rows["pool"], labels=labels)
+    shares = representation(measured.features, selection.indices, measured.rows["pool"], labels=labels)
     same = duplicates(measured.read, selection.indices, measured.rows["pool"])
-    features, drawn = features_data(shares.features, labels), _charts(measured)
+    features, drawn = features_data(shares.features, labels, why), _charts(measured)
     data = fitted(
         {
             "picks": picks_data(why, texts.of_rows([reason.row for reason in why if not reason.text])),
             "features": features,
             "rows": {row: excerpt(text) for row, text in texts.of_rows(neighbours_of(why)).items()},
             "charts": {chart["id"]: chart["spec"] for chart in drawn},
-            "holders": holders_data(clear, selection.indices[:picks]),
+            "holders": holders_data(measured.features, selection.indices[:picks]),
         }
     )
     is_read = [bool(reason.text) for reason in why]
@@ -93,7 +106,8 @@ def full_contents(
     values = _values(
         selection,
         measured,
-        warnings=[*summary.warnings_of(selection, measured, same), *texts.problems],
+        notes=summary.notes_of(selection, measured),
+        warnings=[*summary.warnings_of(selection, measured, same), *map(quoted, texts.problems)],
         charts=drawn,
         parts=_parts(features),
         feature_note=_feature_note(labels, len(features)),
@@ -102,15 +116,15 @@ def full_contents(
         has_labels=labels is not None,
         has_spans=any(is_read),
         has_words=labels is not None and not all(is_read),
+        group_note=_group_note(by_vectors),
         group_tables=_groups(why, data["picks"], same),
         quotas=summary.quota_tables(count_quotas(dataset, selection)),
     )
     return values, data
 
 
-def _reasons(subset: Dataset, picks: Sequence[int], labels: Labels | None) -> list[Reason]:
+def _reasons(trace: Trace, picks: Sequence[int], labels: Labels | None) -> list[Reason]:
     """Return the reasons of picks; of the first ones also what they were chosen over, which takes longest."""
-    trace = Source.of(subset, None, None).trace()
     neighbours = Neighbours.of(trace)
     parts = ((picks[:RUNNERS_UP], True), (picks[RUNNERS_UP:], False))
     return [
@@ -133,7 +147,9 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "warnings": summary.warnings_of(selection, measured, None),
         "parameters": summary.parameters_table(selection),
         "versions": Table("This report was made with", ["package", "version"], versions, is_numeric=False),
-        "repeat": summary.repetition(selection),
+        "repeat": Repetition(selection),
+        "pick_table": None,
+        "group_note": "",
         "has_labels": False,
         "has_spans": False,
         "has_words": False,
@@ -141,7 +157,8 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "feature_note": "",
     }
     values |= {name: [] for name in ("notes", "charts", "parts", "pick_notes", "group_tables", "quotas")} | parts
-    shown = {"charts": values["charts"], "features": values["parts"], "picks": values["n_picks"]}
+    shown = {"charts": values["charts"], "features": values["parts"]}
+    shown |= {"picks": values["n_picks"] or values["pick_table"]}
     shown |= {"groups": values["group_tables"], "quotas": values["quotas"]}
     return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}
 
@@ -195,9 +212,9 @@ def _parts(features: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _feature_note(labels: Labels | None, n_features: int) -> str:
     note = (
-        f"{n_features:,} features occur in the rows. Lift is the share of picks that have a feature, divided by the "
-        "share of all rows. Over- and under-represented are those that random picks would hardly have so often or so "
-        "seldom; missing are those that no pick has."
+        f"All rows together have {n_features:,} features. Lift is the share of picks that have a feature, divided by "
+        "the share of all rows. Over- and under-represented are those that random picks would hardly have so often "
+        "or so seldom; missing are those that no pick has."
     )
     if labels is None:
         return f"{note} There are no labels for this autoencoder, so its features are numbers."
@@ -212,15 +229,49 @@ def _pick_notes(selection: Selection, data: Mapping[str, Any]) -> list[str]:
         ["In the order they were picked; the numbers are those of the subset's rows, from 0 on."],
         data["picks"],
     )
-    if len(picks) < len(selection):
-        notes.append(f"The first {len(picks):,} of {len(selection):,} picks are here.")
-    if len(picks) > RUNNERS_UP:
-        notes.append(f"What a pick was chosen over is shown for the first {RUNNERS_UP:,}.")
+    notes += _left_out(len(picks), selection)
+    if any("over" in pick for pick in picks[:RUNNERS_UP]):
+        notes += _score(selection)
+        if len(picks) > RUNNERS_UP:
+            notes.append(f"What a pick was chosen over is shown for the first {RUNNERS_UP:,}.")
     if cut := [pick["cut"] for pick in picks if "cut" in pick]:
         notes.append(f"{len(cut):,} long texts are cut, by {sum(cut):,} characters together, to keep the file small.")
+    if letters := data.get("letters"):
+        notes.append(
+            f"Names of features and texts of neighbours are cut to {letters} characters, and reasons to "
+            f"{REASON_LETTERS * letters}, and fewer words of names are marked, to keep the file small."
+        )
     if strongest := data["holders"]["strongest"]:
         notes.append(f"A filter by a feature finds the picks that have it among their {strongest:,} strongest.")
     return notes
+
+
+def _group_note(by_vectors: bool) -> str:
+    kind = "vectors" if by_vectors else "features"
+    return (
+        f"A pick stands for the rows of the pool that are nearer to it, by their {kind}, than to any other pick. "
+        "Near-duplicates have almost the same features."
+    )
+
+
+def _left_out(n_picks: int, selection: Selection) -> list[str]:
+    if n_picks == len(selection):
+        return []
+    first = "Of" if not n_picks else f"The first {n_picks:,} of"
+    return [f"{first} {len(selection):,} picks {'none is' if not n_picks else 'are'} here."]
+
+
+def _score(selection: Selection) -> list[str]:
+    """Say what the score of a row is, where it is not its gain."""
+    constraints = selection.parameters["constraints"]
+    factors = []
+    if constraints.get("quality"):
+        factors.append(f"times its quality, column “{constraints['quality']}”")
+    if constraints.get("per_token"):
+        factors.append(f"divided by its tokens to the power of {constraints['per_token']:g}")
+    if constraints.get("cost"):
+        factors.append(f"divided by its cost, “{constraints['cost']}”, if that order of picks had the larger gain")
+    return [f"The score of a row is its gain, {', and '.join(factors)}."] if factors else []
 
 
 def _groups(why: Sequence[Reason], picks: Sequence[Mapping[str, Any]], same: Duplicates) -> list[Table]:

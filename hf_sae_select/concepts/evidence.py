@@ -91,13 +91,17 @@ class Reason:
     n_stands_for: int
     """The number of all these rows."""
     runner_up: RunnerUp | None
-    """What it was chosen over; None where the method has no scores, or nothing was left."""
+    """What it was chosen over; None where the method has no scores, nothing was left, or see `unknown`."""
     tokens: int
     """The number of tokens of the row."""
     rank: int | None
     """Its rank by length, from 1 on, where length decided."""
     source: str
     """Of an earlier row: the argument that brought it, `must_include` or `extend`; else empty."""
+    score: str = "gain"
+    """What was compared, in words: "gain", or "gain times quality", "gain per token" and the like."""
+    unknown: str = ""
+    """Why nobody knows what it was chosen over, where the method has scores and another row may have been left."""
     text: str = ""
     """The row as the model read it; empty if it was not read again."""
 
@@ -187,20 +191,26 @@ def _sentences(reason: Reason) -> str:
     """Return a reason as one to three sentences, on one line and without control characters."""
     text = f"Pick {reason.pick}, row {reason.row}: {cause(reason)}."
     if reason.runner_up is not None:
-        text += f" {runner_up(reason.runner_up)}"
+        text += f" {runner_up(reason.runner_up, reason.score)}"
+    elif reason.unknown:
+        text += f" What it was chosen over is not known: {reason.unknown}."
     if reason.n_stands_for:
-        nearest = reason.stands_for[0]
-        rows = f"{reason.n_stands_for:,} other row{'s' * (reason.n_stands_for > 1)}"
-        text += f" It stands for {rows} of the pool, the nearest {nearest.row} ({nearest.similarity:.2f})."
+        nearest, is_one = reason.stands_for[0], reason.n_stands_for == 1
+        rows = "1 row of the pool is" if is_one else f"{reason.n_stands_for:,} rows of the pool are"
+        first = f"row {nearest.row}," if is_one else f"the nearest, row {nearest.row},"
+        text += (
+            f" {rows} more like it than like any other pick ({first} has a similarity of {nearest.similarity:.2f})."
+        )
     return clean(text)
 
 
-def runner_up(other: RunnerUp) -> str:
-    """Say what a pick was chosen over."""
+def runner_up(other: RunnerUp, score: str) -> str:
+    """Say what a pick was chosen over; `score` says in words what was compared."""
     if not other.difference:
         return f"Row {other.row} had the same score, and came later in the order of equal rows."
+    what = "its score" if score == "gain" else f"its score, {score},"
     return (
-        f"The next best row, {other.row}, would have gained {other.gain:.4g}; its score was lower by "
+        f"The next best row, {other.row}, would have gained {other.gain:.4g}; {what} was lower by "
         f"{other.difference:.2g}."
     )
 
@@ -225,10 +235,7 @@ def cause(reason: Reason) -> str:
         case "chance":
             return "drawn at random" + _also(reason)
         case "distribution":
-            return (
-                f"it brings the picks' distribution of features nearer to the pool's, with a gain of "
-                f"{reason.gain:.4g}, the largest parts are {_parts(reason, with_share=True)}"
-            )
+            return f"it brings the picks' distribution of features nearer to the pool's, with {_gain(reason)}"
         case "similarity":
             return _by_similarity(reason)
     return _by_coverage(reason)
@@ -236,18 +243,20 @@ def cause(reason: Reason) -> str:
 
 def _by_coverage(reason: Reason) -> str:
     if reason.method == "concave":
-        return f"it has what few picks have: a gain of {reason.gain:.4g}, the largest parts are {_parts(reason, True)}"
+        return f"a feature adds the more, the fewer picks have it, and it has {_gain(reason)}"
     text = f"it has {_count(reason.n_parts)} that no earlier pick of the round has"
     if reason.parts:
         weighs = reason.parts[0].gain != reason.parts[-1].gain or reason.gain != reason.n_parts
         text += (
-            f", with a gain of {reason.gain:.4g}, the largest parts are {_parts(reason, True)}"
+            f", with a gain of {reason.gain:.4g}; {_largest(reason)}"
             if weighs
-            else f", the strongest {_parts(reason, False)}"
+            else f", {'the strongest' if _is_in_order(reason) else 'among them'} {named_parts(reason.parts, False)}"
         )
-    if reason.covered is not None and reason.nearest is not None:
+    if not reason.covered:
+        return text
+    if reason.nearest is not None:
         text += f"; row {reason.nearest.row}, the pick most like it, has {reason.covered:.0%} of its features"
-    elif reason.covered is not None:
+    else:
         text += f"; earlier picks have {reason.covered:.0%} of its features"
     return text
 
@@ -257,31 +266,63 @@ def _by_similarity(reason: Reason) -> str:
     if reason.n_nearer is None:
         return f"picked by the similarity of vectors, which are not at hand, with a gain of {reason.gain:.4g}"
     near = (
-        "no row was picked before it"
+        "nothing was picked before it"
         if nearest is None
         else f"the nearest earlier pick is row {nearest.row}, with a cosine of {nearest.similarity:.2f}"
     )
+    if reason.method == "kcenter" and reason.score != "gain":
+        score = reason.score.replace("gain", "distance")
+        return f"of the rows that could be picked it had the largest score, {score}: {near}"
     if reason.method == "kcenter":
-        return f"it was the row farthest from all earlier picks: {near}"
+        far = "was farther from all earlier picks" if nearest else "comes before it in the order of equal rows"
+        return f"no row that could be picked {far}: {near}"
     if reason.method == "repr_filter":
         return f"it was first in order of those not too similar to any pick of the round: {near}"
     return f"{reason.n_nearer:,} rows are nearer to it than to any earlier pick; {near}"
 
 
 def _also(reason: Reason) -> str:
-    """Say how many features the row adds."""
-    return f"; it adds {_count(reason.n_parts)} that no earlier pick has" if reason.n_parts else ""
+    """Say how many features the row adds, where the method counts the new ones."""
+    if not reason.n_parts or reason.method in ("match", "concave"):
+        return ""
+    return f"; it adds {_count(reason.n_parts)} that no earlier pick{_of_round(reason)} has"
+
+
+def _of_round(reason: Reason) -> str:
+    return "" if reason.method in ("longest", "random") else " of the round"
 
 
 def _count(features: int) -> str:
     return f"{features:,} feature{'s' * (features != 1)}"
 
 
-def _parts(reason: Reason, with_share: bool) -> str:
-    """Name the largest parts."""
-    names = [title(part) + (f" ({part.share:.1%})" if with_share else "") for part in reason.parts[:NAMED]]
-    listed = ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1] if names else "no feature"
-    return listed + (f", of {_count(reason.n_parts)}" if with_share and reason.n_parts > len(names) else "")
+def _gain(reason: Reason) -> str:
+    """Say how large the gain is, and what it is made of."""
+    spread = f", spread over {_count(reason.n_parts)}" if reason.n_parts > NAMED else ""
+    return f"a gain of {reason.gain:.4g}{spread}; {_largest(reason)}"
+
+
+def _largest(reason: Reason) -> str:
+    """Name the largest parts; those that have names come first."""
+    which = "the largest parts" if _is_in_order(reason) else "the largest parts with names"
+    if not all(part.name for part in shown_parts(reason.parts)) and not _is_in_order(reason):
+        which = "among the largest parts"
+    return f"{which} are {named_parts(reason.parts, with_share=True)}"
+
+
+def named_parts(parts: Sequence[Part], with_share: bool) -> str:
+    """Name the parts that `shown_parts` returns."""
+    names = [title(part) + (f" ({part.share:.1%})" if with_share else "") for part in shown_parts(parts)]
+    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1] if names else "of no feature"
+
+
+def shown_parts(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Return the parts that a sentence names: the largest, those that have names first."""
+    return tuple(sorted(parts, key=lambda part: not part.name))[:NAMED]
+
+
+def _is_in_order(reason: Reason) -> bool:
+    return shown_parts(reason.parts) == reason.parts[:NAMED]
 
 
 # ---- tables

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._datasets import check_dataset
 from .._validation import check_flag, check_int, check_type
-from ..features.columns import encoding_record
+from ..encoding.digests import check_digests, digests_of
+from ..encoding.rows import RowReader
+from ..encoding.text import find_text
+from ..features.columns import DIGEST, encoding_record
 from ..selection.api import read_features
-from ..selection.attachment import Pool, as_pool, pool_of, selection_of
+from ..selection.attachment import Pool, as_pool, is_unchanged, pool_of, selection_of
+from ..selection.extension import changed_picks
 from ..selection.request import request_of
 from ..selection.result import Selection
 from ..selection.trace import Trace
@@ -44,6 +50,7 @@ class Source:
         """
         check_dataset("subset", subset, "explain")
         check_type("selection", selection, Selection, "a Selection", optional=True)
+        was_passed = selection is not None
         if selection is None:
             try:
                 selection = selection_of(subset)
@@ -58,6 +65,9 @@ class Source:
                 "and without it nobody knows what a pick was chosen over: pass the encoded dataset as `pool`; what "
                 "is known of the picks is in the selection: `indices`, `gains`, `covered` and `parameters`"
             )
+        if was_passed or not is_unchanged(subset):
+            _check_subset(subset, selection)
+        _check_pool(own, selection, is_attached=pool is None)
         return cls(selection, own)
 
     @property
@@ -148,6 +158,48 @@ def explain(
     return reasons[0] if is_one else Reasons(reasons)
 
 
+def _check_subset(subset: Dataset, selection: Selection) -> None:
+    """Check that the rows of a subset are the picks, in their order, where it still has the columns that tell."""
+    if not set(selection.digest_columns) <= set(subset.column_names):
+        return
+    if changed := changed_picks(selection, subset, np.arange(len(subset))):
+        raise ValueError(
+            f"`subset` has other rows than `selection`, or another order: {len(changed):,} of {len(subset):,} differ, "
+            f"row {changed[0]:,} is the first; pass the rows in the order in which they were picked"
+        )
+
+
+def _check_pool(pool: Pool, selection: Selection, is_attached: bool) -> None:
+    """Check that the picks are in the pool as they were, and that its codes are of the texts that it has."""
+    try:
+        changed = changed_picks(selection, pool.columns, selection.indices)
+        if not is_attached:
+            check_digests(pool.source)
+    except ValueError as error:
+        raise ValueError(f"`pool` is not what the rows were selected from: {error}") from error
+    if changed:
+        raise ValueError(
+            f"`pool` is not what the rows were selected from: {len(changed):,} of the {len(selection):,} picks "
+            f"differ, row {selection.indices[changed[0]]:,} is the first; pass it as it was, in the same order"
+        )
+
+
+def _check_text(source: Source, rows: list[int], text: TextSource) -> None:
+    """Check that `text` reads what the codes are of, by their digests."""
+
+    codes = source.pool.codes
+    if codes is None or DIGEST not in codes.column_names:
+        return
+    digests = digests_of(RowReader(source.pool.source, find_text(source.pool.source, text)), rows)
+    recorded = codes.select_columns(DIGEST)[rows][DIGEST]
+    differ = [row for row, own, digest in zip(rows, digests.to_pylist(), recorded, strict=True) if own != digest]
+    if differ:
+        raise ValueError(
+            f"`text` does not read what was encoded: row {differ[0]:,} is the first of {len(differ):,} that differ; "
+            "pass the function that wrote the text then, or leave it out where columns were read"
+        )
+
+
 def with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, text: TextSource | None) -> list[Reason]:
     """Read rows again, and add their texts and the characters that the features fire on; warn where this fails."""
     record = source.record
@@ -156,6 +208,8 @@ def with_spans(reasons: list[Reason], source: Source, sae: SaeSource | None, tex
     from ..encoding.spans import row_spans  # needs torch
 
     rows = [reason.row for reason in reasons]
+    if text is not None:
+        _check_text(source, rows, text)
     threshold = source.selection.parameters.get("cuts", {}).get("threshold") or 0.0
     try:
         texts = list(row_spans(source.pool.source, rows, sae, record=record, text=text, threshold=threshold))

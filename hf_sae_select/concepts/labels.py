@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._cards import UNSEEN
-from .._files import whole_file
+from .._files import check_target, whole_file
 from .._parquet import content_errors
 from .._validation import check_int, check_text, check_type, is_number
 from ..sae.labels_beside import LABELS_FILE, check_width
@@ -296,7 +296,7 @@ class Labels(LabelsHub):
             TypeError: If `path` is no path.
             OSError: If the file cannot be written.
         """
-        with whole_file(file_at(path)) as part:
+        with whole_file(check_target("path", file_at(path), LABELS_FILE)) as part:
             write(part, *self._rows())
 
     @classmethod

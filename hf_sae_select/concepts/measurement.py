@@ -61,6 +61,13 @@ def measures_of(method: str) -> tuple[str, ...]:
     return MEASURES.get(kind, ("coverage",))
 
 
+def likeness_text(likeness: float | None) -> str:
+    """Return a likeness with four digits; one below 1 is never rounded to 1."""
+    if likeness is None or math.isnan(likeness):
+        return "-"
+    return f"{1 if likeness > 1 - 1e-9 else min(likeness, 0.9999):.4f}"  # sums of floats that are 1 fall short of it
+
+
 def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | None = None) -> Measured:
     """Measure a selection among encoded rows; the baselines obey its constraints too.
 

@@ -43,7 +43,8 @@ class Neighbours:
         """Compare rows as the method did: by their vectors where it compares these, else by their features."""
         selection, pool = trace.selection, trace.constraints.pool
         vectors = trace.features.vectors
-        if vectors is not None and (trace.kind == "similarity" or not len(trace.features.ids)):
+        if compares_vectors(trace):
+            assert vectors is not None
             return cls.by_vectors(vectors, selection.indices, pool, bool(trace.options.get("center", True)))
         return cls.by_features(trace.features, selection.indices, pool)
 
@@ -64,9 +65,10 @@ class Neighbours:
         unit = quantize(_only(vectors, pool), center)
         pick, similarity = np.full(len(unit), -1), np.zeros(len(unit))
         for part in slices(len(unit), BLOCK_ROWS):
-            products = unit[part] @ unit[picks].T
-            pick[part] = products.argmax(axis=1)
-            similarity[part] = products.max(axis=1) / quantized_length(vectors) ** 2
+            if len(picks):
+                products = unit[part] @ unit[picks].T
+                pick[part] = products.argmax(axis=1)
+                similarity[part] = products.max(axis=1) / quantized_length(vectors) ** 2
         return cls._of(picks, pool, np.where(similarity > 0, pick, -1), np.clip(similarity, 0, 1))
 
     @classmethod
@@ -98,11 +100,17 @@ class Neighbours:
         return order, np.concatenate([[0], self.counts.cumsum()])
 
 
+def compares_vectors(trace: Trace) -> bool:
+    """Tell whether rows are compared by their vectors: where the method does, and where they have no features."""
+    return trace.features.vectors is not None and (trace.kind == "similarity" or not len(trace.features.ids))
+
+
 def nearest_picks(trace: Trace, row: int, most: int) -> list[tuple[int, float]]:
     """Return the picks that are most like a row, as their positions, and how similar they are, above 0."""
     picks, pool = trace.selection.indices, trace.constraints.pool
     vectors = trace.features.vectors
-    if vectors is not None and (trace.kind == "similarity" or not len(trace.features.ids)):
+    if compares_vectors(trace):
+        assert vectors is not None
         unit = quantize(_only(vectors, pool), bool(trace.options.get("center", True)))
         similarity = (unit[picks] @ unit[row]).astype(np.float64) / quantized_length(vectors) ** 2
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._secrets import masked
 from ..encoding.rows import RowReader
 from ..encoding.text import find_text
 from ..features.columns import encoding_record
@@ -18,6 +19,7 @@ from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
 from .labels import labels_of, one_line
+from .measurement import likeness_text
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
@@ -38,7 +40,7 @@ def short_form(subset: Dataset) -> str | None:
     if features is not None and len(selection):
         excluded = np.array(selection.parameters.get("constraints", {}).get("exclude") or [], np.int64)
         rows = np.setdiff1d(np.arange(len(features)), excluded)
-        values["likeness"] = f"{Shares.of_strongest(features, rows).likeness(selection.indices):.3f}"
+        values["likeness"] = likeness_text(Shares.of_strongest(features, rows).likeness(selection.indices))
     return table("Selected subset", values) + _first_picks(selection, pool, features)
 
 
@@ -62,7 +64,7 @@ def _first_picks(selection: Selection, pool: Pool | None, features: FeatureMatri
             "pick": f"{pick}",
             "row": f"{row:,}",
             "gain": f"{selection.gains[pick]:.4g}",
-            "by": reason,
+            "by": masked(reason),
             "text": text,
         }
         lines.append("".join(f"<td>{escape(cells[name])}</td>" for name in names))
@@ -75,7 +77,7 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
     """Name the features that add most to the gain of the first picks; "" where the gain is no sum over features."""
     labels, result = labels_of(encoding_record(pool.codes)), [""] * n_picks
     with suppress(ValueError, KeyError):  # the pool lost a column, or the selection is of another version
-        for parts in Trace.of(features, selection, pool.rows).parts(np.arange(n_picks)):
+        for parts in Trace.of(features, selection, pool.columns).parts(np.arange(n_picks)):
             order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
             result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
@@ -88,5 +90,5 @@ def _texts(selection: Selection, pool: Pool, rows: Sequence[int]) -> list[str]:
     if columns:
         with suppress(AttributeError, KeyError, TypeError, ValueError):  # the columns were changed since
             texts = RowReader(pool.rows, find_text(pool.rows, columns)).texts(rows)
-            return [one_line(text or "", CHARACTERS) for text, _ in texts]
+            return [one_line(masked(text or ""), CHARACTERS) for text, _ in texts]
     return [""] * len(rows)

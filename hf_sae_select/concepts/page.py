@@ -31,6 +31,11 @@ def shown(text: Any) -> str:
     return UNSEEN.sub("\ufffd", masked(str(text)))
 
 
+def quoted(text: str) -> str:
+    """Return a sentence with quotes around the names that have backticks, which a page shows as they are."""
+    return re.sub("`([^`]*)`", "“\\1”", text)
+
+
 def page(values: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """Return the page.
 

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from ..features.matrix import FeatureMatrix
 from .evidence import Reason, cause
 from .labels import Labels
-from .page import JSON_ESCAPES, embedded, shown
+from .page import JSON_ESCAPES, embedded, quoted, shown
 from .representation import FeatureShare
 
 MOST_BYTES = 4_000_000  # of the payload; beside it the page has 1 MB, mostly Vega
-MOST_HOLDER_BYTES = 900_000
+MOST_HOLDER_BYTES = 1_200_000  # 256 features each of 3,000 picks take 1.05 MB
 PARTS, NEIGHBOURS = 6, 3  # of a pick that are shown
+CUT_BYTES = len(',"cut":100000')  # of the number of characters that are cut of a pick
 EXCERPT = 90  # characters of the text of a row that a pick stands for
 SHORT_ESCAPES, LONG_ESCAPES = (
     [ord(sign) for sign in signs] for signs in ('"\\\n\r\t\b\f', "".join(map(chr, JSON_ESCAPES)))
 )
-LEAST_CHARACTERS = 200  # of a pick's text that are shown, whatever the size
+LEAST_CHARACTERS = 200  # of a pick's text that are shown, unless all else is short
+NAME_LETTERS, REASON_LETTERS = (60, 20), 6  # of names and neighbours' texts; a reason has as many for each of these
 
 
 def excerpt(text: str) -> str:
@@ -32,19 +34,22 @@ def excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
 
 
-def features_data(shares: Iterable[FeatureShare], labels: Labels | None) -> list[list[Any]]:
+def features_data(shares: Iterable[FeatureShare], labels: Labels | None, reasons: Sequence[Reason]) -> list[list[Any]]:
     """Return each feature as the page's script reads it.
 
-    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, words of the label.
+    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, and the words of the
+    label where a pick names the feature, to mark them in its text.
     """
-    result = []
+    result, named = [], {part.feature for reason in reasons for part in reason.parts[:PARTS]}
     for share in shares:
         label = None if labels is None else labels[share.feature]
         score, words = (
             (None, []) if label is None else (_rounded(label.score, 3), [shown(word) for word in label.words])
         )
         amounts = [_rounded(share.pool_share, 6), _rounded(share.share, 6), _rounded(share.lift, 3)]
-        result.append([share.feature, shown(share.name), score, *amounts, share.kind, words])
+        result.append(
+            [share.feature, shown(share.name), score, *amounts, share.kind, words if share.feature in named else []]
+        )
     return result
 
 
@@ -64,6 +69,8 @@ def _pick(reason: Reason, texts: Mapping[int, str]) -> dict[str, Any]:
     text = reason.text or texts.get(reason.row, "")
     parts = reason.parts[:PARTS]
     pick: dict[str, Any] = {"row": reason.row, "text": shown(text), "why": _sentence(cause(reason))}
+    if not reason.tokens or (reason.row in texts and not text.strip()):
+        pick |= {"text": "", "blank": True}
     pick["parts"] = [_part(part) for part in parts]
     if reason.n_parts > len(parts):
         pick["more"] = reason.n_parts - len(parts)
@@ -79,7 +86,7 @@ def _pick(reason: Reason, texts: Mapping[int, str]) -> dict[str, Any]:
 
 
 def _sentence(text: str) -> str:
-    return shown(f"{text[:1].upper()}{text[1:]}.")
+    return shown(quoted(f"{text[:1].upper()}{text[1:]}."))
 
 
 def _part(part: Any) -> list[Any]:
@@ -134,24 +141,47 @@ def _varints(values: Iterable[int]) -> bytes:
 
 
 def fitted(data: dict[str, Any]) -> dict[str, Any]:
-    """Cut the texts of the picks so that the data are no larger than `MOST_BYTES`; `cut` counts what is cut.
+    """Shorten texts so that the data are no larger than `MOST_BYTES`; `cut` counts what is cut of a pick's text.
 
-    Long texts are cut first: all to the same number of characters, the largest that fits.
+    The texts of picks are cut first: all to the same number of characters, the largest that fits, at least 200. Where
+    this is not enough, names, reasons and the texts of neighbours are cut too, to a number of `letters`; and then the
+    texts of picks as far as needed.
     """
+    _cut_texts(data, LEAST_CHARACTERS)
+    for letters in NAME_LETTERS:
+        if len(embedded(data).encode()) <= MOST_BYTES:
+            return data
+        data["letters"] = letters
+        for pick in data["picks"]:
+            pick["why"] = _short(pick["why"], REASON_LETTERS * letters)
+        for feature in data["features"]:
+            feature[1] = _short(feature[1], letters)
+            feature[-1] = [word for word in feature[-1] if len(word) <= letters][: letters // 20]
+        data["rows"] = {row: _short(text, letters) for row, text in data["rows"].items()}
+    _cut_texts(data, 0)
+    return data
+
+
+def _short(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
+
+
+def _cut_texts(data: dict[str, Any], least: int) -> None:
+    """Cut the texts of the picks to the largest number of characters that fits, and to no less than `least`."""
     sizes = [_bytes_of(pick["text"]).cumsum() for pick in data["picks"]]
-    room = MOST_BYTES - len(embedded(data).encode()) + sum(int(size[-1]) for size in sizes if len(size))
-    low, high = LEAST_CHARACTERS, max([LEAST_CHARACTERS, *map(len, sizes)])
+    room = MOST_BYTES - len(embedded(data).encode()) - CUT_BYTES * len(sizes)
+    room += sum(int(size[-1]) for size in sizes if len(size))
+    low, high = least, max([least, *map(len, sizes)])
     while low < high:  # the largest number of characters that fits
         middle = (low + high + 1) // 2
         used = sum(int(size[min(middle, len(size)) - 1]) for size in sizes if len(size))
         low, high = (middle, high) if used <= room else (low, middle - 1)
     for pick in data["picks"]:
         if len(pick["text"]) > low:
-            pick["cut"] = len(pick["text"]) - low
+            pick["cut"] = pick.get("cut", 0) + len(pick["text"]) - low
             pick["text"] = pick["text"][:low]
             if "spans" in pick:
                 pick["spans"] = [[start, min(end, low), i] for start, end, i in pick["spans"] if start < low]
-    return data
 
 
 def _bytes_of(text: str) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._validation import check_flag, check_int, is_number
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
-from ..selection.nearness import Nearness, nearness
+from ..selection.nearness import Nearness, nearness, why_unknown
 from ..selection.result import Selection
 from ..selection.trace import Parts, Trace
 from .evidence import Neighbour, Part, Reason, Reasons, RunnerUp
@@ -109,6 +109,7 @@ def reasons_of(
     has_vectors = trace.kind == "similarity" and trace.features.vectors is not None
     compared = {near.pick: near for near in nearness(trace, wanted)} if has_vectors else {}
     others = _runners_up(trace, wanted, compared) if runners_up else {}
+    score, unknown = _score(trace), why_unknown(trace, len(wanted)) if runners_up else ""
     holders, lengths = trace.engine.holders(), np.sort(trace.features.tokens[trace.constraints.pool])
     result = {}
     for pick in wanted.tolist():
@@ -125,7 +126,7 @@ def reasons_of(
             trace.method,
             kind,
             gain,
-            parts=() if own is None else _parts(own, gain, holders, labels, most),
+            parts=() if own is None else largest_parts(own, gain, holders, labels, most),
             n_parts=int((gains > 0).sum()),
             nearest=nearest,
             n_nearer=None if near is None else near.n_nearer,
@@ -138,11 +139,13 @@ def reasons_of(
             tokens=int(trace.features.tokens[row]),
             rank=_rank(lengths, int(trace.features.tokens[row])) if kind == "length" else None,
             source=trace.source_of(pick),
+            score=score,
+            unknown=unknown if kind == "similarity" else "",
         )
     return [result[pick] for pick in picks]
 
 
-def _parts(own: Parts, gain: float, holders: Int64s, labels: Labels | None, most: int) -> tuple[Part, ...]:
+def largest_parts(own: Parts, gain: float, holders: Int64s, labels: Labels | None, most: int) -> tuple[Part, ...]:
     """Return the largest parts of a gain; of equal ones those with the highest activation first."""
     order = np.lexsort((own.ids, -own.acts, -own.gains))
     order = order[: min(most, int((own.gains > 0).sum()))]
@@ -179,6 +182,18 @@ def _runners_up(trace: Trace, picks: Int64s, compared: Mapping[int, Nearness]) -
             own = float(selection.gains[pick]) * scale[selection.indices[pick]]
             result[pick] = RunnerUp(row, gain, max(float(own - gain * scale[row]), 0.0))
     return result
+
+
+def _score(trace: Trace) -> str:
+    """Say in words what the scores of rows are, which a method compares."""
+    arguments = trace.selection.parameters.get("constraints", {})
+    power = arguments.get("per_token", 0)
+    words = "gain times quality" if arguments.get("quality") else "gain"
+    if power:
+        words += " per token" if power == 1 else f" divided by tokens to the power of {power:g}"
+    if trace.deciding is not trace.constraints:
+        words += " per token" if trace.selection.parameters["constraints"].get("cost") == "tokens" else " per cost"
+    return words
 
 
 def _overlap(trace: Trace, pick: int) -> tuple[Neighbour | None, float]:

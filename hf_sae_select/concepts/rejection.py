@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._validation import is_number
-from ..features.kernels import Int64s
+from ..features.kernels import Floats
 from ..selection import nearness, similarity
-from ..selection.engine import sorted_by
 from ..selection.result import Selection
 from ..selection.trace import GREEDY, Trace
 from .duplicates import LEAST
-from .evidence import Neighbour, plain
+from .evidence import Neighbour, Part, named_parts, plain
 from .explanation import Source
+from .labels import Labels
 from .markup import clean
 from .neighbours import nearest_picks
+from .reasons import MOST_PARTS, largest_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,13 +54,18 @@ class WhyNot:
     """The method."""
     cause: str
     """What decided: "picked" (it was), "excluded", "blank", "quality" (0), "quota" (no room), "cost" (too expensive),
-    "score", "overlap" or "similarity" with picks, "turn" (the budget was spent before), "length", "chance", "own"."""
+    "score", "overlap" or "similarity" with picks, "turn" (the budget was spent before), "budget" (`must_include` and
+    `extend` spent it), "length", "chance", "own"."""
     pick: int | None
     """The position of the row in the selection, if it was picked."""
     closest: Attempt | None
     """When it came nearest to being picked, where the method picks by scores."""
+    parts: tuple[Part, ...]
+    """What the gain then would have been the sum of, the ten largest first; empty where it is no sum over features."""
     gain_at_end: float | None
     """What it would add after the last pick, where the method picks by gains."""
+    obstacle: str
+    """What forbade it after the last pick: "quota", "cost" or nothing."""
     overlap: float | None
     """At its turn in a scan, the share of its features that picks had, or its cosine with the nearest pick; of several
     rounds the smallest."""
@@ -87,7 +93,14 @@ class WhyNot:
         return {**plain(asdict(self)), "sentence": str(self)}
 
 
-def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, pool: Dataset | None = None) -> WhyNot:
+def why_not(
+    subset: Dataset,
+    row: int,
+    *,
+    labels: Labels | None = None,
+    selection: Selection | None = None,
+    pool: Dataset | None = None,
+) -> WhyNot:
     """Say why a row was not picked, true of the method.
 
     Args:
@@ -95,6 +108,8 @@ def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, po
             What `select` returned.
         row (`int`):
             The row of the dataset that was selected from.
+        labels (`Labels`, *optional*):
+            The names of the features. By default those that the SAE ships with, if it has any.
         selection (`Selection`, *optional*):
             The selection, where it is not attached to the subset any more.
         pool (`datasets.Dataset`, *optional*):
@@ -106,7 +121,7 @@ def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, po
 
     Raises:
         TypeError: If an argument has another type than above.
-        ValueError: If the row does not exist, or the pool is not known.
+        ValueError: If the row does not exist, the pool is not known, or the labels are those of another SAE.
 
     Example:
 
@@ -118,10 +133,10 @@ def why_not(subset: Dataset, row: int, *, selection: Selection | None = None, po
     n = len(source.pool.source)
     if not is_number(row, int | np.integer) or not 0 <= row < n:
         raise ValueError(f"`row={row!r}` must be a row of the dataset that was selected from, from 0 to {n - 1}")
-    return rejection(source.trace(), int(row))
+    return rejection(source.trace(), int(row), source.labels(labels))
 
 
-def rejection(trace: Trace, row: int) -> WhyNot:
+def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
     """Say why a row was not picked in a selection that is gone through again."""
     selection, scale = trace.selection, trace.constraints.scale
     picks = np.flatnonzero(selection.indices == row)
@@ -130,6 +145,8 @@ def rejection(trace: Trace, row: int) -> WhyNot:
         cause = "picked"
     elif row in trace.constraints.excluded:
         cause = "excluded"
+    elif len(trace.constraints.initial) == trace.engine.budget:
+        cause = "budget"
     elif trace.kind == "own":
         cause = "own"
     elif not trace.can_win[row]:
@@ -147,7 +164,9 @@ def rejection(trace: Trace, row: int) -> WhyNot:
         cause,
         int(picks[0]) if len(picks) else None,
         closest,
+        () if closest is None else _parts(trace, row, closest, labels),
         gain_at_end,
+        "" if len(picks) else str(trace.obstacles(row)[-1]),
         overlap,
         limit,
         tuple(Neighbour(int(selection.indices[pick]), like, pick) for pick, like in nearest[:NEAREST_PICKS]),
@@ -156,50 +175,76 @@ def rejection(trace: Trace, row: int) -> WhyNot:
     )
 
 
+def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[Part, ...]:
+    """Return the largest parts of what a row would have gained."""
+    own = trace.parts_of(row, at.pick)
+    return () if own is None else largest_parts(own, at.gain, trace.engine.holders(), labels, MOST_PARTS)
+
+
 def _by_score(trace: Trace, row: int) -> tuple[str, Attempt | None, float | None]:
     """Compare the scores of a row and of the picks: it lost to all of them, but where it was not allowed."""
-    selection, scale = trace.selection, trace.deciding.scale
-    if trace.finds_by_vectors and trace.constraints.has_costs:  # which of two runs picked the rows is not known
-        return "score", None, None
     gains = nearness.gains_of(trace, row) if trace.finds_by_vectors else trace.gains_of(row)
-    contested = np.array([trace.kind_of(pick) == trace.kind for pick in range(len(selection))], np.bool_)
-    differences = selection.gains * scale[selection.indices] - gains[:-1] * scale[row]
-    differences = np.where(contested, differences, np.inf)
-    obstacles = trace.obstacles(row)[:-1]
-    lost = np.flatnonzero((obstacles != "") & (differences < 0))
-    if len(lost):  # it would have won
-        pick, cause = int(lost[0]), str(obstacles[lost[0]])
-    else:
-        allowed = np.where(obstacles == "", differences, np.inf)
-        if not np.isfinite(allowed).any():
-            blocked = [str(obstacle) for obstacle in trace.obstacles(row) if obstacle]
-            return (blocked or ["score"])[0], None, float(gains[-1])
-        pick, cause = int(allowed.argmin()), "score"
-    rank = None if trace.finds_by_vectors or cause != "score" else trace.rank(row, pick)
-    attempt = Attempt(pick, int(selection.indices[pick]), float(gains[pick]), float(differences[pick]), rank)
+    if trace.method == "facility_location" and trace.constraints.has_costs:
+        return _in_either_run(trace, row, gains)
+    cause, attempt = _lost(trace, row, gains, trace.deciding.scale)
     return cause, attempt, float(gains[-1])
 
 
+def _in_either_run(trace: Trace, row: int, gains: Floats) -> tuple[str, Attempt | None, float | None]:
+    """Say what holds in both runs, by gain and by gain per cost: it is not known which of them picked the rows."""
+    scales = (trace.constraints.scale, trace.constraints.per_cost().scale)
+    causes = {_lost(trace, row, gains, scale)[0] for scale in scales}
+    obstacle = str(trace.obstacles(row)[-1]) if gains[-1] > 0 else ""
+    return obstacle or (causes.pop() if len(causes) == 1 else "score"), None, float(gains[-1])
+
+
+def _lost(trace: Trace, row: int, gains: Floats, scale: Floats) -> tuple[str, Attempt | None]:
+    """Say what decided where scores do: the first step that the row would have won, or that which it nearly won."""
+    selection, place = trace.selection, trace.place
+    contested = np.array([trace.kind_of(pick) == trace.kind for pick in range(len(selection))], np.bool_)
+    differences = selection.gains * scale[selection.indices] - gains[:-1] * scale[row]
+    differences = np.where(contested, differences, np.inf)
+    obstacles = trace.obstacles(row)
+    is_open = obstacles[:-1] == ""
+    wins = (differences < 0) | ((differences == 0) & (place[row] < place[selection.indices]))
+    lost = np.flatnonzero(~is_open & wins)
+    allowed = np.where(is_open, differences, np.inf)
+    if trace.method == "kcenter" and (np.isfinite(allowed).sum() > 1 or (obstacles != "").any()):
+        allowed = np.where(trace.has_earlier, allowed, np.inf)  # no row is farther than others from no pick
+    if len(lost):
+        pick, cause = int(lost[0]), str(obstacles[lost[0]])
+    elif np.isfinite(allowed).any():
+        pick, cause = int(allowed.argmin()), "score"
+    else:
+        return next((str(obstacle) for obstacle in obstacles if obstacle), "score"), None
+    rank = None if trace.finds_by_vectors or cause != "score" else trace.rank(row, pick)
+    row_of_pick, difference = int(selection.indices[pick]), float(differences[pick])
+    return cause, Attempt(pick, row_of_pick, float(gains[pick]), difference, rank)
+
+
 def _by_scan(trace: Trace, row: int) -> tuple[str, float | None, float]:
-    """Repeat the turns of a row in the rounds of a scan: its overlap with the picks before it."""
+    """Repeat the turns of a row in the rounds of a scan: what decided in the first one in which picks left it open."""
     selection, options, initial = trace.selection, trace.options, len(trace.constraints.initial)
-    is_filter = trace.method == "repr_filter"
+    is_filter, place, obstacles = trace.method == "repr_filter", trace.place, trace.obstacles(row)
     limit = float(options["max_similarity"] if is_filter else options.get("max_overlap", 1.0))
-    place = _places(_scan_order(trace), len(trace.features))
     scanned = sum(trace.kind_of(pick) != "filler" for pick in range(len(selection)))  # those that fill come last
-    obstacles, overlaps, cause = trace.obstacles(row), list[float](), "turn"
+    is_spent = scanned == trace.engine.budget
+    if obstacles[initial]:
+        return str(obstacles[initial]), None, limit
+    overlaps = list[float]()
     for start, end in pairwise([*selection.round_starts.tolist(), scanned]):
         before = [p for p in range(start, end) if p < initial or place[selection.indices[p]] < place[row]]
         turn = start + len(before)
-        if end <= initial or turn == scanned == trace.engine.budget:  # no scan, or it ended before
+        if end <= initial or (is_spent and turn == scanned):  # no scan, or it ended before
             continue
         overlaps.append(_overlap(trace, row, start, turn))
-        if is_filter:
-            is_open = overlaps[-1] <= limit or limit == 1
-        else:
-            is_open = overlaps[-1] <= limit and (options.get("against") == "nearest" or overlaps[-1] < 1)
-        cause = str(obstacles[turn]) or "turn" if is_open else "similarity" if is_filter else "overlap"
-    return cause, min(overlaps, default=None), limit
+        adds = is_filter or options.get("against") == "nearest" or overlaps[-1] < 1
+        if (overlaps[-1] <= limit or (is_filter and limit == 1)) and adds:
+            return str(obstacles[turn]) or "turn", min(overlaps), limit
+    if not is_spent and options.get("exhausted") == "restart":  # a last round began, in which no row fitted
+        return str(obstacles[scanned]) or "turn", min(overlaps, default=None), limit
+    refused = "similarity" if is_filter else "overlap"
+    return refused if overlaps else "turn", min(overlaps, default=None), limit
 
 
 def _overlap(trace: Trace, row: int, start: int, stop: int) -> float:
@@ -211,27 +256,11 @@ def _overlap(trace: Trace, row: int, start: int, stop: int) -> float:
     return float((unit[picks] @ unit[row]).max(initial=-np.inf)) / similarity.quantized_length(vectors) ** 2
 
 
-def _scan_order(trace: Trace) -> Int64s:
-    if trace.method == "repr_filter":
-        return sorted_by(trace.engine.order, -trace.constraints.scale)
-    return trace.engine.ordered(str(trace.options.get("order", "richest")))
-
-
 def _by_order(trace: Trace, row: int) -> str:
-    """Say what decided in a baseline: what forbade the row before it was its turn, or the order."""
-    selection, obstacles = trace.selection, trace.obstacles(row)
-    last = int(selection.indices[-1]) if len(selection) else row
-    if trace.kind == "length":
-        place = _places(sorted_by(trace.engine.order, -trace.features.tokens), len(trace.features))
-        return str(obstacles[-1]) or "length" if place[row] < place[last] else "length"
-    return str(obstacles[0]) or "chance"
-
-
-def _places(order: Int64s, n: int) -> Int64s:
-    """Return the position of each row in an order: [n]."""
-    places = np.empty(n, np.int64)
-    places[order] = np.arange(n)
-    return places
+    """Say what decided in a baseline: what forbade the row at its turn, or that the budget was spent before."""
+    initial, place = len(trace.constraints.initial), trace.place
+    turn = initial + int((place[trace.selection.indices[initial:]] < place[row]).sum())
+    return str(trace.obstacles(row)[turn]) or trace.kind
 
 
 CAUSES = {
@@ -240,11 +269,12 @@ CAUSES = {
     "quality": "its quality is 0",
     "quota": "its quota had no room",
     "cost": "it cost more than was left",
-    "score": "other rows had a larger score at each step",
+    "score": "at each step another row had a larger score",
     "overlap": "earlier picks had too many of its features at its turn",
     "similarity": "it was too similar to an earlier pick at its turn",
     "turn": "the budget was spent before its turn",
-    "length": "longer rows were picked",
+    "budget": "the rows of `must_include` and `extend` spent the budget, so nothing else was picked",
+    "length": "rows that are at least as long came first, and spent the budget",
     "chance": "it was not drawn",
     "own": "the method is your own, and only it knows",
 }
@@ -255,17 +285,12 @@ def _sentences(why: WhyNot) -> str:
     if why.pick is not None:
         text = f"Row {why.row} was picked: it is pick {why.pick}."
     else:
-        text = f"Row {why.row} was not picked by `{why.method}`: {CAUSES[why.cause]}{_measured(why)}."
-    if (at := why.closest) is not None and why.cause == "score":
-        rank = "" if at.rank is None else f", rank {at.rank:,} of the rows that were left"
-        text += (
-            f" It came nearest at pick {at.pick}, row {at.row}: it would have gained {at.gain:.4g}{rank}, and its "
-            f"score was lower by {at.difference:.2g}."
-        )
-    elif at is not None:
-        text += f" At pick {at.pick} its score was larger than that of row {at.row}."
+        text = f"Row {why.row} was not picked by `{why.method}`: {_cause(why)}."
+    if why.closest is not None:
+        text += _attempt(why, why.closest)
     if why.gain_at_end is not None:
-        text += f" After the last pick it would add {why.gain_at_end:.4g}."
+        but = f", but {CAUSES[why.obstacle]}" if why.obstacle and why.obstacle != why.cause else ""
+        text += f" After the last pick it would add {why.gain_at_end:.4g}{but}."
     if why.nearest:
         first = why.nearest[0]
         what = "nearly the same" if why.is_near_duplicate else "the pick most like it"
@@ -273,11 +298,31 @@ def _sentences(why: WhyNot) -> str:
     return clean(text)
 
 
-def _measured(why: WhyNot) -> str:
+def _cause(why: WhyNot) -> str:
+    """Say what decided, with what was measured."""
+    text = CAUSES[why.cause]
+    if why.cause == "score" and (why.closest is None or not why.closest.difference):
+        return f"{text}, or the same one and came first"
     if why.cause == "length":
-        return f"; it has {why.tokens:,} tokens"
+        return f"{text}; it has {why.tokens:,} tokens"
     if why.cause not in ("overlap", "similarity") or why.overlap is None:
-        return ""
+        return text
     if why.cause == "similarity":
-        return f", a cosine of {why.overlap:.2f} where {why.limit:.2f} is allowed"
-    return f", {why.overlap:.0%} where {why.limit:.0%} is allowed"
+        return f"{text}, a cosine of {why.overlap:.2f} where {why.limit:.2f} is allowed"
+    if why.overlap == 1:
+        return "earlier picks had all of its features at its turn, so it added none"
+    return f"{text}, {why.overlap:.0%} where {why.limit:.0%} is allowed"
+
+
+def _attempt(why: WhyNot, at: Attempt) -> str:
+    """Say when the row came nearest to being picked."""
+    if why.cause != "score":
+        larger = "was larger than" if at.difference < 0 else "was the same as, and came before,"
+        return f" At pick {at.pick} its score {larger} that of row {at.row}."
+    rank = "" if at.rank is None else f", rank {at.rank:,} of the rows that were left"
+    lost = f"was lower by {at.difference:.2g}" if at.difference else "was the same, but came later in order"
+    parts = f" (the largest parts: {named_parts(why.parts, with_share=True)})" if why.parts else ""
+    return (
+        f" It came nearest at pick {at.pick}, row {at.row}: it would have gained {at.gain:.4g}{parts}{rank}, and its "
+        f"score {lost}."
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, select_rows
-from .._files import whole_file
+from .._files import check_target, whole_file
 from .._validation import check_flag, check_int, check_text, check_type
 from ..selection.attachment import as_pool, attach, pool_of, selection_of
 from ..selection.result import Selection
@@ -91,7 +91,7 @@ def report(
     elif record:
         labels = labels_of(record)
     if known is None:
-        values, data = short_contents(selection)
+        values, data = short_contents(selection, picks)
     else:
         values, data = full_contents(known, labels=labels, sae=sae, text=text, spans=spans, picks=picks)
     text = page(values | {"title": title or title_of(selection)}, data)
@@ -104,15 +104,12 @@ def _target(path: Any, overwrite: Any) -> Path:
     """Return the file to write, checked before slow work.
 
     Raises:
-        OSError: The folder does not exist, or `path` is a folder.
+        OSError: The file cannot be written.
         FileExistsError: The file is no report, and `overwrite` is not set.
     """
-    check_text("path", path, (str, Path))
     check_flag("overwrite", overwrite)
-    file = Path(path)
-    if file.is_dir() or not file.parent.is_dir():
-        raise OSError(f"`path={str(path)!r}` must be a file in a folder that exists, such as 'report.html'")
-    if file.exists() and not overwrite and not (file.is_file() and is_report(file)):
+    file = check_target("path", path, "report.html")
+    if file.exists() and not overwrite and not is_report(file):
         raise FileExistsError(
             f"`path={str(path)!r}` is a file that is no report: choose another name, or pass `overwrite=True` to "
             "replace it"

@@ -12,7 +12,7 @@ import numpy as np
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .duplicates import Duplicates
-from .measurement import QUANTILES, Measured
+from .measurement import QUANTILES, Measured, likeness_text
 
 NAMES = {"subset": "this subset", "random": "random rows", "longest": "the longest rows", "pool": "all rows"}
 FLAGS = {
@@ -56,23 +56,60 @@ def sentences(selection: Selection, measured: Measured | None) -> list[str]:
     return lines
 
 
+def baselines(measured: Measured) -> list[str]:
+    """Return the baselines, but for one whose rows the subset has: a subset is not compared with itself."""
+    picked = measured.rows["subset"]
+    return [name for name in ("random", "longest") if not np.array_equal(measured.rows[name], picked)]
+
+
 def _likeness(measured: Measured) -> str:
     likeness = measured.likeness or {}
     if not likeness or None in likeness.values():
         return ""
-    return (
-        f"The picks are like all rows to {likeness['subset']:.4f}, where 1 is the same mix of features; as many "
-        f"random rows to {likeness['random']:.4f}, the longest rows to {likeness['longest']:.4f}. "
-    )
+    others = [f"{_name(measured, name)} {likeness_text(likeness[name])}" for name in baselines(measured)]
+    return f"The likeness of the picks to all rows is {likeness_text(likeness['subset'])}{_beside(others)}. "
 
 
 def _coverage(measured: Measured) -> str:
     subset, pool = measured.figures["subset"], measured.figures["pool"]
-    random, longest = (measured.figures[name]["share"] for name in ("random", "longest"))
+    others = [f"{_name(measured, name)} {measured.figures[name]['share']:.1%}" for name in baselines(measured)]
     return (
-        f"They have {subset['features']:,} of the {pool['features']:,} features of all rows ({subset['share']:.1%}; "
-        f"random rows {random:.1%}, the longest {longest:.1%}), in {_tokens(measured, 'subset'):,} tokens."
+        f"They have {subset['features']:,} of the {pool['features']:,} features of all rows, {subset['share']:.1%}"
+        f"{_beside(others)}, in {_tokens(measured, 'subset'):,} tokens."
     )
+
+
+def _name(measured: Measured, name: str) -> str:
+    """Return such as "300 random rows have": under a budget of costs the baselines have another number of rows."""
+    rows = len(measured.rows[name])
+    return f"{'the ' * (name == 'longest')}{rows:,} {name} row{'s have' if rows != 1 else ' has'}"
+
+
+def _beside(others: list[str]) -> str:
+    return f" ({', '.join(others)})" if others else ""
+
+
+def notes_of(selection: Selection, measured: Measured) -> list[str]:
+    """Explain what the figures are of: a feature, the likeness, and baselines that are the picks themselves."""
+    cuts = selection.parameters.get("cuts", {})
+    limits = [f"its activation is above {cuts.get('threshold') or 0:.4g}"]
+    if cuts.get("top"):
+        limits.append(f"it is one of the row's {cuts['top']:,} strongest")
+    if cuts.get("max_share"):
+        limits.append(f"no more than {cuts['max_share']:.4g} of all rows have it")
+    notes = [
+        "A feature is a direction in the hidden states of the language model, which the autoencoder has learned. On "
+        f"this page a row has a feature if {' and '.join(limits)}: as the selection was made."
+    ]
+    if measured.likeness:
+        notes.append(
+            "Likeness is 1 where rows have each feature as often and as strongly as all rows, and 0 where they have "
+            f"none of theirs{'' if selection.method == 'match' else '; the 256 strongest features of a row count'}."
+        )
+    for name in ("random", "longest"):
+        if name not in baselines(measured):
+            notes.append(f"In tables and charts, “{NAMES[name]}” are the picks themselves.")
+    return notes
 
 
 def _tokens(measured: Measured, name: str) -> int:
@@ -91,9 +128,9 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
         return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
     figures, likeness = measured.figures, measured.likeness or {}
     if likeness.get("subset") is not None:
-        lines = [f"{name} {_number(likeness[name], '.4f')}" for name in ("random", "longest")]
-        result.append(_fact("likeness to all rows", f"{likeness['subset']:.4f}", *lines))
-    lines = [f"{name} {figures[name]['share']:.1%}" for name in ("random", "longest")]
+        lines = [f"{name} {likeness_text(likeness[name])}" for name in baselines(measured)]
+        result.append(_fact("likeness to all rows", likeness_text(likeness["subset"]), *lines))
+    lines = [f"{name} {figures[name]['share']:.1%}" for name in baselines(measured)]
     result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
     means = f"{figures['subset']['tokens'] or 0:,.0f} a row; all rows {figures['pool']['tokens'] or 0:,.0f}"
     return [*result, _fact("tokens", f"{_tokens(measured, 'subset'):,}", means)]
@@ -107,7 +144,7 @@ def figures_table(measured: Measured) -> Table:
         cells = [
             NAMES[name],
             f"{figures['rows']:,}",
-            _number(likeness.get(name), ".4f"),
+            likeness_text(likeness.get(name)),
             f"{figures['features']:,}",
             f"{figures['share']:.1%}",
             _number(figures["richness"], ",.1f"),
@@ -134,9 +171,9 @@ def curves_table(measured: Measured, curve: str, points: int = 10) -> Table:
     curves = measured.curves[curve]
     most = max(map(len, curves.values()), default=0)
     picks = np.unique(np.linspace(1, most, min(points, most)).round().astype(int)).tolist()
-    form = ".4f" if curve == "likeness" else ","
+    form = likeness_text if curve == "likeness" else "{:,}".format
     rows = [
-        [f"{pick:,}", *(format(values[pick - 1], form) if pick <= len(values) else "-" for values in curves.values())]
+        [f"{pick:,}", *(form(values[pick - 1]) if pick <= len(values) else "-" for values in curves.values())]
         for pick in picks
     ]
     columns = ["picks", *(NAMES[name] for name in curves)]
@@ -149,11 +186,11 @@ def chart_sentence(name: str, measured: Measured) -> str:
     if name == "lengths":
         medians = {part: figures[part]["length_quantiles"].get("median", 0) for part in NAMES}
         return "Median: " + ", ".join(f"{NAMES[part]} {median:,} tokens" for part, median in medians.items()) + "."
-    names = ("subset", "random", "longest")
+    names = ("subset", *baselines(measured))
     likeness = measured.likeness or {}
     ends = {part: likeness.get(part) if name == "likeness" else figures[part]["share"] for part in names}
-    form = ".4f" if name == "likeness" else ".1%"
-    values = ", ".join(f"{NAMES[part]} {_number(end, form)}" for part, end in ends.items())
+    form = likeness_text if name == "likeness" else "{:.1%}".format
+    values = ", ".join(f"{NAMES[part]} {form(end)}" for part, end in ends.items())
     return f"With all picks: {values}."
 
 
@@ -165,9 +202,10 @@ def warnings_of(selection: Selection, measured: Measured | None, duplicates: Dup
     flagged = selection.parameters.get("encoding", {}).get("rows") or {}
     lines += [f"{count:,} of all rows: {FLAGS.get(name, name)}." for name, count in flagged.items()]
     if duplicates is not None and (repeated := sum(map(len, duplicates.groups))):
-        lines.append(f"{repeated:,} picks are near-duplicates of other picks by their features; see Groups.")
+        lines.append(f"{repeated:,} picks are near-duplicates of other picks by their features; see the groups.")
     if extend := selection.parameters.get("constraints", {}).get("extend"):
-        lines.append(f"The first {extend:,} picks come from an earlier selection.")
+        picks = "pick comes" if extend == 1 else f"{extend:,} picks come"
+        lines.append(f"The first {picks} from an earlier selection.")
     return lines
 
 
@@ -175,7 +213,7 @@ def _blank(measured: Measured) -> list[str]:
     blank = {name: int((measured.features.tokens[measured.rows[name]] == 0).sum()) for name in ("pool", "subset")}
     if not blank["pool"]:
         return []
-    return [f"{blank['pool']:,} of all rows are blank; {blank['subset']:,} of them were picked."]
+    return [f"Blank rows: {blank['pool']:,} of all rows, {blank['subset']:,} of the picks."]
 
 
 def _lengths(measured: Measured) -> list[str]:
@@ -185,11 +223,10 @@ def _lengths(measured: Measured) -> list[str]:
     ratio, r = subset["tokens"] / pool["tokens"], pool["length_correlation"]
     if 1 / LONGER < ratio < LONGER:
         return []
-    kind = f"{ratio:.1f} times longer" if ratio > 1 else f"{1 / ratio:.1f} times shorter"
     why = f" Over all rows, tokens and features correlate with r = {r:.2f}." if r is not None else ""
     return [
-        f"Length: a pick has {subset['tokens']:,.0f} tokens on average, and a row {pool['tokens']:,.0f}: the subset's "
-        f"rows are {kind} than those that it stands for.{why}"
+        f"Length: a pick has {subset['tokens']:,.0f} tokens on average, and a row {pool['tokens']:,.0f}: picks are "
+        f"{ratio:.2g} times as long as all rows.{why}"
     ]
 
 
@@ -215,6 +252,13 @@ def _value(value: Any) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
 
 
+def picks_table(selection: Selection, most: int) -> Table:
+    """Return the row and the gain of each of the first picks, as the selection has them."""
+    gains = zip(selection.indices[:most].tolist(), selection.gains[:most].tolist(), strict=True)
+    rows = [[f"{pick:,}", f"{row:,}", f"{gain:.6g}"] for pick, (row, gain) in enumerate(gains)]
+    return Table("Picks, in the order they were picked", ["pick", "row", "gain"], rows)
+
+
 def quota_tables(counts: Iterable[Mapping[str, Any]]) -> list[Table]:
     """Return the rows of each value of the columns of a quota, among all rows and in the subset."""
     tables = []
@@ -230,30 +274,6 @@ def quota_tables(counts: Iterable[Mapping[str, Any]]) -> list[Table]:
         columns = ["value", "all rows", "share", "picks", "share"]
         tables.append(Table(f"Column “{count['column']}”", columns, rows))
     return tables
-
-
-def repetition(selection: Selection) -> str:
-    """Return the code that repeats a selection."""
-    parameters = selection.parameters
-    names = {**parameters.get("options", {}), **parameters.get("cuts", {})}
-    arguments = [repr(selection.method) if selection.method in METHODS else selection.method or "method"]
-    arguments += [f"{name}={value!r}" for name, value in names.items() if value is not None]
-    arguments += [f"{name}={_code(name, value)}" for name, value in parameters.get("constraints", {}).items()]
-    budget = parameters.get("budget", len(selection))
-    unit = parameters.get("constraints", {}).get("cost")
-    amount = repr(f"{budget} {unit}") if unit else repr(budget)
-    arguments.append(f"seed={parameters.get('seed')!r}")
-    call = "".join(f"    {argument},\n" for argument in [amount, *arguments])
-    return f"import hf_sae_select\n\nsubset = dataset.sae_select(\n{call})"
-
-
-def _code(name: str, value: Any) -> str:
-    if name == "extend":
-        return "earlier"
-    if name == "quota" and isinstance(value, Mapping):
-        value = {column: dict(pairs) for column, pairs in value.items()}
-    text = repr(value)
-    return text if len(text) <= MOST_CHARACTERS else f"...  # {len(text):,} characters"
 
 
 def _fact(name: str, value: str, *beside: str) -> dict[str, Any]:

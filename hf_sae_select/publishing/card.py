@@ -96,6 +96,7 @@ def subset_card(
         reasons=_reasons(draft, encoding, labels),
         tables=tables(record),
         has_report=REPORT_FILE in record["files"],
+        has_pool=draft.pool is not None and draft.pool.codes is not None,
         needs_vectors=method is not None and method.needs_vectors,
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._cards import code, escaped
 from .._secrets import masked
-from ..concepts.measurement import QUANTILES, measures_of
+from ..concepts.measurement import QUANTILES, likeness_text, measures_of
 
 ROWS = {"pool": "all rows", "subset": "this subset", "random": "random", "longest": "longest"}
 
@@ -45,7 +45,7 @@ def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 def _likeness(likeness: Mapping[str, float | None], coverage: Mapping[str, Any]) -> str:
     lines = (
-        [name, f"{coverage[rows]['rows']:,}", "" if likeness[rows] is None else f"{likeness[rows]:.3f}"]
+        [name, f"{coverage[rows]['rows']:,}", "" if likeness[rows] is None else likeness_text(likeness[rows])]
         for rows, name in ROWS.items()
         if rows != "pool"
     )

@@ -107,6 +107,12 @@ def pool_of(subset: Dataset) -> Pool | None:
     return None if attachment is None else attachment.pool
 
 
+def is_unchanged(subset: Dataset) -> bool:
+    """Tell whether a subset is as `select` returned it."""
+    attachment = getattr(subset, ATTRIBUTE, None)
+    return attachment is not None and fingerprint_of(subset) == attachment.fingerprint
+
+
 def as_pool(pool: Any, selection: Selection) -> Pool:
     """Check that a dataset can be the one that the rows were selected from."""
     check_dataset("pool", pool, "select from")

@@ -84,6 +84,19 @@ def content_digests(dataset: Dataset, columns: Sequence[str], rows: Int64s) -> l
     return digests
 
 
+def changed_picks(selection: Selection, rows: Dataset, indices: Int64s) -> list[int]:
+    """Return the picks whose rows, at `indices` of a dataset, are not those that were selected.
+
+    Raises:
+        ValueError: A column by which rows are known is missing.
+    """
+    columns = selection.digest_columns
+    if missing := [name for name in columns if name not in rows.column_names]:
+        raise ValueError(f"no column `{missing[0]}`, by which the selected rows are known")
+    digests = content_digests(rows, columns, indices) if columns else selection.row_digests
+    return [pick for pick, digest in enumerate(selection.row_digests) if digests[pick] != digest]
+
+
 def feature_digests(features: FeatureMatrix, rows: Int64s) -> list[str]:
     """Return a digest of the features, tokens and vectors of each of the `rows`."""
     digests = []

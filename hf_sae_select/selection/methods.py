@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .._validation import check_choice, check_flag, check_number
+from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST
 from . import objectives
@@ -246,11 +247,16 @@ def random(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Const
     With `quality`, a row's chance at each draw is proportional to it (Efraimidis & Spirakis 2006).
     """
     engine = Engine(features, budget, rng, constraints)
+    return engine.in_order(drawn_order(engine, rng))
+
+
+def drawn_order(engine: Engine, rng: Rng) -> Int64s:
+    """Draw all rows, one after the other, in proportion to their quality."""
     order, quality = engine.order, engine.constraints.scale
-    if rng is not None and (quality != 1).any():
-        drawn = rng.exponential(size=len(features))
-        order = sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
-    return engine.in_order(order)
+    if rng is None or (quality == 1).all():
+        return order
+    drawn = rng.exponential(size=len(order))
+    return sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,16 @@ def nearness(trace: Trace, picks: Int64s) -> Iterator[Nearness]:
             search.add(pick, column)
 
 
+def why_unknown(trace: Trace, picks: int) -> str:
+    """Say why nobody knows what rows were chosen over, by the method that compares all pairs; "" for the others."""
+    if trace.method != "facility_location":
+        return ""
+    if trace.constraints.has_costs:
+        return "rows have costs, so one of two runs picked the rows, and nobody recorded which"
+    similarities = picks * len(trace.features) ** 2
+    return f"to find it would take {similarities:,} similarities" if similarities > MOST_SIMILARITIES else ""
+
+
 def gains_of(trace: Trace, row: int) -> Floats:
     """Return the gain that another row would have had at each pick, and after the last: [k + 1].
 
@@ -80,7 +90,7 @@ class _Search:
         self.squares = np.einsum("ij,ij->i", unit, unit).astype(np.float64)
         self.state: ConstraintState = trace.constraints.state(trace.engine.order)
         self.state.available[self.squares == 0] = False  # blank rows come last
-        self.looks_for_all_gains = self.is_facility and wanted * len(unit) ** 2 <= MOST_SIMILARITIES
+        self.looks_for_all_gains = self.is_facility and not why_unknown(trace, wanted)
         self.begin_round()
 
     def begin_round(self) -> None:
@@ -136,7 +146,7 @@ class _Search:
         order = self.state.order
         if self.is_center:
             gains = self.distances[order] / (2 * self.square)
-        elif self.looks_for_all_gains and not self.trace.constraints.has_costs:  # or it is not known which run won
+        elif self.looks_for_all_gains:
             blocks = similarity_blocks(self.unit, order)
             gains = np.concatenate([excess(block, self._counted) for block in blocks]) / self.square
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import whole_file
+from .._files import check_target, whole_file
 from ..features.matrix import FeatureMatrix
 
 Int64s = NDArray[np.int64]
@@ -130,9 +130,7 @@ class Selection:
             text = json.dumps({"format": FORMAT, **values, **arrays}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise TypeError(f"`parameters` or `gains` hold a value that JSON cannot hold: {error}") from error
-        if Path(path).is_dir() or not Path(path).parent.is_dir():
-            raise OSError(f"`path={str(path)!r}` must be a file in a folder that exists")
-        with whole_file(Path(path)) as part:
+        with whole_file(check_target("path", path, "selection.json")) as part:
             part.write_text(text + "\n", encoding="utf-8")
 
     @classmethod

@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._cards import UNSEEN
-from .._charts import BLUE, GREY, TEXT, altair, data, styled
+from .._charts import BLUE, GREY, TEXT, altair, data, label, styled
 
 # The columns, in their order, and how they are printed.
 FORMATS = {
@@ -78,9 +77,9 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
     def _panel(self, column: str, is_first: bool) -> Any:
         """Draw one column: a mark a line, and the number beside it."""
         alt = altair()
-        labels = [str(label) for label in self.index]
+        labels = [label(str(name)) for name in self.index]
         numbers = zip(labels, self[column], strict=True)
-        rows = [{"method": label, "value": _number(value)} for label, value in numbers]
+        rows = [{"method": name, "value": _number(value)} for name, value in numbers]
         # Likeness is near 1 in most lines: on an axis from 0, all would look equal.
         least = floor(20 * min([0.95, *self[column].dropna()])) / 20 if column == "likeness" else 0
         scale = alt.Scale(domain=[least, 1]) if column in ("likeness", "share") else alt.Scale(domainMin=0)
@@ -108,7 +107,7 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
     def _cells(self) -> pd.DataFrame:
         """Return the table as it is printed."""
         columns = {name: [_cell(value, FORMATS[name]) for value in self[name]] for name in self.columns}
-        labels = [" ".join(UNSEEN.sub("\ufffd", str(label)).split()) for label in self.index]
+        labels = [label(str(name)) for name in self.index]
         return pd.DataFrame(columns, index=labels)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,8 @@ from . import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
-from .engine import Engine
-from .methods import METHODS
+from .engine import Engine, sorted_by
+from .methods import METHODS, Rng, drawn_order
 from .objectives import GAINS
 from .request import Cuts, request_of
 from .result import Selection
@@ -49,6 +49,8 @@ class Trace:
     """The features of all rows, cut as the selection cut them."""
     engine: Engine
     options: dict[str, Any]
+    turns: Int64s
+    """[n]: the order in which a method that scans or draws goes through the rows; for others that of equal rows."""
 
     @classmethod
     def of(cls, features: FeatureMatrix, selection: Selection, columns: Any = None) -> Trace:
@@ -70,7 +72,11 @@ class Trace:
         if selection.parameters.get("cuts"):  # `select_indices` cuts nothing
             features = Cuts(**selection.parameters["cuts"]).apply(features, request.constraints.excluded)
         rows, constraints = request.bind(features.tokens)
-        return cls(selection, features, Engine(features, rows, request.rng, constraints), request.options)
+        rng = request.rng
+        engine = Engine(features, rows, rng, constraints)
+        return cls(
+            selection, features, engine, request.options, _turns(selection.method, request.options, engine, rng)
+        )
 
     @property
     def method(self) -> str:
@@ -109,6 +115,13 @@ class Trace:
         return self.method in ("facility_location", "kcenter")
 
     @cached_property
+    def place(self) -> Int64s:
+        """[n]: the position of each row in `turns`."""
+        place = np.empty(len(self.features), np.int64)
+        place[self.turns] = np.arange(len(place))
+        return place
+
+    @cached_property
     def can_win(self) -> NDArray[np.bool_]:
         """[n]: whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
         has_quality = self.constraints.scale > 0
@@ -116,6 +129,12 @@ class Trace:
             return has_quality & self.engine.vectors().any(axis=1)
         read = self.features.counts > 0 if self.kind in ("distribution", "coverage") else self.features.tokens > 0
         return has_quality & read
+
+    @property
+    def has_earlier(self) -> NDArray[np.bool_]:
+        """[k]: whether an earlier pick has a vector."""
+        has_vector = self.engine.vectors()[self.selection.indices].any(axis=1)
+        return has_vector.cumsum() - has_vector > 0
 
     def overlap(self, row: int, start: int, stop: int) -> tuple[int, float]:
         """Return which share of a row's features the picks from `start` to `stop` have: what a scan limits.
@@ -166,8 +185,7 @@ class Trace:
     def _is_lost(self, picks: Int64s, constraints: Constraints) -> bool:
         """Tell whether another row has a larger score than one of `picks`, or an equal one and comes first."""
         rows, gains = self._runners_up(picks, constraints)
-        place = np.empty(len(self.features), np.int64)
-        place[self.engine.order] = np.arange(len(place))
+        place = self.place
         picked = self.selection.indices[picks]
         scores = gains * constraints.scale[rows]
         own = self.selection.gains[picks] * constraints.scale[picked]
@@ -182,16 +200,29 @@ class Trace:
         """
         if self.measure is None:
             return
-        features, selection = self.features, self.selection
+        selection = self.selection
         gains = coverage.replayed_parts(self.new_search(), selection.indices, selection.round_starts, picks.tolist())
         for pick, parts in zip(picks.tolist(), gains, strict=True):
+            if self.kind == "similarity" and self.kind_of(pick) == "filler":
+                parts[:] = 0  # nobody measured what it adds
             if not np.isclose(parts.sum(), selection.gains[pick], rtol=SAME_GAIN, atol=1e-12):
                 raise ValueError(
                     f"`features` are not those that the rows were selected by: pick {pick} gains {parts.sum():g} by "
                     f"them, and gained {selection.gains[pick]:g}; pass the features of the pool as they were"
                 )
-            entries = slice(features.offsets[selection.indices[pick]], features.offsets[selection.indices[pick] + 1])
-            yield Parts(pick, features.ids[entries], features.acts[entries], parts)
+            yield self._parts(pick, selection.indices[pick], parts)
+
+    def parts_of(self, row: int, pick: int) -> Parts | None:
+        """Return what another row would have gained at a pick; None where gains are no sums."""
+        if self.measure is None:
+            return None
+        rows = np.append(self.selection.indices[:pick], row)
+        (gains,) = coverage.replayed_parts(self.new_search(), rows, self.selection.round_starts, [pick])
+        return self._parts(pick, row, gains)
+
+    def _parts(self, pick: int, row: int, gains: Floats) -> Parts:
+        entries = slice(self.features.offsets[row], self.features.offsets[row + 1])
+        return Parts(pick, self.features.ids[entries], self.features.acts[entries], gains)
 
     def runners_up(self, picks: Int64s) -> tuple[Int64s, Floats]:
         """Return, for each of the ascending `picks`, the row with the next largest score then, and its gain.
@@ -230,3 +261,17 @@ class Trace:
         is_full = group_rows >= constraints.max_per_group[group]
         is_full |= group_cost > constraints.max_cost_per_group[group] * TOLERANCE
         return np.where(is_full, "quota", np.where(cost > constraints.max_cost * TOLERANCE, "cost", ""))
+
+
+def _turns(method: str, options: Mapping[str, Any], engine: Engine, rng: Rng) -> Int64s:
+    """Return the order in which a method goes through all rows, see the functions of `methods`."""
+    match method:
+        case "random":
+            return drawn_order(engine, rng)
+        case "longest":
+            return sorted_by(engine.order, -engine.features.tokens)
+        case "repr_filter":
+            return sorted_by(engine.order, -engine.constraints.scale)
+        case "simscale" | "instag":
+            return engine.ordered(str(options.get("order", "richest")))
+    return engine.order

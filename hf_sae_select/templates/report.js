@@ -83,13 +83,12 @@
         id += read() + 1;
         const count = read(), picks = new Array(count);
         for (let i = 0, pick = -1; i < count; i++) picks[i] = pick += read() + 1;
-        holders.set(id, picks);
+        holders.set(id, new Set(picks));
       }
     }
-    // Weak features, which the matrix leaves out, can be parts of a gain too.
+    // Where only the strongest features of a pick are here, others can be parts of its gain too.
     const asPart = (pick) => pick.parts.some((part) => part[0] === feature);
-    const parts = data.picks.flatMap((pick, index) => (asPart(pick) ? [index] : []));
-    return [...new Set([...(holders.get(feature) ?? []), ...parts])].sort((a, b) => a - b);
+    return data.picks.flatMap((pick, index) => (holders.get(feature)?.has(index) || asPart(pick) ? [index] : []));
   }
 
   // ---- charts
@@ -235,7 +234,7 @@
 
   function pickText(pick) {
     const place = make("div", { class: "text", dir: "auto" });
-    if (!pick.text) return make("p", { class: "note" }, pick.blank ? "This row is blank." : "The text of this row is not known.");
+    if (!pick.text && !pick.cut) return make("p", { class: "note" }, pick.blank ? "This row is blank." : "The text of this row is not known.");
     fillText(place, pick, false);
     if (Array.from(pick.text).length <= SHOWN_LETTERS) return place;
     const toggle = button("", { class: "link toggle", "aria-expanded": "false" }, () => {
@@ -311,8 +310,9 @@
     const query = byId("pick-search").value.trim().toLowerCase();
     let numbers = picks.feature === null ? data.picks.map((_, index) => index) : holdersOf(picks.feature);
     if (query) {
-      picks.texts ??= data.picks.map((pick) => [pick.text, pick.why, `row ${pick.row}`].join("\n").toLowerCase());
-      numbers = numbers.filter((index) => picks.texts[index].includes(query));
+      picks.texts ??= data.picks.map((pick) => [pick.text, pick.why].join("\n").toLowerCase());
+      const row = /^row ([\d,]+)$/.exec(query)?.[1].replaceAll(",", "");
+      numbers = numbers.filter((index) => (row ? data.picks[index].row === Number(row) : picks.texts[index].includes(query)));
     }
     return numbers;
   }

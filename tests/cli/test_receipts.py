@@ -170,7 +170,7 @@ def test_a_subset_that_was_changed(subset):
     with pytest.raises(DiffersFromReceipt, match=r"its row 0 is another \(2 of 3 selected rows differ\)"):
         reopened("subset", "subset.parquet")
     rows.remove_columns("text").to_parquet(subset)
-    with pytest.raises(DiffersFromReceipt, match="has no column 'text'"):
+    with pytest.raises(DiffersFromReceipt, match="has no column `text`, by which the selected rows are known"):
         reopened("subset", "subset.parquet")
 
 

@@ -1,6 +1,7 @@
 """The map: columns that Embedding Atlas takes, places that follow from the features, and rows that stay text."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.pools import coded, features_of
@@ -99,3 +100,29 @@ def test_what_cannot_be_drawn_is_refused_and_leaves_no_file(file, tmp_path):
     with pytest.raises(OSError, match="must be a file in a folder that exists"):
         export_atlas(dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_map_is_replaced_and_any_other_file_is_not(file, tmp_path, monkeypatch):
+    dataset = coded(ROWS, record=RECORD)
+    export_atlas(dataset, file)
+    export_atlas(dataset, file)
+    for other in ("own.parquet", "own.txt"):
+        pq.write_table(pa.table({"a": [1]}), tmp_path / other) if "parquet" in other else (
+            tmp_path / other
+        ).write_text("")
+        before = (tmp_path / other).read_bytes()
+        with pytest.raises(FileExistsError, match=r"`export_atlas` did not write: .*overwrite=True"):
+            export_atlas(dataset, tmp_path / other)
+        assert (tmp_path / other).read_bytes() == before
+        export_atlas(dataset, tmp_path / other, overwrite=True)
+        assert "projection_x" in pq.read_schema(tmp_path / other).names
+
+
+def test_neighbours_are_those_of_reasons_and_tokens_are_masked(file):
+    subset = coded(ROWS, record=RECORD).sae_select(2, "greedy", seed=None)
+    export_atlas(subset, file, text=lambda row: "hf_" + "a" * 34)
+    table = pq.read_table(file).to_pylist()
+    for reason in subset.sae_explain(spans=0):
+        ids = table[reason.row]["neighbors"]["ids"]
+        assert ids[:5] == [near.row for near in reason.stands_for]
+    assert table[0]["text"] == "***"

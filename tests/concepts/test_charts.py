@@ -8,6 +8,7 @@ import pytest
 
 from hf_sae_select.concepts import charts
 from hf_sae_select.concepts.representation import FeatureShare
+from hf_sae_select.selection.table import PANELS, Comparison
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 CURVES = {"subset": [0.5, 0.9, 1.0], "random": [0.4, 0.6, 0.7], "longest": [0.1, 0.2, 0.96]}
@@ -92,3 +93,23 @@ def test_without_altair_the_line_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "altair", None)
     with pytest.raises(ImportError, match=r'pip install "hf-sae-select\[report\]"'):
         charts.lengths({"pool": [1]})
+
+
+UNDRAWABLE = "a\x00b\x07c\x0bd\x1be\ufffef\uffffg\ud800h\u061ci"
+
+
+def test_signs_that_no_picture_can_hold_are_replaced():
+    shown = "a\ufffdb\ufffdc d\ufffde\ufffdf\ufffdg\ufffdh\ufffdi"
+    figures = [
+        charts.lengths({UNDRAWABLE: [3, 4]}),
+        charts.coverage_curve({UNDRAWABLE: [3, 4]}),
+        charts.feature_shares([FeatureShare(3, UNDRAWABLE, 4, 3, 0.4, 0.9, 2.25, 0.01, "over")]),
+        Comparison({name: [0.5] for name in PANELS}, index=[UNDRAWABLE.replace("\ud800", "\x7f")]).plot(),
+    ]
+    for figure in figures:
+        assert shown in str(figure.to_dict())
+        assert charts.png(figure)[:4] == b"\x89PNG" and "<svg" in charts.svg(figure)
+
+
+def test_each_kind_of_rows_has_its_own_look():
+    assert len({str(style) for style in charts.STYLES.values()}) == len(charts.STYLES)

@@ -137,6 +137,34 @@ def test_codes_of_other_rows_are_noticed():
         rows.sae_explain(selection=subset.sae_selection, pool=other)
 
 
+def test_other_rows_or_another_order_are_refused(sae):
+    pool = Dataset.from_dict({"text": TEXTS}).sae_encode(sae)
+    subset = pool.sae_select(2, "greedy", seed=None)
+    selection = subset.sae_selection
+    (first, _), left = selection.indices.tolist(), sorted(set(range(4)) - set(selection.indices.tolist()))
+    assert subset.select([0, 1]).sae_explain(selection=selection, pool=pool, spans=0) == subset.sae_explain(spans=0)
+    with pytest.raises(ValueError, match=r"`subset` has other rows .*: 2 of 2 differ, row 0 is the first"):
+        subset.select([1, 0]).sae_explain(selection=selection, pool=pool)
+    with pytest.raises(ValueError, match=r"`subset` has other rows"):
+        subset.sae_explain(selection=pool.sae_select(2, "longest").sae_selection)
+    with pytest.raises(ValueError, match=rf"`pool` is not .* picks differ, row {first} is the first"):
+        subset.sae_why_not(0, pool=pool.select([3, 2, 1, 0]))
+    changed = [f"{row} changed" if i == left[0] else row for i, row in enumerate(TEXTS)]
+    old_codes = pool.remove_columns("text").add_column("text", changed)
+    with pytest.raises(ValueError, match=r"`pool` is not .* 1 of 4 rows were changed after they were encoded"):
+        subset.sae_explain(pool=old_codes)
+    with pytest.raises(ValueError, match=r"`pool` is not .* no column `text`, by which the selected rows are known"):
+        subset.sae_explain(pool=pool.remove_columns("text"))
+    assert subset.remove_columns("text").sae_explain(0, spans=0)
+
+
+def test_another_text_function_is_refused(sae):
+    ds = Dataset.from_dict({"words": TEXTS})
+    subset = ds.sae_select(2, sae=sae, text=lambda row: row["words"])
+    with pytest.raises(ValueError, match=r"`text` does not read what was encoded: row . is the first of 2"):
+        subset.sae_explain(sae=sae, text=lambda row: row["words"].upper())
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -30,9 +30,14 @@ def test_a_subset_is_shown_as_a_table_and_any_other_dataset_as_text():
 
 def test_the_first_picks_have_their_rows_gains_features_and_texts():
     html = coded(ROWS, record=RECORD).sae_select(2, seed=None)._repr_html_()
-    assert "<th>likeness</th><td>0.816</td>" in html  # the square root of 2 / 3
+    assert "<th>likeness</th><td>0.8165</td>" in html  # the square root of 2 / 3
     assert "<td>0</td><td>0</td><td>1</td><td>#1</td><td>row 0</td>" in html
     assert "<td>1</td><td>1</td><td>1</td><td>#2</td><td>row 1</td>" in html
+
+
+def test_columns_of_codes_may_be_constraints():
+    html = coded(ROWS, record=RECORD).sae_select(2, seed=None, quality="sae_tokens")._repr_html_()
+    assert "<td>#1</td>" in html
 
 
 def test_features_have_their_names(monkeypatch):

@@ -2,12 +2,17 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from helpers.pools import features_of, with_all
+from helpers.pools import features_of, thoroughly, with_all
+from helpers.tasks import features_with_acts, tasks
+from hypothesis import given
 
 from hf_sae_select import METHODS, Label, Labels, Reasons, Selection, reasons, select_indices
+from hf_sae_select.concepts.rejection import rejection
+from hf_sae_select.selection.trace import Trace
 
 ROWS = [{0, 1}, {1, 2, 3}, {3}, {0, 1}, set()]
 LABELS = Labels([Label(2, "cats"), Label(1, "<script>alert(1)</script>")], d_sae=16)
@@ -34,9 +39,9 @@ def test_a_coverage_method_names_the_new_features_the_strongest_first():
     assert [(part.feature, part.gain) for part in second.parts] == [(0, 1)] and second.runner_up.row == 3
     assert second.runner_up.difference == 0 and [near.row for near in second.stands_for] == [3]
     assert str(first).startswith(
-        "Pick 0, row 1: it has 3 features that no earlier pick of the round has, the strongest #2 cats, #3 and "
-        "#1 <script>alert(1)</script>. The next best row, 0, would have gained 2; its score was lower by 1. It stands "
-        "for 1 other row of the pool, the nearest 2 ("
+        "Pick 0, row 1: it has 3 features that no earlier pick of the round has, among them #2 cats, "
+        "#1 <script>alert(1)</script> and #3. The next best row, 0, would have gained 2; its score was lower by 1. "
+        "1 row of the pool is more like it than like any other pick (row 2, has a similarity of "
     )
     assert "Row 3 had the same score, and came later in the order of equal rows." in str(second)
 
@@ -58,7 +63,43 @@ def test_match_takes_its_gain_apart():
     assert first.kind == "distribution" and first.runner_up.difference == 0
     assert [(part.feature, part.gain, part.share) for part in second.parts] == [(2, pytest.approx(1), 1)]
     assert second.runner_up.gain == pytest.approx(2 - math.sqrt(2)) and second.runner_up.row == 1
-    assert "brings the picks' distribution of features nearer to the pool's, with a gain of 1.414" in str(first)
+    assert (
+        "brings the picks' distribution of features nearer to the pool's, with a gain of 1.414; the largest parts are "
+        "#1 (100.0%)." in str(first)
+    )
+
+
+def test_a_gain_of_many_parts_is_said_to_be_spread_and_names_come_first():
+    rows = features_of([{1, 2, 3, 4, 5, 6}, {7}, set()])
+    rows.acts[:6] = [9, 8, 7, 6, 5, 4]
+    named = Labels([Label(5, "cats"), Label(6, "dogs")], d_sae=16)
+    why = reasons(rows, select_indices(rows, 1, seed=None, exclude=[1]), labels=named)[0]
+    assert [part.feature for part in why.parts] == [1, 2, 3, 4, 5, 6]
+    assert "spread over 6 features; among the largest parts are #5 cats (" in str(why) and "#6 dogs" in str(why)
+    one = reasons(rows, select_indices(rows, 1, seed=None, exclude=[1]), labels=Labels([], d_sae=16))[0]
+    assert "spread over 6 features; the largest parts are #1 (" in str(one)
+
+
+def test_scores_are_said_in_words():
+    rows, columns = features_of([{0, 1}, {2, 3, 4}, {5}], tokens=[2, 8, 2]), {"good": [2, 1, 1], "price": [1, 4, 1]}
+    arguments = {"columns": columns, "quality": "good", "seed": None}
+    first = reasons(rows, select_indices(rows, 2, "greedy", per_token=1, **arguments), columns=columns)[0]
+    assert first.score == "gain times quality per token"
+    assert "its score, gain times quality per token, was lower by" in str(first)
+    half = reasons(rows, select_indices(rows, 2, "greedy", per_token=0.5), columns=columns)[0]
+    assert half.score == "gain divided by tokens to the power of 0.5"
+    priced = reasons(rows, select_indices(rows, 2, "greedy", cost="price", columns=columns), columns=columns)[0]
+    assert priced.score == "gain per cost"
+
+
+def test_only_methods_that_count_new_features_say_how_many_a_row_adds():
+    rows = features_of([{0, 1}, {0, 1}, {0, 2}, {3}])
+    for method in ("match", "concave", "greedy"):
+        earlier = reasons(rows, select_indices(rows, 3, method, must_include=[0, 1]), [0, 1])
+        assert ("it adds" in str(earlier[0])) == (method == "greedy") and "it adds" not in str(earlier[1])
+        assert [reason.kind for reason in earlier] == ["earlier", "earlier"]
+    grown = select_indices(rows, 3, "greedy", extend=select_indices(rows, 2, "greedy", seed=None), seed=None)
+    assert "it adds 2 features that no earlier pick of the round has" in str(reasons(rows, grown, 0)[0])
 
 
 def random_features(n=80):
@@ -114,6 +155,35 @@ def test_every_method_explains_every_pick_under_every_constraint(method, constra
     assert list(reasons(matrix, selection, [9, 2], columns=COLUMNS, most=100)) == [why[9], why[2]]
 
 
+@pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*picks by features, and no row has one:UserWarning")
+@pytest.mark.parametrize("method", sorted(METHODS))
+@thoroughly
+@given(task=tasks())
+def test_what_is_said_of_a_pick_is_true(method, task):
+    rows, arguments = task
+    arguments = {name: value for name, value in arguments.items() if name not in METHODS[method].refuses}
+    matrix, columns = with_all(features_with_acts(rows)), arguments["columns"]
+    try:
+        selection = select_indices(matrix, method=method, **arguments)
+    except ValueError:  # nothing can be bought, or nothing drawn without a seed
+        return
+    why = reasons(matrix, selection, columns=columns, most=100)
+    for reason in why:
+        if reason.method not in ("facility_location", "kcenter"):
+            assert sum(part.gain for part in reason.parts) == pytest.approx(reason.gain, rel=1e-9)
+        said = re.search(r"(\d+) features? that no earlier pick( of the round)? has", str(reason))
+        if said:
+            start = selection.round_starts[selection.rounds[reason.pick]] if said[2] else 0
+            earlier = set().union(*(rows[i] for i in selection.indices[start : reason.pick]))
+            assert int(said[1]) == len(set(rows[reason.row]) - earlier)
+    trace = Trace.of(matrix, selection, columns)
+    for row in set(range(len(rows))) - set(selection.indices.tolist()):
+        answer = rejection(trace, row)
+        assert (answer.cause == "excluded") == (row in arguments["exclude"])
+        assert answer.closest is None or selection.indices[answer.closest.pick] == answer.closest.row
+
+
 def test_rows_of_an_earlier_selection_are_known():
     matrix = features()
     earlier = select_indices(matrix, 1, "greedy", seed=None)
@@ -127,7 +197,7 @@ def test_a_scan_says_how_much_was_covered():
     rows = features_of([{0, 1, 2, 3}, {0, 4, 5}, {0, 1}])
     first, second = reasons(rows, select_indices(rows, 2, "simscale", seed=None))
     assert (first.covered, second.covered, second.nearest) == (0, pytest.approx(1 / 3), None)
-    assert "earlier picks have 33% of its features" in str(second)
+    assert "earlier picks have 33% of its features" in str(second) and "earlier picks have" not in str(first)
     near = reasons(rows, select_indices(rows, 2, "simscale", seed=None, against="nearest"), 1)[0]
     assert (near.nearest.row, near.nearest.pick, near.covered) == (0, 0, pytest.approx(1 / 3))
 
@@ -144,11 +214,20 @@ def test_vectors_say_what_is_near():
     matrix = features_of([{0}, {1}, {0}, {1}])
     matrix.__dict__["vectors"] = np.array([[1, 0], [0, 1], [1, 0.2], [0.2, 1]], np.float32)
     why = reasons(matrix, select_indices(matrix, 2, "kcenter", seed=None, center=False))
-    assert why[0].nearest is None and "no row was picked before it" in str(why[0])
-    assert (why[1].row, why[1].nearest.row, why[1].nearest.similarity) == (1, 0, pytest.approx(0, abs=1e-3))
-    assert "the row farthest from all earlier picks: the nearest earlier pick is row 0, with a cosine of 0.00" in str(
-        why[1]
+    assert why[0].nearest is None and (
+        "no row that could be picked comes before it in the order of equal rows: nothing was picked before it"
+        in str(why[0])
     )
+    assert (why[1].row, why[1].nearest.row, why[1].nearest.similarity) == (1, 0, pytest.approx(0, abs=1e-3))
+    assert (
+        "no row that could be picked was farther from all earlier picks: the nearest earlier pick is row 0, with a "
+        "cosine of 0.00" in str(why[1])
+    )
+    columns = {"good": [1, 0.1, 1, 0.1], "price": [1, 1, 1, 1]}
+    best = select_indices(matrix, 2, "kcenter", seed=None, center=False, columns=columns, quality="good")
+    assert "the largest score, distance times quality: the" in str(reasons(matrix, best, columns=columns)[1])
+    priced = select_indices(matrix, 2, "facility_location", cost="price", columns=columns)
+    assert "What it was chosen over is not known: rows have costs" in str(reasons(matrix, priced, columns=columns)[0])
     matrix.__dict__["vectors"] = None
     without = reasons(
         matrix, Selection(**{**vars(select_indices(features_of([{0}, {1}, {0}, {1}]), 2)), "method": "kcenter"})
@@ -168,6 +247,13 @@ def test_a_method_of_ones_own_says_only_what_is_known():
     assert str(why[0]).startswith("Pick 0, row 2: picked by `mine`, a method of your own, with a gain of 0.5.")
     bare = Selection(np.array([2, 0]), np.array([3, 1]), np.array([0]))
     assert [reason.kind for reason in reasons(features(), bare)] == ["own", "own"]
+
+
+def test_the_filter_fills_with_rows_that_nobody_measured():
+    matrix = with_all(features_of([{0}, {1}, {2}]))
+    columns = {"good": [1, 0, 0]}
+    why = reasons(matrix, select_indices(matrix, 3, "repr_filter", columns=columns, quality="good"), columns=columns)
+    assert [(reason.kind, reason.gain, reason.parts) for reason in why[1:]] == [("filler", 0, ())] * 2
 
 
 def test_reasons_are_data():

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from helpers.pools import coded, features_of, with_all
+from helpers.pools import coded, features_of, thoroughly, with_all
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hf_sae_select import METHODS, select_indices, why_not
+from hf_sae_select import METHODS, Label, Labels, select_indices, why_not
 from hf_sae_select.concepts.rejection import CAUSES, rejection
 from hf_sae_select.selection.trace import Trace
 
@@ -30,10 +32,43 @@ def test_a_row_that_lost_has_its_best_attempt():
     assert (why.cause, why.closest.pick, why.closest.row) == ("score", 1, 1)
     assert (why.closest.gain, why.closest.difference, why.closest.rank, why.gain_at_end) == (0, 1, 3, 0)
     assert [near.row for near in why.nearest] == [1] and not why.is_near_duplicate
-    assert (
-        "other rows had a larger score at each step. It came nearest at pick 1, row 1: it would have gained 0"
-        in str(why)
-    )
+    assert "a larger score. It came nearest at pick 1, row 1: it would have gained 0, rank 3 of the rows" in str(why)
+    assert why.parts == ()
+    equal = answer([{0, 1}, {2, 3}, {4}, {5}], 3, 3)
+    assert (equal.cause, equal.closest.pick, equal.closest.difference) == ("score", 2, 0)
+    assert "a larger score, or the same one and came first. It came" in str(equal)
+    assert "its score was the same, but came later in order. After the last pick it would add 1." in str(equal)
+    quota = {"columns": {"kind": list("aab")}, "quota": {"kind": {"a": 1}}}
+    first = answer([{0, 1, 2}, {3}, {4}], 1, **quota)
+    assert (first.cause, first.closest.pick, first.closest.difference, first.obstacle) == ("quota", 1, 0, "quota")
+    assert "At pick 1 its score was the same as, and came before, that of row 2." in str(first)
+    assert "would add 1, but its quota had no room" in str(answer([{0, 1, 2}, {3}, {4, 5}], 1, **quota))
+
+
+def test_what_a_row_would_have_gained_is_taken_apart():
+    features = features_of([{0, 1, 2}, {2, 3}, {4}])
+    trace = Trace.of(features, select_indices(features, 1, "greedy", seed=None))
+    why = rejection(trace, 1, Labels([Label(3, "cats")], d_sae=16))
+    assert [(part.feature, part.gain, part.share) for part in why.parts] == [(2, 1, 0.5), (3, 1, 0.5)]
+    assert "it would have gained 2 (the largest parts: #3 cats (50.0%) and #2 (50.0%)), rank 2" in str(why)
+
+
+def test_initial_rows_that_spend_the_budget_are_what_decided():
+    for method in ("greedy", "simscale", "longest"):
+        why = answer(ROWS, 0, method=method, must_include=[3, 1])
+        assert (why.cause, why.closest) == ("budget", None) and "spent the budget, so nothing else" in str(why)
+    selection = select_indices(features_of(ROWS), 1, "random", must_include=[3])
+    assert rejection(Trace.of(features_of(ROWS), selection), 0).cause == "budget"
+
+
+def test_a_first_pick_of_kcenter_is_nothing_to_compare_with():
+    features = with_all(features_of([{0}, {1}, {2}, {0, 1}], tokens=[9, 2, 2, 3]))
+    why = answer(features, 3, 2, "kcenter", center=False)
+    assert (why.cause, why.closest.pick) == ("score", 1)
+    assert answer(features, 3, "4 tokens", "kcenter", center=False).cause == "cost"
+    for method in ("kcenter", "facility_location"):
+        dear = answer(features, 0, "5 tokens", method, center=False)
+        assert (dear.cause, dear.obstacle) == ("cost", "cost")
 
 
 def test_rows_that_could_not_be_picked():
@@ -58,10 +93,10 @@ def test_a_near_duplicate_is_called_so():
 @pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning")
 @pytest.mark.parametrize("against", ["union", "nearest"])
 def test_a_scan_says_the_overlap_at_the_rows_turn(against):
-    rows = [{0, 1, 2, 3}, {0, 1, 2}, {4, 5}, {6}]
+    rows = [{0, 1, 2, 3}, {0, 1, 7}, {4, 5}, {6}]
     why = answer(rows, 1, 2, "simscale", max_overlap=0.5, against=against)
-    assert (why.cause, why.overlap, why.limit) == ("overlap", 1, 0.5)
-    assert "earlier picks had too many of its features at its turn, 100% where 50% is allowed" in str(why)
+    assert (why.cause, why.overlap, why.limit) == ("overlap", pytest.approx(2 / 3), 0.5)
+    assert "earlier picks had too many of its features at its turn, 67% where 50% is allowed" in str(why)
     assert answer(rows, 3, 2, "simscale", max_overlap=0.5, against=against).cause == "turn"
     stopped = answer(rows, 1, 4, "simscale", max_overlap=0.5, against=against, exhausted="stop")
     assert stopped.cause == "overlap"
@@ -74,7 +109,53 @@ def test_a_scan_of_several_rounds_has_the_smallest_overlap():
 
 
 def test_instag_refuses_rows_that_add_nothing():
-    assert answer(ROWS, 3, 3, "instag").cause == "overlap"
+    why = answer(ROWS, 3, 3, "instag")
+    assert why.cause == "overlap" and "earlier picks had all of its features at its turn, so it added none" in str(why)
+
+
+def test_a_scan_says_what_forbade_a_row_that_picks_left_open():
+    rows, columns = [{0, 1, 2}, {0, 1}, {3}, {3}, {3}], {"kind": list("aabbb")}
+    why = answer(rows, 1, 4, "simscale", columns=columns, quota={"kind": {"a": 1}}, order="given")
+    assert (why.cause, why.overlap) == ("quota", 0)  # in the second round; in the first one row 0 had all of it
+    dear = answer(features_of(rows, tokens=[3, 9, 1, 1, 1]), 1, "6 tokens", "simscale", order="given")
+    assert (dear.cause, dear.overlap) == ("cost", None)
+
+
+@pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning")
+@pytest.mark.parametrize("method, options", [("random", {}), ("longest", {}), ("simscale", {"order": "shuffled"})])
+@thoroughly
+@given(data=st.data(), seed=st.integers(0, 5))
+def test_what_forbade_a_row_is_true(method, options, data, seed):
+    rows = data.draw(st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=3, max_size=9))
+    tokens = data.draw(st.lists(st.integers(1, 9), min_size=len(rows), max_size=len(rows)))
+    kinds = data.draw(st.lists(st.sampled_from("ab"), min_size=len(rows), max_size=len(rows)))
+    features, columns = (
+        features_of(rows, tokens=tokens),
+        {"kind": kinds, "good": [1 + i % 3 for i in range(len(rows))]},
+    )
+    arguments = {"quota": {"kind": {"a": 1}}} if data.draw(st.booleans()) and "a" in kinds else {}
+    arguments |= {"quality": "good"} if method == "random" and data.draw(st.booleans()) else {}
+    budget = data.draw(st.sampled_from([2, f"{max(tokens)} tokens"]))
+    try:
+        selection = select_indices(features, budget, method, seed=seed, columns=columns, **arguments, **options)
+    except ValueError:  # the quota allows less
+        return
+    trace, picks = Trace.of(features, selection, columns), selection.indices.tolist()
+    left = max(tokens) - sum(tokens[i] for i in picks) if budget != 2 else None
+    for row in set(range(len(rows))) - set(picks):
+        why = rejection(trace, row)
+        is_full = (
+            bool(arguments) and "quota" in arguments and kinds[row] == "a" and any(kinds[i] == "a" for i in picks)
+        )
+        is_dear = left is not None and tokens[row] > left
+        assert (is_full or why.cause != "quota") and (is_dear or why.cause != "cost")
+        assert (why.obstacle == "quota") == is_full
+        if budget != 2 and method != "simscale":
+            assert why.cause in ("quota", "cost")
+        if why.cause in ("chance", "length", "turn"):  # the budget was spent before
+            assert len(picks) == 2 and (method == "simscale" or trace.place[row] > trace.place[picks].max())
+        if why.cause == "length":
+            assert tokens[row] <= min(tokens[i] for i in picks)
 
 
 def test_the_filter_says_the_cosine():
@@ -120,7 +201,10 @@ def test_every_method_answers_for_every_row(method, arguments):
         assert (why.cause == "picked") == (row in selection.indices)
         assert why.cause == "picked" or why.cause in CAUSES
         if why.closest is not None:
-            assert (why.closest.difference >= 0) == (why.cause == "score")
+            assert len(why.parts) == 10 or sum(part.gain for part in why.parts) == pytest.approx(
+                why.closest.gain * (METHODS[method].kind != "similarity"), rel=1e-6
+            )
+            assert why.closest.difference >= 0 if why.cause == "score" else why.closest.difference <= 0
             assert why.closest.row == selection.indices[why.closest.pick]
         assert row not in [near.row for near in why.nearest]
         json.dumps(why.to_dict(), allow_nan=False)

@@ -13,6 +13,7 @@ import hf_sae_select
 from hf_sae_select.concepts import payload
 from hf_sae_select.concepts.page import embedded, is_report, shown
 from hf_sae_select.concepts.payload import excerpt, fitted, holders_data
+from hf_sae_select.concepts.repetition import Repetition
 
 TEXTS = [f"text {i}" for i in range(12)]
 
@@ -250,3 +251,118 @@ def test_a_model_that_cannot_read_again_is_said_and_the_report_is_written(tmp_pa
     with pytest.warns(UserWarning, match="the rows were not read again"):
         file = pool_of(TEXTS).sae_select(3).sae_report(tmp_path / "report.html")
     assert "The model did not read any pick again" in visible(file)
+
+
+def test_no_part_of_the_page_has_another_definition_of_a_feature(tmp_path):
+    texts = [f"text {i}" for i in range(40)]
+    rows = [{0: 1.0, 1 + i % 9: 0.1, 1 + (3 * i + 1) % 15: 1.5} for i in range(40)]  # 0.1 is below the threshold
+    pool = coded(rows, record=TEXT_RECORD).remove_columns("text").add_column("text", texts)
+    for method in ("match", "greedy"):
+        subset = pool.sae_select(8, method)
+        data = data_of(subset.sae_report(tmp_path / "report.html", spans=0, labels=labels_of(["a", "b"])))
+        table, holders = {feature[0]: feature for feature in data["features"]}, decoded(data["holders"]["data"])
+        assert {feature: len(picks) / 8 for feature, picks in holders.items()} == pytest.approx(
+            {feature: values[4] for feature, values in table.items() if values[4]}
+        )
+        for number, pick in enumerate(data["picks"]):
+            for feature, _, rows, _ in pick["parts"]:
+                assert rows == round(40 * table[feature][3]) and number in holders[feature]
+        figures = re.search(r"They have (\d+) of the (\d+) features", visible(tmp_path / "report.html"))
+        assert [int(number) for number in figures.groups()] == [len(holders), len(table)]
+
+
+def code_of(selection):
+    """Return the code that repeats a selection, run on a dataset that notes its calls, and the notes."""
+    repetition, calls = Repetition(selection), []
+
+    class Rows:
+        def sae_encode(self, *arguments, **named):
+            calls.append((arguments, named))
+            return self
+
+        sae_select = sae_encode
+
+    names = dict.fromkeys(["sae", "text", "earlier", "must_include", "exclude", "method", "own"])
+    exec(repetition.code, {"dataset": Rows(), **names})
+    return calls, repetition
+
+
+def test_the_code_that_repeats_a_selection_runs(tmp_path):
+    record = TEXT_RECORD | {"max_length": 64, "sae": {"package": "hf-sae-select"}}
+    pool = coded([{i % 5: 1.0} for i in range(90)], record=record)
+    selection = pool.sae_select(70, must_include=list(range(60)), exclude=[89], quota=None).sae_selection
+    (encode, select), repetition = code_of(selection)
+    assert encode == ((), {"text": "text", "max_length": 64})
+    assert select[0] == (70, "match") and select[1]["exclude"] == [89] and select[1]["top"] == 256
+    assert repetition.notes == ["“must_include” is too long to be shown: 60 values, which the saved selection has."]
+
+
+def own(features, budget, rng):
+    return hf_sae_select.Selection(np.arange(budget), np.zeros(budget), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize(("method", "note"), [(lambda *a: own(*a), "method"), (own, "own")])
+def test_what_is_no_code_is_said_beside_it(method, note):
+    record = TEXT_RECORD | {"text": {"function": "<lambda>", "chat": False}}
+    _, repetition = code_of(coded([{0: 1.0}] * 4, record=record).sae_select(2, method).sae_selection)
+    assert repetition.notes[0].startswith("“sae” is the autoencoder that encoded the rows: its place is not recorded")
+    assert repetition.notes[1] == "“text” is the author's function “<lambda>”, which wrote the rows' texts."
+    assert repetition.notes[2].startswith(f"“{note}” is the author's own function")
+
+
+def test_a_page_stays_small_whatever_fills_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(payload, "MOST_BYTES", 9_000)
+    pool = pool_of(["\u6f22" * 900] * 12)
+    file = pool.sae_select(10).sae_report(
+        tmp_path / "report.html", spans=0, labels=labels_of([(("\u5b57" * 99 + " ") * 2).strip()] * 16)
+    )
+    assert len(json.dumps(data_of(file)["picks"], ensure_ascii=False).encode()) < 9_000
+    assert "Names of features and texts of neighbours are cut to" in visible(file)
+
+
+def test_a_blank_pick_is_called_blank(tmp_path):
+    pool = coded([{0: 1.0}, {}], record=TEXT_RECORD).remove_columns("text").add_column("text", ["words", " "])
+    subset = pool.sae_select(2)
+    picks = data_of(subset.sae_report(tmp_path / "report.html", spans=0))["picks"]
+    assert ["blank" in pick for pick in picks] == [False, True]
+
+
+def test_the_short_report_lists_the_picks_and_speaks_of_nothing_else(tmp_path):
+    selection = pool_of(TEXTS).sae_select(5).sae_selection
+    words = visible(hf_sae_select.report(selection, tmp_path / "report.html", picks=2))
+    assert (
+        "The first 2 of 5 picks are here." in words and f"0 {selection.indices[0]} {selection.gains[0]:.6g}" in words
+    )
+    assert "need JavaScript" not in words and "Texts of the rows" not in words
+
+
+@pytest.mark.parametrize("method", ["random", "longest"])
+def test_a_baseline_is_not_compared_with_itself(method, tmp_path):
+    words = visible(pool_of(TEXTS).sae_select(4, method).sae_report(tmp_path / "report.html", spans=0))
+    name = {"random": "random rows", "longest": "the longest rows"}[method]
+    assert f"In tables and charts, “{name}” are the picks themselves." in words
+    lead = words[: words.index("Summary")]
+    assert (
+        f"4 {method} rows have" not in lead
+        and "4 {} rows have".format({"random": "longest"}.get(method, "random")) in lead
+    )
+
+
+def test_what_a_page_says_is_explained_once_and_without_backticks(tmp_path):
+    pool = pool_of(TEXTS, columns={"q": [1.0 + i / 10 for i in range(12)], "c": [2.0] * 12})
+    subset = pool.sae_select("9 c", quality="q", must_include=[3])
+    words = visible(subset.sae_report(tmp_path / "report.html", spans=0))
+    assert "4 random rows have" in words and "the 4 longest rows have" in words
+    assert "The score of a row is its gain, times its quality, column “q”, and divided by its cost, “c”" in words
+    assert "`" not in words and words.count("A feature is a direction") == 1
+    assert words.count("Likeness is 1") == 1
+    assert data_of(tmp_path / "report.html")["picks"][0]["why"].startswith(
+        "Picked before the method began, as a row of “must_include”"
+    )
+    assert "nearer to it, by their features" in words
+
+
+def test_a_method_that_compares_vectors_groups_by_vectors(tmp_path):
+    pool = pool_of(TEXTS).add_column("v", np.eye(12).tolist())
+    words = visible(pool.sae_select(4, "kcenter", embedding="v").sae_report(tmp_path / "report.html", spans=0))
+    assert "nearer to it, by their vectors" in words or "Rows that picks stand for" not in words

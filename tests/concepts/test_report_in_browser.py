@@ -8,6 +8,8 @@ from datasets import Dataset
 from helpers.reports import HOSTILE, browser, labels_of, opened, pool_of
 from playwright.sync_api import expect
 
+import hf_sae_select
+
 pytestmark = pytest.mark.slow
 
 # The number of controls without a name.
@@ -201,11 +203,31 @@ def test_tokens_that_fired_and_words_of_names_look_different(chromium, plain, sa
 
 
 def test_the_receipt_alone_gives_a_short_report(chromium, tmp_path):
-    import hf_sae_select
-
     selection = pool_of(TEXTS).sae_select(7).sae_selection
     file = hf_sae_select.report(selection, tmp_path / "short.html")
     with opened(chromium, file) as page:
         assert page.locator("h1").inner_text() == "7 of 130 rows"
         assert "this report is short" in page.locator("main").inner_text()
-        assert page.locator("#picks, #features, #charts").count() == 0
+        assert page.locator("#features, #charts").count() == 0
+        expect(page.locator("#picks tbody tr")).to_have_count(7)
+
+
+def test_a_row_is_searched_by_its_whole_number(chromium, plain):
+    with opened(chromium, plain) as page:
+        page.fill("#pick-search", "row 8")
+        expect(page.locator("#pick-count")).to_have_text("1 pick")
+        expect(page.locator("#pick-list h3 .where")).to_have_text("Row 8")
+
+
+def test_the_sections_are_named_in_the_navigation_as_in_their_headings(chromium, plain):
+    with opened(chromium, plain) as page:
+        for link in page.locator("nav.sections a").all():
+            assert link.text_content() == page.locator(f"{link.get_attribute('href')}-heading").text_content()
+
+
+def test_a_filter_counts_the_picks_of_the_table(chromium, plain):
+    with opened(chromium, plain) as page:
+        share = float(page.locator("#feature-rows tr:nth-child(2) .value").nth(1).text_content().rstrip("%"))
+        page.locator("#feature-rows tr:nth-child(2) button").click()
+        count = int(page.locator("#pick-count").text_content().split()[0])
+        assert round(100 * count / 120, 0 if share >= 10 else 1) == share

@@ -264,7 +264,7 @@ def test_the_card_of_rows_that_were_compared_by_vectors_alone(tmp_path):
     for word in ("coverage.png", "## What it covers", "sparse autoencoder |", "language model |", '"encode"'):
         assert word not in text
     assert not (tmp_path / "f" / "coverage.png").exists()
-    assert "<br>Pick 0, row " in text and "it was the row farthest from all earlier picks" in text
+    assert "<br>Pick 0, row " in text and "no row that could be picked was farther from all earlier picks" in text
 
 
 def test_the_reasons_begin_with_what_the_method_picked(tmp_path):

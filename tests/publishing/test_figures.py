@@ -9,6 +9,7 @@ from helpers.pools import coded
 
 from hf_sae_select import stage, verify
 from hf_sae_select._cards import section_of
+from hf_sae_select.concepts.measurement import likeness_text
 from hf_sae_select.publishing.figures import tables
 from hf_sae_select.publishing.hashing import digest_of
 from hf_sae_select.publishing.layout import SECTION
@@ -87,9 +88,9 @@ def test_the_likeness_of_the_default_is_beside_the_baselines(balanced):
     likeness = record_of(balanced)["likeness"]
     assert tables(record_of(balanced))["likeness"] == (
         "|  | rows | likeness to all rows |\n| --- | --- | --- |\n"
-        f"| this subset | 3 | {likeness['subset']:.3f} |\n"
-        f"| random | 3 | {likeness['random']:.3f} |\n"
-        f"| longest | 3 | {likeness['longest']:.3f} |\n"
+        f"| this subset | 3 | {likeness['subset']:.4f} |\n"
+        f"| random | 3 | {likeness['random']:.4f} |\n"
+        f"| longest | 3 | {likeness['longest']:.4f} |\n"
     )
     assert likeness["subset"] > likeness["longest"]
 
@@ -156,3 +157,12 @@ def test_without_the_pool_nothing_is_measured(tmp_path):
     card = (folder / "README.md").read_text()
     assert "so nothing is measured." in card and ".png" not in card
     assert verify(folder) and verify(folder, "select", features=ds)
+
+
+def test_a_likeness_below_1_is_never_1():
+    assert [likeness_text(value) for value in (0.99997, 0.99853, 1.0, 1 - 1e-12)] == [
+        "0.9999",
+        "0.9985",
+        "1.0000",
+        "1.0000",
+    ]

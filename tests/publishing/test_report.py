@@ -107,3 +107,11 @@ def test_without_the_extra_the_line_that_installs_it_comes_first(tmp_path, monke
 def test_report_is_a_flag(tmp_path):
     with pytest.raises(ValueError, match="`report='yes'`"):
         stage(picked(), tmp_path / "f", license="mit", report="yes")
+
+
+def test_the_card_says_what_the_report_shows(tmp_path, reported):
+    assert "shows the picks with their reasons: download it" in (reported / "README.md").read_text()
+    subset = Dataset.from_dict({"text": ["a", "b", "c"], "v": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]})
+    folder = stage(subset.sae_select(2, "kcenter", embedding="v"), tmp_path / "f", license="mit", report=True)
+    assert "lists the picks and sums up the selection: download it" in (folder / "README.md").read_text()
+    assert "this report is short" in (folder / "report.html").read_text()
