@@ -129,16 +129,12 @@ class Repo:
             return cls(str(source), Path(source))
         name = str(source)
         if newest and not (local_files_only or constants.HF_HUB_OFFLINE):
-            try:
-                with hub_errors(name, revision):
-                    info = HfApi(token=token).repo_info(name, revision=revision, repo_type=kind)
-            except OSError as error:
-                error.add_note(f"there is no folder {name!r} on this machine")
-                raise
+            with _no_folder(name), hub_errors(name, revision):
+                info = HfApi(token=token).repo_info(name, revision=revision, repo_type=kind)
             if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
                 raise OSError(f"{name}: {UNREADABLE_ANSWER}")
             return cls(name, None, info.sha, token, cache_dir, kind, info.last_modified)
-        with hub_errors(name, revision):
+        with _no_folder(name), hub_errors(name, revision):
             commit = resolve_revision(
                 name,
                 repo_type=kind,
@@ -304,6 +300,18 @@ def subfolder_prefix(subfolder: str | None) -> str:
             "(quotes, backticks, `|`, `<`, `>`, `--` or control characters); choose another name"
         )
     return f"{check_path(path)}/"
+
+
+@contextmanager
+def _no_folder(name: str) -> Iterator[None]:
+    """Add to an error that a name could be that of a folder, where the Hub does not tell."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        error.add_note(f"there is no folder {name!r} on this machine")
+        raise
 
 
 @contextmanager
