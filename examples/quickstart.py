@@ -106,8 +106,7 @@ def documented(file: Path, module: str) -> list[tuple[str, str]]:
 
 def load(source: str) -> Dataset:
     """Load a local file by its suffix, or the train split of a Hub dataset."""
-    loader = LOADERS.get(Path(source).suffix)
-    if loader and Path(source).is_file():
+    if loader := LOADERS.get(Path(source).suffix):
         return load_dataset(loader, data_files=source, split="train")
     return load_dataset(source, split="train")
 
@@ -116,14 +115,23 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a file (.parquet, .json, .jsonl, .csv, .txt) or a Hub dataset id")
     parser.add_argument("--text", help="the text column, where it is not found by itself")
-    parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300) or a share of them (0.05)")
+    parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300), a share (0.05, 5%%), an amount")
     parser.add_argument("--report", default="report.html", help="the file to write the report to (report.html)")
     parser.add_argument("--method", default="match", choices=sorted(hf_sae_select.METHODS))
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.data and Path(args.data).suffix in LOADERS and not Path(args.data).is_file():
+        parser.error(f"--data: no such file: {args.data!r}")
+    report = Path(args.report)
+    if report.is_dir() or not report.absolute().parent.is_dir():
+        parser.error(f"--report: {args.report!r} must be a file in a folder that exists")
+    return args
 
 
-def rows_or_share(text: str) -> int | float:
-    return float(text) if "." in text else int(text)
+def rows_or_share(text: str) -> int | float | str:
+    """Return a number as a number; the library reads the rest, such as "5%" or "200k tokens"."""
+    if text.isdecimal():
+        return int(text)
+    return float(text) if text.replace(".", "", 1).isdecimal() else text
 
 
 if __name__ == "__main__":

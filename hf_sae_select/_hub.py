@@ -129,8 +129,12 @@ class Repo:
             return cls(str(source), Path(source))
         name = str(source)
         if newest and not (local_files_only or constants.HF_HUB_OFFLINE):
-            with hub_errors(name, revision):
-                info = HfApi(token=token).repo_info(name, revision=revision, repo_type=kind)
+            try:
+                with hub_errors(name, revision):
+                    info = HfApi(token=token).repo_info(name, revision=revision, repo_type=kind)
+            except OSError as error:
+                error.add_note(f"there is no folder {name!r} on this machine")
+                raise
             if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
                 raise OSError(f"{name}: {UNREADABLE_ANSWER}")
             return cls(name, None, info.sha, token, cache_dir, kind, info.last_modified)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -53,7 +54,10 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         ValueError: it is not; the choices are listed.
     """
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
-        raise ValueError(f"unknown `{name}={value!r}`; choose one of: {', '.join(map(str, choices))}")
+        names = list(map(str, choices))
+        near = difflib.get_close_matches(str(value), names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown `{name}={value!r}`; choose one of: {', '.join(names)}{hint}")
 
 
 def check_text(name: str, value: Any, types: type | tuple[type, ...] = str, optional: bool = False) -> None:

@@ -149,7 +149,7 @@ def sae_encode(
     chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
 ) -> Dataset:
-    """Add the SAE features of each row in three columns: `hf_sae_select.encode` of this dataset."""
+    """Add the SAE features of each row: `hf_sae_select.encode` of this dataset."""
     from .encoding.pipeline import encode
 
     return encode(

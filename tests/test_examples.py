@@ -33,7 +33,7 @@ def run(script, *arguments, cache):
 def test_quickstart_on_a_file(tmp_path, method):
     file, report = tmp_path / "rows.jsonl", tmp_path / "report.html"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS))
-    command = ["examples/quickstart.py", "--data", file, "--budget", 4, "--method", method, "--report", report]
+    command = ["examples/quickstart.py", "--data", file, "--budget", "34%", "--method", method, "--report", report]
     printed = run(*command, cache=tmp_path / "c")
     assert "12 rows; columns: text" in printed
     assert f"4 rows picked by '{method}'" in printed
@@ -42,6 +42,25 @@ def test_quickstart_on_a_file(tmp_path, method):
     assert printed.count("Pick ") == 4 and printed.count("“") == 4
     assert printed.splitlines()[-1].endswith(f"Open it in a browser: {report.as_uri()}")
     assert report.read_text(encoding="utf-8").startswith("<!")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "no.jsonl"], "--data: no such file: 'no.jsonl'"),
+        (["--report", "no/report.html"], "--report: 'no/report.html' must be a file in a folder that exists"),
+        (["--report", "."], "--report: '.' must be a file"),
+    ],
+)
+def test_quickstart_checks_its_arguments_first(monkeypatch, capsys, words, message):
+    sys.path.append(str(ROOT / "examples"))
+    import quickstart
+
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", *words])
+    with pytest.raises(SystemExit) as stopped:
+        quickstart.main()
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+    assert [quickstart.rows_or_share(text) for text in ("4", "0.5", "5%", "2k tokens")] == [4, 0.5, "5%", "2k tokens"]
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Dict
 
 from .. import __version__
-from .commands import COMMANDS, UNKNOWN, Command
-from .jobs import Job
-from .receipts import RUN, check_code, has_receipt
+from .commands import COMMANDS, OK, UNKNOWN, Command
+from .jobs import Job, Origin
+from .receipts import RUN, has_receipt
 from .runs import HUB_OPTIONS, read_run
 from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed, quiet_libraries
@@ -33,9 +33,10 @@ EXIT_CODES = (
 )
 FORMS = (
     "Rows are a file (.parquet, .jsonl, .json, .csv, .txt), a folder of save_to_disk, or owner/name[:split] of the "
-    "Hub. Lists are repeated options. Mappings are name=value, repeated, or JSON. A function is file.py:name. "
-    "All of it: docs/cli.md."
+    "Hub. Lists are repeated options; numbers of rows and names of methods may also have commas between them. "
+    "Mappings are name=value, repeated, or JSON. A function is file.py:name. All of it: docs/cli.md."
 )
+HELP = {"--help", "-h", "--version"}
 SETTINGS = ("json", "debug", "overwrite", "config")  # of one call: a run file does not have them
 OF_COMMAND_LINE = {  # options that no function has: type and help
     "out": (
@@ -52,20 +53,33 @@ OF_COMMAND_LINE = {  # options that no function has: type and help
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit code: 0 all is well, 1 something differs, 2 it could not be told."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+def run(arguments: Sequence[str]) -> int:
+    """Run a command, and return its exit code; see `main`."""
+    words = list(arguments)
     with quiet_libraries():
         try:
             if not words:
                 raise cyclopts.CycloptsError(msg=f"a command is missing; choose one of: {', '.join(COMMANDS)}")
             code = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         except (cyclopts.CycloptsError, ValueError, OSError) as error:
-            _show_usage(words, str(error))
+            if HELP & set(words):
+                is_printed(f"the help cannot be printed: {error}", sys.stderr)
+            else:
+                _show_usage(words, _problem(error))
             raise SystemExit(UNKNOWN) from None
+        except SystemExit as stopped:  # rich ends so where the reader of a help stops early
+            raise SystemExit(OK if HELP & set(words) else stopped.code) from None
     if not isinstance(code, int):  # help, version or completion was printed
-        raise SystemExit(0)
+        raise SystemExit(OK)
     return code
+
+
+def _problem(error: Exception) -> str:
+    """Return what is wrong with a call."""
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None and error.keyword is None:
+        name = error.argument.name
+        return f"{name.lstrip('-').upper()} is missing; pass it in its place, or as `{name}`"
+    return str(error)
 
 
 def _show_usage(words: Sequence[str], problem: str) -> None:
@@ -73,29 +87,29 @@ def _show_usage(words: Sequence[str], problem: str) -> None:
     command = COMMANDS.get(words[0]) if words else None
     if "--json" in words:
         is_printed(as_json({**(command.error_data if command else {}), "error": problem}), sys.stdout)
-    names = [argument.name.upper() for argument in command.positional_arguments] if command else []
-    usage = " ".join([NAME, command.name if command else "COMMAND", *names, "[OPTIONS]"])
-    is_printed(f"usage: {usage}\n{problem}", sys.stderr)
+    usage = command.usage if command else "COMMAND [OPTIONS]"
+    is_printed(f"usage: {NAME} {usage}\n{problem}", sys.stderr)
 
 
 def make_app() -> App:
     """Return the app with all commands."""
+    origin = Origin()
     app = App(
         name=NAME,
         help=WHAT,
         help_format="plaintext",
         help_epilogue=f"{FORMS}\n\n{EXIT_CODES}",
         version=f"{NAME} {__version__}",
-        config=(_configured,),
+        config=(partial(_configured, origin),),
         suppress_keyboard_interrupt=False,
     )
     for command in COMMANDS.values():
-        app.command(_twin(command), name=command.name)
+        app.command(_twin(command, origin), name=command.name, usage=f"Usage: {NAME} {command.usage}")
     app.register_install_completion_command()
     return app
 
 
-def _twin(command: Command) -> Callable[..., int]:
+def _twin(command: Command, origin: Origin) -> Callable[..., int]:
     """Return a function of the same arguments, whose values are words."""
     positional_names = [argument.name for argument in command.positional_arguments]
     own = [name for name in OF_COMMAND_LINE if _has(command, name)]
@@ -105,11 +119,12 @@ def _twin(command: Command) -> Callable[..., int]:
     def run(*positional: Any, **passed: Any) -> int:
         passed |= dict(zip(positional_names, positional, strict=False))
         settings = {name for name in SETTINGS if passed.pop(f"{name}{OWN}", None)}
-        return Job(command, {names[name]: words for name, words in passed.items()}, settings).run()
+        return Job(command, {names[name]: words for name, words in passed.items()}, settings, origin).run()
 
     parameters = sorted(map(partial(_parameter, command), command.signature.arguments), key=lambda item: item.kind)
     run.__signature__ = inspect.Signature([*parameters, *map(_own_parameter, own)])  # type: ignore[attr-defined]
-    run.__doc__ = command.signature.docstring.replace(f"    {OPTIONS}options (", "    options (")
+    docstring = command.signature.docstring.replace(f"    {OPTIONS}options (", "    options (")
+    run.__doc__ = docstring.replace("\n\n", f"\n\n{command.note}\n\n", 1) if command.note else docstring
     run.__name__ = command.name
     return run
 
@@ -118,7 +133,9 @@ def _has(command: Command, option: str) -> bool:
     """Tell whether a command has an option that no function has."""
     if option in HUB_OPTIONS:
         return command.rows_argument is not None
-    return command.writes or option not in ("out", "overwrite")
+    if option == "overwrite":
+        return command.checks_out and option not in [argument.name for argument in command.signature.arguments]
+    return command.writes or option != "out"
 
 
 def _parameter(command: Command, argument: Argument) -> inspect.Parameter:
@@ -144,15 +161,31 @@ def _optional(kind: Any) -> Any:
 
 def _read_as(kind: Any, **options: Any) -> Parameter:
     """Return how cyclopts reads a type. Words that may name files stay as they are; shells complete them."""
+    if kind is int:
+        options["converter"] = _whole_number
     if kind is not Path:
         return Parameter(**options)
     return Parameter(converter=lambda _, tokens: tokens[0].value, metavar="PATH", **options)
 
 
+def _whole_number(_: Any, tokens: Sequence[Any]) -> int | None:
+    """Return a number; cyclopts rounds."""
+    word = tokens[0].value
+    if word.lower() in ("none", "null"):
+        return None
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is no whole number") from None
+
+
 def _shown(argument: Argument) -> Any:
     """Return what shows the default in the help; nothing where the docstring says it in words."""
     default = argument.default
-    return False if default in (None, "()") else lambda _: default
+    if default in (None, "()"):
+        return False
+    shown = default.strip("(),").replace("'", "") if default.startswith("(") else default  # as its words are written
+    return lambda _: shown
 
 
 def _own_parameter(name: str) -> inspect.Parameter:
@@ -164,7 +197,7 @@ def _own_parameter(name: str) -> inspect.Parameter:
     return inspect.Parameter(f"{name}{OWN}", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _configured(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _configured(origin: Origin, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Fill in the arguments that the command line does not have from the file of `--config`."""
     command = COMMANDS.get(commands[0]) if commands else None
     if command is None:
@@ -173,15 +206,18 @@ def _configured(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
     rows = passed.get(f"--{command.rows_argument}")
     file = Path(passed["--config"].tokens[-1].value) if "--config" in passed else None
     if file is None and command.name == "compare" and rows and "--budget" not in passed and has_receipt(_word(rows)):
-        file = receipt_of(Path(_word(rows)), RUN)  # compares on the rows that the subset was selected from
+        origin.subset = _word(rows)  # compares on the rows that it was selected from
+        file = receipt_of(Path(origin.subset), RUN)
         rows.tokens.clear()
         rows = None
-        check_code(read_run(file, command))
     if file is None:
         return
     words = read_run(file, command)
     if rows is not None:  # of other rows than those of the file
         words = {name: value for name, value in words.items() if name not in HUB_OPTIONS}
+    if origin.subset is not None:
+        words.pop("out", None)  # where to write is the user's choice
+        origin.names = {argument.name for argument in arguments if not argument.tokens}
     Dict(words, use_commands_as_keys=False, source=str(file))(app, commands, arguments)
 
 

@@ -25,7 +25,7 @@ class Result:
     """What `--json` prints."""
     write: Write | None = None
     suffixes: tuple[str, ...] = ()
-    """The types of files that can hold it; "" is a folder."""
+    """The types of files that can hold it; "" is a folder. Empty where the function checks that."""
     code: Callable[[Any], int] = lambda value: OK
     has_rows: bool = False
     """Whether it is a Dataset, whose columns a file must be able to hold."""
@@ -49,6 +49,12 @@ class Command:
     """Arguments that may do without their names, beside those without a default."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Names on the command line of arguments that would be taken for others."""
+    aim: str = ""
+    """What an error says that it cannot do; by default the name."""
+    note: str = ""
+    """What the help says of the command line alone."""
+    may_lack: tuple[str, ...] = ()
+    """Arguments without a default that a receipt may fill in."""
     error_data: Mapping[str, Any] = field(default_factory=dict)
     """What the JSON of an error has, beside the error."""
 
@@ -70,6 +76,19 @@ class Command:
         return tuple(argument for argument in arguments if argument.is_required or argument.name in self.positional)
 
     @property
+    def usage(self) -> str:
+        """How the command is called; brackets are around what may be left out."""
+        names = {argument: argument.name.upper().replace("_", "-") for argument in self.positional_arguments}
+        must = [argument.is_required and argument.name not in self.may_lack for argument in names]
+        words = [name if needed else f"[{name}]" for name, needed in zip(names.values(), must, strict=True)]
+        return " ".join([self.name, *words, "[OPTIONS]"])
+
+    @property
+    def checks_out(self) -> bool:
+        """Tell whether a file that is in the way stays, unless it is to be replaced."""
+        return bool(self.result.suffixes)
+
+    @property
     def writes(self) -> bool:
         """Tell whether the command line writes the result to a file."""
         return self.result.write is not None
@@ -82,7 +101,9 @@ class Command:
 
 
 def _rows_text(dataset: Any) -> str:
-    return f"{len(dataset):,} rows; columns: {', '.join(dataset.column_names)}"
+    from ..concepts.markup import clean
+
+    return f"{len(dataset):,} rows; columns: {', '.join(map(clean, dataset.column_names))}"
 
 
 def _rows_data(dataset: Any) -> Data:
@@ -154,6 +175,7 @@ LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
 REASONS = Result(str, _reasons_data)
 WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
+MAP = Result(FILE.text, FILE.data, suffixes=(".parquet",))
 FOLDER = Result(str, lambda folder: {"folder": str(folder)})
 COMMIT = Result(lambda commit: str(commit.pr_url or commit.commit_url), _commit_data)
 VERIFICATION = Result(str, lambda value: value.to_dict(), code=lambda value: OK if value else DIFFERS)
@@ -163,20 +185,27 @@ COMMANDS: Mapping[str, Command] = {
     for command in (
         Command("encode", "encode", ROWS),
         Command("select", "select", SUBSET),
-        Command("compare", "compare", TABLE),
+        Command(
+            "compare",
+            "compare",
+            TABLE,
+            note="For a subset that `select --out` wrote, leave the budget out: then its method is compared on the "
+            "rows that the subset was selected from.",
+            may_lack=("budget",),
+        ),
         Command("explain", "explain", REASONS),
-        Command("why-not", "why_not", WHY_NOT),
+        Command("why-not", "why_not", WHY_NOT, aim="tell why not"),
         Command("report", "report", FILE, out="path"),
-        Command("atlas", "export_atlas", FILE, out="path", subset="dataset"),
+        Command("atlas", "export_atlas", MAP, out="path", subset="dataset", aim="write the map"),
         Command("label", "label_features", LABELS),
         Command("train", "train_sae", SAE, needs_out=True, renamed={"config": "training_config"}),
         Command("evaluate", "evaluate_sae", QUALITY),
-        Command("check-l0", "check_l0", L0, positional=("texts",)),
+        Command("check-l0", "check_l0", L0, aim="check the SAE", positional=("texts",)),
         Command("load", "load_sae", SAE, positional=("source",), renamed={"config": "sae_config"}),
         Command("stage", "stage", FOLDER, out="folder"),
         Command("push", "push", COMMIT),
         Command("publish", "publish", COMMIT),
-        Command("load-selection", "load_selection", SELECTION),
+        Command("load-selection", "load_selection", SELECTION, aim="load the selection"),
         Command("verify", "verify", VERIFICATION, error_data={"verified": None}),
     )
 }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +18,46 @@ from .._secrets import masked
 from . import outputs
 from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
 from .places import Place
-from .receipts import RUN, DiffersFromReceipt, has_receipt, reopened, sae_of
+from .receipts import (
+    POOL,
+    RUN,
+    DiffersFromReceipt,
+    PoolIsGone,
+    has_receipt,
+    pool_digest,
+    pools_of,
+    reopened,
+    reopened_pool,
+    sae_of,
+)
 from .runs import HUB_OPTIONS, check_replaceable, write_run
-from .signatures import OPTIONS
+from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed
-from .values import SELECTION, receipt_of, value_of
+from .values import SELECTION, form_of, receipt_of, value_of
+from .wording import reworded
+
+AMOUNT = re.compile(r"[\d.]+ *(%|[a-z]+)?$")
+
+
+@dataclass
+class Origin:
+    """Hold where the words of a call come from that are not the user's own."""
+
+    subset: str | None = None
+    """The subset whose receipt fills in arguments."""
+    names: Collection[str] = ()
+    """The options that the receipt may fill in."""
 
 
 class Job:
     """Hold the words of one call."""
 
-    def __init__(self, command: Command, words: Mapping[str, Any], settings: Collection[str] = ()) -> None:
+    def __init__(self, command: Command, words: Mapping[str, Any], settings: Collection[str], origin: Origin) -> None:
         self.command = command
         self.words = dict(words)
-        self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
+        self.origin = origin
+        self.as_json, self.debug = (name in settings for name in ("json", "debug"))
+        self.overwrite = "overwrite" in settings or bool(self.words.get("overwrite"))
         out = self.words.get(command.out)
         self.out = None if out is None else Path(out).expanduser()
 
@@ -35,6 +65,7 @@ class Job:
         """Run the command and print its result; return the exit code."""
         try:
             with redirect_stdout(sys.stderr):  # of libraries: stdout is for the result
+                self.check_order()
                 self.check()
                 result = self.call()
                 self.write(result)
@@ -49,6 +80,7 @@ class Job:
             if self.out is not None:
                 text += f"\nwritten: {', '.join(map(str, [self.out, *self.receipts]))}"
         if not is_printed(as_json(data) if self.as_json else text, sys.stdout):
+            is_printed("the result cannot be printed: stdout is closed or full", sys.stderr)
             return UNKNOWN
         return kind.code(result)
 
@@ -62,15 +94,38 @@ class Job:
         suffixes = [RUN, SELECTION] if self.command.function == "select" else [RUN]
         return [receipt_of(self.out, suffix) for suffix in suffixes]
 
+    @property
+    def inputs(self) -> list[str]:
+        """The words that may name files or folders to read."""
+        names = {
+            self.command.name_of(argument)
+            for argument in self.command.signature.arguments
+            if form_of(argument.annotation).kind is Path and argument.name != self.command.out
+        }
+        words = [str(self.words[name]) for name in names & self.words.keys()]
+        subset = self.words.get(self.command.subset)
+        return words + (pools_of(subset) if subset is not None and has_receipt(subset) else [])
+
     def check(self) -> None:
         """Check where the result goes, before slow work."""
         if self.out is None:
             if self.command.needs_out:
                 raise ValueError("the result would be lost: pass `--out`, where to write it")
             return
-        if self.command.writes:
+        paths = {word: os.path.expanduser(word) for word in self.inputs}
+        inputs = {Path(path).resolve(): word for word, path in paths.items() if os.path.exists(path)}
+        for file in (self.out, *self.receipts):
+            if (word := inputs.get(file.resolve())) is not None:
+                raise ValueError(f"{word!r} is read by this call, and would be replaced; pass another `--out`")
+        if self.command.checks_out:
             outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)
         check_replaceable(self.receipts[0], self.command)
+
+    def check_order(self) -> None:
+        """Check that the arguments without names are not the wrong way round."""
+        rows, budget = (str(self.words.get(name or "", "")) for name in (self.command.rows_argument, "budget"))
+        if AMOUNT.match(rows) and not os.path.exists(rows) and os.path.exists(budget):
+            raise ValueError(f"the rows come first, then the budget: {budget} {rows}")
 
     def call(self) -> Any:
         """Read the arguments, and call the function."""
@@ -80,7 +135,7 @@ class Job:
             if argument.annotation == OPTIONS:
                 arguments |= value_of(name, OPTIONS, self.words.get(name)) or {}
             elif name in self.words:
-                arguments[argument.name] = self._value(argument.name, argument.annotation, self.words[name])
+                arguments[argument.name] = self._value(argument, self.words[name])
             elif argument.name == "sae" and self.command.subset in self.words:
                 arguments["sae"] = value_of("sae", argument.annotation, sae_of(self.words[self.command.subset]))
         if self.out is not None and self.command.result.has_rows:
@@ -88,28 +143,42 @@ class Job:
             outputs.check_rows(self.out, arguments["dataset"], keeps_codes)
         return public(self.command.function)(**arguments)
 
-    def _value(self, name: str, annotation: str, words: Any) -> Any:
+    def _value(self, argument: Argument, words: Any) -> Any:
+        """Return the value of an argument."""
+        name, annotation = argument.name, argument.annotation
         if name == self.command.subset and (
             has_receipt(words) or (name == "subset" and "selection" not in self.words)
         ):
-            return value_of(name, "Selection", words) if words.endswith(SELECTION) else reopened(name, words)
+            if not words.endswith(SELECTION):
+                return reopened(name, words)
+            if "Selection" not in annotation:
+                raise ValueError(f"`{name}={words!r}` is a selection alone; pass the file of rows that it is beside")
+            return value_of(name, "Selection", words)
         if name == self.command.rows_argument:
+            if self.origin.subset is not None:
+                return reopened_pool(name, self.origin.subset)
+            if self.command.function == "compare" and has_receipt(words):
+                warnings.warn(
+                    f"with a budget, methods select among the rows of {words}; leave it out to compare on the rows "
+                    "that they were selected from",
+                    stacklevel=2,
+                )
             hub = {option: self.words.get(option) for option in HUB_OPTIONS}
             place = Place.parse(name, words, **hub).resolved()
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
             return place.load(name)
-        return value_of(name, annotation, words)
-
-    def _needs_receipt(self, name: str) -> bool:
-        """Tell whether rows are of no use without their selection, which is not passed."""
-        return name != self.command.rows_argument and "selection" not in self.words
+        if argument.may_be_none and annotation != "str" and words in ("none", ["none"]):
+            return None
+        option = "--" + self.command.name_of(argument).replace("_", "-")
+        return value_of(name, annotation, words, is_trusted=option not in self.origin.names)
 
     def write(self, result: Any) -> None:
         """Write the result, unless the function has done so, and beside it what repeats the run."""
 
         def beside() -> None:
-            write_run(self.receipts[0], self.command, self.words)
+            notes = {POOL: _pool_digest(result)} if self.command.function == "select" else {}
+            write_run(self.receipts[0], self.command, self.words, notes)
             for file in self.receipts[1:]:
                 result.sae_selection.save(file)
 
@@ -122,13 +191,14 @@ class Job:
 
     def fail(self, error: Exception) -> int:
         """Print an error as one line, and return the exit code."""
-        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
-        problem = masked("; ".join(" ".join(line.split()) for line in lines))
+        kind = "" if isinstance(error, DiffersFromReceipt | PoolIsGone) else f"{type(error).__name__}: "
+        lines = [f"{kind}{error}", *getattr(error, "__notes__", [])]
+        problem = masked(reworded("; ".join(" ".join(line.split()) for line in lines), self.command))
         if self.debug:
             is_printed(masked("".join(traceback.format_exception(error))).rstrip(), sys.stderr)
         if self.as_json:
             is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
-        is_printed(f"cannot {self.command.name}: {problem}", sys.stderr)
+        is_printed(f"cannot {self.command.aim or self.command.name}: {problem}", sys.stderr)
         return DIFFERS if isinstance(error, DiffersFromReceipt) else UNKNOWN
 
     def stop(self, error: KeyboardInterrupt) -> int:
@@ -144,3 +214,11 @@ class Job:
             is_printed(as_json({**self.command.error_data, "error": problem}), sys.stdout)
         is_printed(problem, sys.stderr)
         return INTERRUPTED
+
+
+def _pool_digest(subset: Any) -> str | None:
+    """Return the digest of the rows that a subset was selected from."""
+    from ..selection.attachment import pool_of
+
+    pool = pool_of(subset)
+    return None if pool is None else pool_digest(pool.source, subset.sae_selection)

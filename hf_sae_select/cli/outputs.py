@@ -36,7 +36,8 @@ def check_out(out: Path, suffixes: Iterable[str], receipts: Iterable[Path], over
     suffixes = list(suffixes)
     if out.suffix.lower() not in suffixes:
         names = [suffix or "a folder (a name without a suffix)" for suffix in suffixes]
-        raise ValueError(f"`out={str(out)!r}`: the type {out.suffix!r} is not written here; pass {', '.join(names)}")
+        kind = f"the type {out.suffix!r}" if out.suffix else "a folder (a name without a suffix)"
+        raise ValueError(f"`out={str(out)!r}`: {kind} is not written here; pass {', '.join(names)}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"`out={str(out)!r}`: there is no folder {str(out.parent)!r}; make it first")
     for file in (out, *receipts):

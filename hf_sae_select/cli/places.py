@@ -120,11 +120,17 @@ def _read_file(argument: str, path: Path) -> Dataset:
         )
     if "::" in str(path):  # datasets takes it for a chain of file systems
         raise ValueError(f"`{argument}={str(path)!r}`: datasets does not read paths with '::'; rename the file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"`{argument}={str(path)!r}` has no rows: the file is empty")
     try:
         if kind == "parquet":  # datasets would log an error too
             read_schema(path)
         # A name such as a[1].csv is no pattern.
         return load_dataset(kind, data_files={"train": [glob.escape(str(path))]}, split="train")
+    except StopIteration:
+        raise ValueError(f"`{argument}={str(path)!r}` has no rows") from None
     except (DatasetGenerationError, ValueError) as error:
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"`{argument}={str(path)!r}` has no rows") from error
         cause = error.__cause__ or error
         raise ValueError(f"`{argument}={str(path)!r}` cannot be read as {kind}: {cause}") from error

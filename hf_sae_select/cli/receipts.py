@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from .._datasets import select_rows
 from .commands import COMMANDS
 from .places import Place
-from .runs import HUB_OPTIONS, annotations_of, read_run
-from .values import FUNCTION, SELECTION, receipt_of, value_of
+from .runs import HUB_OPTIONS, annotations_of, note_of, read_run
+from .values import SELECTION, receipt_of, value_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
     from ..selection.result import Selection
 
 RUN = ".yaml"
+POOL = "pool_sha256"  # in the run file of `select`
 ENCODING = ("sae", "text", "max_length", "batch_size")
 
 
 class DiffersFromReceipt(ValueError):
     """Rows are not those that the receipt of a selection describes."""
+
+
+class PoolIsGone(FileNotFoundError):
+    """The rows that a subset was selected from cannot be loaded."""
 
 
 def has_receipt(subset: str) -> bool:
@@ -53,8 +58,10 @@ def reopened(argument: str, text: str) -> Dataset:
         )
     selection = Selection.load(file)
     _check(f"`{argument}={text!r}`", rows, selection, np.arange(len(rows)))
-    pool = _pool(Path(text), selection)
-    if pool is None:
+    try:
+        pool = _pool(Path(text), selection)
+    except PoolIsGone as error:
+        warnings.warn(str(error), stacklevel=2)
         attach(rows, selection)
         return rows
     subset = select_rows(pool.source, selection.indices)
@@ -62,47 +69,87 @@ def reopened(argument: str, text: str) -> Dataset:
     return subset
 
 
-def check_code(words: Mapping[str, Any]) -> None:
-    """Check that a receipt, which may be anybody's, names no file of code to run.
+def reopened_pool(argument: str, text: str) -> Dataset:
+    """Return the rows that a subset was selected from.
 
     Raises:
-        ValueError: If it does.
+        PoolIsGone: If they cannot be loaded.
+        DiffersFromReceipt: If rows of the subset or of the pool are not those that the selection describes.
     """
-    for name in ("method", "methods", "text"):
-        parts = words.get(name) or []
-        for part in [parts] if isinstance(parts, str) else parts:
-            if FUNCTION.fullmatch(part):
-                raise ValueError(f"the `{name}` of the receipt is a function, {part}, which is not run from there")
+    from ..selection.result import Selection
+
+    selection = Selection.load(receipt_of(Path(text), SELECTION))
+    rows = Place.parse(argument, text).load(argument)
+    _check(f"`{argument}={text!r}`", rows, selection, np.arange(len(rows)))
+    return _pool_rows(Path(text), selection)[0]
+
+
+def pool_digest(rows: Dataset, selection: Selection) -> str | None:
+    """Return the SHA-256 of what tells the rows of a pool, in order; None if nothing does."""
+    from ..publishing.hashing import digest_of
+    from ..selection.extension import content_digests
+
+    columns = selection.digest_columns
+    return digest_of(content_digests(rows, columns, np.arange(len(rows)))) if columns else None
 
 
 def sae_of(subset: str) -> str | None:
     """Return the SAE that the run files of a subset name, as it was written; None for that of the package."""
-    words: dict[str, Any] = {}
+    return next((str(words["sae"]) for words in _runs(subset) if "sae" in words), None)
+
+
+def pools_of(subset: str) -> list[str]:
+    """Return the rows that the run files of a subset name: its pool, and what that was encoded from."""
+    return [str(words["dataset"]) for words in _runs(subset) if "dataset" in words]
+
+
+def _runs(subset: str) -> Iterator[dict[str, Any]]:
+    """Yield the words of the run files that led to a subset."""
+    rows = subset
     for command in ("select", "encode"):  # the rows may be the result of `encode`
-        file = receipt_of(Path(words.get("dataset", subset)), RUN)
+        file = receipt_of(Path(rows), RUN)
         if not file.is_file():
-            break
-        words = read_run(file, COMMANDS[command])
-        if "sae" in words:
-            return str(words["sae"])
-    return None
+            return
+        try:
+            words = read_run(file, COMMANDS[command])
+        except ValueError:  # of something else
+            return
+        yield words
+        rows = words.get("dataset", rows)
 
 
-def _pool(subset: Path, selection: Selection) -> Pool | None:
-    """Return the pool that the run file names, encoded as then; None, with a warning, if it is gone."""
-    from ..features.columns import code_columns, encoding_record, is_encoded, without_codes
-    from ..selection.attachment import Pool
-
-    file, command = receipt_of(subset, RUN), COMMANDS["select"]
+def _pool_rows(subset: Path, selection: Selection) -> tuple[Dataset, dict[str, Any]]:
+    """Return the rows of the pool that the run file names, checked, and the words of that file."""
+    file = receipt_of(subset, RUN)
     try:
-        words = read_run(file, command)
+        words = read_run(file, COMMANDS["select"])
         place = Place.parse("dataset", words["dataset"], **{name: words.get(name) for name in HUB_OPTIONS})
         rows = place.load("dataset")
     except (OSError, KeyError) as error:
-        reason = f"{file.name} does not name it" if isinstance(error, KeyError) else str(error)
-        warnings.warn(f"the rows that {subset.name} was selected from are gone: {reason}", stacklevel=2)
-        return None
-    _check(f"the pool {words['dataset']!r}", rows, selection, selection.indices)
+        reason = f"{file.name} does not name them" if isinstance(error, KeyError) else str(error)
+        raise PoolIsGone(f"the rows that {subset.name} was selected from are gone: {reason}") from error
+    name = f"the pool {words['dataset']!r}"
+    if selection.pool_rows not in (0, len(rows)):
+        raise DiffersFromReceipt(
+            f"{name} has changed since: it has {len(rows):,} rows, and the subset was selected from "
+            f"{selection.pool_rows:,}"
+        )
+    _check(name, rows, selection, selection.indices)
+    digest = note_of(file, POOL)  # older files have none
+    if digest is not None and digest != pool_digest(rows, selection):
+        raise DiffersFromReceipt(
+            f"{name} has changed since: the rows that were picked are the same, but others are not, or are in "
+            "another order"
+        )
+    return rows, words
+
+
+def _pool(subset: Path, selection: Selection) -> Pool:
+    """Return the pool that the run file names, encoded as then."""
+    from ..features.columns import code_columns, encoding_record, is_encoded, without_codes
+    from ..selection.attachment import Pool
+
+    rows, words = _pool_rows(subset, selection)
     encoding, codes = selection.parameters.get("encoding"), None
     if is_encoded(rows):
         codes = rows.select_columns(code_columns(rows))
@@ -119,9 +166,12 @@ def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Data
     from ..encoding.pipeline import codes
     from ..selection.methods import METHODS
 
-    check_code(words)
     annotations = annotations_of(COMMANDS["select"])
-    how = {name: value_of(name, annotations[name], words[name]) for name in ENCODING if name in words}
+    how = {
+        name: value_of(name, annotations[name], words[name], is_trusted=False)  # it may be anybody's
+        for name in ENCODING
+        if name in words
+    }
     how |= {name: int(how[name]) for name in ("max_length", "batch_size") if name in how}
     method = METHODS.get(selection.method)
     needs_state = method is not None and method.needs_vectors and selection.parameters["cuts"]["embedding"] is None
@@ -133,13 +183,13 @@ def _check(name: str, rows: Dataset, selection: Selection, indices: Any) -> None
     from ..selection.extension import changed_picks
 
     if len(indices) != len(selection) or (len(indices) and int(indices.max()) >= len(rows)):
-        raise DiffersFromReceipt(f"{name} has {len(rows):,} rows, which are not those that were selected")
+        raise DiffersFromReceipt(f"{name} has changed since: it has {len(rows):,} rows, and its selection others")
     try:
         differing = changed_picks(selection, rows, indices)
     except ValueError as error:
-        raise DiffersFromReceipt(f"{name} has {error}") from error
+        raise DiffersFromReceipt(f"{name} has changed since: it has {error}") from error
     if differing:
         raise DiffersFromReceipt(
-            f"{name} is not what was selected: its row {int(indices[differing[0]])} was changed since "
-            f"({len(differing):,} of {len(indices):,} rows differ)"
+            f"{name} has changed since: its row {int(indices[differing[0]])} is another "
+            f"({len(differing):,} of {len(indices):,} selected rows differ)"
         )

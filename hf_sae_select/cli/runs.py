@@ -22,10 +22,21 @@ from .signatures import OPTIONS
 from .values import MANY, form_of, value_of
 
 HUB_OPTIONS = ("split", "config_name", "revision")
-ABOUT = ("command", "version")  # keys that are no arguments
+ABOUT = ("command", "version", "pool_sha256")  # keys that are no arguments
 NUMBERS = ("Sequence[int]", "int | Sequence[int]")
 READABLE = ("Quota", "License", "SourceName", "Methods", "Mapping[str, Any]", *NUMBERS, OPTIONS)
 SECRET = "Token"
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """Load YAML; of two values of a key, YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"it has the key {twice[0]!r} twice")
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def annotations_of(command: Command) -> dict[str, str]:
@@ -35,7 +46,7 @@ def annotations_of(command: Command) -> dict[str, str]:
         names |= dict.fromkeys(HUB_OPTIONS, "str")
     if command.writes:
         names["out"] = "str"
-    return {name: kind for name, kind in names.items() if kind != SECRET}
+    return {name: kind for name, kind in names.items() if kind != SECRET and name != "overwrite"}  # of one call
 
 
 def read_run(file: Path, command: Command) -> dict[str, Any]:
@@ -63,12 +74,17 @@ def read_run(file: Path, command: Command) -> dict[str, Any]:
     return {name: _words(value, allowed[name], name, file.parent) for name, value in values.items()}
 
 
+def note_of(file: Path, name: str) -> Any:
+    """Return what a run file says of the run beside its arguments; None where it does not."""
+    return _parsed(file).get(name)
+
+
 def _parsed(file: Path) -> dict[str, Any]:
     try:
         text = read_text(file)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("aliases are not read")  # a few can stand for gigabytes
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"`config={str(file)!r}`: there is no such file") from error
     except (ValueError, OSError, yaml.YAMLError, RecursionError) as error:
@@ -116,10 +132,16 @@ def _text(value: Any) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def write_run(file: Path, command: Command, words: Mapping[str, Any]) -> None:
-    """Write the arguments that were passed, without tokens."""
+def write_run(
+    file: Path, command: Command, words: Mapping[str, Any], notes: Mapping[str, str | None] | None = None
+) -> None:
+    """Write the arguments that were passed, without tokens, and `notes` on the run."""
     annotations = annotations_of(command)
-    values: dict[str, Any] = {"command": command.name, "version": __version__}
+    values: dict[str, Any] = {
+        "command": command.name,
+        "version": __version__,
+    }
+    values |= {name: note for name, note in (notes or {}).items() if note is not None}
     for name, kind in annotations.items():
         if name in words:
             values[name] = _recorded(words[name], kind, name, file)

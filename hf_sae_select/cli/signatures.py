@@ -26,6 +26,7 @@ class Argument:
     default: str | None
     """The default as the docstring has it; None if it has none, or if it is None."""
     is_required: bool
+    may_be_none: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,13 @@ def _arguments(arguments: ast.arguments, defaults: dict[str, str]) -> tuple[Argu
         if value is None
     }
     named = tuple(
-        Argument(argument.arg, _annotation(argument), defaults.get(argument.arg), argument.arg in required)
+        Argument(
+            argument.arg,
+            _annotation(argument),
+            defaults.get(argument.arg),
+            argument.arg in required,
+            argument.annotation is not None and ast.unparse(argument.annotation).endswith("| None"),
+        )
         for argument in [*positional, *arguments.kwonlyargs]
     )
     if arguments.kwarg is None:
@@ -77,13 +84,19 @@ def _unwrapped(docstring: str) -> str:
     is_code = False
     for line in docstring.splitlines():
         is_fence = line.strip().startswith("```")
-        joins = bool(lines and lines[-1].strip() and line.strip()) and not (is_code or is_fence)
-        if joins and _indent(lines[-1]) == _indent(line) and not re.fullmatch(r" {4}\S+ \(.*\):", line):
+        joins = bool(lines and lines[-1].strip() and line.strip()) and not (is_code or is_fence or is_item(line))
+        indent = _indent(lines[-1]) + 2 * is_item(lines[-1]) if lines else 0
+        if joins and indent == _indent(line) and not re.fullmatch(r" {4}\S+ \(.*\):", line):
             lines[-1] += f" {line.strip()}"
         else:
             lines.append(line)
         is_code = is_code != is_fence
     return "\n".join(lines)
+
+
+def is_item(line: str) -> bool:
+    """Tell whether a line begins an item of a list."""
+    return line.lstrip().startswith("- ")
 
 
 def _indent(line: str) -> int:

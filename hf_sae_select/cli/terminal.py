@@ -76,4 +76,4 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    is_printed(masked(f"warning: {message}"), sys.stderr)
+    is_printed(masked(f"warning: {' '.join(str(message).split())}"), sys.stderr)

@@ -9,6 +9,7 @@ import json
 import re
 import runpy
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,29 @@ DEFAULT_SAE = "default"
 MANY = list[str]  # of an option that is repeated
 FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
 SELECTION = ".selection.json"
+IS_TRUSTED = ContextVar("IS_TRUSTED", default=True)  # whether the words that are read now are the user's own
 
 
-def value_of(name: str, annotation: str, words: Any) -> Any:
+def value_of(name: str, annotation: str, words: Any, is_trusted: bool = True) -> Any:
     """Return the value of an argument.
 
     Args:
         words: the text of the command line, a list of texts where an option is repeated, or a value that cyclopts
             has converted already.
+        is_trusted: whether a function that they name may run; not where the words come from a receipt.
 
     Raises:
-        ValueError: If the words have another form; the message names the argument.
+        ValueError: If the words have another form, or name a function and are not trusted; the message names the
+            argument.
         OSError: If what they name cannot be read.
     """
-    return None if words is None else form_of(annotation).read(name, words)
+    if words is None:
+        return None
+    before = IS_TRUSTED.set(is_trusted)
+    try:
+        return form_of(annotation).read(name, words)
+    finally:
+        IS_TRUSTED.reset(before)
 
 
 def form_of(annotation: str) -> Form:
@@ -85,8 +95,12 @@ def _loaded_sae(name: str, text: str) -> Any:
 def _function_or_text(name: str, text: str) -> Any:
     """Return the text, or the function that `file.py:name` names."""
     match = FUNCTION.fullmatch(text)
-    if match is None or not Path(match["file"]).is_file():
+    if match is None:
         return text
+    if not IS_TRUSTED.get():
+        raise ValueError(f"the `{name}` of the receipt is a function, {text}, which is not run from there")
+    if not Path(match["file"]).is_file():
+        raise FileNotFoundError(f"`{name}={text!r}`: there is no file {match['file']!r}")
     functions = runpy.run_path(match["file"])
     if not callable(functions.get(match["name"])):
         raise ValueError(f"`{name}={text!r}`: {match['file']} has no function {match['name']}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validation import check_int, check_number
+from .._validation import check_choice, check_int, check_number
 from ..features.matrix import FeatureMatrix
 from .budget import Budget
 from .constraints import ConstraintArguments, Constraints, plain, token_costs
@@ -234,9 +234,8 @@ def _resolve_method(method: Any) -> tuple[str, Method]:
         own = Method(method)
         _check_form(name, own)
         return f"own_{name}" if name in METHODS else name, own  # not to be taken for ours
-    if isinstance(method, str) and method in METHODS:
-        return method, METHODS[method]
-    raise ValueError(f"unknown `method={method!r}`; choose one of: {', '.join(sorted(METHODS))}")
+    check_choice("method", method, sorted(METHODS))
+    return method, METHODS[method]
 
 
 def _without_partial(method: Any, options: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

@@ -60,13 +60,44 @@ def call(capsys):
     return call
 
 
+SEVERAL = """
+import json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from hf_sae_select.cli import main
+results = []
+for words in json.loads(sys.argv[1]):
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main(words)
+        except SystemExit as stopped:
+            code = stopped.code
+    results.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture
+def processes(process):
+    """Run several commands one after another, in one process, whose start takes longer than they do."""
+
+    def processes(*calls, **environment):
+        words = json.dumps([[str(word) for word in words] for words in calls])
+        done = process(words, program=["-c", SEVERAL], **environment)
+        assert done.code == 0, done.err
+        return [Done(*result) for result in json.loads(done.out)]
+
+    return processes
+
+
 @pytest.fixture
 def process(tmp_path):
     """Run a command in a process of its own; keyword arguments are of its environment."""
 
-    def process(*words, **environment):
+    def process(*words, program=("-m", "hf_sae_select"), **environment):
         variables = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", **environment}
-        command = [sys.executable, "-m", "hf_sae_select", *map(str, words)]
+        command = [sys.executable, *program, *map(str, words)]
         options = {"capture_output": True, "text": True, "timeout": 300, "stdin": subprocess.DEVNULL}
         done = subprocess.run(command, env=os.environ | variables, **options)
         return Done(done.returncode, done.stdout, done.stderr)

@@ -3,11 +3,14 @@
 import json
 from datetime import datetime
 
+import numpy as np
 import pytest
 from datasets import Dataset, load_from_disk
 from helpers.training import ROWS, TINY
 
 from hf_sae_select import Labels, Selection, cli
+from hf_sae_select.cli.commands import COMMANDS
+from hf_sae_select.cli.wording import reworded
 from hf_sae_select.encoding.store import CodeStore
 
 WORDS = ("--sae", "sae")
@@ -184,6 +187,82 @@ def test_what_fails_leaves_no_file_and_says_so_in_one_line(rows, call, monkeypat
 
 
 @pytest.mark.usefixtures("saved_sae")
+def test_none_unsets_an_option(rows, call):
+    (rows / "run.yaml").write_text("dataset: pool.jsonl\nbudget: 3\nsae: sae\nquota: lang\ntext: text\n")
+    words = ["select", "--config", "run.yaml", "--json"]
+    assert json.loads(call(*words).out)["parameters"]["constraints"] == {"quota": "lang"}
+    done = call(*words, "--quota", "none", "--text", "none")
+    assert json.loads(done.out)["parameters"]["constraints"] == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["select", "3", "pool.jsonl"], "the rows come first, then the budget: pool.jsonl 3"),
+        (["select", "pool.jsonl", "3", "--method", "no.py:f"], "`method='no.py:f'`: there is no file 'no.py'"),
+        (["label", "pool.jsonl", "--labeller", "no.py:f"], "`labeller='no.py:f'`: there is no file 'no.py'"),
+        (["select", "pool.jsonl", "3", "--method", "gredy"], "weighted; did you mean 'greedy'?"),
+        (["explain", "x.selection.json"], "is a selection alone; pass the file of rows that it is beside"),
+        (["why-not", "pool.jsonl", "1"], "cannot tell why not: FileNotFoundError"),
+        (
+            ["report", "x.selection.json", "x.html", "--labels", "rows.parquet"],
+            "it is no file that `Labels.save` wrote",
+        ),
+        (["select", "empty.jsonl", "3"], "`dataset='empty.jsonl'` has no rows"),
+    ],
+)
+def test_errors_name_the_remedy(rows, call, words, message):
+    Dataset.from_dict({"text": ["a"]}).to_parquet("rows.parquet")
+    selection = Selection(np.arange(1), np.ones(1), np.zeros(1, np.int64), pool_rows=8)
+    for name in ("x", "pool"):
+        selection.save(f"{name}.selection.json")
+    if words[0] == "why-not":
+        (rows / "pool.selection.json").unlink()
+    (rows / "empty.jsonl").touch()
+    done = call(*words)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("choose another name, or pass `overwrite=True` to", "choose another name, or pass `--overwrite` to"),
+        (
+            "needs: encode with `keep='state'`, or pass `embedding='column'`",
+            "needs: encode with `--keep state`, or pass `--embedding column`",
+        ),
+        ("pass `token`", "pass `--token`"),
+        ("the encoded dataset as `pool`", "the encoded dataset as `--pool`"),
+        ("`level='sel'` is shown as `longest`; pass `x`", "`level='sel'` is shown as `longest`; pass `x`"),
+        (
+            "to continue: hf_sae_select.push('a/b', 'me/x', create_pr=True)",
+            "to continue: hf-sae-select push a/b me/x --create-pr",
+        ),
+        ("run `ds.sae_encode()` first", "run `hf-sae-select encode` first"),
+        ("ds.map(f) and hf_sae_select.other(1)", "ds.map(f) and hf_sae_select.other(1)"),
+    ],
+)
+def test_remedies_are_words_of_the_command_line(text, expected):
+    assert reworded(text, COMMANDS["publish"]) == expected
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_names_of_columns_make_no_lines(rows, call):
+    Dataset.from_dict({"a\nwritten: other.csv\x1b[2J": ["x"], "text": ["the cat"]}).to_parquet("rows.parquet")
+    done = call("encode", "rows.parquet", *WORDS, "--text", "text")
+    assert done.out.startswith("1 rows; columns: a written: other.csv\ufffd[2J, text, ")
+    assert done.out.count("\n") == 1
+
+
+def test_ctrl_c_outside_a_job(call, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.app, "make_app", interrupted)
+    assert call("load") == (130, "", "interrupted\n")
+
+
+@pytest.mark.usefixtures("saved_sae")
 def test_types_that_a_file_cannot_hold(rows, call):
     day = datetime(2026, 1, 2, 3, 4, 5)
     values = {"text": ["the cat", "a dog"], "tags": [["a"], []], "day": [day, day], "n": [0.1, float("nan")]}
@@ -228,8 +307,12 @@ def test_files_of_others_are_not_replaced(rows, call):
     [
         (["selekt"], 'Did you mean "select"?'),
         (["select", "pool.jsonl", "3", "--sead", "1"], "Did you mean --seed?"),
-        (["select", "pool.jsonl", "3", "--seed", "x"], "x"),
-        (["select", "pool.jsonl"], "--budget"),
+        (["select", "pool.jsonl", "3", "--seed", "x"], "Invalid value for --seed: 'x' is no whole number"),
+        (["select", "pool.jsonl", "3", "--seed", "1.5"], "Invalid value for --seed: '1.5' is no whole number"),
+        (["select", "pool.jsonl", "3", "--top", "2.7"], "Invalid value for --top: '2.7' is no whole number"),
+        (["select", "pool.jsonl"], "BUDGET is missing; pass it in its place, or as `--budget`"),
+        (["check-l0"], "SAE is missing; pass it in its place, or as `--sae`"),
+        (["compare"], "DATASET is missing; pass it"),
         (["select", "pool.jsonl", "3", "4"], "4"),
     ],
 )

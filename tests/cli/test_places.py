@@ -46,6 +46,10 @@ def test_a_name_is_no_pattern(tmp_path, name):
     [
         ("rows.xlsx", b"PK", "'.xlsx' is not read; pass .parquet"),
         ("rows.parquet", b"PAR0", "cannot be read as parquet"),
+        ("rows.parquet", b"", "has no rows: the file is empty"),
+        ("rows.txt", b"", "has no rows: the file is empty"),
+        ("rows.json", b"[]", "has no rows"),
+        ("rows.jsonl", b"\n\n", "has no rows"),
         ("rows.jsonl", b"{", "cannot be read as json"),
         ("a::b.jsonl", LINES, "rename the file"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from datasets import Dataset
 
-from hf_sae_select import explain, load_selection, verify
+from hf_sae_select import Selection, explain, load_selection, verify
 from hf_sae_select.cli.receipts import DiffersFromReceipt, reopened
 from hf_sae_select.selection.attachment import pool_of
 
@@ -57,7 +57,7 @@ def test_stage_publish_and_push(hub, subset, call):
         == reopened("subset", "subset.parquet").sae_selection.indices.tolist()
     )
     done = call("publish", "subset.parquet", "alice/other", "--token", "hf_alice")
-    assert done.code == 2 and "pass `license`" in done.err and ("dataset", "alice/other") not in hub.repos
+    assert done.code == 2 and "pass `--license`" in done.err and ("dataset", "alice/other") not in hub.repos
 
 
 def test_explain_and_why_not(subset, call):
@@ -110,18 +110,64 @@ def test_a_pool_that_was_changed(subset, call):
     pool.write_text("\n".join(lines) + "\n")
     done = call("publish", "subset.parquet", "me/x", "--license", "mit")
     assert done.code == 1
-    assert f"the pool 'pool.jsonl' is not what was selected: its row {row} was changed since (1 of 3 rows" in done.err
+    problem = f"the pool 'pool.jsonl' has changed since: its row {row} is another (1 of 3 selected rows differ)"
+    assert done.err == f"cannot publish: {problem}\n"
     pool.write_text(lines[0] + "\n")
-    assert "has 1 rows, which are not those that were selected" in call("publish", "subset.parquet", "me/x").err
+    assert "has changed since: it has 1 rows, and the subset was selected from 8" in call("compare", subset).err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explain", "subset.parquet"],
+        ["why-not", "subset.parquet", "0"],
+        ["report", "subset.parquet", "report.html"],
+        ["atlas", "subset.parquet", "atlas.parquet"],
+        ["stage", "subset.parquet", "staged", "--license", "mit"],
+        ["publish", "subset.parquet", "me/x", "--license", "mit"],
+        ["compare", "subset.parquet"],
+    ],
+)
+def test_rows_of_the_pool_that_were_not_picked(subset, call, words):
+    pool = subset.with_name("pool.jsonl")
+    lines = pool.read_text().splitlines()
+    first, second, *_ = sorted(set(range(8)) - set(Selection.load("subset.selection.json").indices.tolist()))
+    lines[first], lines[second] = lines[second], lines[first]
+    pool.write_text("\n".join(lines) + "\n")
+    done = call(*words)
+    assert done.code == 1 and "the pool 'pool.jsonl' has changed since: the rows that were picked" in done.err
+    assert not any(subset.with_name(name).exists() for name in ("report.html", "atlas.parquet", "staged"))
+
+
+def test_a_receipt_of_an_older_version_has_no_digest_of_the_pool(subset):
+    run = subset.with_name("subset.yaml")
+    run.write_text("".join(line for line in run.read_text().splitlines(True) if "pool_sha256" not in line))
+    assert len(reopened("subset", "subset.parquet")) == 3
+
+
+@pytest.mark.filterwarnings("always:with a budget")
+def test_compare_on_the_pool_of_a_subset(subset, call):
+    done = call("compare", "subset.parquet", "2")
+    assert done.code == 0 and "warning: with a budget, methods select among the rows of subset.parquet" in done.err
+    Dataset.from_parquet(str(subset)).select([1, 0, 2]).to_parquet(subset)
+    done = call("compare", "subset.parquet")
+    assert done.code == 1 and "`dataset='subset.parquet'` has changed since: its row 0 is another" in done.err
+
+
+def test_compare_where_the_pool_is_gone(subset, call):
+    subset.with_name("pool.jsonl").unlink()
+    done = call("compare", "subset.parquet")
+    assert done.code == 2
+    assert done.err.startswith("cannot compare: the rows that subset.parquet was selected from are gone: `dataset=")
 
 
 def test_a_subset_that_was_changed(subset):
     rows = Dataset.from_parquet(str(subset))
     rows.select([0, 2]).to_parquet(subset)
-    with pytest.raises(DiffersFromReceipt, match="has 2 rows, which are not those"):
+    with pytest.raises(DiffersFromReceipt, match="has changed since: it has 2 rows, and its selection others"):
         reopened("subset", "subset.parquet")
     rows.select([1, 0, 2]).to_parquet(subset)
-    with pytest.raises(DiffersFromReceipt, match=r"its row 0 was changed since \(2 of 3 rows differ\)"):
+    with pytest.raises(DiffersFromReceipt, match=r"its row 0 is another \(2 of 3 selected rows differ\)"):
         reopened("subset", "subset.parquet")
     rows.remove_columns("text").to_parquet(subset)
     with pytest.raises(DiffersFromReceipt, match="has no column `text`, by which the selected rows are known"):
@@ -161,3 +207,52 @@ def test_a_receipt_runs_no_code(subset, call):
     run.write_text(run.read_text().replace("text: ", "method: "))
     done = call("compare", "subset.parquet")
     assert done.code == 2 and "the `methods` of the receipt is a function" in done.err
+
+
+@pytest.mark.parametrize("line", ["method: evil.py:f,match", "methods: ['match,evil.py:f']"])
+def test_a_receipt_runs_no_code_of_several_methods(subset, call, line):
+    subset.with_name("evil.py").write_text("raise SystemExit('it ran')\n")
+    run = subset.with_name("subset.yaml")
+    run.write_text(run.read_text().replace("command: select", f"command: {'compare' if 's:' in line else 'select'}"))
+    run.write_text(f"{run.read_text()}{line}\n")
+    done = call("compare", "subset.parquet")
+    assert done.code == 2 and "it ran" not in done.err
+    assert ("the `methods` of the receipt is a function, evil.py:f" in done.err) == line.startswith("method:")
+    run.write_text(f"{run.read_text()}out: other.csv\n")
+    call("compare", "subset.parquet")
+    assert not subset.with_name("other.csv").exists()
+
+
+def test_what_a_call_reads_is_not_replaced(subset, call):
+    before = {name: Path(name).read_bytes() for name in ("subset.parquet", "subset.selection.json", "pool.jsonl")}
+    call("encode", "pool.jsonl", "--sae", "sae", "-o", "encoded.parquet")
+    before["encoded.parquet"] = Path("encoded.parquet").read_bytes()
+    call("select", "encoded.parquet", "3", "-o", "second.csv")
+    for words, name in [
+        (["atlas", "subset.parquet", "./subset.parquet"], "subset.parquet"),
+        (["atlas", "second.csv", "encoded.parquet", "--overwrite"], "encoded.parquet"),
+        (["report", "subset.parquet", "pool.jsonl", "--overwrite"], "pool.jsonl"),
+        (["encode", "encoded.parquet", "-o", "encoded.parquet", "--overwrite"], "encoded.parquet"),
+        (
+            ["select", "pool.jsonl", "4", "--extend", "subset.parquet", "-o", "subset.parquet", "--overwrite"],
+            "subset.parquet",
+        ),
+        (
+            ["select", "pool.jsonl", "4", "--extend", "subset.selection.json", "-o", "subset.csv", "--overwrite"],
+            "subset.selection.json",
+        ),
+    ]:
+        done = call(*words)
+        assert done.code == 2 and f"{name}' is read by this call, and would be replaced" in done.err, words
+    assert {name: Path(name).read_bytes() for name in before} == before
+
+
+def test_a_map_is_written_as_rows_are(subset, call):
+    assert call("atlas", "subset.parquet", "atlas.parquet").code == 0
+    done = call("atlas", "subset.parquet", "atlas.parquet")
+    assert done.code == 2 and "'atlas.parquet' exists; pass another `--out`, or `--overwrite`" in done.err
+    assert call("atlas", "subset.parquet", "atlas.parquet", "--overwrite").code == 0
+    assert "overwrite" not in Path("atlas.parquet.yaml").read_text()
+    for name in ("atlas.csv", "atlas"):
+        done = call("atlas", "subset.parquet", name)
+        assert done.code == 2 and "is not written here; pass .parquet" in done.err and not Path(name).exists()

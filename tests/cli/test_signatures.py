@@ -49,6 +49,13 @@ def test_help_shows_every_argument(name, call):
     assert "exit codes: 0 if" in done.out
 
 
+def test_lists_of_a_docstring_stay_lists(call):
+    lines = call("verify", "--help").out.splitlines()
+    assert [line[:10] for line in lines if line.startswith("- ")] == ['- "digests', '- "select"', '- "encode"']
+    printed = call("compare", "--help").out
+    assert printed.startswith("Usage: hf-sae-select compare DATASET [BUDGET]") and "leave the budget out" in printed
+
+
 def test_help_has_the_texts_of_the_docstring(call):
     printed = " ".join(call("encode", "--help").out.split())
     assert "Number of windows per forward pass. It changes memory and speed, never the codes. [default: 32]" in printed
