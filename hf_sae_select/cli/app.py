@@ -133,9 +133,7 @@ def _has(command: Command, option: str) -> bool:
     """Tell whether a command has an option that no function has."""
     if option in HUB_OPTIONS:
         return command.rows_argument is not None
-    if option == "overwrite":
-        return command.checks_out and option not in [argument.name for argument in command.signature.arguments]
-    return command.writes or option != "out"
+    return command.writes or option not in ("out", "overwrite")
 
 
 def _parameter(command: Command, argument: Argument) -> inspect.Parameter:

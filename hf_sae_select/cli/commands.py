@@ -25,7 +25,7 @@ class Result:
     """What `--json` prints."""
     write: Write | None = None
     suffixes: tuple[str, ...] = ()
-    """The types of files that can hold it; "" is a folder. Empty where the function checks that."""
+    """The types of files that can hold it; "" is a folder."""
     code: Callable[[Any], int] = lambda value: OK
     has_rows: bool = False
     """Whether it is a Dataset, whose columns a file must be able to hold."""
@@ -82,11 +82,6 @@ class Command:
         must = [argument.is_required and argument.name not in self.may_lack for argument in names]
         words = [name if needed else f"[{name}]" for name, needed in zip(names.values(), must, strict=True)]
         return " ".join([self.name, *words, "[OPTIONS]"])
-
-    @property
-    def checks_out(self) -> bool:
-        """Tell whether a file that is in the way stays, unless it is to be replaced."""
-        return bool(self.result.suffixes)
 
     @property
     def writes(self) -> bool:
@@ -175,7 +170,6 @@ LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
 REASONS = Result(str, _reasons_data)
 WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
-MAP = Result(FILE.text, FILE.data, suffixes=(".parquet",))
 FOLDER = Result(str, lambda folder: {"folder": str(folder)})
 COMMIT = Result(lambda commit: str(commit.pr_url or commit.commit_url), _commit_data)
 VERIFICATION = Result(str, lambda value: value.to_dict(), code=lambda value: OK if value else DIFFERS)
@@ -196,7 +190,7 @@ COMMANDS: Mapping[str, Command] = {
         Command("explain", "explain", REASONS),
         Command("why-not", "why_not", WHY_NOT, aim="tell why not"),
         Command("report", "report", FILE, out="path"),
-        Command("atlas", "export_atlas", MAP, out="path", subset="dataset", aim="write the map"),
+        Command("atlas", "export_atlas", FILE, out="path", subset="dataset", aim="write the map"),
         Command("label", "label_features", LABELS),
         Command("train", "train_sae", SAE, needs_out=True, renamed={"config": "training_config"}),
         Command("evaluate", "evaluate_sae", QUALITY),

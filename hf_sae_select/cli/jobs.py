@@ -56,8 +56,7 @@ class Job:
         self.command = command
         self.words = dict(words)
         self.origin = origin
-        self.as_json, self.debug = (name in settings for name in ("json", "debug"))
-        self.overwrite = "overwrite" in settings or bool(self.words.get("overwrite"))
+        self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
         out = self.words.get(command.out)
         self.out = None if out is None else Path(out).expanduser()
 
@@ -117,7 +116,7 @@ class Job:
         for file in (self.out, *self.receipts):
             if (word := inputs.get(file.resolve())) is not None:
                 raise ValueError(f"{word!r} is read by this call, and would be replaced; pass another `--out`")
-        if self.command.checks_out:
+        if self.command.writes:
             outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)
         check_replaceable(self.receipts[0], self.command)
 

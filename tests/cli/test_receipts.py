@@ -247,12 +247,11 @@ def test_what_a_call_reads_is_not_replaced(subset, call):
     assert {name: Path(name).read_bytes() for name in before} == before
 
 
-def test_a_map_is_written_as_rows_are(subset, call):
-    assert call("atlas", "subset.parquet", "atlas.parquet").code == 0
-    done = call("atlas", "subset.parquet", "atlas.parquet")
-    assert done.code == 2 and "'atlas.parquet' exists; pass another `--out`, or `--overwrite`" in done.err
-    assert call("atlas", "subset.parquet", "atlas.parquet", "--overwrite").code == 0
-    assert "overwrite" not in Path("atlas.parquet.yaml").read_text()
-    for name in ("atlas.csv", "atlas"):
-        done = call("atlas", "subset.parquet", name)
-        assert done.code == 2 and "is not written here; pass .parquet" in done.err and not Path(name).exists()
+def test_a_map_replaces_a_map_alone(subset, call):
+    for _ in range(2):
+        assert call("atlas", "subset.parquet", "atlas.parquet").code == 0
+    Path("mine.parquet").write_bytes(b"all of it")
+    done = call("atlas", "subset.parquet", "mine.parquet")
+    assert done.code == 2 and "pass `--overwrite`" in done.err and Path("mine.parquet").read_bytes() == b"all of it"
+    assert call("atlas", "subset.parquet", "mine.parquet", "--overwrite").code == 0
+    assert "overwrite" not in Path("mine.parquet.yaml").read_text()
