@@ -259,7 +259,7 @@ def sae_report(
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
-    spans: int = 30,
+    spans: int = 20,
     picks: int = 3000,
     title: str | None = None,
     overwrite: bool = False,

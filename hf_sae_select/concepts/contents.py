@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.methods import METHODS
 from ..selection.result import Selection
 from ..selection.trace import Trace
 from . import charts, summary
@@ -81,10 +82,11 @@ def full_contents(
     assert pool is not None
     dataset = _with_columns(pool, selection)
     measured = measure(dataset, selection, ("likeness", "coverage"))
-    trace = Source.of(subset, None, None).trace()
+    source = Source.of(subset, None, None)
+    trace = source.trace(None if _reads_vectors(selection) else measured.features)
     by_vectors = compares_vectors(trace)
     why = _reasons(trace, range(min(picks, len(selection))), labels)
-    why = with_spans(why[:spans], Source.of(subset, None, None), sae, text) + why[spans:]
+    why = with_spans(why[:spans], source, sae, text) + why[spans:]
     texts = Texts.of(pool, text)
     shares = representation(measured.features, selection.indices, measured.rows["pool"], labels=labels)
     same = duplicates(measured.read, selection.indices, measured.rows["pool"])
@@ -121,6 +123,12 @@ def full_contents(
         quotas=summary.quota_tables(count_quotas(dataset, selection)),
     )
     return values, data
+
+
+def _reads_vectors(selection: Selection) -> bool:
+    """Tell whether a selection compared vectors, which the measured features lack."""
+    method = METHODS.get(selection.method)
+    return selection.parameters["cuts"].get("embedding") is not None or (method is not None and method.needs_vectors)
 
 
 def _reasons(trace: Trace, picks: Sequence[int], labels: Labels | None) -> list[Reason]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..encoding.text import TextSource
+    from ..features.matrix import FeatureMatrix
     from ..sae.loading import SaeSource
 
 MOST_READ = 50  # rows that are read again by default
@@ -87,11 +88,12 @@ class Source:
         labels.check(self.record)
         return labels
 
-    def trace(self) -> Trace:
-        """Go through the selection again."""
+    def trace(self, features: FeatureMatrix | None = None) -> Trace:
+        """Go through the selection again; `features` are those that the method read, where they are at hand."""
         columns = self.pool.columns
-        request = request_of(self.selection, len(columns), columns)
-        return Trace.of(read_features(request, columns), self.selection, columns)
+        if features is None:
+            features = read_features(request_of(self.selection, len(columns), columns), columns)
+        return Trace.of(features, self.selection, columns)
 
 
 def explain(

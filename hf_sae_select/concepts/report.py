@@ -30,7 +30,7 @@ def report(
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
-    spans: int = 30,
+    spans: int = 20,
     picks: int = 3000,
     title: str | None = None,
     overwrite: bool = False,
@@ -54,7 +54,7 @@ def report(
             The autoencoder, for `spans`, where the encoding record does not say where it is.
         text (`str`, `list` or `Callable`, *optional*):
             The function that wrote the text of the rows, where a function did.
-        spans (`int`, *optional*, defaults to `30`):
+        spans (`int`, *optional*, defaults to `20`):
             Number of picks that the model reads again, to mark the tokens on which their features fire; 0 for none.
         picks (`int`, *optional*, defaults to `3000`):
             Number of picks that are shown; the page says how many are not.
