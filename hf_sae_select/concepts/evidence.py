@@ -220,8 +220,8 @@ def title(part: Part) -> str:
     return f"#{part.feature} {part.name}".rstrip()
 
 
-def cause(reason: Reason) -> str:
-    """Say what decided, by the kind of the reason."""
+def cause(reason: Reason, with_parts: bool = True) -> str:
+    """Say what decided, by the kind of the reason; without the names of parts where these are shown beside it."""
     match reason.kind:
         case "earlier":
             return f"picked before the method began, as a row of `{reason.source}`" + _also(reason)
@@ -235,17 +235,18 @@ def cause(reason: Reason) -> str:
         case "chance":
             return "drawn at random" + _also(reason)
         case "distribution":
-            return f"it brings the picks' distribution of features nearer to the pool's, with {_gain(reason)}"
+            gain = _gain(reason, with_parts)
+            return f"it brings the picks' distribution of features nearer to the pool's, with {gain}"
         case "similarity":
             return _by_similarity(reason)
-    return _by_coverage(reason)
+    return _by_coverage(reason, with_parts)
 
 
-def _by_coverage(reason: Reason) -> str:
+def _by_coverage(reason: Reason, with_parts: bool) -> str:
     if reason.method == "concave":
-        return f"a feature adds the more, the fewer picks have it, and it has {_gain(reason)}"
+        return f"a feature adds the more, the fewer picks have it, and it has {_gain(reason, with_parts)}"
     text = f"it has {_count(reason.n_parts)} that no earlier pick of the round has"
-    if reason.parts:
+    if reason.parts and with_parts:
         weighs = reason.parts[0].gain != reason.parts[-1].gain or reason.gain != reason.n_parts
         text += (
             f", with a gain of {reason.gain:.4g}; {_largest(reason)}"
@@ -296,10 +297,10 @@ def _count(features: int) -> str:
     return f"{features:,} feature{'s' * (features != 1)}"
 
 
-def _gain(reason: Reason) -> str:
+def _gain(reason: Reason, with_parts: bool) -> str:
     """Say how large the gain is, and what it is made of."""
     spread = f", spread over {_count(reason.n_parts)}" if reason.n_parts > NAMED else ""
-    return f"a gain of {reason.gain:.4g}{spread}; {_largest(reason)}"
+    return f"a gain of {reason.gain:.4g}{spread}" + (f"; {_largest(reason)}" if with_parts else "")
 
 
 def _largest(reason: Reason) -> str:

@@ -17,7 +17,7 @@ from .page import JSON_ESCAPES, embedded, quoted, shown
 from .representation import FeatureShare
 
 MOST_BYTES = 4_000_000  # of the payload; beside it the page has 1 MB, mostly Vega
-MOST_HOLDER_BYTES = 1_200_000  # 256 features each of 3,000 picks take 1.05 MB
+MOST_HOLDER_BYTES = 500_000  # about 120 features each of 3,000 picks
 PARTS, NEIGHBOURS = 6, 3  # of a pick that are shown
 CUT_BYTES = len(',"cut":100000')  # of the number of characters that are cut of a pick
 EXCERPT = 90  # characters of the text of a row that a pick stands for
@@ -37,11 +37,11 @@ def excerpt(text: str) -> str:
 def features_data(shares: Iterable[FeatureShare], labels: Labels | None, reasons: Sequence[Reason]) -> list[list[Any]]:
     """Return each feature as the page's script reads it.
 
-    The fields: number, name, score of the label, share of all rows and of the picks, lift, part, and the words of the
-    label where a pick names the feature, to mark them in its text.
+    Features with names come first. The fields: number, name, score of the label, share of all rows and of the picks,
+    lift, part, and the words of the label where a pick names the feature, to mark them in its text.
     """
     result, named = [], {part.feature for reason in reasons for part in reason.parts[:PARTS]}
-    for share in shares:
+    for share in sorted(shares, key=lambda share: not share.name):
         label = None if labels is None else labels[share.feature]
         score, words = (
             (None, []) if label is None else (_rounded(label.score, 3), [shown(word) for word in label.words])
@@ -68,7 +68,7 @@ def picks_data(reasons: Sequence[Reason], texts: Mapping[int, str]) -> list[dict
 def _pick(reason: Reason, texts: Mapping[int, str]) -> dict[str, Any]:
     text = reason.text or texts.get(reason.row, "")
     parts = reason.parts[:PARTS]
-    pick: dict[str, Any] = {"row": reason.row, "text": shown(text), "why": _sentence(cause(reason))}
+    pick: dict[str, Any] = {"row": reason.row, "text": shown(text), "why": _sentence(cause(reason, with_parts=False))}
     if not reason.tokens or (reason.row in texts and not text.strip()):
         pick |= {"text": "", "blank": True}
     pick["parts"] = [_part(part) for part in parts]
