@@ -13,9 +13,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
 
-from ._hub import UNEXPECTED, NoSuchFile, Repo, Token, check_path, git_sha1, hub_errors
+from ._hub import UNEXPECTED, NoSuchFile, Repo, Token, check_path, check_token, git_sha1, hub_errors
 from ._secrets import check_no_token
-from ._validation import is_hub_id
+from ._validation import check_flag, check_text, check_type, is_hub_id
 
 Operations = Sequence[CommitOperationAdd | CommitOperationDelete]
 
@@ -29,6 +29,33 @@ def check_repo_id(repo_id: Any) -> None:
     if not isinstance(repo_id, str) or not is_hub_id(repo_id):
         raise ValueError(f"`repo_id={repo_id!r}` is not a valid id of a Hub repo; pass owner/name")
     check_no_token("repo_id", repo_id)
+
+
+def check_push(
+    repo_id: Any,
+    *,
+    private: Any,
+    revision: Any,
+    create_pr: Any,
+    commit_message: Any,
+    token: Any,
+    subfolder: Any = None,
+) -> None:
+    """Check the arguments of a function that pushes, before anything is sent.
+
+    Raises:
+        TypeError: If one has another type.
+        ValueError: If `repo_id` is no valid id, or a text that will be public looks like an access token.
+    """
+    check_repo_id(repo_id)
+    check_type("subfolder", subfolder, str, "a string", optional=True)
+    check_type("private", private, bool, "True or False", optional=True)
+    check_flag("create_pr", create_pr)
+    check_text("revision", revision, optional=True)
+    check_text("commit_message", commit_message)
+    check_token(token)
+    for name, text in (("commit_message", commit_message), ("subfolder", subfolder), ("revision", revision)):
+        check_no_token(name, text, token)
 
 
 def prepare(

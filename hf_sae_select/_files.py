@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ._validation import check_text
+from ._validation import check_flag, check_text
 
 fcntl: Any  # mypy knows this module on one system only
 try:
@@ -61,6 +61,29 @@ def check_target(name: str, path: Any, example: str) -> Path:
     if not os.access(file.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"{shown}: the folder {str(file.parent)!r} cannot be written to; pass a path in another")
     _check_replaceable(file, shown)
+    return file
+
+
+def check_own_target(
+    path: Any, overwrite: Any, example: str, is_own: Callable[[Path], bool], kind: str, writer: str
+) -> Path:
+    """Return the path of a file to write, checked before slow work: a file of others is replaced only if asked for.
+
+    Args:
+        is_own: tells whether an existing file may be replaced.
+        kind: what `writer` writes, such as "report", for errors.
+
+    Raises:
+        TypeError, ValueError, OSError: As `check_target`, whose argument is called `path`.
+        FileExistsError: The file is another one, and `overwrite` is not set.
+    """
+    check_flag("overwrite", overwrite)
+    file = check_target("path", path, example)
+    if file.exists() and not overwrite and not is_own(file):
+        raise FileExistsError(
+            f"`path={str(path)!r}` is a file that is no {kind}, which `{writer}` did not write: choose another name, "
+            "or pass `overwrite=True` to replace it"
+        )
     return file
 
 

@@ -170,3 +170,12 @@ assert ds.sae_select(1, "greedy").sae_selection.indices.tolist() == [1]
 assert len(ds.sae_select(1)) == 1
 """
     assert not loaded_by(code) & {"torch", "transformers", "accelerate"}
+
+
+def test_no_file_of_the_package_is_ignored():
+    """The build leaves files out of the wheel that `.gitignore` names, tracked or not."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard", "hf_sae_select"]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("this is no checkout of git")
+    assert done.stdout == ""

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .._datasets import check_dataset
-from .._files import check_target, whole_file
+from .._files import check_own_target, whole_file
 from .._secrets import masked
-from .._validation import check_flag, check_type
+from .._validation import check_type
 from ..encoding.digests import check_digests
 from ..encoding.rows import RowReader
 from ..encoding.text import find_text
@@ -94,7 +94,7 @@ def export_atlas(
     """
     check_dataset("dataset", dataset, "draw a map of")
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
-    file = _target(path, overwrite)
+    file = check_own_target(path, overwrite, "atlas.parquet", _is_map, "map", "export_atlas")
     rows, codes, selection = _parsed(dataset)
     record = encoding_record(codes)
     if labels is not None:
@@ -111,23 +111,6 @@ def export_atlas(
             texts = [masked(text or "").encode("utf-8", "replace").decode() for text, _ in reader.texts(numbers)]
             batch = {name: values[start : numbers.stop] for name, values in table.items()}
             writer.write_table(pa.table({"text": texts, **batch}, schema=_schema(selection)))
-    return file
-
-
-def _target(path: Any, overwrite: Any) -> Path:
-    """Return the file to write, checked before slow work.
-
-    Raises:
-        OSError: The file cannot be written.
-        FileExistsError: The file is no map, and `overwrite` is not set.
-    """
-    check_flag("overwrite", overwrite)
-    file = check_target("path", path, "atlas.parquet")
-    if file.exists() and not overwrite and not _is_map(file):
-        raise FileExistsError(
-            f"`path={str(path)!r}` is a file that `export_atlas` did not write: choose another name, or pass "
-            "`overwrite=True` to replace it"
-        )
     return file
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.attachment import pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from ..selection.trace import Trace
@@ -80,7 +80,7 @@ def full_contents(
     """Return the contents of the report of a subset whose pool is encoded."""
     selection, pool = selection_of(subset), pool_of(subset)
     assert pool is not None
-    dataset = _with_columns(pool, selection)
+    dataset = pool.columns
     measured = measure(dataset, selection, ("likeness", "coverage"))
     source = Source.of(subset, None, None)
     trace = source.trace(None if _reads_vectors(selection) else measured.features)
@@ -169,18 +169,6 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
     shown |= {"picks": values["n_picks"] or values["pick_table"]}
     shown |= {"groups": values["group_tables"], "quotas": values["quotas"]}
     return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}
-
-
-def _with_columns(pool: Pool, selection: Selection) -> Dataset:
-    """Return the codes of a pool with the columns that the constraints name."""
-    import datasets
-
-    constraints = selection.parameters["constraints"]
-    quota, cost = constraints.get("quota") or (), constraints.get("cost")
-    names = [*([quota] if isinstance(quota, str) else quota), constraints.get("quality"), cost]
-    names = [name for name in dict.fromkeys(names) if name in pool.rows.column_names]
-    parts = [pool.codes, *([pool.rows.select_columns(names)] if names else [])]
-    return datasets.concatenate_datasets(parts, axis=1) if names else parts[0]
 
 
 def _charts(measured: Measured) -> list[dict[str, Any]]:

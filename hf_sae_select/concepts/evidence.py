@@ -246,13 +246,12 @@ def _by_coverage(reason: Reason, with_parts: bool) -> str:
     if reason.method == "concave":
         return f"a feature adds the more, the fewer picks have it, and it has {_gain(reason, with_parts)}"
     text = f"it has {_count(reason.n_parts)} that no earlier pick of the round has"
-    if reason.parts and with_parts:
-        weighs = reason.parts[0].gain != reason.parts[-1].gain or reason.gain != reason.n_parts
-        text += (
-            f", with a gain of {reason.gain:.4g}; {_largest(reason)}"
-            if weighs
-            else f", {'the strongest' if _is_in_order(reason) else 'among them'} {named_parts(reason.parts, False)}"
-        )
+    largest = f"; {_largest(reason)}" if with_parts else ""
+    if reason.parts and (reason.parts[0].gain != reason.parts[-1].gain or reason.gain != reason.n_parts):
+        text += f", with a gain of {reason.gain:.4g}{largest}"
+    elif reason.parts and with_parts:
+        which = "the strongest" if _is_in_order(reason) else "among them"
+        text += f", {which} {named_parts(reason.parts, False)}"
     if not reason.covered:
         return text
     if reason.nearest is not None:
@@ -300,7 +299,8 @@ def _count(features: int) -> str:
 def _gain(reason: Reason, with_parts: bool) -> str:
     """Say how large the gain is, and what it is made of."""
     spread = f", spread over {_count(reason.n_parts)}" if reason.n_parts > NAMED else ""
-    return f"a gain of {reason.gain:.4g}{spread}" + (f"; {_largest(reason)}" if with_parts else "")
+    largest = f"; {_largest(reason)}" if with_parts else ""
+    return f"a gain of {reason.gain:.4g}{spread}{largest}"
 
 
 def _largest(reason: Reason) -> str:

@@ -188,7 +188,6 @@ def _check_pool(pool: Pool, selection: Selection, is_attached: bool) -> None:
 
 def _check_text(source: Source, rows: list[int], text: TextSource) -> None:
     """Check that `text` reads what the codes are of, by their digests."""
-
     codes = source.pool.codes
     if codes is None or DIGEST not in codes.column_names:
         return

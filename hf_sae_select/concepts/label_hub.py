@@ -7,10 +7,9 @@ from pathlib import Path
 
 from huggingface_hub import CommitInfo
 
-from .._commits import check_repo_id, prepare, push
-from .._hub import Token, check_token, subfolder_prefix
-from .._secrets import check_no_token, masks_tokens
-from .._validation import check_flag, check_text, check_type
+from .._commits import check_push, prepare, push
+from .._hub import Token, subfolder_prefix
+from .._secrets import masks_tokens
 from ..sae.labels_beside import LABELS_FILE
 
 
@@ -70,15 +69,15 @@ class LabelsHub:
         labels.push_to_hub("me/my-saes", subfolder="layer_12")
         ```
         """
-        check_repo_id(repo_id)
-        check_type("subfolder", subfolder, str, "a string", optional=True)
-        check_text("revision", revision, optional=True)
-        check_type("private", private, bool, "True or False", optional=True)
-        check_flag("create_pr", create_pr)
-        check_text("commit_message", commit_message)
-        check_token(token)
-        for name, text in (("commit_message", commit_message), ("subfolder", subfolder), ("revision", revision)):
-            check_no_token(name, text, token)
+        check_push(
+            repo_id,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            token=token,
+            subfolder=subfolder,
+        )
         path = subfolder_prefix(subfolder) + LABELS_FILE
         with tempfile.TemporaryDirectory() as folder:
             self.save(Path(folder) / LABELS_FILE)

@@ -2,7 +2,7 @@
 
 The terms of a feature are chosen greedily on one half of the contexts. A term counts as a hit in a context only if the
 feature fires *on* it: words that merely stand nearby are chosen in no number. What counts is balanced accuracy, the
-mean of the shares of contexts that are told right among those where the feature fires and those where it does not.
+mean of two shares: of the contexts in which the feature fires, and of the others, those that are predicted correctly.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features.kernels import compiled
 from .contexts import BEGINNING, END, SPECIAL, Contexts, Ints
 from .terms import has_sign_at_end, is_kind, key_of, keys_of, occurrences, text_of
 
@@ -136,10 +136,10 @@ def _gain(hits: Any, misses: Any, positives: Any, contexts: int, prior: Any) -> 
     return 0.5 * (hits + misses) * (share / positives - (1 - share) / np.maximum(contexts - positives, 1))
 
 
-_compiled_gain = numba.njit(cache=True)(_gain)
+_compiled_gain = compiled(_gain)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _counts(
     hit_contexts: Ints, term_contexts: NDArray[np.int32], covered: Ints, fires: Ints, row: int
 ) -> tuple[int, int]:
@@ -152,7 +152,7 @@ def _counts(
     return hits, misses
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _greedy(candidates: Any, terms: Any, firing: Any, n: int, made: int, most: int) -> NDArray[np.int64]:
     """Return the terms of each feature, the one of the largest gain first; -1 after the last."""
     candidate_offsets, candidate_terms, begins, ends, hit_contexts = candidates

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, select_rows
-from .._files import check_target, whole_file
-from .._validation import check_flag, check_int, check_text, check_type
+from .._files import check_own_target, whole_file
+from .._validation import check_int, check_text, check_type
 from ..selection.attachment import as_pool, attach, pool_of, selection_of
 from ..selection.result import Selection
 from .contents import full_contents, short_contents
@@ -83,7 +83,7 @@ def report(
         check_int(name, number, least)
     check_text("title", title, optional=True)
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
-    file = _target(path, overwrite)
+    file = check_own_target(path, overwrite, "report.html", is_report, "report", "report")
     selection, known = _parsed(subset, pool)
     record = selection.parameters.get("encoding", {})
     if labels is not None:
@@ -97,23 +97,6 @@ def report(
     text = page(values | {"title": title or title_of(selection)}, data)
     with whole_file(file) as part:
         part.write_text(text, encoding="utf-8")
-    return file
-
-
-def _target(path: Any, overwrite: Any) -> Path:
-    """Return the file to write, checked before slow work.
-
-    Raises:
-        OSError: The file cannot be written.
-        FileExistsError: The file is no report, and `overwrite` is not set.
-    """
-    check_flag("overwrite", overwrite)
-    file = check_target("path", path, "report.html")
-    if file.exists() and not overwrite and not is_report(file):
-        raise FileExistsError(
-            f"`path={str(path)!r}` is a file that is no report: choose another name, or pass `overwrite=True` to "
-            "replace it"
-        )
     return file
 
 

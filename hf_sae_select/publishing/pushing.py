@@ -16,9 +16,9 @@ from huggingface_hub import CommitInfo
 from .. import _commits
 from .._cards import merged, named, parsed
 from .._commits import prepare
-from .._hub import Repo, Token, check_token, hub_errors
-from .._secrets import check_no_token, masks_tokens
-from .._validation import check_flag, check_text
+from .._hub import Repo, Token, hub_errors
+from .._secrets import masks_tokens
+from .._validation import check_text
 from ..concepts.labels import Labels
 from ..selection.result import Selection
 from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, SINGLE_FILES
@@ -107,7 +107,14 @@ def publish(
     publish(dataset.sae_select(3000), "me/alpaca-3k")
     ```
     """
-    _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
+    _commits.check_push(
+        repo_id,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        commit_message=commit_message,
+        token=token,
+    )
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "staged" / repo_id.replace("/", "--")
     stage(
         subset,
@@ -184,7 +191,14 @@ def push(
     push(stage(subset, "alpaca-3k"), "me/alpaca-3k")
     ```
     """
-    _check_arguments(repo_id, private, revision, create_pr, commit_message, token)
+    _commits.check_push(
+        repo_id,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        commit_message=commit_message,
+        token=token,
+    )
     check_text("folder", folder, (str, Path))
     folder = Path(os.path.expanduser(folder))
     if not (folder / RECORD_FILE).is_file():
@@ -202,21 +216,6 @@ def push(
     files[CARD_FILE] = merged(named(card, repo.name), readme, RENEWED).encode()
     deleted = [name for name in earlier if name in present and name not in files and _is_staged(name)]
     return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
-
-
-def _check_arguments(
-    repo_id: Any, private: Any, revision: Any, create_pr: Any, commit_message: Any, token: Any
-) -> None:
-    """Check the arguments that say where and how to push."""
-    if private is not None:
-        check_flag("private", private)
-    check_flag("create_pr", create_pr)
-    check_text("revision", revision, optional=True)
-    check_text("commit_message", commit_message)
-    check_token(token)
-    _commits.check_repo_id(repo_id)
-    for name, text in (("commit_message", commit_message), ("revision", revision)):
-        check_no_token(name, text, token)
 
 
 def _earlier_files(repo: Repo, present: list[str]) -> list[str]:

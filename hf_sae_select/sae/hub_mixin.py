@@ -15,11 +15,11 @@ from huggingface_hub import CommitInfo, ModelHubMixin
 from torch import Tensor
 
 from .._cards import merged, parsed
-from .._commits import check_repo_id, prepare, push
+from .._commits import check_push, prepare, push
 from .._files import whole_file
-from .._hub import Token, check_token, subfolder_prefix
+from .._hub import Token, subfolder_prefix
 from .._secrets import check_no_token, masks_tokens
-from .._validation import check_flag, check_text, check_type
+from .._validation import check_flag, check_type
 from .card import CARD_FILE, check_license, is_local, sae_card
 from .config import SaeConfig
 from .labels_beside import LABELS_FILE, LabelsPlace, NameCount, SaeLabels, belongs, copy_labels, count_names
@@ -290,13 +290,15 @@ class HubMixin(ModelHubMixin):
         ```
         """
         check_type("repo_id", repo_id, str, "the id of a Hub repo")
-        check_repo_id(repo_id)
-        check_type("subfolder", subfolder, str, "a string", optional=True)
-        check_text("revision", revision, optional=True)
-        check_type("private", private, bool, "True or False", optional=True)
-        check_flag("create_pr", create_pr)
-        check_type("commit_message", commit_message, str, "a string")
-        check_token(token)
+        check_push(
+            repo_id,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            token=token,
+            subfolder=subfolder,
+        )
         check_license(license)
         self._check_labels(labels)
         if is_local(self.config.model):
@@ -304,9 +306,7 @@ class HubMixin(ModelHubMixin):
                 f"`config.model={self.config.model!r}` is a local path, which other users of the repo lack; set "
                 "`sae.config = dataclasses.replace(sae.config, model='owner/name')` first"
             )
-        written = {"commit_message": commit_message, "subfolder": subfolder, "revision": revision}
-        for name, text in (written | {"config": json.dumps(asdict(self.config), default=str)}).items():
-            check_no_token(name, text, token)
+        check_no_token("config", json.dumps(asdict(self.config), default=str), token)
         prefix = subfolder_prefix(subfolder)
         sae_card(self.config)  # an error here must come before the repo is created
         beside = self._labels_beside(labels, token)

@@ -67,6 +67,17 @@ def test_labels_name_the_features(tmp_path):
     file = subset.sae_report(tmp_path / "report.html", labels=labels_of(["anything", "two"]), spans=0)
     features = {feature[0]: feature for feature in data_of(file)["features"]}
     assert features[0][1:3] == ["anything", 0.9] and features[3][1:3] == ["", None]
+    names = [feature[1] for feature in data_of(file)["features"]]
+    assert names[:2] == ["anything", "two"] and not any(names[2:])  # named ones first
+
+
+@pytest.mark.parametrize("method", ["concave", "greedy", "match", "simscale", "weighted"])
+def test_a_reason_on_the_page_leaves_its_parts_to_the_page(tmp_path, method):
+    subset = pool_of(TEXTS).sae_select(4, method)
+    data = data_of(subset.sae_report(tmp_path / "report.html", labels=labels_of(["anything", "two"]), spans=0))
+    for pick, reason in zip(data["picks"], subset.sae_explain(spans=0), strict=True):
+        assert pick["parts"] and "#" not in pick["why"] and "#" in str(reason)
+        assert ("a gain of" in pick["why"]) == ("a gain of" in str(reason))
 
 
 def test_a_report_is_replaced_and_any_other_file_is_not(tmp_path, monkeypatch):
