@@ -1,7 +1,7 @@
 """Predictors: terms that tell in which contexts a feature fires, and how well they do. No torch.
 
 The terms of a feature are chosen greedily on one half of the contexts. A term counts as a hit in a context only if the
-feature fires *on* it: words that merely stand nearby are chosen in no number. What counts is balanced accuracy, the
+feature fires *on* it: so words that merely stand nearby are not chosen. What counts is balanced accuracy, the
 mean of two shares: of the contexts in which the feature fires, and of the others, those that are predicted correctly.
 """
 

@@ -223,7 +223,7 @@ def _lost(trace: Trace, row: int, gains: Floats, scale: Floats) -> tuple[str, At
 
 
 def _by_scan(trace: Trace, row: int) -> tuple[str, float | None, float]:
-    """Repeat the turns of a row in the rounds of a scan: what decided in the first one in which picks left it open."""
+    """Repeat the turns of a row in the rounds of a scan: what decided in the first one in which it was allowed."""
     selection, options, initial = trace.selection, trace.options, len(trace.constraints.initial)
     is_filter, place, obstacles = trace.method == "repr_filter", trace.place, trace.obstacles(row)
     limit = float(options["max_similarity"] if is_filter else options.get("max_overlap", 1.0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -17,7 +16,7 @@ from .._secrets import masked
 from ..concepts.evidence import Reasons
 from ..concepts.explanation import explain
 from ..concepts.labels import Labels
-from ..encoding.text import find_text
+from ..concepts.texts import Texts
 from ..selection.methods import BASELINES, METHODS
 from ..selection.result import Selection
 from .draft import Draft
@@ -93,7 +92,7 @@ def subset_card(
         model=_model(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
-        reasons=_reasons(draft, encoding, labels),
+        reasons=_reasons(draft, labels),
         tables=tables(record),
         has_report=REPORT_FILE in record["files"],
         has_pool=draft.pool is not None and draft.pool.codes is not None,
@@ -148,7 +147,7 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, cell(value)) for name, value in cells.items() if value is not None]
 
 
-def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -> list[dict[str, Any]]:
+def _reasons(draft: Draft, labels: Labels | None) -> list[dict[str, Any]]:
     """Return why the method picked its first rows, with the beginning of their texts; not of luck or length."""
     subset, method = draft.attached(), draft.selection.method
     if isinstance(subset, Selection) or method in BASELINES or method not in METHODS:
@@ -156,23 +155,23 @@ def _reasons(draft: Draft, encoding: Mapping[str, Any], labels: Labels | None) -
     start = draft.n_initial if draft.n_initial < len(subset) else 0
     picks = range(start, min(start + PICKS, len(subset)))
     reasons = cast(Reasons, explain(subset, picks, labels=labels, spans=0))
-    text, rows = encoding.get("text", {}), draft.source_rows
+    assert draft.pool is not None
+    texts = Texts.of(draft.pool, None).of_rows([reason.row for reason in reasons])
     return [
-        {"pick": reason.pick, "text": _row_text(rows, reason.row, text), "sentence": str(reason)} for reason in reasons
+        {
+            "pick": reason.pick,
+            "text": quoted(texts[reason.row] if reason.row in texts else _strings(draft.source_rows, reason.row)),
+            "sentence": str(reason),
+        }
+        for reason in reasons
     ]
 
 
-def _row_text(rows: Dataset, row: int, text: Mapping[str, Any]) -> str:
-    """Return the beginning of a row's text; of its strings where a function wrote the text or its columns are gone."""
-    names = [name for name in text.get("columns", []) if {name, name.partition(".")[0]} & set(rows.column_names)]
-    if names:
-        with suppress(AttributeError, TypeError, ValueError):  # the columns were changed after they were encoded
-            rendering = find_text(rows, names)
-            batch = rows.with_format(None).select_columns(list(rendering.columns))[row : row + 1]
-            return quoted(rendering(batch)[0].text)
-    strings = [name for name, type in rows.features.items() if getattr(type, "dtype", None) == "string"]
-    values = rows.with_format(None).select_columns(strings)[row] if strings else {}
-    return quoted(" ".join(value for value in values.values() if value))
+def _strings(rows: Dataset, row: int) -> str:
+    """Return the strings of a row, where a function wrote its text or the columns of the text are gone."""
+    names = [name for name, type in rows.features.items() if getattr(type, "dtype", None) == "string"]
+    values = rows.with_format(None).select_columns(names)[row] if names else {}
+    return " ".join(value for value in values.values() if value)
 
 
 def _sae(encoding: Mapping[str, Any]) -> str:
