@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,8 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._secrets import masked
-from ..encoding.rows import RowReader
-from ..encoding.text import find_text
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
@@ -20,6 +17,7 @@ from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
 from .labels import labels_of, one_line
 from .measurement import likeness_text
+from .texts import Texts
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
@@ -56,7 +54,8 @@ def _first_picks(selection: Selection, pool: Pool | None, features: FeatureMatri
     """Return a table of the first picks: row, gain, the features that the gain is mostly made of, and the text."""
     rows = selection.indices[:PICKS].tolist()
     reasons = [""] * len(rows) if pool is None or features is None else _reasons(selection, pool, features, len(rows))
-    texts = [""] * len(rows) if pool is None else _texts(selection, pool, rows)
+    read = {} if pool is None else Texts.of(pool, None).of_rows(rows)
+    texts = [one_line(masked(read.get(row) or ""), CHARACTERS) for row in rows]
     names = ["pick", "row", "gain", *(["by"] if any(reasons) else []), *(["text"] if any(texts) else [])]
     lines = []
     for pick, (row, reason, text) in enumerate(zip(rows, reasons, texts, strict=True)):
@@ -82,13 +81,3 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
             result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)
     return result
-
-
-def _texts(selection: Selection, pool: Pool, rows: Sequence[int]) -> list[str]:
-    """Return the beginnings of the texts of rows; "" where it is not known how they were read."""
-    columns = selection.parameters.get("encoding", {}).get("text", {}).get("columns")
-    if columns:
-        with suppress(AttributeError, KeyError, TypeError, ValueError):  # the columns were changed since
-            texts = RowReader(pool.rows, find_text(pool.rows, columns)).texts(rows)
-            return [one_line(masked(text or ""), CHARACTERS) for text, _ in texts]
-    return [""] * len(rows)
