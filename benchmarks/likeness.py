@@ -18,8 +18,8 @@ import numpy as np
 from datasets import Dataset
 
 from hf_sae_select import FeatureMatrix, export_atlas, metrics
-from hf_sae_select.concepts.duplicates import duplicates
 from hf_sae_select.concepts.representation import representation
+from hf_sae_select.features.duplicates import duplicates
 
 METHODS = ("match", "greedy", "simscale", "weighted")
 

@@ -18,8 +18,8 @@ from datasets import Dataset, load_dataset
 
 import hf_sae_select
 from hf_sae_select import FeatureMatrix
-from hf_sae_select.concepts.labels import labels_of
 from hf_sae_select.concepts.representation import FeatureShare, representation
+from hf_sae_select.sae.labels import labels_of
 
 LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
 SHOWN = 5

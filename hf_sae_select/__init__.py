@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .concepts.atlas import export_atlas
     from .concepts.evidence import Reason, Reasons
     from .concepts.explanation import explain
-    from .concepts.label_sources import load_labels
-    from .concepts.labels import Label, Labels
     from .concepts.naming import label_features
     from .concepts.reasons import reasons
     from .concepts.rejection import WhyNot, why_not
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from .publishing.staging import stage
     from .publishing.verification import Verification, verify
     from .sae.config import SaeConfig
+    from .sae.label_sources import load_labels
+    from .sae.labels import Label, Labels
     from .sae.loading import load_sae
     from .sae.model import SparseAutoencoder
     from .selection.api import select, select_indices
@@ -48,10 +48,10 @@ __version__ = "0.1.0"
 _MODULES = {  # public name -> the file that defines it
     "explain": "concepts.explanation",
     "export_atlas": "concepts.atlas",
-    "Label": "concepts.labels",
-    "Labels": "concepts.labels",
+    "Label": "sae.labels",
+    "Labels": "sae.labels",
     "label_features": "concepts.naming",
-    "load_labels": "concepts.label_sources",
+    "load_labels": "sae.label_sources",
     "Reason": "concepts.evidence",
     "Reasons": "concepts.evidence",
     "reasons": "concepts.reasons",

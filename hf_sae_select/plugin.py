@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from ._hub import Token
     from .concepts.evidence import Reason, Reasons
-    from .concepts.labels import Labels
     from .concepts.rejection import WhyNot
     from .encoding.text import TextSource
     from .publishing.licence import License
     from .publishing.source import SourceName
+    from .sae.labels import Labels
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
     from .selection.methods import MethodFunction

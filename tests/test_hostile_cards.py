@@ -13,9 +13,9 @@ from helpers.pools import coded
 
 from hf_sae_select import SaeConfig, Selection, stage, verify
 from hf_sae_select._cards import SECTION_BEGIN, SECTION_END, block, code, escaped, merged
-from hf_sae_select.concepts.labels import Label, Labels
 from hf_sae_select.publishing import staging
 from hf_sae_select.sae.card import sae_card
+from hf_sae_select.sae.labels import Label, Labels
 
 TEXTS = [HOSTILE, HOSTILE_LINES, "<!-- end of hf-sae-select: subset -->", "`", "``", "|", "\\", "\n", " ", "", "---"]
 TEXTS += [

@@ -52,7 +52,7 @@ def form_of(annotation: str) -> Form:
 
 
 def _labels(name: str, text: str) -> Any:
-    from ..concepts.label_sources import load_labels
+    from ..sae.label_sources import load_labels
 
     return load_labels(text)
 

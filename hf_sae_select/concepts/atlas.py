@@ -25,10 +25,10 @@ from ..encoding.text import find_text
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
+from ..sae.labels import Labels, labels_of
 from ..selection.attachment import pool_of, selection_of
 from ..selection.result import Selection
 from .explanation import Source
-from .labels import Labels, labels_of
 from .neighbours import Neighbours
 from .projection import projection
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from ..features.duplicates import Duplicates, duplicates
+from ..sae.labels import Labels
 from ..selection.attachment import pool_of, selection_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from ..selection.trace import Trace
 from . import charts, summary
-from .duplicates import Duplicates, duplicates
 from .evidence import Reason
 from .explanation import Source, with_spans
-from .labels import Labels
 from .measurement import Measured, count_quotas, measure
 from .neighbours import Neighbours, compares_vectors
 from .page import quoted

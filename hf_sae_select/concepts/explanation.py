@@ -15,6 +15,7 @@ from ..encoding.digests import check_digests, digests_of
 from ..encoding.rows import RowReader
 from ..encoding.text import find_text
 from ..features.columns import DIGEST, encoding_record
+from ..sae.labels import Labels, labels_of
 from ..selection.api import read_features
 from ..selection.attachment import Pool, as_pool, is_unchanged, pool_of, selection_of
 from ..selection.extension import changed_picks
@@ -22,7 +23,6 @@ from ..selection.request import request_of
 from ..selection.result import Selection
 from ..selection.trace import Trace
 from .evidence import Reason, Reasons
-from .labels import Labels, labels_of
 from .reasons import MOST_PARTS, checked_picks, reasons_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 
 from .._datasets import check_dataset
 from .._validation import check_flag, check_int, check_number
+from ..sae.labels import MOST_EXAMPLES, MOST_NAME, MOST_WORDS, Example, Label, Labels, one_line
 from .contexts import KINDS, Contexts, contexts_of
-from .labels import MOST_EXAMPLES, MOST_NAME, MOST_WORDS, Example, Label, Labels, one_line
 from .predictors import Score, choose_terms, score
 from .prompts import Labeller, check_labeller, names_by
 

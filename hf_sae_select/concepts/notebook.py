@@ -12,10 +12,10 @@ from .._secrets import masked
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
+from ..sae.labels import labels_of, one_line
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
-from .labels import labels_of, one_line
 from .measurement import likeness_text
 from .texts import Texts
 

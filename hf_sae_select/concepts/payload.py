@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
+from ..sae.labels import Labels
 from .evidence import Reason, cause
-from .labels import Labels
 from .page import JSON_ESCAPES, embedded, quoted, shown
 from .representation import FeatureShare
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._validation import check_type
-from .labels import MOST_NAME, Example, Label, one_line
+from ..sae.labels import MOST_NAME, Example, Label, one_line
 
 Labeller = Callable[[str], str]
 

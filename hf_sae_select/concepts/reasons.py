@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from .._validation import check_flag, check_int, is_number
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
+from ..sae.labels import Labels
 from ..selection.nearness import Nearness, nearness, why_unknown
 from ..selection.result import Selection
 from ..selection.trace import Parts, Trace
 from .evidence import Neighbour, Part, Reason, Reasons, RunnerUp
-from .labels import Labels
 from .neighbours import Neighbours
 
 SCANS = ("simscale", "instag")

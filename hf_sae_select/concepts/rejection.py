@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._validation import is_number
+from ..features.duplicates import LEAST
 from ..features.kernels import Floats
+from ..sae.labels import Labels
 from ..selection import nearness, similarity
 from ..selection.result import Selection
 from ..selection.trace import GREEDY, Trace
-from .duplicates import LEAST
 from .evidence import Neighbour, Part, named_parts, plain
 from .explanation import Source
-from .labels import Labels
 from .markup import clean
 from .neighbours import nearest_picks
 from .reasons import MOST_PARTS, largest_parts

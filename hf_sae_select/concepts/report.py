@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from .._datasets import check_dataset, select_rows
 from .._files import check_own_target, whole_file
 from .._validation import check_int, check_text, check_type
+from ..sae.labels import Labels, labels_of
 from ..selection.attachment import as_pool, attach, pool_of, selection_of
 from ..selection.result import Selection
 from .contents import full_contents, short_contents
-from .labels import Labels, labels_of
 from .page import is_report, page
 from .summary import title_of
 

@@ -21,7 +21,7 @@ from ..features.metrics import frequency
 if TYPE_CHECKING:  # annotations only
     import pandas as pd
 
-    from .labels import Labels
+    from ..sae.labels import Labels
 
 Floats = NDArray[np.float64]
 Int64s = NDArray[np.int64]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..features.duplicates import Duplicates
 from ..selection.methods import METHODS
 from ..selection.result import Selection
-from .duplicates import Duplicates
 from .measurement import QUANTILES, Measured, likeness_text
 
 NAMES = {"subset": "this subset", "random": "random rows", "longest": "the longest rows", "pool": "all rows"}

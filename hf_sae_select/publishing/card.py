@@ -15,8 +15,8 @@ from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
 from ..concepts.evidence import Reasons
 from ..concepts.explanation import explain
-from ..concepts.labels import Labels
 from ..concepts.texts import Texts
+from ..sae.labels import Labels
 from ..selection.methods import BASELINES, METHODS
 from ..selection.result import Selection
 from .draft import Draft

@@ -19,7 +19,7 @@ from .._commits import prepare
 from .._hub import Repo, Token, hub_errors
 from .._secrets import masks_tokens
 from .._validation import check_text
-from ..concepts.labels import Labels
+from ..sae.labels import Labels
 from ..selection.result import Selection
 from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, SINGLE_FILES
 from .licence import License

@@ -17,10 +17,10 @@ from .._hub import Token, check_token, sha256_of
 from .._optional import extra
 from .._secrets import masked, masks_tokens
 from .._validation import check_flag, check_text, check_type
-from ..concepts.labels import Labels, labels_of
 from ..concepts.measurement import count_quotas, measures_of
 from ..concepts.report import report as write_report
 from ..features.columns import encoding_record
+from ..sae.labels import Labels, labels_of
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .card import check_metadata, subset_card

@@ -7,9 +7,9 @@ import pytest
 from helpers.pools import coded, features_of
 
 from hf_sae_select import export_atlas
-from hf_sae_select.concepts.labels import Label, Labels
 from hf_sae_select.concepts.projection import projection
 from hf_sae_select.features.shares import Shares
+from hf_sae_select.sae.labels import Label, Labels
 
 RECORD = {"d_sae": 16, "threshold": 0.5, "sae_sha256": "abc", "text": {"columns": ["text"]}}
 ROWS = [{0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9}, {0: 0.9, 2: 0.9}, {}]

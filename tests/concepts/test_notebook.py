@@ -6,7 +6,7 @@ from helpers.pools import coded
 
 from hf_sae_select import plugin, select_indices
 from hf_sae_select.concepts import notebook
-from hf_sae_select.concepts.labels import Label, Labels
+from hf_sae_select.sae.labels import Label, Labels
 
 HOSTILE = '</td><script>alert("1")</script><img src=x onerror=alert(1)>'
 ROWS = [{0: 0.9, 1: 0.9}, {0: 0.9, 2: 0.9}, {0: 0.9, 3: 0.9}, {}]

@@ -119,7 +119,7 @@ def test_bad_arguments_are_refused_before_slow_work(tmp_path, monkeypatch, argum
 
 
 def test_labels_of_another_sae_are_refused(tmp_path):
-    from hf_sae_select.concepts.labels import Labels
+    from hf_sae_select.sae.labels import Labels
 
     with pytest.raises(ValueError, match="d_sae=99"):
         pool_of(TEXTS).sae_select(3).sae_report(tmp_path / "report.html", labels=Labels([], 99))

@@ -8,8 +8,8 @@ from helpers.pools import features_of, pools, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_sae_select.concepts.labels import Label, Labels
 from hf_sae_select.concepts.representation import adjusted, representation, tails
+from hf_sae_select.sae.labels import Label, Labels
 
 ROWS = [{0, 1}, {0, 1}, {0, 2}]
 

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from helpers.pools import RECORD, coded
-from hf_sae_select.concepts.labels import Label, Labels
+from hf_sae_select.sae.labels import Label, Labels
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 D_SAE = RECORD["d_sae"]

@@ -11,7 +11,7 @@ from helpers.forge import ALICE, POOL, RECORD, differences
 from helpers.pools import coded
 
 from hf_sae_select import Selection, push, stage, verify
-from hf_sae_select.concepts.labels import Label, Labels
+from hf_sae_select.sae.labels import Label, Labels
 from hf_sae_select.selection.attachment import selection_of
 
 # Nobody can fetch the SAEs of these pools.

@@ -11,7 +11,7 @@ from helpers.wordy import wordy_sae
 from huggingface_hub import hf_hub_download
 
 from hf_sae_select import Label, Labels, SparseAutoencoder, load_labels, load_sae
-from hf_sae_select.concepts.labels import PACKAGED
+from hf_sae_select.sae.labels import PACKAGED
 
 ALICE = {"token": "hf_alice"}
 
@@ -229,7 +229,7 @@ def test_a_damaged_or_endless_file_is_refused(shared, tmp_path, content):
 
 
 def test_an_endless_file_of_short_lines_is_refused(shared, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_sae_select.concepts.neuronpedia.LEAST_BYTES", 2**12)
+    monkeypatch.setattr("hf_sae_select.sae.neuronpedia.LEAST_BYTES", 2**12)
     export(tmp_path, [["{}" * 100] * 1000])
     with pytest.raises(ValueError, match=r"cannot read .*larger than [0-9,]+ bytes"):
         load_labels("neuronpedia", sae=shared, export=tmp_path)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select import FeatureMatrix
-from hf_sae_select.concepts.duplicates import Duplicates, duplicates
+from hf_sae_select.features.duplicates import Duplicates, duplicates
 from hf_sae_select.features.shares import Shares
 
 matrices = st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.0, 1.1, 4.0]), min_size=6, max_size=6), max_size=9)

@@ -10,7 +10,7 @@ from huggingface_hub import CommitInfo
 from .._commits import check_push, prepare, push
 from .._hub import Token, subfolder_prefix
 from .._secrets import masks_tokens
-from ..sae.labels_beside import LABELS_FILE
+from .labels_beside import LABELS_FILE
 
 
 class LabelsHub:

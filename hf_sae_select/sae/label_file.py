@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from .._parquet import read_table
 from .._validation import check_text
-from ..sae.labels_beside import KEY, LABELS_FILE, declared
+from .labels_beside import KEY, LABELS_FILE, declared
 
 SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
 EXAMPLE = pa.struct([("text", pa.string()), ("spans", pa.list_(SPAN)), ("activation", pa.float32())])

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._validation import check_number
-from ..features.kernels import compiled
-from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares
+from .kernels import compiled
+from .matrix import FeatureMatrix
+from .shares import Shares
 
 if TYPE_CHECKING:  # annotations only
     import pandas as pd

@@ -21,7 +21,7 @@ from .._hub import Repo, subfolder_prefix
 from .labels import Label, Labels, one_line
 
 if TYPE_CHECKING:  # an annotation only: that file loads torch
-    from ..sae.model import SparseAutoencoder
+    from .model import SparseAutoencoder
 
 BATCH = re.compile(r".*\.jsonl(\.gz)?")
 LISTED = 20  # sources in an error

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from .._hub import NoSuchFile, Repo, Token, check_token, subfolder_prefix
 from .._secrets import masks_tokens
 from .._validation import check_text, check_type
-from ..sae.labels_beside import LABELS_FILE
 from .labels import PACKAGED, Labels
+from .labels_beside import LABELS_FILE
 from .neuronpedia import read_explanations
 
 if TYPE_CHECKING:  # annotations only: that file loads torch
-    from ..sae.model import SparseAutoencoder
+    from .model import SparseAutoencoder
 
 NEURONPEDIA = "neuronpedia"
 
@@ -96,7 +96,7 @@ def load_labels(
 
 
 def _loaded(sae: Any, token: Token) -> SparseAutoencoder:
-    from ..sae.loading import load_sae
+    from .loading import load_sae
 
     return load_sae(sae, encoder_only=True, token=token)
 
@@ -117,7 +117,7 @@ def _at(source: str | Path, subfolder: str | None, hub: dict[str, Any]) -> Label
 
 def _beside(sae: Any, token: Token) -> Labels:
     """Return the labels that lay beside an SAE's weights when it was loaded."""
-    from ..sae.model import SparseAutoencoder
+    from .model import SparseAutoencoder
 
     check_type("source", sae, SparseAutoencoder, "a folder, a file, a Hub repo or a SparseAutoencoder")
     if sae.labels_place is None:

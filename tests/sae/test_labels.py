@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_sae_select import load_labels
-from hf_sae_select.concepts.label_file import SCHEMA
-from hf_sae_select.concepts.labels import Example, Label, Labels, labels_of
+from hf_sae_select.sae.label_file import SCHEMA
+from hf_sae_select.sae.labels import Example, Label, Labels, labels_of
 from hf_sae_select.sae.labels_beside import KEY
 
 HOSTILE = '<script>alert(1)</script> [x](http://e.vil) ](x) "`$(rm)`'
@@ -144,7 +144,7 @@ def test_a_file_that_holds_no_labels_is_refused_by_name(tmp_path, change, proble
 
 def test_a_file_with_more_rows_than_features_is_refused_before_it_is_read(tmp_path, monkeypatch):
     write(tmp_path / "labels.parquet", own={"d_sae": 1, "sae_sha256": None, "metadata": {}})
-    monkeypatch.delattr("hf_sae_select.concepts.label_file.read_table")
+    monkeypatch.delattr("hf_sae_select.sae.label_file.read_table")
     with pytest.raises(ValueError, match=r"labels\.parquet holds no labels.*2 rows, more than d_sae=1"):
         Labels.load(tmp_path)
 

@@ -15,11 +15,11 @@ from .._cards import UNSEEN
 from .._files import check_target, whole_file
 from .._parquet import content_errors
 from .._validation import check_int, check_text, check_type, is_number
-from ..sae.labels_beside import LABELS_FILE, check_width
 from .label_file import contents, file_at, read, write
 from .label_hub import LabelsHub
+from .labels_beside import LABELS_FILE, check_width
 
-PACKAGED = Path(__file__).parent.parent / "sae" / "default" / LABELS_FILE
+PACKAGED = Path(__file__).parent / "default" / LABELS_FILE
 NAN = math.nan
 
 # What one label holds at most. Files may be anybody's.
