@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     from .sae.labels import Labels
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
-    from .selection.methods import MethodFunction
+    from .selection.method import MethodFunction
     from .selection.quota import Quota
     from .selection.result import Selection
     from .selection.table import Comparison
+    from .selection.target_argument import TargetSource
 
 
 def sae_select(
     self: Dataset,
     budget: float | str,
-    method: str | MethodFunction = "match",
+    method: str | MethodFunction | None = None,
     *,
+    target: TargetSource | None = None,
+    overlap: str = "exclude",
     sae: SaeSource | None = None,
     text: TextSource | None = None,
     threshold: float | None = None,
@@ -64,6 +67,8 @@ def sae_select(
         self,
         budget,
         method,
+        target=target,
+        overlap=overlap,
         sae=sae,
         text=text,
         threshold=threshold,

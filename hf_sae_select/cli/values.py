@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .places import Place
+from .._places import Place
 from .signatures import OPTIONS
 
 DEFAULT_SAE = "default"

@@ -15,13 +15,13 @@ from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import length_correlation
 from ..features.shares import Shares
-from ..selection.api import run
 from ..selection.columns import class_names
 from ..selection.comparison import for_method
 from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
 from ..selection.result import Selection
+from ..selection.run import run
 from ..selection.summary import summarize_rows
 
 if TYPE_CHECKING:  # annotations only

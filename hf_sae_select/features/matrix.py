@@ -156,11 +156,26 @@ class FeatureMatrix:
         features.rare(0.5)  # {1}, {2}, {}, {1}
         ```
         """
+        return self.of_features(~self.common(max_share, excluded))
+
+    def common(self, max_share: float, excluded: Collection[int] = ()) -> NDArray[np.bool_]:
+        """Tell of each feature whether more than a share of the rows have it: bool [d_sae]; see `rare`."""
         frequency = self.frequency.copy()
         for i in excluded:
             frequency[self.row(i)] -= 1
-        common = frequency / max(len(self) - len(excluded), 1) > max_share
-        return self._masked(~common[self.ids])
+        return np.asarray(frequency / max(len(self) - len(excluded), 1) > max_share)
+
+    def of_features(self, kept: NDArray[np.bool_]) -> FeatureMatrix:
+        """Keep the entries of some features.
+
+        Args:
+            kept (`np.ndarray`):
+                Whether each feature stays: bool [d_sae].
+
+        Returns:
+            `FeatureMatrix`: The matrix with fewer entries, or this one if no entry goes.
+        """
+        return self._masked(kept[self.ids])
 
     def _masked(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
         """Keep the entries where `mask` is true: a byte an entry, where positions would take eight."""

@@ -17,12 +17,14 @@ from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
-from .api import available_codes, run_on_dataset
+from .api import available_codes
 from .extension import earlier_selection
-from .methods import BASELINES, METHODS, MethodFunction
+from .method import MethodFunction
+from .methods import BASELINES, METHODS
 from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
+from .run import run_on_dataset
 from .summary import summarize, summarize_rows
 
 if TYPE_CHECKING:  # annotations only

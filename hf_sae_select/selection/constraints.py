@@ -6,7 +6,7 @@ Columns are named, and looked up in anything that is subscripted by names: a Dat
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
@@ -201,6 +201,8 @@ class ConstraintArguments:
     cost: str | None = None
     per_token: float = 0.0
     extend: Selection | None = None
+    left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Rows that other arguments exclude, by the name of what excludes them; rows that are picked first stay."""
 
     def parse(self, n: int, columns: Any, budget: Budget) -> Constraints:
         """Check the arguments and turn them into Constraints on `n` rows, but for what needs the rows' tokens.
@@ -216,14 +218,16 @@ class ConstraintArguments:
         initial, initial_rounds = _initial_rows(_row_indices("must_include", self.must_include, n), self.extend, n)
         if len(both := np.intersect1d(initial, excluded)):
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
+        for name, rows in self.left_out.items():
+            excluded = np.union1d(excluded, np.setdiff1d(_row_indices(f"left_out[{name!r}]", rows, n), initial))
         constraints = replace(Constraints.none(n), initial=initial, initial_rounds=initial_rounds, excluded=excluded)
-        rows = budget.rows(n - len(excluded)) if budget.unit is None else None
-        if rows is not None and len(initial) > rows:
-            raise ValueError(f"`must_include` and `extend` have {len(initial)} rows, but `budget={rows}`; raise it")
+        most = budget.rows(n - len(excluded)) if budget.unit is None else None
+        if most is not None and len(initial) > most:
+            raise ValueError(f"`must_include` and `extend` have {len(initial)} rows, but `budget={most}`; raise it")
         if self.quality is not None:
             constraints = replace(constraints, scale=column_numbers("quality", self.quality, columns, n))
         if self.quota is not None:
-            constraints = _with_quota(constraints, columns, self.quota, rows)
+            constraints = _with_quota(constraints, columns, self.quota, most)
         if budget.unit not in (None, "tokens"):
             constraints = constraints.with_costs(_costs(budget.unit, columns, n), budget)
             constraints.check_buys(budget)
@@ -239,7 +243,8 @@ class ConstraintArguments:
                 name: [[recorded(value), plain(amount)] for value, amount in amounts.items()]
                 for name, amounts in self.quota.items()
             }
-        return {name: value for name, value in values.items() if value not in (None, [], 0)}
+        values["left_out"] = {name: [int(row) for row in rows] for name, rows in self.left_out.items()}
+        return {name: value for name, value in values.items() if value not in (None, [], 0, {})}
 
 
 def token_costs(tokens: NDArray[Any]) -> Floats:

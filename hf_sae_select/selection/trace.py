@@ -16,8 +16,9 @@ from . import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
-from .engine import Engine, sorted_by
-from .methods import METHODS, Rng, drawn_order
+from .engine import Engine, drawn_order, sorted_by
+from .method import Rng
+from .methods import METHODS
 from .objectives import GAINS
 from .request import Cuts, request_of
 from .result import Selection
