@@ -27,6 +27,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..sae.labels import Labels, labels_of
 from ..selection.attachment import pool_of, selection_of
+from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection
 from .explanation import Source
 from .neighbours import Neighbours
@@ -155,7 +156,7 @@ def _columns(
     features: FeatureMatrix, selection: Selection | None, nearest: Neighbours | None, labels: Labels | None
 ) -> dict[str, Any]:
     """Return the columns beside the text, of all rows."""
-    excluded = [] if selection is None else selection.parameters.get("constraints", {}).get("exclude") or []
+    excluded = [] if selection is None else excluded_rows(selection.parameters, features, selection.indices)
     pool = np.setdiff1d(np.arange(len(features)), np.array(excluded, np.int64))
     shares = Shares.of_strongest(features, pool)
     places = projection(shares)
