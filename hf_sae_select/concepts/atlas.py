@@ -156,8 +156,9 @@ def _columns(
     features: FeatureMatrix, selection: Selection | None, nearest: Neighbours | None, labels: Labels | None
 ) -> dict[str, Any]:
     """Return the columns beside the text, of all rows."""
-    excluded = [] if selection is None else excluded_rows(selection.parameters, features, selection.indices)
-    pool = np.setdiff1d(np.arange(len(features)), np.array(excluded, np.int64))
+    pool = np.arange(len(features))
+    if selection is not None:
+        pool = np.setdiff1d(pool, excluded_rows(selection.parameters, features, selection.indices))
     shares = Shares.of_strongest(features, pool)
     places = projection(shares)
     titles = [[f"#{i}" if labels is None else labels.title(i) for i in ids] for ids in _strongest(shares)]

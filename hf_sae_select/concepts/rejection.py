@@ -54,9 +54,9 @@ class WhyNot:
     method: str
     """The method."""
     cause: str
-    """What decided: "picked" (it was), "excluded" (it is in `exclude`), the argument that left it out, such as "avoid", "blank", "quality" (0), "quota" (no room), "cost" (too expensive),
-    "score", "overlap" or "similarity" with picks, "turn" (the budget was spent before), "budget" (`must_include` and
-    `extend` spent it), "length", "chance", "own"."""
+    """What decided: "picked" (it was), "excluded", the argument that left it out, such as "avoid", "blank", "quality"
+    (0), "quota" (no room), "cost" (too expensive), "score", "overlap" or "similarity" with picks, "turn" (the budget
+    was spent before), "budget" (`must_include` and `extend` spent it), "length", "chance", "own"."""
     pick: int | None
     """The position of the row in the selection, if it was picked."""
     closest: Attempt | None

@@ -130,12 +130,13 @@ def select(
             grown or the budget is in costs.
         avoid (`int`, `str`, `list` or `dict`, *optional*):
             Features by number, or by name where the SAE has labels: rows that have any of them are left out. A row
-            has a feature where its activation is above a threshold, by default the SAE's calibrated one:
-            `{551: 2.0, "recipe": 0.5}` sets others.
+            has a feature where its activation is above a threshold, by default 0.6 times the SAE's calibrated one:
+            `{551: 2.0, "recipe": 5.0}` sets others.
         require (`int`, `str`, `list` or `dict`, *optional*):
             Features: rows that have none of them are left out.
         require_all (`int`, `str`, `list` or `dict`, *optional*):
-            Features: rows that lack one of them are left out. Of a name, or of a list within the list, a row needs one.
+            Features: rows that lack one of them are left out. A row needs one of the features of a name, and one of
+            those of a list within the list.
         boost (`dict`, *optional*):
             `{551: 2.0, "recipe": 0}`: factors of features' weights, 0 for one that does not count, for "match",
             "herding", "greedy", "weighted" and "concave".

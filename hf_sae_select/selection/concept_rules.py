@@ -28,6 +28,7 @@ Boost = Mapping[int | str, float]
 
 RULES = ("avoid", "require", "require_all")
 BOOSTED = ("match", "herding", "greedy", "weighted", "concave")  # the methods that weigh features
+FIRING = 0.6  # of the calibrated threshold: where filters by names find most of what they name, benchmarks/filters.py
 MOST_BOOST = "[0, 1e6]"  # the square of a larger weight could overflow
 NO_ROWS = np.empty(0, np.int64)
 MOST_TITLES = 5  # of features that a sentence names
@@ -38,7 +39,7 @@ class RuleFeature(NamedTuple):
 
     feature: int
     value: float | None
-    """The activation that it has to exceed, None for the SAE's calibrated one; of `boost` the weight."""
+    """The activation to exceed, None for `FIRING` times the calibrated threshold; of `boost` the weight."""
     name: str = ""
     """Its label's name, for people."""
 
@@ -84,8 +85,9 @@ class ConceptRules:
         values = {name: list(map(list, getattr(self, name))) for name in ("avoid", "require", "boost")}
         return {**values, "require_all": [list(map(list, group)) for group in self.require_all]}
 
-    def resolved(self, threshold: float) -> ConceptRules:
-        """Fill in a threshold where none was passed."""
+    def resolved(self, calibrated: float) -> ConceptRules:
+        """Fill in a threshold where none was passed: the share `FIRING` of the SAE's calibrated one."""
+        threshold = FIRING * calibrated
 
         def filled(group: AnyOf) -> AnyOf:
             return tuple(item._replace(value=threshold) if item.value is None else item for item in group)

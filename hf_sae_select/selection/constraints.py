@@ -206,7 +206,7 @@ class ConstraintArguments:
     extend: Selection | None = None
     left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Rows that other arguments exclude, by the name of what excludes them; rows that are picked first stay."""
-    concepts: ConceptRules = ConceptRules()
+    concepts: ConceptRules = field(default_factory=ConceptRules)
     """`avoid`, `require`, `require_all` and `boost`. The rows that they leave out are in `left_out` once the features
     are known. They are not recorded: the rules give them again."""
 

@@ -40,17 +40,17 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset, target: Target |
     return run(request, features, cuts.record(), encoding, target)
 
 
-def by_concepts(request: SelectionRequest, features: FeatureMatrix, threshold: float = 0.0) -> SelectionRequest:
-    """Return a request without the rows that its rules by concepts leave out; rows of several rules count for the first.
+def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: float = 0.0) -> SelectionRequest:
+    """Return a request without the rows that its rules by concepts leave out; they are counted for the first rule.
 
     Args:
         features: the features of all rows, before any cut.
-        threshold: the activation to exceed where a rule has none of its own.
+        calibrated: the SAE's calibrated threshold, for rules without a threshold of their own.
 
     Raises:
         ValueError: A rule leaves out a row that is picked first, or too few rows are left.
     """
-    rules = request.arguments.concepts.resolved(threshold)
+    rules = request.arguments.concepts.resolved(calibrated)
     if not rules:
         return request
     alone = rules.left_out(features)
