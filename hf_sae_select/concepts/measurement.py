@@ -19,7 +19,7 @@ from ..selection.columns import class_names
 from ..selection.comparison import for_method
 from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
-from ..selection.request import Cuts, SelectionRequest, arguments_of
+from ..selection.request import Cuts, SelectionRequest, arguments_of, excluded_of
 from ..selection.result import Selection
 from ..selection.run import run
 from ..selection.summary import summarize_rows
@@ -76,7 +76,7 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     """
     measures = measures_of(selection.method) if measures is None else measures
     arguments = arguments_of(selection)
-    excluded = arguments.get("exclude", [])
+    excluded = excluded_of(selection)
     cuts: Cuts = arguments.pop("cuts")
     # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.
     reads_all = "likeness" in measures and selection.method != "match"
@@ -89,7 +89,7 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     pool = _pool(len(features), selection)
     picked = {"subset": selection.indices}
     for name in reversed(BASELINES):
-        own = for_method(name, arguments) | {"options": {}}
+        own = for_method(name, arguments) | {"options": {}, "has_target": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
             picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
@@ -147,8 +147,7 @@ def _json_value(value: Any, classes: list[str]) -> Any:
 
 def _pool(n: int, selection: Selection) -> Rows:
     """Return the rows of `n` that could be selected."""
-    excluded = selection.parameters["constraints"].get("exclude") or []
-    return np.setdiff1d(np.arange(n), np.array(list(excluded), np.int64))
+    return np.setdiff1d(np.arange(n), excluded_of(selection))
 
 
 def _covered(features: FeatureMatrix, rows: Rows) -> Rows:

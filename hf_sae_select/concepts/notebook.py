@@ -14,6 +14,8 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..sae.labels import labels_of, one_line
 from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.closeness import parts_of_picks
+from ..selection.request import excluded_of
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
 from .measurement import likeness_text
@@ -36,8 +38,7 @@ def short_form(subset: Dataset) -> str | None:
     pool = pool_of(subset)
     features, values = _features(pool), facts(selection)
     if features is not None and len(selection):
-        excluded = np.array(selection.parameters.get("constraints", {}).get("exclude") or [], np.int64)
-        rows = np.setdiff1d(np.arange(len(features)), excluded)
+        rows = np.setdiff1d(np.arange(len(features)), excluded_of(selection))
         values["likeness"] = likeness_text(Shares.of_strongest(features, rows).likeness(selection.indices))
     return table("Selected subset", values) + _first_picks(selection, pool, features)
 
@@ -76,7 +77,8 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
     """Name the features that add most to the gain of the first picks; "" where the gain is no sum over features."""
     labels, result = labels_of(encoding_record(pool.codes)), [""] * n_picks
     with suppress(ValueError, KeyError):  # the pool lost a column, or the selection is of another version
-        for parts in Trace.of(features, selection, pool.columns).parts(np.arange(n_picks)):
+        trace = Trace.of(features, selection, pool.columns, pool.target)
+        for parts in parts_of_picks(trace, np.arange(n_picks)):
             order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
             result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)

@@ -240,6 +240,14 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
     }
 
 
+def excluded_of(selection: Selection) -> Int64s:
+    """Return the rows that a selection could not pick: those of `exclude`, and those that other arguments left out."""
+    constraints = selection.parameters.get("constraints", {})
+    left_out = [row for rows in constraints.get("left_out", {}).values() for row in rows]
+    initial = [*constraints.get("must_include", ()), *selection.indices[: constraints.get("extend") or 0].tolist()]
+    return np.array(sorted({*constraints.get("exclude", ()), *left_out} - {*initial}), np.int64)
+
+
 def request_of(selection: Selection, n: int, columns: Any) -> SelectionRequest:
     """Return the request that repeats a selection among `n` rows; that of the user's own method cannot be run.
 
