@@ -27,7 +27,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..sae.labels import Labels, labels_of
 from ..selection.attachment import pool_of, selection_of
-from ..selection.request import excluded_of
+from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection
 from .explanation import Source
 from .neighbours import Neighbours
@@ -157,7 +157,8 @@ def _columns(
 ) -> dict[str, Any]:
     """Return the columns beside the text, of all rows."""
     pool = np.arange(len(features))
-    pool = pool if selection is None else np.setdiff1d(pool, excluded_of(selection))
+    if selection is not None:
+        pool = np.setdiff1d(pool, excluded_rows(selection.parameters, features, selection.indices))
     shares = Shares.of_strongest(features, pool)
     places = projection(shares)
     titles = [[f"#{i}" if labels is None else labels.title(i) for i in ids] for ids in _strongest(shares)]

@@ -14,6 +14,7 @@ from ..features.duplicates import LEAST
 from ..features.kernels import Floats
 from ..sae.labels import Labels
 from ..selection import closeness, nearness, similarity
+from ..selection.concept_rules import RULES
 from ..selection.result import Selection
 from ..selection.trace import Trace
 from .evidence import Neighbour, Part, named_parts, plain
@@ -55,10 +56,10 @@ class WhyNot:
     method: str
     """The method."""
     cause: str
-    """What decided: "picked" (it was), "excluded", "left_out" (see `left_out`), "blank", "apart" (it shares nothing
-    with the target), "quality" (0), "quota" (no room), "cost" (too expensive), "score", "overlap" or "similarity" with
-    picks, "turn" (the budget was spent before), "budget" (`must_include` and `extend` spent it), "length", "chance",
-    "own"."""
+    """What decided: "picked" (it was), "excluded", the argument that left it out, such as "avoid", "in_target" (it
+    repeats a row of the target), "blank", "apart" (it shares nothing with the target), "quality" (0), "quota" (no
+    room), "cost" (too expensive), "score", "overlap" or "similarity" with picks, "turn" (the budget was spent before),
+    "budget" (`must_include` and `extend` spent it), "length", "chance", "own"."""
     pick: int | None
     """The position of the row in the selection, if it was picked."""
     closest: Attempt | None
@@ -81,8 +82,8 @@ class WhyNot:
     """Whether the row is nearly the same as the first of `nearest`: a similarity of 0.95 or more."""
     tokens: int
     """The number of tokens of the row."""
-    left_out: str = ""
-    """What left the row out, where the cause is "left_out": "overlap" with a target, or another argument's name."""
+    exclusion: str = ""
+    """Of a row that is left out by its features, what it has or lacks."""
 
     def __str__(self) -> str:
         return _sentences(self)
@@ -156,12 +157,11 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
     """Say why a row was not picked in a selection that is gone through again."""
     selection, scale = trace.selection, trace.constraints.scale
     picks = np.flatnonzero(selection.indices == row)
-    closest, gain_at_end, overlap, limit, left_out = None, None, None, None, ""
+    closest, gain_at_end, overlap, limit = None, None, None, None
     if len(picks):
         cause = "picked"
     elif row in trace.constraints.excluded:
-        left_out = _left_out_by(trace, row)
-        cause = "left_out" if left_out else "excluded"
+        cause = _exclusion(trace, row)
     elif len(trace.constraints.initial) == trace.engine.budget:
         cause = "budget"
     elif trace.kind == "own":
@@ -190,14 +190,15 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
         tuple(Neighbour(int(selection.indices[pick]), like, pick) for pick, like in nearest[:NEAREST_PICKS]),
         is_near_duplicate=bool(nearest and nearest[0][1] >= LEAST),
         tokens=int(trace.features.tokens[row]),
-        left_out=left_out,
+        exclusion=trace.request.arguments.concepts.reason(cause, trace.read, row) if cause in RULES else "",
     )
 
 
-def _left_out_by(trace: Trace, row: int) -> str:
-    """Name the argument beside `exclude` that excluded a row; "" where none did."""
-    reasons = trace.selection.parameters["constraints"].get("left_out", {})
-    return next((name for name, rows in reasons.items() if row in rows), "")
+def _exclusion(trace: Trace, row: int) -> str:
+    """Name the argument that excluded a row."""
+    left_out = trace.request.arguments.left_out
+    reason = next((reason for reason, rows in left_out.items() if row in rows), "excluded")
+    return "in_target" if reason == "overlap" else reason
 
 
 def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[Part, ...]:
@@ -322,9 +323,8 @@ CAUSES = {
     "chance": "it was not drawn",
     "own": "the method is your own, and only it knows",
     "apart": "it shares no feature with the target that counts",
+    "in_target": "it repeats a row of the target",
 }
-# Of rows that are left out: what `parameters["constraints"]["left_out"]` calls the cause
-LEFT_OUT = {"overlap": "it repeats a row of the target"}
 
 
 def _sentences(why: WhyNot) -> str:
@@ -347,9 +347,7 @@ def _sentences(why: WhyNot) -> str:
 
 def _cause(why: WhyNot) -> str:
     """Say what decided, with what was measured."""
-    if why.cause == "left_out":
-        return LEFT_OUT.get(why.left_out, f"`{why.left_out}` leaves it out")
-    text = CAUSES[why.cause]
+    text = why.exclusion or CAUSES.get(why.cause) or f"`{why.cause}` leaves it out"
     if why.cause == "score" and (why.closest is None or not why.closest.difference):
         return f"{text}, or the same one and came first"
     if why.cause == "length":

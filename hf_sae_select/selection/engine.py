@@ -50,12 +50,18 @@ class Engine:
         return features.frequency - kernels.holders(features.offsets, features.ids, excluded, features.d_sae)
 
     def weights(self, idf: bool) -> Floats:
-        """Return 1 for each feature, or log(rows of the pool / rows that have it): [d_sae]."""
+        """Return 1 for each feature, or log(rows of the pool / rows that have it), times its boost: [d_sae]."""
         if not idf:
-            return np.ones(self.features.d_sae)
+            return self.boost()
         holders = self.holders()
         rarity: Floats = np.log(max(1, len(self.constraints.pool)) / np.maximum(holders, 1))
-        return np.where(holders > 0, rarity, 0)
+        return np.where(holders > 0, rarity, 0) * self.boost()
+
+    def boost(self) -> Floats:
+        """Return the factor of each feature's weight: [d_sae]."""
+        factors = np.ones(self.features.d_sae)
+        factors[list(self.constraints.boost)] = list(self.constraints.boost.values())
+        return factors
 
     def mass(self, amounts: NDArray[np.float32]) -> Floats:
         """Sum, over the rows of the pool, the share of a row's `amounts` that each feature has: [d_sae]."""
@@ -108,7 +114,8 @@ class Engine:
 
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
-        return Herding(Shares.of(self.features, self.constraints.pool), width)
+        weights = self.boost() if self.constraints.boost else None
+        return Herding(Shares.of(self.features, self.constraints.pool), width, weights)
 
     def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
         """Begin a search for rows near the target, in the state without picks; `closeness` is the target's."""

@@ -21,8 +21,9 @@ from .herding import Herd, Herding
 from .method import Rng
 from .methods import METHODS
 from .objectives import GAINS
-from .request import Cuts, request_of
+from .request import Cuts, SelectionRequest, request_of
 from .result import Selection
+from .run import by_concepts
 from .targets import Target
 
 GREEDY = ("match", "greedy", "weighted", "concave")  # they pick the row with the largest score, a sum over features
@@ -50,6 +51,10 @@ class Trace:
     selection: Selection
     features: FeatureMatrix
     """The features of all rows, cut as the selection cut them."""
+    read: FeatureMatrix
+    """The features as they were passed, which the rules by concepts are of."""
+    request: SelectionRequest
+    """The request that repeats the selection."""
     engine: Engine
     options: dict[str, Any]
     turns: Int64s
@@ -74,7 +79,7 @@ class Trace:
             raise ValueError(
                 f"`features` has {n:,} rows, but `selection` picked among {rows:,}; pass the features of all of them"
             )
-        request = request_of(selection, n, columns)
+        request, read = by_concepts(request_of(selection, n, columns), features), features
         if selection.parameters.get("cuts"):  # `select_indices` cuts nothing
             cuts, excluded = Cuts(**selection.parameters["cuts"]), request.constraints.excluded
             target = None if target is None else target.cut(cuts, features, excluded)
@@ -83,7 +88,13 @@ class Trace:
         rng = request.rng
         engine = Engine(features, rows, rng, constraints, target)
         return cls(
-            selection, features, engine, request.options, _turns(selection.method, request.options, engine, rng)
+            selection,
+            features,
+            read,
+            request,
+            engine,
+            request.options,
+            _turns(selection.method, request.options, engine, rng),
         )
 
     @property
