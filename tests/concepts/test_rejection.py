@@ -229,12 +229,12 @@ def test_rows_apart_from_the_target_and_rows_that_repeat_it():
     assert "it shares no feature with the target that counts" in str(rejection(trace, 2))
     lost = rejection(trace, causes.index("score"))
     assert lost.closest.pick == 0 and lost.closest.rank == 2 and lost.gain_at_end > 0 and lost.parts
-    left_out = {"constraints": {"left_out": {"overlap": [0], "avoid": [2]}}}
+    left_out = {"constraints": {"left_out": {"overlap": [0], "near": [2]}}}
     selection = replace(selection, indices=np.array([1]), parameters=selection.parameters | left_out)
     trace = Trace.of(rows, selection, target=TargetArgument.parse(target).of_features(16))
-    assert [rejection(trace, row).cause for row in (0, 2)] == ["in_target", "avoid"]
+    assert [rejection(trace, row).cause for row in (0, 2)] == ["in_target", "near"]
     assert "not picked by `herding`: it repeats a row of the target." in str(rejection(trace, 0))
-    assert "`avoid` leaves it out." in str(rejection(trace, 2))
+    assert "`near` leaves it out." in str(rejection(trace, 2))
 
 
 def test_a_subset_answers_for_rows_of_its_pool():
