@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .sae.labels import Labels
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
+    from .selection.concept_rules import Boost, Concepts
     from .selection.method import MethodFunction
     from .selection.quota import Quota
     from .selection.result import Selection
@@ -55,6 +56,11 @@ def sae_select(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     keep_codes: bool = False,
@@ -83,6 +89,11 @@ def sae_select(
         cost=cost,
         per_token=per_token,
         extend=extend,
+        avoid=avoid,
+        require=require,
+        require_all=require_all,
+        boost=boost,
+        labels=labels,
         max_length=max_length,
         batch_size=batch_size,
         keep_codes=keep_codes,
@@ -109,6 +120,11 @@ def sae_compare(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     **options: Any,
@@ -134,6 +150,11 @@ def sae_compare(
         cost=cost,
         per_token=per_token,
         extend=extend,
+        avoid=avoid,
+        require=require,
+        require_all=require_all,
+        boost=boost,
+        labels=labels,
         max_length=max_length,
         batch_size=batch_size,
         **options,

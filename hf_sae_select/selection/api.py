@@ -14,6 +14,7 @@ from .._validation import check_flag
 from ..encoding.digests import check_digests
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from .attachment import Pool, attach, codes_in_pool
+from .concept_rules import ConceptArguments
 from .extension import content_digests, digest_columns, earlier_selection
 from .method import MethodFunction
 from .quota import Quota
@@ -22,12 +23,15 @@ from .request import Cuts, SelectionRequest
 from .result import Selection
 from .run import run_on_dataset
 from .target_argument import TargetArgument
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
 
     from ..encoding.text import TextSource
+    from ..sae.labels import Labels
     from ..sae.loading import SaeSource
+    from .concept_rules import Boost, Concepts
     from .target_argument import TargetSource
 
 
@@ -52,6 +56,11 @@ def select(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     keep_codes: bool = False,
@@ -119,6 +128,20 @@ def select(
             come first and are part of the budget. They are known by their content, so the dataset may have grown or
             been shuffled since. The same method gives what the larger budget gives at once, unless the dataset has
             grown or the budget is in costs.
+        avoid (`int`, `str`, `list` or `dict`, *optional*):
+            Features by number, or by name where the SAE has labels: rows that have any of them are left out. A row
+            has a feature where its activation is above a threshold, by default 0.6 times the SAE's calibrated one:
+            `{551: 2.0, "recipe": 5.0}` sets others.
+        require (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that have none of them are left out.
+        require_all (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that lack one of them are left out. A row needs one of the features of a name, and one of
+            those of a list within the list.
+        boost (`dict`, *optional*):
+            `{551: 2.0, "recipe": 0}`: factors of features' weights, 0 for one that does not count, for "match",
+            "herding", "greedy", "weighted" and "concave".
+        labels (`Labels`, *optional*):
+            The labels that have the names. By default those of the SAE.
         max_length (`int`, *optional*):
             Number of tokens that are read of each row, see `encode`.
         batch_size (`int`, *optional*, defaults to `32`):
@@ -147,6 +170,7 @@ def select(
     check_dataset("dataset", dataset, "select")
     check_flag("keep_codes", keep_codes)
     argument = TargetArgument.parse(target, overlap)
+    concepts = ConceptArguments(avoid, require, require_all, boost, labels)
     request = SelectionRequest.parse(
         len(dataset),
         dataset,
@@ -165,6 +189,7 @@ def select(
         has_target=argument is not None,
     )
     codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    request = _with_concepts(request, concepts, codes, sae)
     if keep_codes and codes is None:
         raise ValueError("`keep_codes=True` needs an encoded dataset, and no `sae`: call its `sae_encode` first")
     source = without_codes(dataset)  # codes of another SAE would contradict the result
@@ -215,6 +240,26 @@ def available_codes(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )
     return codes
+
+
+def _with_concepts(
+    request: SelectionRequest, concepts: ConceptArguments, codes: Dataset | None, sae: SaeSource | None
+) -> SelectionRequest:
+    """Return a request with the rules by concepts, before anything is encoded.
+
+    Raises:
+        TypeError, ValueError: A rule is not allowed, or names no feature; the message names it.
+    """
+    if not concepts.are_passed:
+        return request
+    if codes is None and sae is None and request.vectors is not None:
+        raise ValueError(
+            "without SAE codes nobody knows the rows' features, which `avoid`, `require` and `boost` need: encode "
+            "first, or pass `sae` too"
+        )
+    record = None if codes is None else encoding_record(codes)
+    vocabulary = Vocabulary.of(concepts.labels, record, sae, needs_names=concepts.has_names)
+    return request.with_concepts(concepts.rules(vocabulary))
 
 
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:

@@ -17,6 +17,7 @@ from .._validation import check_number, is_number
 from ..features.kernels import Floats, Int64s
 from .budget import TOLERANCE, Budget
 from .columns import column_numbers
+from .concept_rules import RULES, ConceptRules
 from .coverage import ConstraintState
 from .quota import Quota, Quotas, recorded
 
@@ -55,6 +56,8 @@ class Constraints:
     """[n]: the factor of a row's gain: its quality, divided by a power of its length."""
     quotas: Quotas | None = None
     """What each group may have, as it was passed; None without a quota."""
+    boost: Mapping[int, float] = field(default_factory=dict)
+    """The factor of each feature's weight that is not 1."""
 
     @classmethod
     def none(cls, n: int) -> Constraints:
@@ -203,6 +206,9 @@ class ConstraintArguments:
     extend: Selection | None = None
     left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Rows that other arguments exclude, by the name of what excludes them; rows that are picked first stay."""
+    concepts: ConceptRules = field(default_factory=ConceptRules)
+    """`avoid`, `require`, `require_all` and `boost`. The rows that they leave out are in `left_out` once the features
+    are known. They are not recorded: the rules give them again."""
 
     def parse(self, n: int, columns: Any, budget: Budget) -> Constraints:
         """Check the arguments and turn them into Constraints on `n` rows, but for what needs the rows' tokens.
@@ -220,7 +226,9 @@ class ConstraintArguments:
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
         for name, rows in self.left_out.items():
             excluded = np.union1d(excluded, np.setdiff1d(_row_indices(f"left_out[{name!r}]", rows, n), initial))
+        boost = {item.feature: float(item.value or 0) for item in self.concepts.boost}
         constraints = replace(Constraints.none(n), initial=initial, initial_rounds=initial_rounds, excluded=excluded)
+        constraints = replace(constraints, boost=boost)
         most = budget.rows(n - len(excluded)) if budget.unit is None else None
         if most is not None and len(initial) > most:
             raise ValueError(f"`must_include` and `extend` have {len(initial)} rows, but `budget={most}`; raise it")
@@ -243,7 +251,9 @@ class ConstraintArguments:
                 name: [[recorded(value), plain(amount)] for value, amount in amounts.items()]
                 for name, amounts in self.quota.items()
             }
-        values["left_out"] = {name: [int(row) for row in rows] for name, rows in self.left_out.items()}
+        recorded_rows = {name: rows for name, rows in self.left_out.items() if name not in RULES}
+        values["left_out"] = {name: [int(row) for row in rows] for name, rows in recorded_rows.items()}
+        values |= self.concepts.record()
         return {name: value for name, value in values.items() if value not in (None, [], 0, {})}
 
 

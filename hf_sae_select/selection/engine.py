@@ -50,12 +50,18 @@ class Engine:
         return features.frequency - kernels.holders(features.offsets, features.ids, excluded, features.d_sae)
 
     def weights(self, idf: bool) -> Floats:
-        """Return 1 for each feature, or log(rows of the pool / rows that have it): [d_sae]."""
+        """Return 1 for each feature, or log(rows of the pool / rows that have it), times its boost: [d_sae]."""
         if not idf:
-            return np.ones(self.features.d_sae)
+            return self.boost()
         holders = self.holders()
         rarity: Floats = np.log(max(1, len(self.constraints.pool)) / np.maximum(holders, 1))
-        return np.where(holders > 0, rarity, 0)
+        return np.where(holders > 0, rarity, 0) * self.boost()
+
+    def boost(self) -> Floats:
+        """Return the factor of each feature's weight: [d_sae]."""
+        factors = np.ones(self.features.d_sae)
+        factors[list(self.constraints.boost)] = list(self.constraints.boost.values())
+        return factors
 
     def mass(self, amounts: NDArray[np.float32]) -> Floats:
         """Sum, over the rows of the pool, the share of a row's `amounts` that each feature has: [d_sae]."""
@@ -109,7 +115,8 @@ class Engine:
     def herding(self, width: float, redundancy: float) -> Selection:
         """Pick rows near the target and far from each other, see `herding`; others fill the budget."""
         assert self.target is not None
-        herding = Herding(Shares.of(self.features, self.constraints.pool), width)
+        weights = self.boost() if self.constraints.boost else None
+        herding = Herding(Shares.of(self.features, self.constraints.pool), width, weights)
         state, target = self.constraints.state(self.order), self.target
         closeness = target.closeness(herding)
         herd = Herd(herding, closeness, target.sizes(), target.shares, redundancy, state)

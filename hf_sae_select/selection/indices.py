@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..features.matrix import FeatureMatrix
+from .concept_rules import ConceptArguments
 from .extension import earlier_picks, feature_digests
 from .method import MethodFunction
 from .quota import Quota
 from .request import SelectionRequest
 from .result import Selection
-from .run import run
+from .run import by_concepts, run
 from .target_argument import TargetArgument
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # annotations only
+    from ..sae.labels import Labels
+    from .concept_rules import Boost, Concepts
 
 
 def select_indices(
@@ -32,6 +38,11 @@ def select_indices(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     **options: Any,
 ) -> Selection:
     """Select rows by their features, without a dataset.
@@ -69,6 +80,17 @@ def select_indices(
             The power of a row's tokens that divides its gain.
         extend (`Selection`, *optional*):
             An earlier selection to grow.
+        avoid (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that have any of them are left out. Any activation counts, unless a threshold is passed, see
+            `select`.
+        require (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that have none of them are left out.
+        require_all (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that lack one of them are left out, see `select`.
+        boost (`dict`, *optional*):
+            Factors of features' weights, see `select`.
+        labels (`Labels`, *optional*):
+            The labels that have the names, where a feature is named.
         **options (`Any`):
             Options of the method.
 
@@ -103,8 +125,11 @@ def select_indices(
         extend=earlier_picks(extend, features, method),
         has_target=argument is not None,
     )
+    concepts = ConceptArguments(avoid, require, require_all, boost, labels)
+    if concepts.are_passed:
+        request = request.with_concepts(concepts.rules(Vocabulary.of(labels, {"d_sae": features.d_sae})))
     aim = None if argument is None else argument.of_features(features.d_sae)
-    selection = run(request, features, target=aim)
+    selection = run(by_concepts(request, features), features, target=aim)
     return replace(selection, row_digests=feature_digests(features, selection.indices))
 
 

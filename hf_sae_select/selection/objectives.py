@@ -22,7 +22,7 @@ def affinity(engine: Engine, *, sharpen: float = 1.0) -> Measure:
     """Return the objective of `match`: the affinity of the picks' distribution and the target's, or the pool's."""
     shares = Shares.of(engine.features, engine.constraints.pool)
     mass = shares.total if engine.target is None else engine.target.mass(shares.mean, sharpen)
-    weight = np.sqrt(mass)
+    weight = np.sqrt(mass * engine.boost())
     return Measure(lambda: coverage.mass_objective(weight, "sqrt"), shares.amounts)
 
 
@@ -35,7 +35,7 @@ def new_features(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
 def new_activation(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
     """Return the objective of `weighted`: new features, each worth its share of all activation, or of the target's."""
     shares = engine.mass(engine.features.acts) if engine.target is None else engine.target.activation()
-    return _first_time(shares / max(shares.sum(), 1e-300) * (engine.weights(True) if idf else 1))
+    return _first_time(shares / max(shares.sum(), 1e-300) * engine.weights(idf))
 
 
 def diminishing(engine: Engine, *, curve: str = "sqrt", by: str = "count", idf: bool = False) -> Measure:

@@ -17,6 +17,7 @@ from .._validation import check_choice, check_int, check_number
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .budget import Budget
+from .concept_rules import BOOSTED, RULES, ConceptRules
 from .constraints import ConstraintArguments, Constraints, plain, token_costs
 from .method import Method, MethodFunction
 from .methods import METHODS
@@ -160,6 +161,10 @@ class SelectionRequest:
             return self
         return self.parsed_with(left_out={**self.arguments.left_out, reason: rows.tolist()})
 
+    def with_concepts(self, rules: ConceptRules) -> SelectionRequest:
+        """Return the same request with rules by concepts, once the features of the SAE are known by number."""
+        return self.parsed_with(concepts=rules) if rules else self
+
     @property
     def needs_tokens(self) -> bool:
         """Tell whether the constraints depend on the rows' tokens."""
@@ -220,6 +225,8 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
     constraints = dict(parameters["constraints"])
     if isinstance(constraints.get("quota"), Mapping):  # recorded as pairs, since the keys of a JSON object are strings
         constraints["quota"] = {name: dict(pairs) for name, pairs in constraints["quota"].items()}
+    constraints["concepts"] = ConceptRules.of_record(constraints)
+    constraints = {name: value for name, value in constraints.items() if name not in (*RULES, "boost")}
     if "extend" in constraints:
         n = constraints["extend"]
         check_int("extend", n)
@@ -325,7 +332,12 @@ def _complete_options(
             raise ValueError(f"`{passed[0]}` is of a selection towards a `target`; pass one, or leave it out")
         known = {option: default for option, default in known.items() if option not in method.for_targets}
     for option in options.keys() - known.keys():
-        arguments = [*known, *(field.name for part in (ConstraintArguments, Cuts) for field in fields(part))]
+        arguments = [
+            *known,
+            *RULES,
+            "boost",
+            *(field.name for part in (ConstraintArguments, Cuts) for field in fields(part)),
+        ]
         near = difflib.get_close_matches(option, arguments, 1)
         raise TypeError(
             f"unknown option `{option}` for `method={name!r}`; it takes: {', '.join(sorted(known)) or 'no option'}"
@@ -360,6 +372,11 @@ def _check_seed(name: str, seed: Any, is_needed: bool) -> None:
 def _check_obeys(name: str, method: Method, arguments: ConstraintArguments) -> None:
     """Check that the method can obey the constraints that were passed."""
     passed = arguments.record()
+    if "boost" in passed and name not in BOOSTED:
+        raise ValueError(
+            f"`boost` makes no sense with `method={name!r}`, which does not weigh features; choose one of: "
+            + ", ".join(BOOSTED)
+        )
     if refused := sorted(passed.keys() & method.refuses):
         raise ValueError(f"`{refused[0]}` makes no sense with `method={name!r}`; leave it out")
     if passed and not method.is_constrained:

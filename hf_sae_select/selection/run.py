@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..features.columns import STATE, encoding_record, flagged_rows, is_encoded
+from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
+from .concept_rules import ConceptRules
 from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
 from .request import SelectionRequest
 from .result import Selection
@@ -26,12 +31,60 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset, target: Target |
             encoding["rows"] = counts
         check_blank(request, features)
     cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
+    request = by_concepts(request, features, encoding.get("threshold", 0.0))
     if target is not None:
         target = target.cut(cuts, features, request.constraints.excluded)
     features = cuts.apply(features, request.constraints.excluded)
     if is_encoded(encoded):
         warn_of_no_features(request, features, cuts.record())
     return run(request, features, cuts.record(), encoding, target)
+
+
+def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: float = 0.0) -> SelectionRequest:
+    """Return a request without the rows that its rules by concepts leave out; they are counted for the first rule.
+
+    Args:
+        features: the features of all rows, before any cut.
+        calibrated: the SAE's calibrated threshold, for rules without a threshold of their own.
+
+    Raises:
+        ValueError: A rule leaves out a row that is picked first, or too few rows are left.
+    """
+    rules = request.arguments.concepts.resolved(calibrated)
+    if not rules:
+        return request
+    alone = rules.left_out(features)
+    _check_initial(request, rules, features, alone)
+    left_out, gone = dict(request.arguments.left_out), request.constraints.excluded
+    for rule, rows in alone.items():
+        left_out[rule] = np.setdiff1d(rows, gone).tolist()
+        gone = np.union1d(rows, gone)
+    _check_left(request, alone, len(features), len(features) - len(gone))
+    return request.parsed_with(concepts=rules, left_out=left_out)
+
+
+def _check_initial(
+    request: SelectionRequest, rules: ConceptRules, features: FeatureMatrix, alone: Mapping[str, Int64s]
+) -> None:
+    """Check that no rule leaves out a row that is picked first."""
+    extend = request.arguments.extend
+    for rule, rows in alone.items():
+        for row in request.constraints.initial[np.isin(request.constraints.initial, rows)][:1].tolist():
+            argument = "extend" if extend is not None and row in extend.indices else "must_include"
+            raise ValueError(
+                f"`{argument}` picks row {row} first, but {rules.reason(rule, features, row)} (argument `{rule}`); "
+                f"take the row out of `{argument}`, or change `{rule}`"
+            )
+
+
+def _check_left(request: SelectionRequest, alone: Mapping[str, Int64s], n: int, left: int) -> None:
+    """Check that the rules leave enough rows for a budget in rows; a budget in costs is checked with the costs."""
+    budget = request.budget
+    needed = budget.amount if budget.unit is None and not budget.is_fraction else 1
+    if left < needed:
+        counts = ", ".join(f"`{rule}` alone leaves {n - len(rows):,}" for rule, rows in alone.items())
+        remedy = "change the rules" if left == 0 else "lower the budget, or change the rules"
+        raise ValueError(f"{left:,} of {n:,} rows are left, but `budget={budget.amount:g}`: {counts}; {remedy}")
 
 
 def read_features(request: SelectionRequest, encoded: Dataset) -> FeatureMatrix:
@@ -61,6 +114,7 @@ def run(
         method=request.name,
         parameters=request.record(amount, cuts or {}, encoding or {}, target),
         pool_rows=len(features),
+        left_out={reason: len(out) for reason, out in request.arguments.left_out.items()},
     )
     check_extended(request.arguments.extend, selection)
     if words := shortfall(selection, rows, constraints, features):
