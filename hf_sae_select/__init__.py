@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from .sae.labels import Label, Labels
     from .sae.loading import load_sae
     from .sae.model import SparseAutoencoder
-    from .selection.api import select, select_indices
+    from .selection.api import select
     from .selection.comparison import compare
     from .selection.constraints import Constraints
+    from .selection.indices import select_indices
     from .selection.methods import METHODS
     from .selection.result import Selection
     from .training.config import TRAINING_PRESETS, SaeTrainingConfig
@@ -81,7 +82,7 @@ _MODULES = {  # public name -> the file that defines it
     "stage": "publishing.staging",
     "Verification": "publishing.verification",
     "verify": "publishing.verification",
-    "select_indices": "selection.api",
+    "select_indices": "selection.indices",
     "select": "selection.api",
     "train_sae": "training.train",
     "train_sae_on_activations": "training.train",

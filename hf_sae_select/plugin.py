@@ -27,17 +27,21 @@ if TYPE_CHECKING:
     from .sae.labels import Labels
     from .sae.loading import SaeSource
     from .selection.comparison import Methods
-    from .selection.methods import MethodFunction
+    from .selection.concept_rules import Boost, Concepts
+    from .selection.method import MethodFunction
     from .selection.quota import Quota
     from .selection.result import Selection
     from .selection.table import Comparison
+    from .selection.target_argument import TargetSource
 
 
 def sae_select(
     self: Dataset,
     budget: float | str,
-    method: str | MethodFunction = "match",
+    method: str | MethodFunction | None = None,
     *,
+    target: TargetSource | None = None,
+    overlap: str = "exclude",
     sae: SaeSource | None = None,
     text: TextSource | None = None,
     threshold: float | None = None,
@@ -52,6 +56,11 @@ def sae_select(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     keep_codes: bool = False,
@@ -64,6 +73,8 @@ def sae_select(
         self,
         budget,
         method,
+        target=target,
+        overlap=overlap,
         sae=sae,
         text=text,
         threshold=threshold,
@@ -78,6 +89,11 @@ def sae_select(
         cost=cost,
         per_token=per_token,
         extend=extend,
+        avoid=avoid,
+        require=require,
+        require_all=require_all,
+        boost=boost,
+        labels=labels,
         max_length=max_length,
         batch_size=batch_size,
         keep_codes=keep_codes,
@@ -104,6 +120,11 @@ def sae_compare(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     **options: Any,
@@ -129,6 +150,11 @@ def sae_compare(
         cost=cost,
         per_token=per_token,
         extend=extend,
+        avoid=avoid,
+        require=require,
+        require_all=require_all,
+        boost=boost,
+        labels=labels,
         max_length=max_length,
         batch_size=batch_size,
         **options,

@@ -114,7 +114,17 @@ def _subset_data(subset: Any) -> Data:
 
 
 def _selection_data(selection: Any) -> Data:
-    names = ("method", "parameters", "pool_rows", "indices", "gains", "round_starts", "covered", "pool_coverage")
+    names = (
+        "method",
+        "parameters",
+        "pool_rows",
+        "indices",
+        "gains",
+        "round_starts",
+        "covered",
+        "pool_coverage",
+        "left_out",
+    )
     return {"rows": len(selection)} | {name: getattr(selection, name) for name in names}
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __getattr__ as public
+from .._places import Place
 from .._secrets import masked
 from . import outputs
 from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
-from .places import Place
 from .receipts import (
     POOL,
     RUN,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._datasets import select_rows
+from .._places import Place
 from .commands import COMMANDS
-from .places import Place
 from .runs import HUB_OPTIONS, annotations_of, note_of, read_run
 from .values import SELECTION, receipt_of, value_of
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .places import Place
+from .._places import Place
 from .signatures import OPTIONS
 
 DEFAULT_SAE = "default"
@@ -125,6 +125,30 @@ def _numbers(name: str, texts: list[str]) -> list[int]:
 def _number_or_numbers(name: str, texts: list[str]) -> int | list[int]:
     numbers = _numbers(name, texts)
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _concepts(name: str, texts: list[str]) -> Any:
+    """Return features by number or name: `551`, `recipe`, `551=2.0`, or JSON."""
+    if texts[0].startswith(("{", "[")):
+        value = _json_or_text(name, texts[0])
+        return {_concept(key): number for key, number in value.items()} if isinstance(value, dict) else value
+    pairs = list(map(_threshold, texts))
+    if all(value is None for _, value in pairs):
+        return [concept for concept, _ in pairs]
+    return dict(pairs)
+
+
+def _concept(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"\d+", text) else text
+
+
+def _threshold(text: str) -> tuple[int | str, float | None]:
+    """Split `recipe=2.0`; a name may have signs of equality too."""
+    name, sign, number = text.rpartition("=")
+    try:
+        return (_concept(name.strip()), float(number)) if sign else (_concept(text.strip()), None)
+    except ValueError:
+        return _concept(text.strip()), None
 
 
 def _methods(name: str, texts: list[str]) -> Any:
@@ -239,6 +263,8 @@ FORMS: Mapping[str, Form] = {
     "str | Collection[str]": Form(kind=MANY),
     "Sequence[int]": Form(_numbers, MANY),
     "int | Sequence[int]": Form(_number_or_numbers, MANY),
+    "Concepts": Form(_concepts, MANY),
+    "Boost": Form(_concepts, MANY),
     "Methods": Form(_methods, MANY),
     "str | MethodFunction": Form(_function_or_text),
     "MethodFunction": Form(_function_or_text),

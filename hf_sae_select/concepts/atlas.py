@@ -27,6 +27,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..sae.labels import Labels, labels_of
 from ..selection.attachment import pool_of, selection_of
+from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection
 from .explanation import Source
 from .neighbours import Neighbours
@@ -155,8 +156,9 @@ def _columns(
     features: FeatureMatrix, selection: Selection | None, nearest: Neighbours | None, labels: Labels | None
 ) -> dict[str, Any]:
     """Return the columns beside the text, of all rows."""
-    excluded = [] if selection is None else selection.parameters.get("constraints", {}).get("exclude") or []
-    pool = np.setdiff1d(np.arange(len(features)), np.array(excluded, np.int64))
+    pool = np.arange(len(features))
+    if selection is not None:
+        pool = np.setdiff1d(pool, excluded_rows(selection.parameters, features, selection.indices))
     shares = Shares.of_strongest(features, pool)
     places = projection(shares)
     titles = [[f"#{i}" if labels is None else labels.title(i) for i in ids] for ids in _strongest(shares)]

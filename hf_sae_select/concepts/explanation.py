@@ -16,11 +16,11 @@ from ..encoding.rows import RowReader
 from ..encoding.text import find_text
 from ..features.columns import DIGEST, encoding_record
 from ..sae.labels import Labels, labels_of
-from ..selection.api import read_features
 from ..selection.attachment import Pool, as_pool, is_unchanged, pool_of, selection_of
 from ..selection.extension import changed_picks
 from ..selection.request import request_of
 from ..selection.result import Selection
+from ..selection.run import read_features
 from ..selection.trace import Trace
 from .evidence import Reason, Reasons
 from .reasons import MOST_PARTS, checked_picks, reasons_of

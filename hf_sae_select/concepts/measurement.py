@@ -15,13 +15,14 @@ from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import length_correlation
 from ..features.shares import Shares
-from ..selection.api import run
 from ..selection.columns import class_names
 from ..selection.comparison import for_method
+from ..selection.concept_rules import ConceptRules, excluded_rows
 from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
 from ..selection.result import Selection
+from ..selection.run import by_concepts, run
 from ..selection.summary import summarize_rows
 
 if TYPE_CHECKING:  # annotations only
@@ -76,23 +77,25 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     """
     measures = measures_of(selection.method) if measures is None else measures
     arguments = arguments_of(selection)
-    excluded = arguments.get("exclude", [])
     cuts: Cuts = arguments.pop("cuts")
     # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.
     reads_all = "likeness" in measures and selection.method != "match"
+    reads_all |= bool(arguments["concepts"])  # rules are of all features
     read = FeatureMatrix.from_dataset(dataset, threshold=0.0 if reads_all else cuts.threshold or 0.0)
+    excluded = excluded_rows(selection.parameters, read, selection.indices)
     features = cuts.apply(read, excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
         raise ValueError(
             f"the selection names rows {selection.indices.min()} to {selection.indices.max()}, of {len(features)}"
         )
-    pool = _pool(len(features), selection)
+    pool = np.setdiff1d(np.arange(len(features)), excluded)
     picked = {"subset": selection.indices}
     for name in reversed(BASELINES):
         own = for_method(name, arguments) | {"options": {}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
-            picked[name] = run(SelectionRequest.parse(len(features), dataset, method=name, **own), features).indices
+            request = by_concepts(SelectionRequest.parse(len(features), dataset, method=name, **own), read)
+            picked[name] = run(request, features).indices
     rows = {"pool": pool, **picked}
     figures = {name: _figures(features, part, pool) for name, part in rows.items()}
     curves: dict[str, dict[str, NDArray[Any]]] = {
@@ -123,8 +126,7 @@ def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]
 def _counts(dataset: Dataset, selection: Selection, column: str) -> dict[str, Any]:
     group, distinct = grouped(column, dataset, len(dataset))
     pool, subset = (
-        np.bincount(group[rows], minlength=len(distinct))
-        for rows in (_pool(len(dataset), selection), selection.indices)
+        np.bincount(group[rows], minlength=len(distinct)) for rows in (_pool(dataset, selection), selection.indices)
     )
     order = np.argsort(-pool, kind="stable")[: np.count_nonzero(pool)]
     classes = class_names(column, dataset)
@@ -145,10 +147,11 @@ def _json_value(value: Any, classes: list[str]) -> Any:
     return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
-def _pool(n: int, selection: Selection) -> Rows:
-    """Return the rows of `n` that could be selected."""
-    excluded = selection.parameters["constraints"].get("exclude") or []
-    return np.setdiff1d(np.arange(n), np.array(list(excluded), np.int64))
+def _pool(dataset: Dataset, selection: Selection) -> Rows:
+    """Return the rows that could be selected; of a dataset without rules by concepts no features are read."""
+    has_rules = bool(ConceptRules.of_record(selection.parameters["constraints"]))
+    features = FeatureMatrix.from_dataset(dataset) if has_rules else None
+    return np.setdiff1d(np.arange(len(dataset)), excluded_rows(selection.parameters, features, selection.indices))
 
 
 def _covered(features: FeatureMatrix, rows: Rows) -> Rows:

@@ -14,6 +14,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..sae.labels import labels_of, one_line
 from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
 from .measurement import likeness_text
@@ -36,7 +37,7 @@ def short_form(subset: Dataset) -> str | None:
     pool = pool_of(subset)
     features, values = _features(pool), facts(selection)
     if features is not None and len(selection):
-        excluded = np.array(selection.parameters.get("constraints", {}).get("exclude") or [], np.int64)
+        excluded = excluded_rows(selection.parameters, features, selection.indices)
         rows = np.setdiff1d(np.arange(len(features)), excluded)
         values["likeness"] = likeness_text(Shares.of_strongest(features, rows).likeness(selection.indices))
     return table("Selected subset", values) + _first_picks(selection, pool, features)

@@ -14,6 +14,7 @@ from ..features.duplicates import LEAST
 from ..features.kernels import Floats
 from ..sae.labels import Labels
 from ..selection import nearness, similarity
+from ..selection.concept_rules import RULES
 from ..selection.result import Selection
 from ..selection.trace import GREEDY, Trace
 from .evidence import Neighbour, Part, named_parts, plain
@@ -53,9 +54,9 @@ class WhyNot:
     method: str
     """The method."""
     cause: str
-    """What decided: "picked" (it was), "excluded", "blank", "quality" (0), "quota" (no room), "cost" (too expensive),
-    "score", "overlap" or "similarity" with picks, "turn" (the budget was spent before), "budget" (`must_include` and
-    `extend` spent it), "length", "chance", "own"."""
+    """What decided: "picked" (it was), "excluded", the argument that left it out, such as "avoid", "blank", "quality"
+    (0), "quota" (no room), "cost" (too expensive), "score", "overlap" or "similarity" with picks, "turn" (the budget
+    was spent before), "budget" (`must_include` and `extend` spent it), "length", "chance", "own"."""
     pick: int | None
     """The position of the row in the selection, if it was picked."""
     closest: Attempt | None
@@ -77,6 +78,8 @@ class WhyNot:
     """Whether the row is nearly the same as the first of `nearest`: a similarity of 0.95 or more."""
     tokens: int
     """The number of tokens of the row."""
+    exclusion: str = ""
+    """Of a row that is left out by its features, what it has or lacks."""
 
     def __str__(self) -> str:
         return _sentences(self)
@@ -144,7 +147,7 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
     if len(picks):
         cause = "picked"
     elif row in trace.constraints.excluded:
-        cause = "excluded"
+        cause = _exclusion(trace, row)
     elif len(trace.constraints.initial) == trace.engine.budget:
         cause = "budget"
     elif trace.kind == "own":
@@ -172,7 +175,14 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
         tuple(Neighbour(int(selection.indices[pick]), like, pick) for pick, like in nearest[:NEAREST_PICKS]),
         is_near_duplicate=bool(nearest and nearest[0][1] >= LEAST),
         tokens=int(trace.features.tokens[row]),
+        exclusion=trace.request.arguments.concepts.reason(cause, trace.read, row) if cause in RULES else "",
     )
+
+
+def _exclusion(trace: Trace, row: int) -> str:
+    """Name the argument that excluded a row."""
+    left_out = trace.request.arguments.left_out
+    return next((reason for reason, rows in left_out.items() if row in rows), "excluded")
 
 
 def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[Part, ...]:
@@ -300,7 +310,7 @@ def _sentences(why: WhyNot) -> str:
 
 def _cause(why: WhyNot) -> str:
     """Say what decided, with what was measured."""
-    text = CAUSES[why.cause]
+    text = why.exclusion or CAUSES.get(why.cause) or f"`{why.cause}` leaves it out"
     if why.cause == "score" and (why.closest is None or not why.closest.difference):
         return f"{text}, or the same one and came first"
     if why.cause == "length":

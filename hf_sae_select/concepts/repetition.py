@@ -71,6 +71,10 @@ class Repetition:
                 self.notes.append(f"“earlier” is the earlier selection, which brought {picks}.")
             elif name == "quota" and isinstance(value, Mapping):  # recorded as pairs
                 yield self._argument(name, {column: dict(pairs) for column, pairs in value.items()})
+            elif name == "require_all":
+                yield self._argument(name, [{item[0]: item[1] for item in group} for group in value])
+            elif name in ("avoid", "require", "boost"):
+                yield self._argument(name, {item[0]: item[1] for item in value})
             else:
                 yield self._argument(name, value)
         yield f"seed={parameters.get('seed')!r}"

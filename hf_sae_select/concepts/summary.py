@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..features.duplicates import Duplicates
+from ..selection.concept_rules import described
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .measurement import QUANTILES, Measured, likeness_text
@@ -203,6 +204,9 @@ def warnings_of(selection: Selection, measured: Measured | None, duplicates: Dup
     lines += [f"{count:,} of all rows: {FLAGS.get(name, name)}." for name, count in flagged.items()]
     if duplicates is not None and (repeated := sum(map(len, duplicates.groups))):
         lines.append(f"{repeated:,} picks are near-duplicates of other picks by their features; see the groups.")
+    lines += [
+        f"{count:,} of all rows: left out by `{reason}`." for reason, count in selection.left_out.items() if count
+    ]
     if extend := selection.parameters.get("constraints", {}).get("extend"):
         picks = "pick comes" if extend == 1 else f"{extend:,} picks come"
         lines.append(f"The first {picks} from an earlier selection.")
@@ -244,7 +248,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[list[Any]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield [f"{prefix}{name}", value]
+            yield [f"{prefix}{name}", described(name, value) or value]
 
 
 def _value(value: Any) -> str:

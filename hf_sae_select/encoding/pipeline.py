@@ -46,9 +46,10 @@ from .arguments import EncodingArguments
 from .digests import digested, digests_of
 from .distributed import processes
 from .encoder import Encoder
+from .recorded import recorded_arguments, recorded_sae
 from .rows import RowReader
 from .store import CodeStore
-from .text import TextSource, find_text
+from .text import TextSource, find_text, has_column
 
 SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
 BATCH_ROWS = 1000  # rows that are tokenised and sorted by length together
@@ -163,6 +164,24 @@ def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> D
     """Return the code columns alone, without a copy of the rows; arguments as in `encode`."""
     check_dataset("dataset", dataset, "encode")
     return _encode_codes(dataset, sae, EncodingArguments.parse(**arguments))
+
+
+def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | None = None, **arguments: Any) -> Dataset:
+    """Return the code columns of rows, encoded as an encoding record says; `sae` where it does not say where it is.
+
+    Texts are read from the columns of the record where the dataset has them, or else by a common schema.
+
+    Raises:
+        ValueError: The SAE is not the one of the record, or nobody knows where it is.
+    """
+    text = columns_as_recorded(dataset, record)
+    return _encode_codes(dataset, recorded_sae(record, sae), recorded_arguments(record, text=text, **arguments))
+
+
+def columns_as_recorded(dataset: Dataset, record: Mapping[str, Any]) -> list[str] | None:
+    """Return the columns that a record names as text; None where the dataset lacks one of them."""
+    columns = record.get("text", {}).get("columns", [])
+    return list(columns) if columns and all(has_column(dataset, name) for name in columns) else None
 
 
 def _encode_codes(

@@ -153,6 +153,15 @@ def find_text(dataset: datasets.Dataset, text: TextSource | None = None) -> Rend
     return Rendering(paths, chat, tuple(name for name in EXTRAS if chat and name in dataset.column_names))
 
 
+def has_column(dataset: datasets.Dataset, name: str) -> bool:
+    """Tell whether a dataset has a column, or the field of a struct, of this name."""
+    try:
+        _path(dataset, name)
+    except ValueError:
+        return False
+    return True
+
+
 def _path(dataset: datasets.Dataset, name: str) -> Path:
     """Return the path of a column or a field.
 

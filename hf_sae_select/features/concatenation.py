@@ -85,12 +85,7 @@ def _common_record(dsets: Sequence[Dataset]) -> dict[str, Any]:
     records = [encoding_record(dataset) for dataset in dsets]
     first = _without(records[0], *READING, "sae")
     for i, record in enumerate(records):
-        other = _without(record, *READING, "sae")
-        if differing := [name for name in sorted({*first, *other}) if first.get(name) != other.get(name)]:
-            values = "; ".join(f"`{name}` is {first.get(name)!r} and {other.get(name)!r}" for name in differing)
-            raise ValueError(
-                f"the codes of `dsets[0]` and `dsets[{i}]` are not comparable: {values}; encode both in the same way"
-            )
+        check_comparable("dsets[0]", first, f"dsets[{i}]", record)
     texts: list[Any] = []
     for record in records:
         for reading in record.get("texts", [{name: record[name] for name in READING if name in record}]):
@@ -103,6 +98,20 @@ def _common_record(dsets: Sequence[Dataset]) -> dict[str, Any]:
     # For a published subset, the text of a row is what a function returned that nobody else has.
     text = {"text": {"function": "concatenate", "hash": digest}, "chat_template_sha256": None}
     return {**first, **text, "texts": texts, **place}
+
+
+def check_comparable(name: str, record: Mapping[str, Any], other_name: str, other: Mapping[str, Any]) -> None:
+    """Check that two encoding records differ in nothing but how texts were read, and where the SAE is.
+
+    Raises:
+        ValueError: They differ; the message says in what.
+    """
+    record, other = (_without(part, *READING, "sae") for part in (record, other))
+    if differing := [key for key in sorted({*record, *other}) if record.get(key) != other.get(key)]:
+        values = "; ".join(f"`{key}` is {record.get(key)!r} and {other.get(key)!r}" for key in differing)
+        raise ValueError(
+            f"the codes of `{name}` and `{other_name}` are not comparable: {values}; encode both in the same way"
+        )
 
 
 def _common_digests(dsets: Sequence[Dataset]) -> dict[tuple[str, ...], str]:

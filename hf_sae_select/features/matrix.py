@@ -156,11 +156,38 @@ class FeatureMatrix:
         features.rare(0.5)  # {1}, {2}, {}, {1}
         ```
         """
+        return self.of_features(~self.common(max_share, excluded))
+
+    def common(self, max_share: float, excluded: Collection[int] = ()) -> NDArray[np.bool_]:
+        """Tell of each feature whether too many rows have it.
+
+        Args:
+            max_share (`float`):
+                Too many is more than this share of the rows.
+            excluded (`Collection[int]`, *optional*, defaults to `()`):
+                Rows that are not counted.
+
+        Returns:
+            `np.ndarray`: Whether each feature is common: bool [d_sae].
+
+        Example, four rows {0, 1}, {0, 2}, {0}, {1}: ``features.common(0.5)`` is [True, False, False].
+        """
         frequency = self.frequency.copy()
         for i in excluded:
             frequency[self.row(i)] -= 1
-        common = frequency / max(len(self) - len(excluded), 1) > max_share
-        return self._masked(~common[self.ids])
+        return np.asarray(frequency / max(len(self) - len(excluded), 1) > max_share)
+
+    def of_features(self, kept: NDArray[np.bool_]) -> FeatureMatrix:
+        """Keep the entries of some features.
+
+        Args:
+            kept (`np.ndarray`):
+                Whether each feature stays: bool [d_sae].
+
+        Returns:
+            `FeatureMatrix`: The matrix with fewer entries, or this one if no entry goes.
+        """
+        return self._masked(kept[self.ids])
 
     def _masked(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
         """Keep the entries where `mask` is true: a byte an entry, where positions would take eight."""

@@ -34,16 +34,23 @@ class Shares:
     """The share of each entry in its row: float32 [nnz]. The shares of a row with features sum to 1."""
     total: Floats
     """The sum of the shares over the pool: float64 [d_sae]."""
+    mean: Floats
+    """The pool's mean share of each feature in the roots of activations, above which shares are: float64 [d_sae]."""
 
     @classmethod
     def of(cls, features: FeatureMatrix, pool: Int64s) -> Shares:
         """Compute the shares of `features` as they are, above the mean of the rows `pool`."""
-        offsets, ids, d_sae = features.offsets, features.ids, features.d_sae
-        roots = np.sqrt(features.acts)
-        mean = kernels.mass(offsets, ids, roots, pool, d_sae)
+        mean = kernels.mass(features.offsets, features.ids, np.sqrt(features.acts), pool, features.d_sae)
         mean /= max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
-        amounts = kernels.shares_above(offsets, ids, roots, mean)
-        return cls(features, amounts, kernels.mass(offsets, ids, amounts, pool, d_sae))
+        return cls.above(mean, features, pool)
+
+    @classmethod
+    def above(cls, mean: Floats, features: FeatureMatrix, pool: Int64s | None = None) -> Shares:
+        """Compute the shares of `features` above a mean; their sum is over the rows `pool`, by default over all."""
+        pool = np.arange(len(features)) if pool is None else pool
+        offsets, ids, d_sae = features.offsets, features.ids, features.d_sae
+        amounts = kernels.shares_above(offsets, ids, np.sqrt(features.acts), mean)
+        return cls(features, amounts, kernels.mass(offsets, ids, amounts, pool, d_sae), mean)
 
     @classmethod
     def of_strongest(cls, features: FeatureMatrix, pool: Int64s) -> Shares:

@@ -17,6 +17,7 @@ from ..concepts.evidence import Reasons
 from ..concepts.explanation import explain
 from ..concepts.texts import Texts
 from ..sae.labels import Labels
+from ..selection.concept_rules import described
 from ..selection.methods import BASELINES, METHODS
 from ..selection.result import Selection
 from .draft import Draft
@@ -144,7 +145,8 @@ def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     cells = {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
     for part in ("options", "constraints", "cuts"):
         cells |= {name if name not in cells else f"{part}.{name}": value for name, value in parameters[part].items()}
-    return [(name, cell(value)) for name, value in cells.items() if value is not None]
+    shown = {name: described(name, value) or value for name, value in cells.items()}
+    return [(name, cell(value)) for name, value in shown.items() if value is not None]
 
 
 def _reasons(draft: Draft, labels: Labels | None) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..selection.api import run_on_dataset
-from ..selection.methods import METHODS, Method, MethodFunction
+from ..selection.method import Method, MethodFunction
+from ..selection.methods import METHODS
 from ..selection.request import SelectionRequest, arguments_of
 from ..selection.result import Selection
+from ..selection.run import run_on_dataset
 from .hashing import digest_of
 
 if TYPE_CHECKING:  # annotations only

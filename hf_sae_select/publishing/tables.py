@@ -31,6 +31,7 @@ from .._parquet import content_errors, read_table, written_metadata
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
+from ..selection.concept_rules import ConceptRules
 from ..selection.methods import BASELINES, METHODS
 from ..selection.request import Cuts
 from ..selection.result import Selection
@@ -243,9 +244,11 @@ def stored(features: FeatureMatrix, selection: Selection, is_upgraded: bool = Fa
 
     `max_share` depends on all rows, and weaker features take the places of those that it drops among the `top`. Of
     baselines all features are stored: their likeness to all rows is measured by them. Before version 3 of the record
-    (`is_upgraded`), it was not.
+    (`is_upgraded`), it was not. Rules by concepts are of all features too.
     """
     if selection.method in BASELINES and not is_upgraded:
+        return features
+    if ConceptRules.of_record(selection.parameters["constraints"]):
         return features
     cuts = Cuts(**selection.parameters["cuts"])
     features = features.above(cuts.threshold or 0.0)

@@ -17,7 +17,7 @@ from .._validation import check_choice, check_int
 from ..concepts.measurement import count_quotas, measure
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
-from ..selection.methods import MethodFunction
+from ..selection.method import MethodFunction
 from . import checks
 from .hashing import Digests, row_digests
 from .provenance import public, required_arguments

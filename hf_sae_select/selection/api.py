@@ -1,11 +1,10 @@
-"""`select` and `select_indices`: a dataset or its features, a budget, a method and constraints to the rows to keep.
+"""`select`: a dataset, a budget, a method and constraints to the rows to keep.
 
 No model runs here, unless `select` has to encode the dataset first.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,110 +12,36 @@ from typing import TYPE_CHECKING, Any
 from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._validation import check_flag
 from ..encoding.digests import check_digests
-from ..features.columns import STATE, code_columns, encoding_record, flagged_rows, is_encoded, without_codes
-from ..features.matrix import FeatureMatrix
+from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from .attachment import Pool, attach, codes_in_pool
-from .extension import content_digests, digest_columns, earlier_picks, earlier_selection, feature_digests
-from .methods import MethodFunction
-from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
+from .concept_rules import ConceptArguments
+from .extension import content_digests, digest_columns, earlier_selection
+from .method import MethodFunction
 from .quota import Quota
+from .references import PoolEncoding
 from .request import Cuts, SelectionRequest
 from .result import Selection
+from .run import run_on_dataset
+from .target_argument import TargetArgument
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
 
     from ..encoding.text import TextSource
+    from ..sae.labels import Labels
     from ..sae.loading import SaeSource
-
-
-def select_indices(
-    features: FeatureMatrix,
-    budget: float | str,
-    method: str | MethodFunction = "match",
-    *,
-    seed: int | None = 0,
-    columns: Any = None,
-    must_include: Sequence[int] = (),
-    exclude: Sequence[int] = (),
-    quota: Quota | None = None,
-    quality: str | None = None,
-    cost: str | None = None,
-    per_token: float = 0.0,
-    extend: Selection | None = None,
-    **options: Any,
-) -> Selection:
-    """Select rows by their features, without a dataset.
-
-    Features count as they are. `select` cuts them first: by `features.top(256)` for "match", and by
-    `features.above(threshold)` for most other methods. A warning says where fewer rows than `budget` qualify.
-
-    Args:
-        features (`FeatureMatrix`):
-            The features of all rows.
-        budget (`int`, `float` or `str`):
-            Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
-        method (`str` or `Callable`, *optional*, defaults to `'match'`):
-            A name in `METHODS`, or a function of your own, see `select`.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed that orders equal rows; None keeps their order.
-        columns (`Dataset` or `dict`, *optional*):
-            The columns that `quota`, `quality` and `cost` name, each of n values.
-        must_include (`Sequence[int]`, *optional*, defaults to `()`):
-            Rows that are picked first.
-        exclude (`Sequence[int]`, *optional*, defaults to `()`):
-            Rows that are ignored.
-        quota (`str` or `dict`, *optional*):
-            The most rows of each value of a column, or shares of the budget, see `select`.
-        quality (`str`, *optional*):
-            A column of factors of the rows' gains.
-        cost (`str`, *optional*):
-            What the budget is an amount of.
-        per_token (`float`, *optional*, defaults to `0.0`):
-            The power of a row's tokens that divides its gain.
-        extend (`Selection`, *optional*):
-            An earlier selection to grow.
-        **options (`Any`):
-            Options of the method.
-
-    Returns:
-        `Selection`: The selected rows in the order they were picked, with their gains.
-
-    Raises:
-        TypeError: If an argument has another type than above.
-        ValueError: If an argument is not allowed; the message names it.
-
-    Example:
-
-    ```python
-    selection = select_indices(features.above(0.5), 100, "greedy", exclude=[3])
-    ```
-    """
-    _check_features(features)
-    request = SelectionRequest.parse(
-        len(features),
-        {} if columns is None else columns,
-        budget,
-        method,
-        options,
-        seed=seed,
-        must_include=must_include,
-        exclude=exclude,
-        quota=quota,
-        quality=quality,
-        cost=cost,
-        per_token=per_token,
-        extend=earlier_picks(extend, features, method),
-    )
-    selection = run(request, features)
-    return replace(selection, row_digests=feature_digests(features, selection.indices))
+    from .concept_rules import Boost, Concepts
+    from .target_argument import TargetSource
 
 
 def select(
     dataset: Dataset,
     budget: float | str,
-    method: str | MethodFunction = "match",
+    method: str | MethodFunction | None = None,
     *,
+    target: TargetSource | None = None,
+    overlap: str = "exclude",
     sae: SaeSource | None = None,
     text: TextSource | None = None,
     threshold: float | None = None,
@@ -131,6 +56,11 @@ def select(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     keep_codes: bool = False,
@@ -147,10 +77,19 @@ def select(
         budget (`int`, `float` or `str`):
             Number of rows; a fraction of them, strictly between 0 and 1, or such as "10%"; or an amount of what rows
             cost, such as "200k tokens" or "1.5M chars", `chars` being a column.
-        method (`str` or `Callable`, *optional*, defaults to `'match'`):
-            A name in `METHODS`, or a function of your own: it takes `(features, budget, rng)` and returns a
+        method (`str` or `Callable`, *optional*):
+            A name in `METHODS`, by default "match", or "herding" where a `target` is passed; or a function of your
+            own: it takes `(features, budget, rng)` and returns a
             `Selection`. Its keyword-only arguments are its options, and one named `constraints` lets it obey
-            constraints.
+            constraints, one named `target` towards a target.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            Rows of what the subset is for, such as examples of a task: a Dataset, encoded or not, texts, features, or
+            the place of a dataset (a file, a folder, or `owner/name:split` on the Hub). Rows are encoded as the
+            dataset is. Several targets share the budget: `{"maths": rows, "code": rows}` equally, or by
+            `{"maths": (rows, 0.7), "code": (rows, 0.3)}`. See `docs/targets.md`.
+        overlap (`str`, *optional*, defaults to `'exclude'`):
+            What happens with rows of the dataset that are in the target too, as a whole or by half of the 8-grams of
+            words of a row of it: "exclude" leaves them out, "keep" does not look for them, "only_report" counts them.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             The autoencoder, see `encode`; not needed where the dataset is encoded.
         text (`str`, `list` or `Callable`, *optional*):
@@ -189,6 +128,20 @@ def select(
             come first and are part of the budget. They are known by their content, so the dataset may have grown or
             been shuffled since. The same method gives what the larger budget gives at once, unless the dataset has
             grown or the budget is in costs.
+        avoid (`int`, `str`, `list` or `dict`, *optional*):
+            Features by number, or by name where the SAE has labels: rows that have any of them are left out. A row
+            has a feature where its activation is above a threshold, by default 0.6 times the SAE's calibrated one:
+            `{551: 2.0, "recipe": 5.0}` sets others.
+        require (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that have none of them are left out.
+        require_all (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that lack one of them are left out. A row needs one of the features of a name, and one of
+            those of a list within the list.
+        boost (`dict`, *optional*):
+            `{551: 2.0, "recipe": 0}`: factors of features' weights, 0 for one that does not count, for "match",
+            "herding", "greedy", "weighted" and "concave".
+        labels (`Labels`, *optional*):
+            The labels that have the names. By default those of the SAE.
         max_length (`int`, *optional*):
             Number of tokens that are read of each row, see `encode`.
         batch_size (`int`, *optional*, defaults to `32`):
@@ -216,6 +169,8 @@ def select(
     """
     check_dataset("dataset", dataset, "select")
     check_flag("keep_codes", keep_codes)
+    argument = TargetArgument.parse(target, overlap)
+    concepts = ConceptArguments(avoid, require, require_all, boost, labels)
     request = SelectionRequest.parse(
         len(dataset),
         dataset,
@@ -231,17 +186,22 @@ def select(
         cost=cost,
         per_token=per_token,
         extend=earlier_selection(extend, dataset),
+        has_target=argument is not None,
     )
     codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    request = _with_concepts(request, concepts, codes, sae)
     if keep_codes and codes is None:
         raise ValueError("`keep_codes=True` needs an encoded dataset, and no `sae`: call its `sae_encode` first")
     source = without_codes(dataset)  # codes of another SAE would contradict the result
-    encoded = codes
+    encoded, aim = codes, None
     if codes is not None:
         check_digests(dataset)
-    else:
+    if argument is not None:
+        record = None if codes is None else encoding_record(codes)
+        aim = argument.encoded(PoolEncoding(record, sae, text, max_length, batch_size))
+    if codes is None:
         encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
-    selection = run_on_dataset(request, source if encoded is None else encoded)
+    selection = run_on_dataset(request, source if encoded is None else encoded, aim)
     columns = digest_columns(dataset, selection.parameters["encoding"])
     selection = replace(
         selection,
@@ -254,54 +214,6 @@ def select(
     subset = select_rows(dataset if keeps else source, selection.indices)
     attach(subset, selection, Pool(dataset) if keeps else Pool(source, encoded), was_encoded=codes is not None)
     return subset
-
-
-def run_on_dataset(request: SelectionRequest, encoded: Dataset) -> Selection:
-    """Select among the rows of an encoded dataset, or of one whose vectors are enough."""
-    encoding, features = {}, read_features(request, encoded)
-    if is_encoded(encoded):
-        encoding = encoding_record(encoded)
-        if counts := flagged_rows(encoded):
-            encoding["rows"] = counts
-        check_blank(request, features)
-    cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
-    features = cuts.apply(features, request.constraints.excluded)
-    if is_encoded(encoded):
-        warn_of_no_features(request, features, cuts.record())
-    return run(request, features, cuts.record(), encoding)
-
-
-def read_features(request: SelectionRequest, encoded: Dataset) -> FeatureMatrix:
-    """Read the features of an encoded dataset, with the vectors that are compared; or these alone."""
-    if not is_encoded(encoded):
-        return request.vectors or FeatureMatrix.from_dataset(encoded)
-    features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
-    return features if request.vectors is None else replace(features, vectors=request.vectors.vectors)
-
-
-def run(
-    request: SelectionRequest,
-    features: FeatureMatrix,
-    cuts: dict[str, Any] | None = None,
-    encoding: dict[str, Any] | None = None,
-) -> Selection:
-    """Select among rows by their features; `cuts` and `encoding` say how these came about, for the result."""
-    rows, constraints = request.bind(features.tokens)
-    constraints.check_buys(request.budget, worth_buying(request, features))
-    selection = check_result(request.name, request.run(features, rows, constraints), rows, len(features), constraints)
-    amount = constraints.max_cost if constraints.has_costs else rows
-    selection = replace(
-        measured(selection, features, constraints),
-        method=request.name,
-        parameters=request.record(amount, cuts or {}, encoding or {}),
-        pool_rows=len(features),
-    )
-    check_extended(request.arguments.extend, selection)
-    if words := shortfall(selection, rows, constraints, features):
-        settings = {"method": request.name, **request.options}
-        named = ", ".join(f"`{name}={value!r}`" for name, value in settings.items())
-        warnings.warn(f"{named}: {words}; returning {len(selection)} rows", stacklevel=3)
-    return selection
 
 
 def available_codes(
@@ -330,6 +242,26 @@ def available_codes(
     return codes
 
 
+def _with_concepts(
+    request: SelectionRequest, concepts: ConceptArguments, codes: Dataset | None, sae: SaeSource | None
+) -> SelectionRequest:
+    """Return a request with the rules by concepts, before anything is encoded.
+
+    Raises:
+        TypeError, ValueError: A rule is not allowed, or names no feature; the message names it.
+    """
+    if not concepts.are_passed:
+        return request
+    if codes is None and sae is None and request.vectors is not None:
+        raise ValueError(
+            "without SAE codes nobody knows the rows' features, which `avoid`, `require` and `boost` need: encode "
+            "first, or pass `sae` too"
+        )
+    record = None if codes is None else encoding_record(codes)
+    vocabulary = Vocabulary.of(concepts.labels, record, sae, needs_names=concepts.has_names)
+    return request.with_concepts(concepts.rules(vocabulary))
+
+
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:
     """Return the code columns of the rows; None where their vectors are enough."""
     if request.vectors is not None and sae is None:
@@ -342,18 +274,3 @@ def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, 
     from ..encoding.pipeline import codes  # needs torch, which selecting among encoded rows does not
 
     return codes(dataset, sae, keep=request.keep, **how)
-
-
-def _check_features(features: Any) -> None:
-    """Check that `features` is a FeatureMatrix.
-
-    Raises:
-        TypeError: If it is something else; the message says how to make one of it.
-    """
-    if isinstance(features, FeatureMatrix):
-        return
-    maker = "from_scipy" if hasattr(features, "tocsr") else "from_dense"
-    maker = "from_dataset" if hasattr(features, "column_names") else maker
-    raise TypeError(
-        f"`features` is a {type(features).__name__}; pass a FeatureMatrix: FeatureMatrix.{maker}(features)"
-    )

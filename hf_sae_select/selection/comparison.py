@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,21 +15,28 @@ from numpy.typing import NDArray
 from .._datasets import check_dataset
 from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
+from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
-from .api import available_codes, run_on_dataset
+from .api import available_codes
+from .concept_rules import RULES, ConceptArguments, ConceptRules, excluded_rows
 from .extension import earlier_selection
-from .methods import BASELINES, METHODS, MethodFunction
+from .method import MethodFunction
+from .methods import BASELINES, METHODS
 from .quota import Quota
 from .request import Cuts, SelectionRequest
 from .result import Selection
+from .run import run_on_dataset
 from .summary import summarize, summarize_rows
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
     from ..encoding.text import TextSource
+    from ..sae.labels import Labels
     from ..sae.loading import SaeSource
+    from .concept_rules import Boost, Concepts
     from .table import Comparison
 
 ALL_ROWS = "(all rows)"
@@ -55,6 +62,11 @@ def compare(
     cost: str | None = None,
     per_token: float = 0.0,
     extend: Selection | Dataset | None = None,
+    avoid: Concepts | None = None,
+    require: Concepts | None = None,
+    require_all: Concepts | None = None,
+    boost: Boost | None = None,
+    labels: Labels | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
     **options: Any,
@@ -105,6 +117,16 @@ def compare(
             The power of a row's tokens that divides its gain, see `select`. The baselines ignore it.
         extend (`Selection` or `Dataset`, *optional*):
             An earlier selection to grow, see `select`.
+        avoid (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that have any of them are left out, see `select`.
+        require (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that have none of them are left out.
+        require_all (`int`, `str`, `list` or `dict`, *optional*):
+            Features: rows that lack one of them are left out.
+        boost (`dict`, *optional*):
+            Factors of features' weights, see `select`. The baselines ignore it.
+        labels (`Labels`, *optional*):
+            The labels that have the names. By default those of the SAE.
         max_length (`int`, *optional*):
             Number of tokens that are read of each row, see `encode`.
         batch_size (`int`, *optional*, defaults to `32`):
@@ -137,11 +159,24 @@ def compare(
     }
     shared |= {"quality": quality, "cost": cost, "per_token": per_token}
     shared |= {"extend": earlier_selection(extend, dataset)}
-    lines = _lines(methods, shared, options)
+    concepts = ConceptArguments(avoid, require, require_all, boost, labels)
+    lines = _lines(methods, shared, options, concepts)
     requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
-    encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
-    measure = Cuts(encoding_record(encoded)["threshold"] if threshold is None else threshold, top, max_share)
-    measurement = _Measurement(encoded, measure, exclude)
+    codes = _codes(dataset, requests, sae, text=text, max_length=max_length)
+    shared_rules = ConceptRules()
+    if any(line.concepts.are_passed for line in lines.values()):
+        record = None if codes is None else encoding_record(codes)
+        names = any(line.concepts.has_names for line in lines.values())
+        vocabulary = Vocabulary.of(labels, record, sae, needs_names=names)
+        requests = {name: requests[name].with_concepts(lines[name].concepts.rules(vocabulary)) for name in requests}
+        shared_rules = concepts.rules(vocabulary)
+    encoded = codes
+    if encoded is None:
+        encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
+    calibrated = encoding_record(encoded)["threshold"]
+    measure = Cuts(calibrated if threshold is None else threshold, top, max_share)
+    parameters = {"constraints": {"exclude": list(exclude), **shared_rules.resolved(calibrated).record()}}
+    measurement = _Measurement(encoded, measure, parameters)
     table = {label: measurement.line(request) for label, request in requests.items()}
     table[ALL_ROWS] = measurement.all_rows()
     from .table import FORMATS, Comparison  # needs pandas, which datasets loads late
@@ -156,6 +191,7 @@ class _Line:
     method: str | MethodFunction
     shared: dict[str, Any]
     options: dict[str, Any]
+    concepts: ConceptArguments
 
     def request(self, dataset: Dataset, budget: float | str, cuts: Cuts) -> SelectionRequest:
         arguments = dict(self.shared)
@@ -164,7 +200,9 @@ class _Line:
         return SelectionRequest.parse(len(dataset), dataset, budget, self.method, self.options, cuts=cuts, **arguments)
 
 
-def _lines(methods: Methods, shared: dict[str, Any], options: dict[str, Any]) -> dict[str, _Line]:
+def _lines(
+    methods: Methods, shared: dict[str, Any], options: dict[str, Any], concepts: ConceptArguments
+) -> dict[str, _Line]:
     """Return the arguments for each label, the baselines last."""
     if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
         raise TypeError(f"`methods={methods!r}` must be a list of methods, or {{'label': {{'method': ...}}}}")
@@ -175,11 +213,13 @@ def _lines(methods: Methods, shared: dict[str, Any], options: dict[str, Any]) ->
         method = arguments.pop("method")
         _check_label(label, method, lines)
         own_shared = {name: arguments.pop(name) for name in list(arguments) if name in shared}
+        own_rules = {name: arguments.pop(name) for name in (*RULES, "boost") if name in arguments}
         is_baseline = _known(method) in BASELINES
         own_options = arguments if is_baseline else options | arguments
-        lines[label] = _Line(method, for_method(method, shared) | own_shared, own_options)
+        rules = replace(replace(concepts, boost=None) if is_baseline else concepts, **own_rules)
+        lines[label] = _Line(method, for_method(method, shared) | own_shared, own_options, rules)
     for name in BASELINES:
-        lines.setdefault(name, _Line(name, for_method(name, shared), {}))
+        lines.setdefault(name, _Line(name, for_method(name, shared), {}, replace(concepts, boost=None)))
     return lines
 
 
@@ -224,6 +264,8 @@ def for_method(method: str | MethodFunction, shared: Mapping[str, Any]) -> dict[
     defaults = {"quality": None, "per_token": 0.0}
     refused = {argument: defaults[argument] for argument in METHODS[name].refuses if argument in shared}
     kept = {**shared, **refused, **({"embedding": None} if "embedding" in shared else {})}
+    if "concepts" in shared:
+        kept["concepts"] = replace(shared["concepts"], boost=())
     return kept | {"seed": 0} if name == "random" and kept.get("seed", 0) is None else kept
 
 
@@ -232,14 +274,20 @@ def _known(method: Any) -> str:
     return next((name for name, known in METHODS.items() if method in (name, known.function)), "")
 
 
-def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
-    """Return the codes of the rows, with what any of the methods needs: encoded once, selected from many times."""
+def _codes(
+    dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any
+) -> Dataset | None:
+    """Return the codes of a dataset that is encoded, with what any of the methods needs; None if it is not."""
     codes = None
     for label, request in requests.items():
-        codes = available_codes(dataset, request, sae, text=how["text"], max_length=how["max_length"], who=repr(label))
+        codes = available_codes(dataset, request, sae, **how, who=repr(label))
     if codes is not None:
         check_digests(dataset)
-        return codes
+    return codes
+
+
+def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
+    """Encode the rows, with what any of the methods needs: once, to be selected from many times."""
     from ..encoding.pipeline import encode  # needs torch
 
     keep = {name for request in requests.values() for name in request.keep}
@@ -249,10 +297,10 @@ def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: Sa
 class _Measurement:
     """Measure lines of the table on the same features, whatever cuts their methods select by."""
 
-    def __init__(self, encoded: Dataset, cuts: Cuts, exclude: Sequence[int]) -> None:
-        self._encoded, self._exclude = encoded, exclude
-        self._all_features = FeatureMatrix.from_dataset(encoded)
-        self._features = cuts.apply(self._all_features, exclude)
+    def __init__(self, encoded: Dataset, cuts: Cuts, parameters: Mapping[str, Any]) -> None:
+        self._encoded, self._all_features = encoded, FeatureMatrix.from_dataset(encoded)
+        self._excluded = excluded_rows(parameters, self._all_features)
+        self._features = cuts.apply(self._all_features, self._excluded)
         self._shares: dict[tuple[int, ...], Shares] = {}  # for the excluded rows of a line, mostly those of all lines
 
     def line(self, request: SelectionRequest) -> dict[str, Any]:
@@ -262,25 +310,25 @@ class _Measurement:
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
             selection = run_on_dataset(request, self._encoded)
         seconds = time.perf_counter() - started
-        excluded = request.arguments.exclude
+        excluded = excluded_rows(selection.parameters, self._all_features, selection.indices)
         figures = summarize(self._features, selection, _pool(self._features, excluded))
         return figures | {"likeness": self._likeness(selection.indices, excluded), "seconds": seconds}
 
     def all_rows(self) -> dict[str, Any]:
         """Return the line of all rows."""
-        pool = _pool(self._features, self._exclude)
+        pool = _pool(self._features, self._excluded)
         return summarize_rows(self._features, pool, pool) | {
-            "likeness": self._likeness(pool, self._exclude),
+            "likeness": self._likeness(pool, self._excluded),
             "seconds": math.nan,
         }
 
-    def _likeness(self, rows: NDArray[np.int64], excluded: Sequence[int]) -> float:
-        key = tuple(int(row) for row in excluded)
+    def _likeness(self, rows: NDArray[np.int64], excluded: Int64s) -> float:
+        key = tuple(excluded.tolist())
         if key not in self._shares:
             self._shares[key] = Shares.of_strongest(self._all_features, _pool(self._all_features, excluded))
         return self._shares[key].likeness(rows)
 
 
-def _pool(features: FeatureMatrix, excluded: Sequence[int]) -> NDArray[np.int64]:
+def _pool(features: FeatureMatrix, excluded: Int64s) -> Int64s:
     """Return the rows that could be selected."""
-    return np.setdiff1d(np.arange(len(features)), np.array(list(excluded), np.int64))
+    return np.setdiff1d(np.arange(len(features)), excluded)

@@ -6,7 +6,7 @@ Columns are named, and looked up in anything that is subscripted by names: a Dat
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from .._validation import check_number, is_number
 from ..features.kernels import Floats, Int64s
 from .budget import TOLERANCE, Budget
 from .columns import column_numbers
+from .concept_rules import RULES, ConceptRules
 from .coverage import ConstraintState
 from .quota import Quota, Quotas, recorded
 
@@ -55,6 +56,8 @@ class Constraints:
     """[n]: the factor of a row's gain: its quality, divided by a power of its length."""
     quotas: Quotas | None = None
     """What each group may have, as it was passed; None without a quota."""
+    boost: Mapping[int, float] = field(default_factory=dict)
+    """The factor of each feature's weight that is not 1."""
 
     @classmethod
     def none(cls, n: int) -> Constraints:
@@ -201,6 +204,11 @@ class ConstraintArguments:
     cost: str | None = None
     per_token: float = 0.0
     extend: Selection | None = None
+    left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Rows that other arguments exclude, by the name of what excludes them; rows that are picked first stay."""
+    concepts: ConceptRules = field(default_factory=ConceptRules)
+    """`avoid`, `require`, `require_all` and `boost`. The rows that they leave out are in `left_out` once the features
+    are known. They are not recorded: the rules give them again."""
 
     def parse(self, n: int, columns: Any, budget: Budget) -> Constraints:
         """Check the arguments and turn them into Constraints on `n` rows, but for what needs the rows' tokens.
@@ -216,14 +224,18 @@ class ConstraintArguments:
         initial, initial_rounds = _initial_rows(_row_indices("must_include", self.must_include, n), self.extend, n)
         if len(both := np.intersect1d(initial, excluded)):
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
+        for name, rows in self.left_out.items():
+            excluded = np.union1d(excluded, np.setdiff1d(_row_indices(f"left_out[{name!r}]", rows, n), initial))
+        boost = {item.feature: float(item.value or 0) for item in self.concepts.boost}
         constraints = replace(Constraints.none(n), initial=initial, initial_rounds=initial_rounds, excluded=excluded)
-        rows = budget.rows(n - len(excluded)) if budget.unit is None else None
-        if rows is not None and len(initial) > rows:
-            raise ValueError(f"`must_include` and `extend` have {len(initial)} rows, but `budget={rows}`; raise it")
+        constraints = replace(constraints, boost=boost)
+        most = budget.rows(n - len(excluded)) if budget.unit is None else None
+        if most is not None and len(initial) > most:
+            raise ValueError(f"`must_include` and `extend` have {len(initial)} rows, but `budget={most}`; raise it")
         if self.quality is not None:
             constraints = replace(constraints, scale=column_numbers("quality", self.quality, columns, n))
         if self.quota is not None:
-            constraints = _with_quota(constraints, columns, self.quota, rows)
+            constraints = _with_quota(constraints, columns, self.quota, most)
         if budget.unit not in (None, "tokens"):
             constraints = constraints.with_costs(_costs(budget.unit, columns, n), budget)
             constraints.check_buys(budget)
@@ -239,7 +251,10 @@ class ConstraintArguments:
                 name: [[recorded(value), plain(amount)] for value, amount in amounts.items()]
                 for name, amounts in self.quota.items()
             }
-        return {name: value for name, value in values.items() if value not in (None, [], 0)}
+        recorded_rows = {name: rows for name, rows in self.left_out.items() if name not in RULES}
+        values["left_out"] = {name: [int(row) for row in rows] for name, rows in recorded_rows.items()}
+        values |= self.concepts.record()
+        return {name: value for name, value in values.items() if value not in (None, [], 0, {})}
 
 
 def token_costs(tokens: NDArray[Any]) -> Floats:

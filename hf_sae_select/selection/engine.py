@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from ..features import kernels
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
+from ..features.shares import Shares
 from . import coverage, similarity
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
+from .herding import Herd, Herding
 from .result import Selection
+from .targets import Target
 
 NO_ROWS = np.empty(0, np.int64)
 
@@ -24,7 +27,8 @@ class Engine:
 
     `order` holds the rows in the order in which equal ones are picked: dataset order, or one permutation from `rng`.
     `exhausted` says what happens when no row adds anything: "restart" begins a new round, "stop" returns fewer rows;
-    "never" is for objectives that always grow. Rows that add nothing fill the budget, except with "stop".
+    "never" is for objectives that always grow. Rows that add nothing fill the budget, except with "stop". A `target`
+    is cut as the features are.
     """
 
     def __init__(
@@ -33,9 +37,10 @@ class Engine:
         budget: int,
         rng: np.random.Generator | None,
         constraints: Constraints | None,
+        target: Target | None = None,
     ) -> None:
         n = len(features)
-        self.features, self.budget = features, budget
+        self.features, self.budget, self.target = features, budget, target
         self.constraints = Constraints.none(n) if constraints is None else constraints
         self.order: Int64s = np.arange(n) if rng is None else rng.permutation(n)
 
@@ -45,12 +50,18 @@ class Engine:
         return features.frequency - kernels.holders(features.offsets, features.ids, excluded, features.d_sae)
 
     def weights(self, idf: bool) -> Floats:
-        """Return 1 for each feature, or log(rows of the pool / rows that have it): [d_sae]."""
+        """Return 1 for each feature, or log(rows of the pool / rows that have it), times its boost: [d_sae]."""
         if not idf:
-            return np.ones(self.features.d_sae)
+            return self.boost()
         holders = self.holders()
         rarity: Floats = np.log(max(1, len(self.constraints.pool)) / np.maximum(holders, 1))
-        return np.where(holders > 0, rarity, 0)
+        return np.where(holders > 0, rarity, 0) * self.boost()
+
+    def boost(self) -> Floats:
+        """Return the factor of each feature's weight: [d_sae]."""
+        factors = np.ones(self.features.d_sae)
+        factors[list(self.constraints.boost)] = list(self.constraints.boost.values())
+        return factors
 
     def mass(self, amounts: NDArray[np.float32]) -> Floats:
         """Sum, over the rows of the pool, the share of a row's `amounts` that each feature has: [d_sae]."""
@@ -100,6 +111,18 @@ class Engine:
         initial, rounds = self.constraints.initial, self.constraints.initial_rounds
         picks = coverage.scan(search, initial, rounds, exhausted == "restart", last, order, max_overlap, nearest)
         return Selection(*picks)
+
+    def herding(self, width: float, redundancy: float) -> Selection:
+        """Pick rows near the target and far from each other, see `herding`; others fill the budget."""
+        assert self.target is not None
+        weights = self.boost() if self.constraints.boost else None
+        herding = Herding(Shares.of(self.features, self.constraints.pool), width, weights)
+        state, target = self.constraints.state(self.order), self.target
+        closeness = target.closeness(herding)
+        herd = Herd(herding, closeness, target.sizes(), target.shares, redundancy, state)
+        with _progress_bar(self.budget) as bar:
+            indices, gains = herd.pick(self.budget, self.constraints.initial, bar.update)
+        return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
 
     def facility_location(self, center: bool) -> Selection:
         """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""
@@ -226,6 +249,15 @@ class Engine:
 def sorted_by(rows: Int64s, key: NDArray[Any]) -> Int64s:
     """Sort `rows` by their values in `key`, smallest first; equal rows keep their order."""
     return rows[np.argsort(key[rows], kind="stable")]
+
+
+def drawn_order(engine: Engine, rng: np.random.Generator | None) -> Int64s:
+    """Draw all rows, one after the other, in proportion to their quality."""
+    order, quality = engine.order, engine.constraints.scale
+    if rng is None or (quality == 1).all():
+        return order
+    drawn = rng.exponential(size=len(order))
+    return sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
 
 
 def _progress_bar(budget: int) -> Any:

@@ -7,29 +7,30 @@ checked: `Method.checks` says how, and `SelectionRequest` applies it before anyt
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
-
-from .._validation import check_choice, check_flag, check_number
-from ..features.kernels import Int64s
+from .._validation import check_flag, check_number
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
-from .engine import Engine, sorted_by
+from .engine import Engine, drawn_order, sorted_by
+from .method import Method, Rng, one_of
 from .result import Selection
+from .targets import Target
 
-Rng = np.random.Generator | None
-MethodFunction = Callable[..., Selection]
-Check = Callable[[str, Any], None]
+KERNEL_FEATURES = 128  # of a row, for `herding`
 
 
-def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
+def match(
+    features: FeatureMatrix,
+    budget: int,
+    rng: Rng,
+    *,
+    sharpen: float = 1.5,
+    target: Target | None = None,
+    constraints: Constraints | None = None,
+) -> Selection:
     """Select rows whose feature distribution is that of the dataset, counting only what is above average in a row.
 
     The method greedily minimises the Hellinger distance between two distributions over features: that of the selected
@@ -40,11 +41,46 @@ def match(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constr
     sum_j sqrt(m_j s_j), the Bhattacharyya affinity, which is largest where s is proportional to m. Time is linear in
     the nonzeros. `select` passes each row's 256 strongest features.
 
+    With a target, m_j is the target's sum of y_ij to the power `sharpen`: 1 is the distance to the target, and more
+    leaves out what few of its rows have. The means stay those of the dataset.
+
     Example, rows {0, 1}, {0, 1}, {0, 2}, all equally active: they share feature 0, and budget 2 selects a row with 1,
     then the row with 2.
+
+    Args:
+        sharpen (`float`, *optional*, defaults to `1.5`):
+            Only with a target: the power of its masses.
     """
-    engine = Engine(features, budget, rng, constraints)
-    return engine.greedy(objectives.affinity(engine), "never")
+    engine = Engine(features, budget, rng, constraints, target)
+    return engine.greedy(objectives.affinity(engine, sharpen=sharpen), "never")
+
+
+def herding(
+    features: FeatureMatrix,
+    budget: int,
+    rng: Rng,
+    *,
+    target: Target,
+    width: float = 0.3,
+    redundancy: float = 0.5,
+    constraints: Constraints | None = None,
+) -> Selection:
+    """Select rows that are near the rows of a target and far from each other, by a kernel of their features.
+
+    Kernel herding (Chen, Welling & Smola, arXiv:1203.3472) towards a target. A row's vector are its shares above the
+    dataset's mean, see `match`, scaled to length 1. The kernel of two rows is exp((cos - 1) / width), moved and scaled
+    so that it is 1 for equal rows and 0 for rows without a common feature. A row gains its mean kernel with the
+    target's rows, and `redundancy` times one less the mean kernel with the picks. Rows that share no feature with the
+    target come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 128
+    strongest features.
+
+    Args:
+        width (`float`, *optional*, defaults to `0.3`):
+            The width of the kernel: the smaller it is, the nearer a row must be to count.
+        redundancy (`float`, *optional*, defaults to `0.5`):
+            What nearness to earlier picks counts, where nearness to the target counts 1.
+    """
+    return Engine(features, budget, rng, constraints, target).herding(float(width), float(redundancy))
 
 
 def greedy(
@@ -54,12 +90,14 @@ def greedy(
     *,
     idf: bool = False,
     exhausted: str = "restart",
+    target: Target | None = None,
     constraints: Constraints | None = None,
 ) -> Selection:
     """Select the row with the most features not yet covered, again and again: SAE-GreedSelect.
 
     Algorithm 1 of arXiv:2502.14050, read as exact greedy maximum coverage: no other k rows cover more than
     1 / (1 - 1/e) times as many features. The paper's full text was not available; `instag` is the other reading.
+    With a target, only the features that a row of it has count.
 
     Args:
         idf (`bool`, *optional*, defaults to `False`):
@@ -68,7 +106,7 @@ def greedy(
             What happens when no row adds a feature. "restart" resets coverage and begins a new round over the
             remaining rows, those without features last; "stop" returns fewer rows.
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = Engine(features, budget, rng, constraints, target)
     return engine.greedy(objectives.new_features(engine, idf=idf), exhausted)
 
 
@@ -79,12 +117,14 @@ def weighted(
     *,
     idf: bool = False,
     exhausted: str = "restart",
+    target: Target | None = None,
     constraints: Constraints | None = None,
 ) -> Selection:
     """Select by coverage as `greedy` does, where a feature is worth its share of all activation.
 
     Common features come first and outliers last. A row's activations are divided by their sum beforehand, so that a
-    long row weighs no more than a short one. Weighted coverage of concepts is Gillick & Favre's (2009).
+    long row weighs no more than a short one. Weighted coverage of concepts is Gillick & Favre's (2009). With a target,
+    a feature is worth its share of the target's activation.
 
     Args:
         idf (`bool`, *optional*, defaults to `False`):
@@ -92,7 +132,7 @@ def weighted(
         exhausted (`str`, *optional*, defaults to `'restart'`):
             What happens when no row adds a feature, see `greedy`.
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = Engine(features, budget, rng, constraints, target)
     return engine.greedy(objectives.new_activation(engine, idf=idf), exhausted)
 
 
@@ -250,69 +290,30 @@ def random(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Const
     return engine.in_order(drawn_order(engine, rng))
 
 
-def drawn_order(engine: Engine, rng: Rng) -> Int64s:
-    """Draw all rows, one after the other, in proportion to their quality."""
-    order, quality = engine.order, engine.constraints.scale
-    if rng is None or (quality == 1).all():
-        return order
-    drawn = rng.exponential(size=len(order))
-    return sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
-
-
-@dataclass(frozen=True)
-class Method:
-    """Describe a method: its function, what it selects, where it comes from, what it needs and what it refuses."""
-
-    function: MethodFunction
-    summary: str = ""
-    """What the method selects, as the end of a sentence that begins with its name."""
-    source: str = ""
-    """The paper."""
-    checks: Mapping[str, Check] = field(default_factory=dict)
-    """How each option is checked."""
-    refuses: frozenset[str] = frozenset()
-    """Constraints that make no sense with it."""
-    needs_vectors: bool = False
-    """Whether it compares vectors, not features."""
-    needs_seed: Callable[[Mapping[str, Any]], bool] = lambda options: False
-    """Whether it draws at random, with these options."""
-    threshold: float | None = None
-    """The activation threshold where none is passed; None for the SAE's calibrated one."""
-    top: int | None = None
-    """How many of each row's strongest features count where `top` is not passed; None for all."""
-    kind: str = "own"
-    """What decides: "distribution" or "coverage" of features, "similarity", "length", "chance"; "own" for yours."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The function's own options, with their defaults."""
-        return {name: default for name, default in self._keywords.items() if name != "constraints"}
-
-    @property
-    def is_constrained(self) -> bool:
-        """Tell whether the function takes constraints."""
-        return "constraints" in self._keywords
-
-    @property
-    def _keywords(self) -> dict[str, Any]:
-        parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def _one_of(*choices: str) -> Check:
-    return partial(check_choice, choices=choices)
-
-
-EXHAUSTED = {"exhausted": _one_of("restart", "stop")}
+EXHAUSTED = {"exhausted": one_of("restart", "stop")}
 
 METHODS: dict[str, Method] = {
     "match": Method(
         match,
         "selects rows that together have the feature distribution of the dataset",
         "Hellinger distance, greedily",
+        {"sharpen": partial(check_number, interval="(0, 10]")},
+        for_targets=frozenset({"sharpen"}),
         threshold=0.0,
         top=STRONGEST,
         kind="distribution",
+    ),
+    "herding": Method(
+        herding,
+        "selects rows near those of the target and far from each other, by a kernel of features",
+        "arXiv:1203.3472",
+        {
+            "width": partial(check_number, interval="(0, 10]"),
+            "redundancy": partial(check_number, interval="[0, 10]"),
+        },
+        threshold=0.0,
+        top=KERNEL_FEATURES,
+        kind="nearness",
     ),
     "greedy": Method(
         greedy,
@@ -327,8 +328,8 @@ METHODS: dict[str, Method] = {
         "arXiv:2502.14050",
         {
             "max_overlap": partial(check_number, interval="[0, 1]"),
-            "against": _one_of("union", "nearest"),
-            "order": _one_of("richest", "shuffled", "given"),
+            "against": one_of("union", "nearest"),
+            "order": one_of("richest", "shuffled", "given"),
             **EXHAUSTED,
         },
         needs_seed=lambda options: options["order"] == "shuffled",
@@ -345,7 +346,7 @@ METHODS: dict[str, Method] = {
         concave,
         "selects as `greedy`, where each further row with a feature adds less",
         "Wei et al. 2015; MIG, arXiv:2504.13835",
-        {"curve": _one_of("sqrt", "log"), "by": _one_of("count", "mass"), "idf": check_flag},
+        {"curve": one_of("sqrt", "log"), "by": one_of("count", "mass"), "idf": check_flag},
         kind="coverage",
     ),
     "instag": Method(

@@ -18,22 +18,24 @@ from .coverage import Measure
 from .engine import Engine
 
 
-def affinity(engine: Engine) -> Measure:
-    """Return the objective of `match`: the Bhattacharyya affinity of the picks' distribution and the pool's."""
+def affinity(engine: Engine, *, sharpen: float = 1.0) -> Measure:
+    """Return the objective of `match`: the affinity of the picks' distribution and the target's, or the pool's."""
     shares = Shares.of(engine.features, engine.constraints.pool)
-    weight = np.sqrt(shares.total)
+    mass = shares.total if engine.target is None else engine.target.mass(shares.mean, sharpen)
+    weight = np.sqrt(mass * engine.boost())
     return Measure(lambda: coverage.mass_objective(weight, "sqrt"), shares.amounts)
 
 
 def new_features(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
     """Return the objective of `greedy` and of the scans: the features that no earlier pick of the round has."""
-    return _first_time(engine.weights(idf))
+    weights = engine.weights(idf)
+    return _first_time(weights if engine.target is None else weights * engine.target.has())
 
 
 def new_activation(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
-    """Return the objective of `weighted`: new features, each worth its share of all activation."""
-    shares = engine.mass(engine.features.acts)
-    return _first_time(shares / max(shares.sum(), 1e-300) * (engine.weights(True) if idf else 1))
+    """Return the objective of `weighted`: new features, each worth its share of all activation, or of the target's."""
+    shares = engine.mass(engine.features.acts) if engine.target is None else engine.target.activation()
+    return _first_time(shares / max(shares.sum(), 1e-300) * engine.weights(idf))
 
 
 def diminishing(engine: Engine, *, curve: str = "sqrt", by: str = "count", idf: bool = False) -> Measure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._validation import check_choice, check_int, check_number
+from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .budget import Budget
+from .concept_rules import BOOSTED, RULES, ConceptRules
 from .constraints import ConstraintArguments, Constraints, plain, token_costs
-from .methods import METHODS, Method, MethodFunction
+from .method import Method, MethodFunction
+from .methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from .result import Selection
+    from .targets import Target
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,13 @@ class Cuts:
         max_share = None if self.max_share is None else float(self.max_share)
         return replace(self, threshold=threshold, top=top, max_share=max_share)
 
+    def apply_as(self, features: FeatureMatrix, pool: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
+        """Cut the features of other rows by resolved values, as `apply` cuts those of `pool`."""
+        features = features.above(self.threshold or 0.0)
+        if self.max_share is not None:
+            features = features.of_features(~pool.above(self.threshold or 0.0).common(self.max_share, excluded))
+        return features if self.top is None else features.top(self.top)
+
     def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
         """Cut features by resolved values; rows that are `excluded` do not count for `max_share`."""
         features = features.above(self.threshold or 0.0)
@@ -88,6 +99,8 @@ class SelectionRequest:
     cuts: Cuts
     vectors: FeatureMatrix | None
     """The rows' vectors, where `cuts.embedding` names their column."""
+    parsed_with: Callable[..., SelectionRequest]
+    """Parses the same arguments again, with other constraints."""
 
     @classmethod
     def parse(
@@ -95,25 +108,30 @@ class SelectionRequest:
         n: int,
         columns: Any,
         budget: Any,
-        method: str | MethodFunction,
+        method: str | MethodFunction | None,
         options: Mapping[str, Any],
         *,
         seed: Any = 0,
         cuts: Cuts | None = None,
+        has_target: bool = False,
         **constraints: Any,
     ) -> SelectionRequest:
         """Parse the arguments of a selection among `n` rows.
 
         Args:
+            method: None for "match", or for "herding" where the selection has a target.
             columns: what `quota`, `quality`, `cost` and `embedding` name: a Dataset, or a dict of lists.
             **constraints: the fields of `ConstraintArguments`.
 
         Raises:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
+        if method is None:
+            method = "herding" if has_target else "match"
         method, options = _without_partial(method, options)
         name, resolved = _resolve_method(method)
-        complete = _complete_options(name, resolved, options)
+        _check_target(name, resolved, has_target)
+        complete = _complete_options(name, resolved, options, has_target)
         _check_seed(name, seed, resolved.needs_seed(complete))
         cuts = Cuts() if cuts is None else cuts
         cuts.check()
@@ -125,7 +143,27 @@ class SelectionRequest:
         vectors = None if cuts.embedding is None else _vectors(resolved, columns, cuts.embedding)
         seed = None if seed is None else int(seed)
         recorded = {option: _snapshot(value) for option, value in complete.items()}
-        return cls(name, resolved, complete, recorded, parsed, seed, arguments, bound, cuts, vectors)
+
+        def parsed_with(**changed: Any) -> SelectionRequest:
+            others: dict[str, Any] = {"seed": seed, "cuts": cuts, "has_target": has_target}
+            return cls.parse(n, columns, budget, method, options, **others, **constraints | changed)
+
+        return cls(name, resolved, complete, recorded, parsed, seed, arguments, bound, cuts, vectors, parsed_with)
+
+    def leaving_out(self, reason: str, rows: Int64s) -> SelectionRequest:
+        """Return the same request without some rows, as if removed; those that are picked first stay.
+
+        Raises:
+            ValueError: What remains does not do for the budget or the quota.
+        """
+        rows = np.setdiff1d(rows, np.concatenate([self.constraints.initial, self.constraints.excluded]))
+        if not len(rows):
+            return self
+        return self.parsed_with(left_out={**self.arguments.left_out, reason: rows.tolist()})
+
+    def with_concepts(self, rules: ConceptRules) -> SelectionRequest:
+        """Return the same request with rules by concepts, once the features of the SAE are known by number."""
+        return self.parsed_with(concepts=rules) if rules else self
 
     @property
     def needs_tokens(self) -> bool:
@@ -154,14 +192,17 @@ class SelectionRequest:
         rows = len(tokens) if constraints.has_costs else self.budget.rows(len(constraints.pool))
         return rows, constraints
 
-    def run(self, features: FeatureMatrix, rows: int, constraints: Constraints) -> Any:
+    def run(self, features: FeatureMatrix, rows: int, constraints: Constraints, target: Target | None = None) -> Any:
         """Call the method's function."""
-        obeyed = {"constraints": constraints} if self.method.is_constrained else {}
-        return self.method.function(features, rows, self.rng, **obeyed, **self.options)
+        arguments: dict[str, Any] = {"constraints": constraints} if self.method.is_constrained else {}
+        arguments |= {} if target is None else {"target": target}
+        return self.method.function(features, rows, self.rng, **arguments, **self.options)
 
-    def record(self, amount: float, cuts: Mapping[str, Any], encoding: Mapping[str, Any]) -> dict[str, Any]:
+    def record(
+        self, amount: float, cuts: Mapping[str, Any], encoding: Mapping[str, Any], target: Target | None = None
+    ) -> dict[str, Any]:
         """Return `Selection.parameters`; `amount` is the budget in rows or in costs."""
-        return {
+        record = {
             "budget": amount,
             "seed": self.seed,
             "options": self.recorded_options,
@@ -169,6 +210,7 @@ class SelectionRequest:
             "cuts": dict(cuts),
             "encoding": dict(encoding),
         }
+        return record if target is None else {**record, "target": target.record()}
 
 
 def arguments_of(selection: Selection) -> dict[str, Any]:
@@ -183,6 +225,8 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
     constraints = dict(parameters["constraints"])
     if isinstance(constraints.get("quota"), Mapping):  # recorded as pairs, since the keys of a JSON object are strings
         constraints["quota"] = {name: dict(pairs) for name, pairs in constraints["quota"].items()}
+    constraints["concepts"] = ConceptRules.of_record(constraints)
+    constraints = {name: value for name, value in constraints.items() if name not in (*RULES, "boost")}
     if "extend" in constraints:
         n = constraints["extend"]
         check_int("extend", n)
@@ -195,6 +239,7 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
         budget = Budget(budget, cost, is_fraction=False)
     return {
         "budget": budget,
+        "has_target": "target" in parameters,
         "options": parameters["options"],
         "seed": parameters["seed"],
         "cuts": Cuts(**parameters["cuts"]),
@@ -266,11 +311,33 @@ def _check_form(name: str, method: Method) -> None:
         raise TypeError(f"`method={name!r}` returns no Selection at once; {form}")
 
 
-def _complete_options(name: str, method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+def _check_target(name: str, method: Method, has_target: bool) -> None:
+    """Check that a target is passed where the method needs one, and not where it takes none."""
+    if has_target and not method.takes_target:
+        able = ", ".join(known for known, candidate in METHODS.items() if candidate.takes_target)
+        if name in METHODS:
+            raise ValueError(f"`target` makes no sense with `method={name!r}`; choose one of: {able}")
+        raise TypeError(f"`target` needs a method that takes it; give `{name}` a keyword argument `target`")
+    if method.needs_target and not has_target:
+        raise ValueError(f"`method={name!r}` selects towards a `target`; pass one, or choose another method")
+
+
+def _complete_options(
+    name: str, method: Method, options: Mapping[str, Any], has_target: bool = False
+) -> dict[str, Any]:
     """Return all options of a method, checked."""
     known = method.options
+    if not has_target:
+        if passed := sorted(options.keys() & method.for_targets):
+            raise ValueError(f"`{passed[0]}` is of a selection towards a `target`; pass one, or leave it out")
+        known = {option: default for option, default in known.items() if option not in method.for_targets}
     for option in options.keys() - known.keys():
-        arguments = [*known, *(field.name for part in (ConstraintArguments, Cuts) for field in fields(part))]
+        arguments = [
+            *known,
+            *RULES,
+            "boost",
+            *(field.name for part in (ConstraintArguments, Cuts) for field in fields(part)),
+        ]
         near = difflib.get_close_matches(option, arguments, 1)
         raise TypeError(
             f"unknown option `{option}` for `method={name!r}`; it takes: {', '.join(sorted(known)) or 'no option'}"
@@ -305,6 +372,11 @@ def _check_seed(name: str, seed: Any, is_needed: bool) -> None:
 def _check_obeys(name: str, method: Method, arguments: ConstraintArguments) -> None:
     """Check that the method can obey the constraints that were passed."""
     passed = arguments.record()
+    if "boost" in passed and name not in BOOSTED:
+        raise ValueError(
+            f"`boost` makes no sense with `method={name!r}`, which does not weigh features; choose one of: "
+            + ", ".join(BOOSTED)
+        )
     if refused := sorted(passed.keys() & method.refuses):
         raise ValueError(f"`{refused[0]}` makes no sense with `method={name!r}`; leave it out")
     if passed and not method.is_constrained:

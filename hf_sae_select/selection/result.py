@@ -16,7 +16,7 @@ from .._files import check_target, whole_file
 from ..features.matrix import FeatureMatrix
 
 Int64s = NDArray[np.int64]
-FORMAT = 2  # of the saved file; 1 had no `row_digests`
+FORMAT = 3  # of the saved file; 1 had no `row_digests`, 2 no `left_out`
 LINE_WIDTH, MOST_LETTERS = 100, 40  # of the repr, and of a method's name in it
 
 
@@ -56,6 +56,9 @@ class Selection:
     digest_columns: list[str] = field(default_factory=list)
     """The columns that `row_digests` are of: those that were encoded, where they are known. After `select_indices`
     empty, and the digests are of the rows' features."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many rows arguments such as `avoid` and `require` left out, by the argument; a row that several left out
+    counts for the first of them. Empty where it is not recorded."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -64,6 +67,7 @@ class Selection:
         rows = f"{len(self):,} of {self.pool_rows:,}" if self.pool_rows else f"{len(self):,}"
         method = self.method if len(self.method) <= MOST_LETTERS else f"{self.method[:MOST_LETTERS]}..."
         parts = [f"method={method!r}", f"rows={rows}", f"gain={self.gain:.6g}", f"features={self._features}"]
+        parts += [f"left_out={self.left_out}"] if self.left_out else []
         line = f"Selection({', '.join(parts)})"
         return line if len(line) <= LINE_WIDTH else line.replace(", gain=", ",\n          gain=")
 
@@ -183,6 +187,8 @@ class Selection:
             values = getattr(self, name)
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
                 raise ValueError(f"`{name}` is no list of texts")
+        if not isinstance(self.left_out, dict) or not all(type(count) is int for count in self.left_out.values()):
+            raise ValueError("`left_out` are no numbers of rows")
         if len(self.row_digests) not in (0, k):
             raise ValueError(f"`row_digests` has {len(self.row_digests)} values, for {k} rows")
 
@@ -202,6 +208,7 @@ def facts(selection: Selection) -> dict[str, str]:
         "gain": f"{selection.gain:.6g}",
         "rounds": f"{len(selection.round_starts):,}",
         "features covered": f"{selection._features}{share}",
+        **{f"left out by {reason}": f"{count:,} rows" for reason, count in selection.left_out.items()},
     }
 
 

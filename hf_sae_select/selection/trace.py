@@ -16,11 +16,13 @@ from . import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
-from .engine import Engine, sorted_by
-from .methods import METHODS, Rng, drawn_order
+from .engine import Engine, drawn_order, sorted_by
+from .method import Rng
+from .methods import METHODS
 from .objectives import GAINS
-from .request import Cuts, request_of
+from .request import Cuts, SelectionRequest, request_of
 from .result import Selection
+from .run import by_concepts
 
 GREEDY = ("match", "greedy", "weighted", "concave")  # they pick the row with the largest score
 SAME_GAIN = 1e-6  # relative difference up to which two gains are the same
@@ -47,6 +49,10 @@ class Trace:
     selection: Selection
     features: FeatureMatrix
     """The features of all rows, cut as the selection cut them."""
+    read: FeatureMatrix
+    """The features as they were passed, which the rules by concepts are of."""
+    request: SelectionRequest
+    """The request that repeats the selection."""
     engine: Engine
     options: dict[str, Any]
     turns: Int64s
@@ -68,14 +74,20 @@ class Trace:
             raise ValueError(
                 f"`features` has {n:,} rows, but `selection` picked among {rows:,}; pass the features of all of them"
             )
-        request = request_of(selection, n, columns)
+        request, read = by_concepts(request_of(selection, n, columns), features), features
         if selection.parameters.get("cuts"):  # `select_indices` cuts nothing
             features = Cuts(**selection.parameters["cuts"]).apply(features, request.constraints.excluded)
         rows, constraints = request.bind(features.tokens)
         rng = request.rng
         engine = Engine(features, rows, rng, constraints)
         return cls(
-            selection, features, engine, request.options, _turns(selection.method, request.options, engine, rng)
+            selection,
+            features,
+            read,
+            request,
+            engine,
+            request.options,
+            _turns(selection.method, request.options, engine, rng),
         )
 
     @property

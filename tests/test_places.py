@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_sae_select.cli.places import Place
+from hf_sae_select._places import Place
 from hf_sae_select.cli.terminal import printable
 
 ROWS = [{"text": "a", "n": 1}, {"text": "b", "n": 2}]

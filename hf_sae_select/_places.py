@@ -1,4 +1,4 @@
-"""Rows in: files, folders and datasets of the Hub, named by words of the command line, become a Dataset."""
+"""Places of rows: files, folders and datasets of the Hub, named by a text, become a Dataset."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._hub import Repo, hub_errors
-from .._validation import is_hub_id
+from ._hub import Repo, hub_errors
+from ._validation import is_hub_id
 
 if TYPE_CHECKING:
     from datasets import Dataset

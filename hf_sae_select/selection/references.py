@@ -1,0 +1,138 @@
+"""References: rows beside the pool that an argument names, as features of the pool's SAE.
+
+`target` and other arguments take a Dataset, encoded or not, a list of texts, the place of a dataset, or a
+FeatureMatrix. Rows that are not encoded are encoded as the pool is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._datasets import check_dataset
+from .._places import Place
+from .._validation import check_text
+from ..features.columns import encoding_record, is_encoded
+from ..features.concatenation import check_comparable
+from ..features.matrix import FeatureMatrix
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
+    from datasets import Dataset
+
+    from ..encoding.text import TextSource
+    from ..sae.loading import SaeSource
+    from ..sae.model import SparseAutoencoder
+
+    References = Dataset | Sequence[str] | FeatureMatrix | str | Path
+
+
+@dataclass(frozen=True, eq=False)
+class PoolEncoding:
+    """Say how the rows of a pool are encoded, or will be."""
+
+    record: Mapping[str, Any] | None = None
+    """The encoding record, where they are encoded."""
+    sae: SaeSource | None = None
+    text: TextSource | None = None
+    max_length: int | None = None
+    batch_size: int = 32
+
+    def codes(self, name: str, rows: Dataset) -> Dataset:
+        """Return the code columns of rows that the argument `name` named.
+
+        Raises:
+            ValueError: They are encoded in another way than the pool.
+        """
+        if is_encoded(rows):
+            self._check(name, encoding_record(rows))
+            return rows
+        from ..encoding.pipeline import codes, codes_like, columns_as_recorded  # needs torch
+
+        if self.record is not None:
+            return codes_like(rows, self.record, batch_size=self.batch_size)
+        text = self.text
+        if isinstance(text, str | Sequence):  # columns: those of the pool where the rows have them
+            columns = [text] if isinstance(text, str) else list(text)
+            text = columns_as_recorded(rows, {"text": {"columns": columns}})
+        elif text is not None:
+            text = None  # a function of the pool's rows
+        return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
+
+    def check_width(self, name: str, features: FeatureMatrix) -> None:
+        """Check that features are of as many as the pool's.
+
+        Raises:
+            ValueError: They are not.
+        """
+        d_sae = self._sae().config.d_sae if self.record is None else self.record["d_sae"]
+        if features.d_sae != d_sae:
+            raise ValueError(
+                f"`{name}` is of an SAE with {features.d_sae:,} features, and the dataset's SAE has {d_sae:,}; encode "
+                "both with one SAE"
+            )
+
+    def _sae(self) -> SparseAutoencoder:
+        from ..sae.loading import load_sae  # needs torch
+
+        return load_sae(self.sae, encoder_only=True)
+
+    def _check(self, name: str, record: Mapping[str, Any]) -> None:
+        """Check that rows were encoded by the pool's SAE, and as the pool was where that is known."""
+        if self.record is not None:
+            check_comparable("dataset", self.record, name, record)
+            return
+        sae = self._sae()
+        if record.get("sae_sha256") != sae.digest():
+            raise ValueError(
+                f"`{name}` was encoded by another SAE than the one that encodes the rows: its digest is "
+                f"{str(record.get('sae_sha256'))[:12]}, and the other one's {sae.digest()[:12]}; encode both with one"
+            )
+
+
+def reference_rows(name: str, value: Any) -> Dataset | FeatureMatrix:
+    """Return the rows that an argument names, before anything is encoded.
+
+    Raises:
+        TypeError: It is neither a dataset, nor texts, nor a place, nor a FeatureMatrix.
+        ValueError: It has no row, or no text that is not blank.
+        OSError: A place cannot be read.
+    """
+    if isinstance(value, FeatureMatrix):
+        if not len(value):
+            raise ValueError(f"`{name}` has no rows; pass at least one")
+        return value
+    if isinstance(value, str | Path):
+        check_text(name, value, (str, Path))
+        value = Place.parse(name, str(value)).load(name)
+    elif isinstance(value, Sequence) and not hasattr(value, "column_names"):
+        value = _of_texts(name, value)
+    check_dataset(name, value, "read")
+    return value
+
+
+def _of_texts(name: str, texts: Sequence[Any]) -> Dataset:
+    from datasets import Dataset
+
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"`{name}[{i}]` is a {type(text).__name__}; pass texts, or a Dataset of rows")
+    if not any(text.strip() for text in texts):
+        problem = "holds blank texts alone" if texts else "is empty"
+        raise ValueError(f"`{name}` {problem}; pass at least one text")
+    return Dataset.from_dict({"text": list(texts)})
+
+
+def reference_features(name: str, rows: Dataset | FeatureMatrix, pool: PoolEncoding) -> FeatureMatrix:
+    """Return the features of such rows, encoded as the pool is where they are not.
+
+    Raises:
+        ValueError: They are encoded in another way than the pool, or no row has a feature.
+    """
+    if isinstance(rows, FeatureMatrix):
+        pool.check_width(name, rows)
+    features = rows if isinstance(rows, FeatureMatrix) else FeatureMatrix.from_dataset(pool.codes(name, rows))
+    if not features.counts.any():
+        raise ValueError(f"`{name}`: none of its {len(features):,} rows has a feature; are they blank?")
+    return features

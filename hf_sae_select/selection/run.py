@@ -1,0 +1,124 @@
+"""Run: a checked request and features to the Selection, whichever function asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..features.columns import STATE, encoding_record, flagged_rows, is_encoded
+from ..features.kernels import Int64s
+from ..features.matrix import FeatureMatrix
+from .concept_rules import ConceptRules
+from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
+from .request import SelectionRequest
+from .result import Selection
+from .targets import Target
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
+
+
+def run_on_dataset(request: SelectionRequest, encoded: Dataset, target: Target | None = None) -> Selection:
+    """Select among the rows of an encoded dataset, or of one whose vectors are enough."""
+    encoding, features = {}, read_features(request, encoded)
+    if is_encoded(encoded):
+        encoding = encoding_record(encoded)
+        if counts := flagged_rows(encoded):
+            encoding["rows"] = counts
+        check_blank(request, features)
+    cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
+    request = by_concepts(request, features, encoding.get("threshold", 0.0))
+    if target is not None:
+        target = target.cut(cuts, features, request.constraints.excluded)
+    features = cuts.apply(features, request.constraints.excluded)
+    if is_encoded(encoded):
+        warn_of_no_features(request, features, cuts.record())
+    return run(request, features, cuts.record(), encoding, target)
+
+
+def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: float = 0.0) -> SelectionRequest:
+    """Return a request without the rows that its rules by concepts leave out; they are counted for the first rule.
+
+    Args:
+        features: the features of all rows, before any cut.
+        calibrated: the SAE's calibrated threshold, for rules without a threshold of their own.
+
+    Raises:
+        ValueError: A rule leaves out a row that is picked first, or too few rows are left.
+    """
+    rules = request.arguments.concepts.resolved(calibrated)
+    if not rules:
+        return request
+    alone = rules.left_out(features)
+    _check_initial(request, rules, features, alone)
+    left_out, gone = dict(request.arguments.left_out), request.constraints.excluded
+    for rule, rows in alone.items():
+        left_out[rule] = np.setdiff1d(rows, gone).tolist()
+        gone = np.union1d(rows, gone)
+    _check_left(request, alone, len(features), len(features) - len(gone))
+    return request.parsed_with(concepts=rules, left_out=left_out)
+
+
+def _check_initial(
+    request: SelectionRequest, rules: ConceptRules, features: FeatureMatrix, alone: Mapping[str, Int64s]
+) -> None:
+    """Check that no rule leaves out a row that is picked first."""
+    extend = request.arguments.extend
+    for rule, rows in alone.items():
+        for row in request.constraints.initial[np.isin(request.constraints.initial, rows)][:1].tolist():
+            argument = "extend" if extend is not None and row in extend.indices else "must_include"
+            raise ValueError(
+                f"`{argument}` picks row {row} first, but {rules.reason(rule, features, row)} (argument `{rule}`); "
+                f"take the row out of `{argument}`, or change `{rule}`"
+            )
+
+
+def _check_left(request: SelectionRequest, alone: Mapping[str, Int64s], n: int, left: int) -> None:
+    """Check that the rules leave enough rows for a budget in rows; a budget in costs is checked with the costs."""
+    budget = request.budget
+    needed = budget.amount if budget.unit is None and not budget.is_fraction else 1
+    if left < needed:
+        counts = ", ".join(f"`{rule}` alone leaves {n - len(rows):,}" for rule, rows in alone.items())
+        remedy = "change the rules" if left == 0 else "lower the budget, or change the rules"
+        raise ValueError(f"{left:,} of {n:,} rows are left, but `budget={budget.amount:g}`: {counts}; {remedy}")
+
+
+def read_features(request: SelectionRequest, encoded: Dataset) -> FeatureMatrix:
+    """Read the features of an encoded dataset, with the vectors that are compared; or these alone."""
+    if not is_encoded(encoded):
+        return request.vectors or FeatureMatrix.from_dataset(encoded)
+    features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
+    return features if request.vectors is None else replace(features, vectors=request.vectors.vectors)
+
+
+def run(
+    request: SelectionRequest,
+    features: FeatureMatrix,
+    cuts: dict[str, Any] | None = None,
+    encoding: dict[str, Any] | None = None,
+    target: Target | None = None,
+) -> Selection:
+    """Select among rows by their features; `cuts` and `encoding` say how these came about, for the result."""
+    rows, constraints = request.bind(features.tokens)
+    constraints.check_buys(request.budget, worth_buying(request, features))
+    selection = check_result(
+        request.name, request.run(features, rows, constraints, target), rows, len(features), constraints
+    )
+    amount = constraints.max_cost if constraints.has_costs else rows
+    selection = replace(
+        measured(selection, features, constraints),
+        method=request.name,
+        parameters=request.record(amount, cuts or {}, encoding or {}, target),
+        pool_rows=len(features),
+        left_out={reason: len(out) for reason, out in request.arguments.left_out.items()},
+    )
+    check_extended(request.arguments.extend, selection)
+    if words := shortfall(selection, rows, constraints, features):
+        settings = {"method": request.name, **request.options}
+        named = ", ".join(f"`{name}={value!r}`" for name, value in settings.items())
+        warnings.warn(f"{named}: {words}; returning {len(selection)} rows", stacklevel=3)
+    return selection

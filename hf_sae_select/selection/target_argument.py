@@ -1,0 +1,125 @@
+"""The argument `target`, parsed before any slow work, and as a Target once its rows are encoded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isclose
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._validation import check_choice, check_number, is_number
+from ..features.matrix import FeatureMatrix
+from .references import PoolEncoding, reference_features, reference_rows
+from .targets import Target, TargetPart, digest_of
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+    from .references import References
+
+    TargetSource = References | Mapping[str, References | tuple[References, float]]
+
+FEW_ROWS = 8  # a target of fewer rows says little of what is wanted
+OVERLAPS = ("exclude", "keep", "only_report")
+
+
+@dataclass(frozen=True, eq=False)
+class TargetArgument:
+    """Hold what `target` and `overlap` were passed as: rows by name, and how they share the budget."""
+
+    rows: Mapping[str, Dataset | FeatureMatrix]
+    """The rows of each part; the name is empty where there is only one."""
+    shares: Mapping[str, float]
+    overlap: str
+
+    @classmethod
+    def parse(cls, target: Any, overlap: Any = "exclude") -> TargetArgument | None:
+        """Parse the arguments; None without a target.
+
+        Raises:
+            TypeError, ValueError: If one is not allowed; the message names it.
+            OSError: If a place cannot be read.
+        """
+        check_choice("overlap", overlap, OVERLAPS)
+        if target is None:
+            if overlap != "exclude":
+                raise ValueError(f"`overlap={overlap!r}` is of the rows of a `target`; pass one, or leave it out")
+            return None
+        if not isinstance(target, Mapping):
+            return cls({"": reference_rows("target", target)}, {"": 1.0}, overlap)
+        shares = _shares(target)
+        rows = {name: reference_rows(_argument(name), _source(value)) for name, value in target.items()}
+        return cls(rows, shares, overlap)
+
+    def encoded(self, pool: PoolEncoding) -> Target:
+        """Encode the rows as the pool is, where they are not encoded.
+
+        Raises:
+            ValueError: They are encoded in another way than the pool, or no row has a feature.
+        """
+        parts = []
+        for name, rows in self.rows.items():
+            features = reference_features(_argument(name), rows, pool)
+            _warn_of_few(_argument(name), features)
+            parts.append(TargetPart(features, digest_of(features), self.shares[name], name))
+        return Target(tuple(parts))
+
+    def of_features(self, d_sae: int) -> Target:
+        """Return the target where all rows are features already.
+
+        Raises:
+            TypeError: Rows are something else.
+            ValueError: They are of another number of features than the pool, or no row has one.
+        """
+        for name, rows in self.rows.items():
+            if not isinstance(rows, FeatureMatrix):
+                raise TypeError(f"`{_argument(name)}` holds no features; pass a FeatureMatrix, as `features` is one")
+        return self.encoded(PoolEncoding({"d_sae": d_sae}))
+
+
+def _argument(name: str) -> str:
+    return f"target[{name!r}]" if name else "target"
+
+
+def _source(value: Any) -> Any:
+    return value[0] if _has_share(value) else value
+
+
+def _has_share(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and is_number(value[1])
+
+
+def _shares(target: Mapping[Any, Any]) -> dict[str, float]:
+    """Return the share of the budget of each target: as passed, or equal ones."""
+    if not target:
+        raise ValueError("`target={}` names no target; pass rows, or {'name': rows}")
+    for name in target:
+        if not isinstance(name, str) or not name.strip():
+            raise TypeError(f"`target` has the name {name!r}; names must be texts: {{'maths': rows, 'code': rows}}")
+    with_share = [name for name, value in target.items() if _has_share(value)]
+    if not with_share:
+        return dict.fromkeys(target, 1 / len(target))
+    if len(with_share) < len(target):
+        without = next(name for name in target if name not in with_share)
+        raise ValueError(
+            f"`target[{without!r}]` has no share, but others have one; pass (rows, share) for all or none"
+        )
+    shares = {name: target[name][1] for name in target}
+    for name, share in shares.items():
+        check_number(f"target[{name!r}][1]", share, "(0, 1]")
+    if not isclose(total := sum(shares.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"the shares in `target` sum to {total:g}; they must sum to 1")
+    return {name: float(share) for name, share in shares.items()}
+
+
+def _warn_of_few(name: str, features: FeatureMatrix) -> None:
+    rows = int(np.count_nonzero(features.counts))
+    if rows < FEW_ROWS:
+        warnings.warn(
+            f"`{name}` has {rows} row{'s' * (rows != 1)} with features: so few say little of what is wanted; pass "
+            f"{FEW_ROWS} or more",
+            stacklevel=4,
+        )
