@@ -159,7 +159,19 @@ class FeatureMatrix:
         return self.of_features(~self.common(max_share, excluded))
 
     def common(self, max_share: float, excluded: Collection[int] = ()) -> NDArray[np.bool_]:
-        """Tell of each feature whether more than a share of the rows have it: bool [d_sae]; see `rare`."""
+        """Tell of each feature whether too many rows have it.
+
+        Args:
+            max_share (`float`):
+                Too many is more than this share of the rows.
+            excluded (`Collection[int]`, *optional*, defaults to `()`):
+                Rows that are not counted.
+
+        Returns:
+            `np.ndarray`: Whether each feature is common: bool [d_sae].
+
+        Example, four rows {0, 1}, {0, 2}, {0}, {1}: ``features.common(0.5)`` is [True, False, False].
+        """
         frequency = self.frequency.copy()
         for i in excluded:
             frequency[self.row(i)] -= 1
