@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .selection.concept_rules import Boost, Concepts
     from .selection.method import MethodFunction
     from .selection.quota import Quota
+    from .selection.references import References
     from .selection.result import Selection
     from .selection.table import Comparison
     from .selection.target_argument import TargetSource
@@ -51,6 +52,7 @@ def sae_select(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -84,6 +86,7 @@ def sae_select(
         seed=seed,
         must_include=must_include,
         exclude=exclude,
+        exclude_near=exclude_near,
         quota=quota,
         quality=quality,
         cost=cost,
@@ -115,6 +118,7 @@ def sae_compare(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -145,6 +149,7 @@ def sae_compare(
         seed=seed,
         must_include=must_include,
         exclude=exclude,
+        exclude_near=exclude_near,
         quota=quota,
         quality=quality,
         cost=cost,
