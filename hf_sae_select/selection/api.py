@@ -196,7 +196,7 @@ def select(
         extend=earlier_selection(extend, dataset),
         has_target=argument is not None,
     )
-    codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    codes = available_codes(dataset, request.keep, sae, text=text, max_length=max_length)
     request = _with_concepts(request, concepts, codes, sae)
     if keep_codes and codes is None:
         raise ValueError("`keep_codes=True` needs an encoded dataset, and no `sae`: call its `sae_encode` first")
@@ -232,7 +232,7 @@ def select(
 
 
 def available_codes(
-    dataset: Dataset, request: SelectionRequest, sae: Any, *, text: Any, max_length: Any, who: str = "this method"
+    dataset: Dataset, keep: Sequence[str], sae: Any, *, text: Any, max_length: Any, who: str = "this method"
 ) -> Dataset | None:
     """Return the code columns of a dataset that is encoded, or is a subset of an encoded one; None if it has none.
 
@@ -250,7 +250,7 @@ def available_codes(
             "this dataset is encoded already; to encode it again by `text` or `max_length`, pass `sae` too"
         )
     codes = dataset.select_columns(code_columns(dataset)) if is_encoded(dataset) else codes_in_pool(dataset)
-    if codes is not None and request.keep and STATE not in codes.column_names:
+    if codes is not None and keep and STATE not in codes.column_names:
         raise ValueError(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )

@@ -293,7 +293,7 @@ def _codes(
     """Return the codes of a dataset that is encoded, with what any of the methods needs; None if it is not."""
     codes = None
     for label, request in requests.items():
-        codes = available_codes(dataset, request, sae, **how, who=repr(label))
+        codes = available_codes(dataset, request.keep, sae, **how, who=repr(label))
     if codes is not None:
         check_digests(dataset)
     return codes
