@@ -251,6 +251,7 @@ FORMS: Mapping[str, Form] = {
     "str | Path": Form(kind=Path),
     "Dataset": Form(_rows, Path),
     "Dataset | Sequence[str]": Form(_rows, Path),
+    "References": Form(_rows, Path),
     "SaeSource": Form(_sae, Path),
     "SparseAutoencoder": Form(_loaded_sae, Path),
     "Selection": Form(_selection, Path),
