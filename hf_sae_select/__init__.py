@@ -1,8 +1,8 @@
 """Select small, representative training subsets by the features of a sparse autoencoder.
 
-Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_explain`, `sae_why_not`, `sae_report`,
-`sae_publish` and `sae_selection` on `datasets.Dataset`; the functions below do the same without the methods. Nothing
-heavy is imported before it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_missing`, `sae_diff`, `sae_find_features`,
+`sae_explain`, `sae_why_not`, `sae_report`, `sae_publish` and `sae_selection` on `datasets.Dataset`; the functions below
+do the same without the methods. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from .plugin import attach
 
 if TYPE_CHECKING:
     from .concepts.atlas import export_atlas
+    from .concepts.contrast import Contrast
+    from .concepts.differences import diff, find_features, missing_features
     from .concepts.evidence import Reason, Reasons
     from .concepts.explanation import explain
     from .concepts.naming import label_features
@@ -47,12 +49,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "Contrast": "concepts.contrast",
+    "diff": "concepts.differences",
     "explain": "concepts.explanation",
     "export_atlas": "concepts.atlas",
+    "find_features": "concepts.differences",
     "Label": "sae.labels",
     "Labels": "sae.labels",
     "label_features": "concepts.naming",
     "load_labels": "sae.label_sources",
+    "missing_features": "concepts.differences",
     "Reason": "concepts.evidence",
     "Reasons": "concepts.evidence",
     "reasons": "concepts.reasons",
@@ -92,6 +98,7 @@ __all__ = [
     "METHODS",
     "TRAINING_PRESETS",
     "Constraints",
+    "Contrast",
     "FeatureMatrix",
     "L0Check",
     "Label",
@@ -108,16 +115,19 @@ __all__ = [
     "check_l0",
     "compare",
     "concatenate",
+    "diff",
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
     "explain",
     "export_atlas",
+    "find_features",
     "label_features",
     "load_labels",
     "load_sae",
     "load_selection",
     "metrics",
+    "missing_features",
     "publish",
     "push",
     "reasons",
