@@ -317,6 +317,7 @@ def sae_explain(
     runners_up: bool = True,
     selection: Selection | None = None,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
 ) -> Reason | Reasons:
     """Say why rows of this selected subset were picked: `hf_sae_select.explain` of it."""
     from .concepts.explanation import explain
@@ -332,6 +333,7 @@ def sae_explain(
         runners_up=runners_up,
         selection=selection,
         pool=pool,
+        target=target,
     )
 
 
@@ -342,11 +344,12 @@ def sae_why_not(
     labels: Labels | None = None,
     selection: Selection | None = None,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
 ) -> WhyNot:
     """Say why a row is not in this selected subset: `hf_sae_select.why_not` of it."""
     from .concepts.rejection import why_not
 
-    return why_not(self, row, labels=labels, selection=selection, pool=pool)
+    return why_not(self, row, labels=labels, selection=selection, pool=pool, target=target)
 
 
 def sae_report(
@@ -354,6 +357,7 @@ def sae_report(
     path: str | Path,
     *,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
@@ -369,6 +373,7 @@ def sae_report(
         self,
         path,
         pool=pool,
+        target=target,
         labels=labels,
         sae=sae,
         text=text,

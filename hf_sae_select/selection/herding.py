@@ -66,7 +66,7 @@ class Herding:
     @cached_property
     def entries(self) -> Entries:
         """The vectors of the pool: [nnz]."""
-        return self._vectors(self.shares)
+        return self.vectors_of(self.shares)
 
     @cached_property
     def parts(self) -> list[Postings]:
@@ -85,7 +85,7 @@ class Herding:
     def closeness(self, others: FeatureMatrix) -> Int64s:
         """Return the sum, over the rows of another matrix, of the kernel with each row of the pool: [n], in units."""
         shares = Shares.above(self.shares.mean, others)
-        sums, entries = np.zeros(len(self.shares.features), np.int64), self._vectors(shares)
+        sums, entries = np.zeros(len(self.shares.features), np.int64), self.vectors_of(shares)
 
         def add(part: Postings) -> None:
             _add_rows(others.offsets, others.ids, entries, part, self.table, sums[part.low : part.high])
@@ -100,7 +100,8 @@ class Herding:
         entries = slice(features.offsets[i], features.offsets[i + 1])
         return features.ids[entries], self.entries[entries]
 
-    def _vectors(self, shares: Shares) -> Entries:
+    def vectors_of(self, shares: Shares) -> Entries:
+        """Return the vectors of rows, scaled to `LENGTH`: [nnz]."""
         amounts = shares.amounts.astype(np.float64)
         if self.weights is not None:
             amounts = amounts * self.weights[shares.features.ids]
@@ -123,7 +124,7 @@ class Herd:
         redundancy: float,
         state: ConstraintState,
     ) -> None:
-        self._herding, self._closeness, self._state = herding, closeness, state
+        self._herding, self._closeness, self.state = herding, closeness, state
         self._sizes, self._shares, self._redundancy = sizes, budget_shares, redundancy
         self._sums = np.zeros_like(closeness)  # over the picks of each target's turns
         self._counts = np.zeros(len(sizes), np.int64)
@@ -137,49 +138,55 @@ class Herd:
         rows, gains = list[int](), list[float]()
         with ThreadPoolExecutor(len(self._herding.parts)) as threads:
             for row in initial.tolist():
-                turn = self._turn_of(row)
+                turn = self.turn_of(row)
                 rows.append(row)
-                gains.append(self._gain(row, turn))
-                self._take(row, turn, threads)
+                gains.append(self.gain(row, turn))
+                self.take(row, turn, threads)
                 advance()
             while len(rows) < budget:
                 row, turn = self._best(threads)
                 if row < 0:
                     break
                 rows.append(row)
-                gains.append(self._gain(row, turn))
-                self._take(row, turn, threads)
+                gains.append(self.gain(row, turn))
+                self.take(row, turn, threads)
                 advance()
         return np.array(rows, np.int64), np.array(gains, np.float64)
 
-    def _turns(self) -> list[int]:
+    def turns(self) -> list[int]:
         """Return the targets, the one that is farthest behind its share of the picks first."""
         behind = self._shares * (self._counts.sum() + 1) - self._counts
         return list(np.argsort(-behind, kind="stable"))
 
-    def _turn_of(self, row: int) -> int:
+    def turn_of(self, row: int) -> int:
         """Return the target for which a row would be picked: the first in turn that it shares a feature with."""
-        turns = self._turns()
+        turns = self.turns()
         return next((turn for turn in turns if self._closeness[turn, row] > 0), turns[0])
 
     def _best(self, threads: ThreadPoolExecutor) -> tuple[int, int]:
         """Return the row with the largest score, and the target whose turn it is; -1 where no candidate is left."""
-        for turn in self._turns():
-            parts = self._herding.parts
-            score, _, row = max(threads.map(self._best_of, parts, [turn] * len(parts)))
-            if score > 0:
+        for turn in self.turns():
+            row = self.best(turn, threads)
+            if row >= 0:
                 return row, turn
         return -1, 0
 
-    def _best_of(self, part: Postings, turn: int) -> tuple[float, int, int]:
+    def best(self, turn: int, threads: ThreadPoolExecutor, beside: int = -1) -> int:
+        """Return the row with the largest score for a target, `beside` another one; -1 where no candidate is left."""
+        parts = self._herding.parts
+        score, _, row = max(threads.map(self._best_of, parts, [turn] * len(parts), [beside] * len(parts)))
+        return row if score > 0 else -1
+
+    def _best_of(self, part: Postings, turn: int, beside: int) -> tuple[float, int, int]:
         """Return the largest score among some rows, the row's negative place in the order of ties, and the row."""
         within = slice(part.low, part.high)
         row, score = _best(
             self._closeness[turn, within],
             self._sums[turn, within],
             self._fitting[within],
-            self._state.scale[within],
+            self.state.scale[within],
             self._place[within],
+            beside - part.low,
             *self._factors(turn),
         )
         return score, -self._place[part.low + row], part.low + row
@@ -188,14 +195,25 @@ class Herd:
         """Return what closeness and sums are divided by, and the weight of redundancy."""
         return float(self._sizes[turn] * UNITS), float((self._counts[turn] + 1) * UNITS), self._redundancy
 
-    def _gain(self, row: int, turn: int) -> float:
+    def nearness(self, row: int, turn: int) -> float:
+        """Return the mean kernel of a row with the rows of a target."""
+        return float(self._closeness[turn, row]) / self._factors(turn)[0]
+
+    def scores(self, turn: int) -> Floats:
+        """Return the scores of all candidates for a target, and 0 for other rows: [n]."""
+        closeness, (of_target, of_picks, redundancy) = self._closeness[turn], self._factors(turn)
+        gains = closeness / of_target + redundancy * (1 - self._sums[turn] / of_picks)
+        return np.where(self._fitting & (closeness > 0), gains * self.state.scale, 0.0)
+
+    def gain(self, row: int, turn: int) -> float:
+        """Return what a row gains in the turn of a target; 0 where it shares no feature with it."""
         if not self._closeness[turn, row]:
             return 0.0
         return float(_gain(self._closeness[turn, row], self._sums[turn, row], *self._factors(turn)))
 
-    def _take(self, row: int, turn: int, threads: ThreadPoolExecutor) -> None:
+    def take(self, row: int, turn: int, threads: ThreadPoolExecutor) -> None:
         """Pick a row, and add its kernel to the sums of a target."""
-        state, group = self._state, self._state.group[row]
+        state, group = self.state, self.state.group[row]
         commit(state, row)
         self._fitting[row] = False
         if state.remaining_per_group[group] == 0 or state.remaining_budget[0] < np.inf:
@@ -272,14 +290,18 @@ def _best(
     fits: NDArray[np.bool_],
     scale: Floats,
     place: Int64s,
+    beside: int,
     of_target: float,
     of_picks: float,
     redundancy: float,
 ) -> tuple[int, float]:
-    """Return the row with the largest score, of equal ones the first in the order of ties, and the score."""
+    """Return the row with the largest score, of equal ones the first in the order of ties, and the score.
+
+    The row `beside` does not count.
+    """
     best, largest = 0, 0.0
     for i in range(len(closeness)):
-        if fits[i] and closeness[i] > 0:
+        if fits[i] and closeness[i] > 0 and i != beside:
             score = _gain(closeness[i], sums[i], of_target, of_picks, redundancy) * scale[i]
             if score > largest or (score == largest and largest > 0 and place[i] < place[best]):
                 best, largest = i, score
