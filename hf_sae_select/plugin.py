@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
+    from .concepts.contrast import Contrast
     from .concepts.evidence import Reason, Reasons
     from .concepts.rejection import WhyNot
     from .encoding.text import TextSource
@@ -164,6 +165,76 @@ def sae_compare(
         max_length=max_length,
         batch_size=batch_size,
         **options,
+    )
+
+
+def sae_missing(
+    self: Dataset,
+    reference: References,
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    least_lift: float = 2.0,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features of a reference this dataset lacks: `hf_sae_select.missing_features` of it."""
+    from .concepts.differences import missing_features
+
+    return missing_features(
+        self,
+        reference,
+        sae=sae,
+        threshold=threshold,
+        least_lift=least_lift,
+        examples=examples,
+        texts=texts,
+        labels=labels,
+    )
+
+
+def sae_diff(
+    self: Dataset,
+    other: References,
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    least_lift: float = 1.0,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features another dataset has more or less often than this one: `hf_sae_select.diff` of both."""
+    from .concepts.differences import diff
+
+    return diff(
+        self,
+        other,
+        sae=sae,
+        threshold=threshold,
+        least_lift=least_lift,
+        examples=examples,
+        texts=texts,
+        labels=labels,
+    )
+
+
+def sae_find_features(
+    self: Dataset,
+    text_or_rows: References | Sequence[int],
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features some rows have that the rest has not: `hf_sae_select.find_features` of this dataset."""
+    from .concepts.differences import find_features
+
+    return find_features(
+        self, text_or_rows, sae=sae, threshold=threshold, examples=examples, texts=texts, labels=labels
     )
 
 
@@ -377,7 +448,19 @@ def attach() -> None:
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    methods = (sae_select, sae_encode, sae_compare, sae_dedup, sae_explain, sae_why_not, sae_report, sae_publish)
+    methods = (
+        sae_select,
+        sae_encode,
+        sae_compare,
+        sae_dedup,
+        sae_missing,
+        sae_diff,
+        sae_find_features,
+        sae_explain,
+        sae_why_not,
+        sae_report,
+        sae_publish,
+    )
     members = {method.__name__: method for method in methods}
     properties = {member.__name__: property(member) for member in (sae_selection, sae_removals)}
     _set(Dataset, {**members, **properties})
