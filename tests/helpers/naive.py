@@ -102,15 +102,17 @@ def naive_scan(rows, order, budget, max_overlap, restart, nearest=False):
     return picks, gains, round_starts
 
 
-def whole_vectors(shares, d_sae):
-    """Scale rows of shares to length 4096 and round them: [n, d_sae], dense."""
-    vectors = np.zeros((len(shares), d_sae), np.int64)
+def whole_vectors(shares, weights, strongest):
+    """Weigh rows of shares, keep the strongest of each, scale to length 4096 and round: [n, d_sae], dense."""
+    vectors = np.zeros((len(shares), len(weights)), np.int64)
     for i, row in enumerate(shares):
+        weighted = {j: share * weights[j] for j, share in sorted(row.items())}
+        kept = sorted(weighted, key=lambda j: (-np.float32(weighted[j]), j))[:strongest]
         square = 0.0
-        for _, share in sorted(row.items()):
-            square += share * share
-        for j, share in row.items():
-            vectors[i, j] = round(share * 4096 / math.sqrt(square))
+        for j in sorted(kept):
+            square += weighted[j] * weighted[j]
+        for j in kept:
+            vectors[i, j] = round(weighted[j] * 4096 / math.sqrt(square))
     return vectors
 
 

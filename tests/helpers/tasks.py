@@ -214,6 +214,8 @@ def has_shares(arguments):
 
 def is_possible(arguments, rows):
     """Tell whether enough rows may be picked for the budget."""
+    if "cost" not in arguments and arguments["budget"] > len(rows) - len(arguments["exclude"]):
+        return False
     if has_shares(arguments):
         quota = arguments["quota"]["group"]
         groups = {g for i, g in enumerate(arguments["columns"]["group"]) if i not in arguments["exclude"]}

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from helpers.naive import naive_herding, whole_vectors
 from helpers.pools import features_of, thoroughly
-from helpers.tasks import D_SAE, features_with_acts, fits_of, is_possible, mean_of, scale_of, shares_above, tasks
+from helpers.tasks import (
+    D_SAE,
+    features_with_acts,
+    fits_of,
+    is_possible,
+    mass_of,
+    mean_of,
+    scale_of,
+    shares_above,
+    shares_of,
+    tasks,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,24 +49,40 @@ def herded(rows, target, **arguments):
     return select_indices(features_with_acts(rows), target=target_of(target), overlap="keep", **arguments)
 
 
-def in_parts(rows, size, common):
-    """Split the pool into parts of `size` rows, and keep features that more than a share `common` have as columns."""
+def herding_with(rows, size, common, strongest):
+    """Split the pool into parts of `size` rows; features that more than a share `common` have are columns."""
     stack = ExitStack()
     starts = range(0, rows, size)
     ranges = [(start, min(start + size, rows)) for start in starts]
     stack.enter_context(patch.object(herding, "blocks", lambda offsets: ranges))
     stack.enter_context(patch.object(herding, "COMMON", common))
+    stack.enter_context(patch.object(herding, "STRONGEST", strongest))
     return stack
 
 
-def naive(rows, target, arguments, order):
+def distribution(mean, rows):
+    """The distribution of rows over features: the mean of their shares above a mean."""
+    mass = mass_of(shares_of(shares_above(mean, rows)), range(len(rows)))
+    return mass / max(mass.sum(), 1e-300)
+
+
+def weights_of(mean, pool, target):
+    """How features tell the target from the pool."""
+    pooled = distribution(mean, pool)
+    aimed = sum(share * distribution(mean, part) for part, share in target.values())
+    e = 8 / max(np.count_nonzero(pooled), 1)
+    return np.float32((aimed + e) / (pooled + e)).astype(float)
+
+
+def naive(rows, target, arguments, order, strongest):
     """Select towards a target as `select_indices` should."""
     n, initial = len(rows), arguments["must_include"]
     pool = [i for i in range(n) if i not in arguments["exclude"]]
     mean, scale = mean_of(rows, pool), scale_of(rows, arguments)
+    weights = weights_of(mean, [rows[i] for i in pool], target)
 
     def vectors(rows):
-        return whole_vectors(shares_above(mean, rows), D_SAE)
+        return whole_vectors(shares_above(mean, rows), weights, strongest)
 
     return naive_herding(
         vectors(rows),
@@ -76,16 +103,17 @@ def naive(rows, target, arguments, order):
 @few
 @short
 @thoroughly
-@given(task=tasks(), target=targets, options=options, size=st.integers(1, 9), common=st.sampled_from([0, 0.4, 1]))
-def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, common):
+@given(task=tasks(), target=targets, options=options, size=st.integers(1, 9), data=st.data())
+def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, data):
+    common, strongest = data.draw(st.sampled_from([0, 0.4, 1])), data.draw(st.sampled_from([2, 128]))
     rows, arguments = task[0], task[1] | options
     if not is_possible(arguments, rows):
         return
     n = len(rows)
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
-    picks, gains = naive(rows, target, arguments, order)
+    picks, gains = naive(rows, target, arguments, order, strongest)
     try:
-        with in_parts(n, size, common):
+        with herding_with(n, size, common, strongest):
             result = herded(rows, target, **arguments)
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
