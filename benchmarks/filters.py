@@ -55,7 +55,7 @@ def figures(features: FeatureMatrix, feature: int, rows: Rows, thresholds: list[
     kept = np.zeros(features.d_sae, np.bool_)
     kept[feature] = True
     own = features.of_features(kept)
-    lines = []
+    lines: list[tuple[float, ...]] = []
     for threshold in thresholds:
         filtered = np.flatnonzero(own.above(threshold).counts)
         right = len(np.intersect1d(filtered, rows))
