@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
+    from .concepts.contrast import Contrast
     from .concepts.evidence import Reason, Reasons
     from .concepts.rejection import WhyNot
     from .encoding.text import TextSource
@@ -167,6 +168,76 @@ def sae_compare(
     )
 
 
+def sae_missing(
+    self: Dataset,
+    reference: References,
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    least_lift: float = 2.0,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features of a reference this dataset lacks: `hf_sae_select.missing_features` of it."""
+    from .concepts.differences import missing_features
+
+    return missing_features(
+        self,
+        reference,
+        sae=sae,
+        threshold=threshold,
+        least_lift=least_lift,
+        examples=examples,
+        texts=texts,
+        labels=labels,
+    )
+
+
+def sae_diff(
+    self: Dataset,
+    other: References,
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    least_lift: float = 1.0,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features another dataset has more or less often than this one: `hf_sae_select.diff` of both."""
+    from .concepts.differences import diff
+
+    return diff(
+        self,
+        other,
+        sae=sae,
+        threshold=threshold,
+        least_lift=least_lift,
+        examples=examples,
+        texts=texts,
+        labels=labels,
+    )
+
+
+def sae_find_features(
+    self: Dataset,
+    text_or_rows: References | Sequence[int],
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features some rows have that the rest has not: `hf_sae_select.find_features` of this dataset."""
+    from .concepts.differences import find_features
+
+    return find_features(
+        self, text_or_rows, sae=sae, threshold=threshold, examples=examples, texts=texts, labels=labels
+    )
+
+
 def sae_encode(
     self: Dataset,
     sae: SaeSource | None = None,
@@ -279,6 +350,7 @@ def sae_explain(
     runners_up: bool = True,
     selection: Selection | None = None,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
 ) -> Reason | Reasons:
     """Say why rows of this selected subset were picked: `hf_sae_select.explain` of it."""
     from .concepts.explanation import explain
@@ -294,6 +366,7 @@ def sae_explain(
         runners_up=runners_up,
         selection=selection,
         pool=pool,
+        target=target,
     )
 
 
@@ -304,11 +377,12 @@ def sae_why_not(
     labels: Labels | None = None,
     selection: Selection | None = None,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
 ) -> WhyNot:
     """Say why a row is not in this selected subset: `hf_sae_select.why_not` of it."""
     from .concepts.rejection import why_not
 
-    return why_not(self, row, labels=labels, selection=selection, pool=pool)
+    return why_not(self, row, labels=labels, selection=selection, pool=pool, target=target)
 
 
 def sae_report(
@@ -316,6 +390,7 @@ def sae_report(
     path: str | Path,
     *,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
@@ -331,6 +406,7 @@ def sae_report(
         self,
         path,
         pool=pool,
+        target=target,
         labels=labels,
         sae=sae,
         text=text,
@@ -372,7 +448,19 @@ def attach() -> None:
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    methods = (sae_select, sae_encode, sae_compare, sae_dedup, sae_explain, sae_why_not, sae_report, sae_publish)
+    methods = (
+        sae_select,
+        sae_encode,
+        sae_compare,
+        sae_dedup,
+        sae_missing,
+        sae_diff,
+        sae_find_features,
+        sae_explain,
+        sae_why_not,
+        sae_report,
+        sae_publish,
+    )
     members = {method.__name__: method for method in methods}
     properties = {member.__name__: property(member) for member in (sae_selection, sae_removals)}
     _set(Dataset, {**members, **properties})

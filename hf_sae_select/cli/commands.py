@@ -173,6 +173,16 @@ def _labels_data(labels: Any) -> Data:
     return {"d_sae": labels.d_sae, "named": len(labels.named), "metadata": labels.metadata, "names": names}
 
 
+def _contrast_data(contrast: Any) -> Data:
+    return dict(contrast.to_dict())
+
+
+def _write_contrast(contrast: Any, out: Path, beside: Callable[[], None]) -> None:
+    from datasets import Dataset
+
+    outputs.write_rows(Dataset.from_pandas(contrast.to_pandas(), preserve_index=False), out, beside)
+
+
 def _reasons_data(reasons: Any) -> Data:
     dicts = reasons.to_dict()
     return {"reasons": dicts if isinstance(dicts, list) else [dicts]}
@@ -191,6 +201,7 @@ SELECTION = Result(repr, _selection_data, outputs.write_saved, (".json",))
 QUALITY = Result(_quality_text, asdict)
 L0 = Result(str, _check_data, code=lambda check: DIFFERS if check.agrees is False else OK)
 LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
+CONTRAST = Result(repr, _contrast_data, _write_contrast, (".parquet", ".jsonl"))
 REASONS = Result(str, _reasons_data)
 WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
@@ -212,6 +223,9 @@ COMMANDS: Mapping[str, Command] = {
             may_lack=("budget",),
         ),
         Command("dedup", "dedup", UNIQUE, aim="remove duplicates"),
+        Command("missing", "missing_features", CONTRAST, aim="say what is missing"),
+        Command("diff", "diff", CONTRAST, aim="say what changed"),
+        Command("find-features", "find_features", CONTRAST, aim="find features"),
         Command("explain", "explain", REASONS),
         Command("why-not", "why_not", WHY_NOT, aim="tell why not"),
         Command("report", "report", FILE, out="path"),

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
+from ..sae.labels import one_line
 from .markup import clean, marked_html
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMED = 3  # features that a sentence names
 LINES = 100  # of a table in HTML
+NAME_LETTERS = 40  # of the name of a target, in a sentence
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,20 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """Hold what a target says of a pick of `herding`."""
+
+    name: str
+    """The name of the target whose turn it was; empty where there is only one."""
+    nearness: float
+    """The mean of the kernel with the rows of the target: `parts` sum to it."""
+    novelty: float
+    """What the pick gains for being unlike earlier picks; with `nearness` it is the gain."""
+    rows: tuple[Neighbour, ...]
+    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool."""
+
+
+@dataclass(frozen=True)
 class RunnerUp:
     """Hold the row that a pick was chosen over: the one with the next largest score at that step."""
 
@@ -72,12 +88,14 @@ class Reason:
     method: str
     """The method that picked it."""
     kind: str
-    """What decided: "distribution" or "coverage" of features, "similarity" of vectors, "length" or "chance"; "earlier"
-    for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own" for a method of your own."""
+    """What decided: "distribution" or "coverage" of features, "nearness" to a target, "similarity" of vectors,
+    "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own"
+    for a method of your own."""
     gain: float
     """The gain, as the selection has it."""
     parts: tuple[Part, ...]
-    """What the gain is the sum of, the largest first; at most `most`. Empty where it is no sum over features."""
+    """What the gain is the sum of, the largest first; at most `most`. Empty where it is no sum over features. Of a
+    method that decides by nearness to a target, what `aim.nearness` is the sum of."""
     n_parts: int
     """The number of all features that add to the gain."""
     nearest: Neighbour | None
@@ -102,6 +120,14 @@ class Reason:
     """What was compared, in words: "gain", or "gain times quality", "gain per token" and the like."""
     unknown: str = ""
     """Why nobody knows what it was chosen over, where the method has scores and another row may have been left."""
+    has_target: bool = False
+    """Whether the rows were selected towards a target."""
+    lacks_target: bool = False
+    """Whether this target is not at hand, so that nobody knows what the gain is made of."""
+    aim: Aim | None = None
+    """How near the row is to the target, where the method decides by it."""
+    is_apart: bool = False
+    """Whether the row shares no feature with the target that counts."""
     text: str = ""
     """The row as the model read it; empty if it was not read again."""
 
@@ -226,7 +252,9 @@ def cause(reason: Reason, with_parts: bool = True) -> str:
         case "earlier":
             return f"picked before the method began, as a row of `{reason.source}`" + _also(reason)
         case "filler":
-            return "it fills the budget: no row that was left had a score above 0" + _also(reason)
+            apart = "it shares no feature with the target that counts"
+            why = apart if reason.is_apart else "no row that was left had a score above 0"
+            return f"it fills the budget: {why}" + _also(reason)
         case "own":
             return f"picked by `{reason.method}`, a method of your own, with a gain of {reason.gain:.4g}"
         case "length":
@@ -234,18 +262,27 @@ def cause(reason: Reason, with_parts: bool = True) -> str:
             return f"picked for its {reason.tokens:,} tokens, {rank}" + _also(reason)
         case "chance":
             return "drawn at random" + _also(reason)
+        case "distribution" | "nearness" | "coverage" if reason.lacks_target:
+            return f"picked towards a target, which is not at hand, with a gain of {reason.gain:.4g}"
         case "distribution":
-            gain = _gain(reason, with_parts)
-            return f"it brings the picks' distribution of features nearer to the pool's, with {gain}"
+            return _by_distribution(reason, with_parts)
+        case "nearness":
+            return _by_nearness(reason, with_parts)
         case "similarity":
             return _by_similarity(reason)
     return _by_coverage(reason, with_parts)
 
 
+def _by_distribution(reason: Reason, with_parts: bool) -> str:
+    whose, gain = "target" if reason.has_target else "pool", _gain(reason, with_parts)
+    return f"it brings the picks' distribution of features nearer to the {whose}'s, with {gain}"
+
+
 def _by_coverage(reason: Reason, with_parts: bool) -> str:
     if reason.method == "concave":
         return f"a feature adds the more, the fewer picks have it, and it has {_gain(reason, with_parts)}"
-    text = f"it has {_count(reason.n_parts)} that no earlier pick of the round has"
+    of_target = " of the target" if reason.has_target else ""
+    text = f"it has {_count(reason.n_parts)}{of_target} that no earlier pick of the round has"
     largest = f"; {_largest(reason)}" if with_parts else ""
     if reason.parts and (reason.parts[0].gain != reason.parts[-1].gain or reason.gain != reason.n_parts):
         text += f", with a gain of {reason.gain:.4g}{largest}"
@@ -258,6 +295,22 @@ def _by_coverage(reason: Reason, with_parts: bool) -> str:
         text += f"; row {reason.nearest.row}, the pick most like it, has {reason.covered:.0%} of its features"
     else:
         text += f"; earlier picks have {reason.covered:.0%} of its features"
+    return text
+
+
+def _by_nearness(reason: Reason, with_parts: bool) -> str:
+    aim = reason.aim
+    assert aim is not None
+    whose = f"the target “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else "the target"
+    text = (
+        f"it is near {whose}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with the rows "
+        f"of the target, and {aim.novelty:.4g} it gains for being unlike earlier picks"
+    )
+    if with_parts and reason.parts:
+        text += f"; {_largest(reason, 'of the kernel ')}"
+    if aim.rows:
+        nearest = aim.rows[0]
+        text += f"; row {nearest.row} of the target is nearest, with a cosine of {nearest.similarity:.2f}"
     return text
 
 
@@ -283,7 +336,7 @@ def _by_similarity(reason: Reason) -> str:
 
 def _also(reason: Reason) -> str:
     """Say how many features the row adds, where the method counts the new ones."""
-    if not reason.n_parts or reason.method in ("match", "concave"):
+    if not reason.n_parts or reason.method in ("match", "concave", "herding"):
         return ""
     return f"; it adds {_count(reason.n_parts)} that no earlier pick{_of_round(reason)} has"
 
@@ -303,11 +356,11 @@ def _gain(reason: Reason, with_parts: bool) -> str:
     return f"a gain of {reason.gain:.4g}{spread}{largest}"
 
 
-def _largest(reason: Reason) -> str:
-    """Name the largest parts; those that have names come first."""
-    which = "the largest parts" if _is_in_order(reason) else "the largest parts with names"
+def _largest(reason: Reason, of: str = "") -> str:
+    """Name the largest parts, `of` what they are; those that have names come first."""
+    which = f"the largest parts {of}".rstrip() if _is_in_order(reason) else f"the largest parts {of}with names"
     if not all(part.name for part in shown_parts(reason.parts)) and not _is_in_order(reason):
-        which = "among the largest parts"
+        which = f"among the largest parts {of}".rstrip()
     return f"{which} are {named_parts(reason.parts, with_share=True)}"
 
 

@@ -16,7 +16,7 @@ from ..encoding.rows import RowReader
 from ..encoding.text import find_text
 from ..features.columns import DIGEST, encoding_record
 from ..sae.labels import Labels, labels_of
-from ..selection.attachment import Pool, as_pool, is_unchanged, pool_of, selection_of
+from ..selection.attachment import Pool, as_pool, is_unchanged, pool_of, selection_of, with_target
 from ..selection.extension import changed_picks
 from ..selection.request import request_of
 from ..selection.result import Selection
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..encoding.text import TextSource
     from ..features.matrix import FeatureMatrix
     from ..sae.loading import SaeSource
+    from ..selection.target_argument import TargetSource
 
 MOST_READ = 50  # rows that are read again by default
 
@@ -43,7 +44,13 @@ class Source:
     pool: Pool
 
     @classmethod
-    def of(cls, subset: Dataset, selection: Selection | None, pool: Dataset | None) -> Source:
+    def of(
+        cls,
+        subset: Dataset,
+        selection: Selection | None,
+        pool: Dataset | None,
+        target: TargetSource | None = None,
+    ) -> Source:
         """Return what is attached to a subset, or was passed in its place.
 
         Raises:
@@ -69,7 +76,7 @@ class Source:
         if was_passed or not is_unchanged(subset):
             _check_subset(subset, selection)
         _check_pool(own, selection, is_attached=pool is None)
-        return cls(selection, own)
+        return cls(selection, with_target(own, selection, target))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -93,7 +100,7 @@ class Source:
         columns = self.pool.columns
         if features is None:
             features = read_features(request_of(self.selection, len(columns), columns), columns)
-        return Trace.of(features, self.selection, columns)
+        return Trace.of(features, self.selection, columns, self.pool.target)
 
 
 def explain(
@@ -108,6 +115,7 @@ def explain(
     runners_up: bool = True,
     selection: Selection | None = None,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
 ) -> Reason | Reasons:
     """Say why rows of a subset were picked, true of the method that picked them.
 
@@ -133,13 +141,17 @@ def explain(
             The selection, where it is not attached to the subset any more.
         pool (`datasets.Dataset`, *optional*):
             The encoded dataset that the rows were selected from, where it is not attached.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            What the rows were selected towards, as it was passed to `select`, where it is not attached. Without it
+            the reasons of such a selection do not say what it decided.
 
     Returns:
         `Reason` or `Reasons`: The reason of one pick if `picks` is an `int`, else one a pick.
 
     Raises:
         TypeError: If an argument has another type than above.
-        ValueError: If a pick does not exist, the pool is not known, or the labels are those of another SAE.
+        ValueError: If a pick does not exist, the pool is not known, the labels are those of another SAE, or
+            `target` is not what the rows were selected towards.
 
     Example:
 
@@ -148,7 +160,7 @@ def explain(
     subset.sae_explain().to_pandas()
     ```
     """
-    source = Source.of(subset, selection, pool)
+    source = Source.of(subset, selection, pool, target)
     wanted = checked_picks(picks, source.selection)
     check_int("spans", spans, 0)
     check_int("most", most)

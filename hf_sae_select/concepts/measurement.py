@@ -91,7 +91,7 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     pool = np.setdiff1d(np.arange(len(features)), excluded)
     picked = {"subset": selection.indices}
     for name in reversed(BASELINES):
-        own = for_method(name, arguments) | {"options": {}}
+        own = for_method(name, arguments) | {"options": {}, "has_target": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the selection warned of it
             request = by_concepts(SelectionRequest.parse(len(features), dataset, method=name, **own), read)

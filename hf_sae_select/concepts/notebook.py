@@ -14,6 +14,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from ..sae.labels import labels_of, one_line
 from ..selection.attachment import Pool, pool_of, selection_of
+from ..selection.closeness import parts_of_picks
 from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
@@ -77,7 +78,8 @@ def _reasons(selection: Selection, pool: Pool, features: FeatureMatrix, n_picks:
     """Name the features that add most to the gain of the first picks; "" where the gain is no sum over features."""
     labels, result = labels_of(encoding_record(pool.codes)), [""] * n_picks
     with suppress(ValueError, KeyError):  # the pool lost a column, or the selection is of another version
-        for parts in Trace.of(features, selection, pool.columns).parts(np.arange(n_picks)):
+        trace = Trace.of(features, selection, pool.columns, pool.target)
+        for parts in parts_of_picks(trace, np.arange(n_picks)):
             order = np.lexsort((parts.ids, -parts.gains))[:PARTS]
             ids = [int(parts.ids[i]) for i in order if parts.gains[i] > 0]
             result[parts.pick] = "; ".join(f"#{i}" if labels is None else labels.title(i) for i in ids)

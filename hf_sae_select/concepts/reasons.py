@@ -12,10 +12,13 @@ from .._validation import check_flag, check_int, is_number
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from ..sae.labels import Labels
+from ..selection.closeness import Closeness, closeness
 from ..selection.nearness import Nearness, nearness, why_unknown
+from ..selection.references import PoolEncoding
 from ..selection.result import Selection
+from ..selection.target_argument import same_target
 from ..selection.trace import Parts, Trace
-from .evidence import Neighbour, Part, Reason, Reasons, RunnerUp
+from .evidence import Aim, Neighbour, Part, Reason, Reasons, RunnerUp
 from .neighbours import Neighbours
 
 SCANS = ("simscale", "instag")
@@ -29,6 +32,7 @@ def reasons(
     picks: int | Sequence[int] | None = None,
     *,
     labels: Labels | None = None,
+    target: FeatureMatrix | Mapping[str, Any] | None = None,
     columns: Any = None,
     most: int = MOST_PARTS,
     runners_up: bool = True,
@@ -45,6 +49,8 @@ def reasons(
             The picks to explain, as positions in the selection. By default all.
         labels (`Labels`, *optional*):
             The names of the features.
+        target (`FeatureMatrix` or `dict`, *optional*):
+            The target of a selection towards one. Without it, nothing is said of what the picks have of it.
         columns (`Dataset` or `dict`, *optional*):
             The columns that the constraints of the selection name.
         most (`int`, *optional*, defaults to `10`):
@@ -71,7 +77,8 @@ def reasons(
     check_flag("runners_up", runners_up)
     if labels is not None:
         labels.check({"d_sae": features.d_sae, **selection.parameters.get("encoding", {})})
-    trace = Trace.of(features, selection, columns)
+    aim = same_target(selection, target, PoolEncoding({"d_sae": features.d_sae}))
+    trace = Trace.of(features, selection, columns, aim)
     return Reasons(reasons_of(trace, wanted, labels=labels, most=most, runners_up=runners_up))
 
 
@@ -108,13 +115,15 @@ def reasons_of(
     parts = {of_pick.pick: of_pick for of_pick in trace.parts(wanted)}
     has_vectors = trace.kind == "similarity" and trace.features.vectors is not None
     compared = {near.pick: near for near in nearness(trace, wanted)} if has_vectors else {}
-    others = _runners_up(trace, wanted, compared) if runners_up else {}
-    score, unknown = _score(trace), why_unknown(trace, len(wanted)) if runners_up else ""
+    aims = _aims(trace, wanted, runners_up)
+    parts |= {pick: near.parts for pick, near in aims.items() if near.parts is not None}
+    others = _runners_up(trace, wanted, [*compared.values(), *aims.values()]) if runners_up else {}
+    score, unknown = _score(trace), _why_unknown(trace, len(wanted)) if runners_up else ""
     holders, lengths = trace.engine.holders(), np.sort(trace.features.tokens[trace.constraints.pool])
     result = {}
     for pick in wanted.tolist():
         row, kind, gain = int(trace.selection.indices[pick]), trace.kind_of(pick), float(trace.selection.gains[pick])
-        own, near = parts.get(pick), compared.get(pick)
+        own, near, aim = parts.get(pick), compared.get(pick), aims.get(pick)
         gains = np.empty(0) if own is None else own.gains
         nearest, covered = _overlap(trace, pick) if trace.method in SCANS and kind == trace.kind else (None, None)
         if near is not None and near.nearest >= 0:
@@ -126,7 +135,9 @@ def reasons_of(
             trace.method,
             kind,
             gain,
-            parts=() if own is None else largest_parts(own, gain, holders, labels, most),
+            parts=()
+            if own is None
+            else largest_parts(own, gain if aim is None else aim.nearness, holders, labels, most),
             n_parts=int((gains > 0).sum()),
             nearest=nearest,
             n_nearer=None if near is None else near.n_nearer,
@@ -140,9 +151,34 @@ def reasons_of(
             rank=_rank(lengths, int(trace.features.tokens[row])) if kind == "length" else None,
             source=trace.source_of(pick),
             score=score,
-            unknown=unknown if kind == "similarity" else "",
+            unknown=unknown if kind == trace.kind else "",
+            has_target=bool(trace.selection.parameters.get("target")),
+            lacks_target=trace.lacks_target,
+            aim=None if aim is None else _aim(trace, aim),
+            is_apart=bool(trace.is_apart[row]),
         )
     return [result[pick] for pick in picks]
+
+
+def _aims(trace: Trace, picks: Int64s, runners_up: bool) -> dict[int, Closeness]:
+    """Return what the target says of each pick, where the method decides by nearness to it."""
+    if trace.kind != "nearness" or trace.lacks_target:
+        return {}
+    return {near.pick: near for near in closeness(trace, picks, runners_up)}
+
+
+def _aim(trace: Trace, near: Closeness) -> Aim:
+    assert trace.engine.target is not None
+    rows = zip(near.rows.tolist(), near.cosines.tolist(), strict=True)
+    nearest = tuple(Neighbour(row, cosine) for row, cosine in rows)
+    return Aim(trace.engine.target.parts[near.turn].name, near.nearness, near.novelty, nearest)
+
+
+def _why_unknown(trace: Trace, picks: int) -> str:
+    """Say why nobody knows what rows were chosen over; "" where that is known."""
+    if trace.lacks_target and trace.has_scores:
+        return "the target is not at hand; pass it as `target`"
+    return why_unknown(trace, picks)
 
 
 def largest_parts(own: Parts, gain: float, holders: Int64s, labels: Labels | None, most: int) -> tuple[Part, ...]:
@@ -164,15 +200,15 @@ def largest_parts(own: Parts, gain: float, holders: Int64s, labels: Labels | Non
     )
 
 
-def _runners_up(trace: Trace, picks: Int64s, compared: Mapping[int, Nearness]) -> dict[int, RunnerUp]:
+def _runners_up(trace: Trace, picks: Int64s, compared: Sequence[Nearness | Closeness]) -> dict[int, RunnerUp]:
     """Return what each pick was chosen over, where there was another row."""
     rows, gains = trace.runners_up(picks)
     entries = zip(picks.tolist(), rows.tolist(), gains.tolist(), strict=True)
     if compared:
         entries = zip(
-            compared,
-            [near.runner_up for near in compared.values()],
-            [near.runner_up_gain for near in compared.values()],
+            [near.pick for near in compared],
+            [near.runner_up for near in compared],
+            [near.runner_up_gain for near in compared],
             strict=True,
         )
     scale, selection = trace.deciding.scale, trace.selection

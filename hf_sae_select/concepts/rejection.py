@@ -13,10 +13,10 @@ from .._validation import is_number
 from ..features.duplicates import LEAST
 from ..features.kernels import Floats
 from ..sae.labels import Labels
-from ..selection import nearness, similarity
+from ..selection import closeness, nearness, similarity
 from ..selection.concept_rules import RULES
 from ..selection.result import Selection
-from ..selection.trace import GREEDY, Trace
+from ..selection.trace import Trace
 from .evidence import Neighbour, Part, named_parts, plain
 from .explanation import Source
 from .markup import clean
@@ -25,6 +25,8 @@ from .reasons import MOST_PARTS, largest_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from ..selection.target_argument import TargetSource
 
 NEAREST_PICKS = 3  # that are named
 
@@ -54,15 +56,17 @@ class WhyNot:
     method: str
     """The method."""
     cause: str
-    """What decided: "picked" (it was), "excluded", the argument that left it out, such as "avoid", "blank", "quality"
-    (0), "quota" (no room), "cost" (too expensive), "score", "overlap" or "similarity" with picks, "turn" (the budget
-    was spent before), "budget" (`must_include` and `extend` spent it), "length", "chance", "own"."""
+    """What decided: "picked" (it was), "excluded", the argument that left it out, such as "avoid", "in_target" (it
+    repeats a row of the target), "blank", "apart" (it shares nothing with the target), "quality" (0), "quota" (no
+    room), "cost" (too expensive), "score", "overlap" or "similarity" with picks, "turn" (the budget was spent before),
+    "budget" (`must_include` and `extend` spent it), "length", "chance", "own"."""
     pick: int | None
     """The position of the row in the selection, if it was picked."""
     closest: Attempt | None
     """When it came nearest to being picked, where the method picks by scores."""
     parts: tuple[Part, ...]
-    """What the gain then would have been the sum of, the ten largest first; empty where it is no sum over features."""
+    """What the gain then would have been the sum of, the ten largest first; empty where it is no sum over features. By
+    nearness to a target, what its mean kernel would have been the sum of."""
     gain_at_end: float | None
     """What it would add after the last pick, where the method picks by gains."""
     obstacle: str
@@ -103,6 +107,7 @@ def why_not(
     labels: Labels | None = None,
     selection: Selection | None = None,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
 ) -> WhyNot:
     """Say why a row was not picked, true of the method.
 
@@ -117,6 +122,8 @@ def why_not(
             The selection, where it is not attached to the subset any more.
         pool (`datasets.Dataset`, *optional*):
             The encoded dataset that the rows were selected from, where it is not attached.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            What the rows were selected towards, as it was passed to `select`, where it is not attached.
 
     Returns:
         `WhyNot`: What decided, how near the row came, and which picks are most like it. Of a row that was picked it
@@ -124,7 +131,8 @@ def why_not(
 
     Raises:
         TypeError: If an argument has another type than above.
-        ValueError: If the row does not exist, the pool is not known, or the labels are those of another SAE.
+        ValueError: If the row does not exist, the pool or the target is not known, or the labels are those of another
+            SAE.
 
     Example:
 
@@ -132,11 +140,17 @@ def why_not(
     print(subset.sae_why_not(12))
     ```
     """
-    source = Source.of(subset, selection, pool)
+    source = Source.of(subset, selection, pool, target)
     n = len(source.pool.source)
     if not is_number(row, int | np.integer) or not 0 <= row < n:
         raise ValueError(f"`row={row!r}` must be a row of the dataset that was selected from, from 0 to {n - 1}")
-    return rejection(source.trace(), int(row), source.labels(labels))
+    trace = source.trace()
+    if trace.lacks_target:
+        raise ValueError(
+            "the rows were selected towards a target that is not attached to the subset, and without it nobody knows "
+            "what a row would have gained: pass it as `target`, as it was passed to `select`"
+        )
+    return rejection(trace, int(row), source.labels(labels))
 
 
 def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
@@ -153,8 +167,9 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
     elif trace.kind == "own":
         cause = "own"
     elif not trace.can_win[row]:
-        cause = "quality" if scale[row] == 0 else "blank"
-    elif trace.method in GREEDY or trace.finds_by_vectors:
+        is_apart = trace.is_apart[row] and trace.features.counts[row] > 0
+        cause = "quality" if scale[row] == 0 else "apart" if is_apart else "blank"
+    elif trace.has_scores:
         cause, closest, gain_at_end = _by_score(trace, row)
     elif trace.kind in ("coverage", "similarity"):
         cause, overlap, limit = _by_scan(trace, row)
@@ -182,18 +197,38 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
 def _exclusion(trace: Trace, row: int) -> str:
     """Name the argument that excluded a row."""
     left_out = trace.request.arguments.left_out
-    return next((reason for reason, rows in left_out.items() if row in rows), "excluded")
+    reason = next((reason for reason, rows in left_out.items() if row in rows), "excluded")
+    return "in_target" if reason == "overlap" else reason
 
 
 def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[Part, ...]:
-    """Return the largest parts of what a row would have gained."""
-    own = trace.parts_of(row, at.pick)
-    return () if own is None else largest_parts(own, at.gain, trace.engine.holders(), labels, MOST_PARTS)
+    """Return the largest parts of what a row would have gained, or of its nearness to a target."""
+    by_nearness = trace.kind == "nearness"
+    own = closeness.parts_of(trace, row, at.pick) if by_nearness else trace.parts_of(row, at.pick)
+    if own is None:
+        return ()
+    total = float(own.gains.sum()) if by_nearness else at.gain
+    return largest_parts(own, total, trace.engine.holders(), labels, MOST_PARTS)
+
+
+def _gains(trace: Trace, row: int) -> Floats:
+    """Return the gain that a row would have had at each pick, and after the last: [k + 1]."""
+    if trace.kind == "nearness":
+        return closeness.gains_of(trace, row)
+    return nearness.gains_of(trace, row) if trace.finds_by_vectors else trace.gains_of(row)
+
+
+def _rank(trace: Trace, row: int, pick: int) -> int | None:
+    """Return the rank of a row by score at a pick, from 1 on; None where nobody computes all scores."""
+    if trace.kind == "nearness":
+        scores = closeness.scores_at(trace, pick)
+        return 1 + int((scores > scores[row]).sum())
+    return None if trace.finds_by_vectors else trace.rank(row, pick)
 
 
 def _by_score(trace: Trace, row: int) -> tuple[str, Attempt | None, float | None]:
     """Compare the scores of a row and of the picks: it lost to all of them, but where it was not allowed."""
-    gains = nearness.gains_of(trace, row) if trace.finds_by_vectors else trace.gains_of(row)
+    gains = _gains(trace, row)
     if trace.method == "facility_location" and trace.constraints.has_costs:
         return _in_either_run(trace, row, gains)
     cause, attempt = _lost(trace, row, gains, trace.deciding.scale)
@@ -227,7 +262,7 @@ def _lost(trace: Trace, row: int, gains: Floats, scale: Floats) -> tuple[str, At
         pick, cause = int(allowed.argmin()), "score"
     else:
         return next((str(obstacle) for obstacle in obstacles if obstacle), "score"), None
-    rank = None if trace.finds_by_vectors or cause != "score" else trace.rank(row, pick)
+    rank = _rank(trace, row, pick) if cause == "score" else None
     row_of_pick, difference = int(selection.indices[pick]), float(differences[pick])
     return cause, Attempt(pick, row_of_pick, float(gains[pick]), difference, rank)
 
@@ -287,6 +322,8 @@ CAUSES = {
     "length": "rows that are at least as long came first, and spent the budget",
     "chance": "it was not drawn",
     "own": "the method is your own, and only it knows",
+    "apart": "it shares no feature with the target that counts",
+    "in_target": "it repeats a row of the target",
 }
 
 

@@ -9,7 +9,7 @@ from .._datasets import check_dataset, select_rows
 from .._files import check_own_target, whole_file
 from .._validation import check_int, check_text, check_type
 from ..sae.labels import Labels, labels_of
-from ..selection.attachment import as_pool, attach, pool_of, selection_of
+from ..selection.attachment import as_pool, attach, pool_of, selection_of, with_target
 from ..selection.result import Selection
 from .contents import full_contents, short_contents
 from .page import is_report, page
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # annotations only
 
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
+    from ..selection.target_argument import TargetSource
 
 
 def report(
@@ -27,6 +28,7 @@ def report(
     path: str | Path,
     *,
     pool: Dataset | None = None,
+    target: TargetSource | None = None,
     labels: Labels | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
@@ -48,6 +50,8 @@ def report(
             The file to write. A report that is there is replaced.
         pool (`Dataset`, *optional*):
             The encoded dataset that the rows were selected from, for a saved `Selection`. A subset knows its own.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            What the rows were selected towards, as it was passed to `select`, where the subset does not know it.
         labels (`Labels`, *optional*):
             Names of the features. By default those that ship with the SAE.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
@@ -84,7 +88,7 @@ def report(
     check_text("title", title, optional=True)
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
     file = check_own_target(path, overwrite, "report.html", is_report, "report", "report")
-    selection, known = _parsed(subset, pool)
+    selection, known = _parsed(subset, pool, target)
     record = selection.parameters.get("encoding", {})
     if labels is not None:
         labels.check(record)
@@ -100,7 +104,7 @@ def report(
     return file
 
 
-def _parsed(subset: Any, pool: Any) -> tuple[Selection, Dataset | None]:
+def _parsed(subset: Any, pool: Any, target: Any) -> tuple[Selection, Dataset | None]:
     """Return the selection, and the subset with its pool where it is known.
 
     Raises:
@@ -108,8 +112,10 @@ def _parsed(subset: Any, pool: Any) -> tuple[Selection, Dataset | None]:
     """
     if isinstance(subset, Selection):
         if pool is None:
+            if target is not None:
+                raise ValueError("`target` tells nothing without the rows that were selected from; pass `pool` too")
             return subset, None
-        return subset, _with_codes(_subset_of(subset, pool))
+        return subset, _with_codes(_subset_of(subset, pool), target)
     check_dataset("subset", subset, "report")
     if pool is not None:
         raise ValueError("`pool` is for a saved Selection; a subset knows the rows that it was selected from")
@@ -120,13 +126,20 @@ def _parsed(subset: Any, pool: Any) -> tuple[Selection, Dataset | None]:
             "`subset` has no `sae_selection`: pass what `sae_select` returned, unchanged, or a saved Selection, with "
             "the dataset that it was selected from as `pool`"
         ) from error
-    return selection, _with_codes(subset)
+    return selection, _with_codes(subset, target)
 
 
-def _with_codes(subset: Dataset) -> Dataset | None:
-    """Return a subset whose pool has codes; None for another one."""
+def _with_codes(subset: Dataset, target: Any) -> Dataset | None:
+    """Return a subset whose pool has codes, with the target where it was passed; None for another one."""
     pool = pool_of(subset)
-    return None if pool is None or pool.codes is None else subset
+    if pool is None or pool.codes is None:
+        return None
+    if target is None:
+        return subset
+    selection = selection_of(subset)
+    known = subset.with_format(None)  # the user's own dataset keeps its attachment
+    attach(known, selection, with_target(pool, selection, target))
+    return known
 
 
 def _subset_of(selection: Selection, pool: Dataset) -> Dataset:

@@ -227,7 +227,8 @@ def select(
     # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
     keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)
     subset = select_rows(dataset if keeps else source, selection.indices)
-    attach(subset, selection, Pool(dataset) if keeps else Pool(source, encoded), was_encoded=codes is not None)
+    pool = Pool(dataset, target=aim) if keeps else Pool(source, encoded, aim)
+    attach(subset, selection, pool, was_encoded=codes is not None)
     return subset
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
 from ..features.columns import code_columns, encoding_record, is_encoded, without_codes
+from .references import PoolEncoding
 from .result import Selection
+from .target_argument import same_target
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
+
+    from .targets import Target
 
 ATTRIBUTE = "_sae_attachment"  # of a Dataset; `filter` and `with_format` copy it, `map` and `select` drop it
 
@@ -23,6 +27,8 @@ class Pool:
     """The dataset, with its code columns where it was encoded."""
     encoded: Dataset | None = None
     """The code columns, where `select` made them."""
+    target: Target | None = None
+    """What was selected towards, as features, before the cuts; None without a target, or where it is not at hand."""
 
     @property
     def rows(self) -> Dataset:
@@ -111,6 +117,20 @@ def is_unchanged(subset: Dataset) -> bool:
     """Tell whether a subset is as `select` returned it."""
     attachment = getattr(subset, ATTRIBUTE, None)
     return attachment is not None and fingerprint_of(subset) == attachment.fingerprint
+
+
+def with_target(pool: Pool, selection: Selection, target: Any) -> Pool:
+    """Return a pool with the target that the argument `target` names; it keeps its own without one.
+
+    Raises:
+        TypeError, ValueError: The selection is towards none, or towards another one.
+        OSError: A place cannot be read.
+    """
+    if target is None:
+        return pool
+    if pool.codes is None:
+        raise ValueError("`target` needs the codes of the rows that were selected from; pass them encoded as `pool`")
+    return replace(pool, target=same_target(selection, target, PoolEncoding(encoding_record(pool.codes))))
 
 
 def as_pool(pool: Any, selection: Selection) -> Pool:

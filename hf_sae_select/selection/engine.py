@@ -112,17 +112,27 @@ class Engine:
         picks = coverage.scan(search, initial, rounds, exhausted == "restart", last, order, max_overlap, nearest)
         return Selection(*picks)
 
+    def kernel(self, width: float) -> Herding:
+        """Return the kernel between rows, see `herding`."""
+        assert self.target is not None
+        shares = Shares.of(self.features, self.constraints.pool)
+        weights = self.target.weights(shares)
+        return Herding(shares, width, weights * self.boost() if self.constraints.boost else weights)
+
+    def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
+        """Begin a search for rows near the target, in the state without picks; `closeness` is the target's."""
+        assert self.target is not None
+        state = self.constraints.state(self.order)
+        return Herd(herding, closeness, self.target.sizes(), self.target.shares, redundancy, state)
+
     def herding(self, width: float, redundancy: float) -> Selection:
         """Pick rows near the target and far from each other, see `herding`; others fill the budget."""
         assert self.target is not None
-        weights = self.boost() if self.constraints.boost else None
-        herding = Herding(Shares.of(self.features, self.constraints.pool), width, weights)
-        state, target = self.constraints.state(self.order), self.target
-        closeness = target.closeness(herding)
-        herd = Herd(herding, closeness, target.sizes(), target.shares, redundancy, state)
+        herding = self.kernel(width)
+        herd = self.new_herd(herding, self.target.closeness(herding), redundancy)
         with _progress_bar(self.budget) as bar:
             indices, gains = herd.pick(self.budget, self.constraints.initial, bar.update)
-        return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
+        return self._filled(indices, gains, np.arange(len(indices))[:1], herd.state, "never")
 
     def facility_location(self, center: bool) -> Selection:
         """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
     from .references import References
+    from .result import Selection
 
     TargetSource = References | Mapping[str, References | tuple[References, float]]
 
@@ -80,8 +81,45 @@ class TargetArgument:
         return self.encoded(PoolEncoding({"d_sae": d_sae}))
 
 
+def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target | None:
+    """Encode again what a selection was made towards; None where it was not passed.
+
+    The parts of the budget are those of the selection.
+
+    Raises:
+        TypeError, ValueError: The selection is towards none, or towards another one.
+        OSError: A place cannot be read.
+    """
+    recorded = {part["name"]: part for part in selection.parameters.get("target", ())}
+    argument = TargetArgument.parse(target)
+    if argument is None:
+        return None
+    if not recorded:
+        raise ValueError("`target` is for a selection towards a target, and this one is not; leave it out")
+    if argument.rows.keys() != recorded.keys():
+        raise ValueError(
+            f"`target` has {_names(argument.rows)}, but the rows were selected towards {_names(recorded)}: pass these"
+        )
+    with warnings.catch_warnings():  # what the selection warned of
+        warnings.simplefilter("ignore", UserWarning)
+        rows = {name: argument.rows[name] for name in recorded}
+        again = replace(argument, rows=rows, shares={name: p["share"] for name, p in recorded.items()}).encoded(pool)
+    for part in again.parts:
+        if part.sha256 != recorded[part.name]["sha256"]:
+            raise ValueError(
+                f"`{_argument(part.name)}` is not what the rows were selected towards: its features have the SHA-256 "
+                f"{part.sha256[:12]}, and those of the selection {str(recorded[part.name]['sha256'])[:12]}; pass the "
+                "same rows in the same order"
+            )
+    return again
+
+
 def _argument(name: str) -> str:
     return f"target[{name!r}]" if name else "target"
+
+
+def _names(parts: Mapping[str, Any]) -> str:
+    return "targets named " + ", ".join(map(repr, parts)) if any(parts) else "one target without a name"
 
 
 def _source(value: Any) -> Any:

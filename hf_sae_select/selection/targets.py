@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,50 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .herding import Herding
+
+
+SMOOTHING = 8.0  # of the weights of features
+
+
+class Part(Protocol):
+    """Say what methods ask of one target: of its rows (`TargetPart`), or of numbers that were recorded of them."""
+
+    @property
+    def name(self) -> str:
+        """Its name; empty where it is the only one."""
+
+    @property
+    def share(self) -> float:
+        """Its share of the budget."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all features that its rows were encoded to."""
+
+    @property
+    def rows(self) -> int:
+        """The number of its rows."""
+
+    @property
+    def size(self) -> int:
+        """The number of its rows with features."""
+
+    @property
+    def holders(self) -> Int64s:
+        """The number of its rows that have each feature: [d_sae]."""
+
+    @property
+    def activation(self) -> Floats:
+        """The share of each feature in a row's activation, summed over the rows: [d_sae]."""
+
+    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> Part:
+        """Cut the features as those of a pool are cut."""
+
+    def mass(self, mean: Floats) -> Floats:
+        """Sum the shares of each feature above the pool's `mean`: [d_sae]."""
+
+    def closeness(self, herding: Herding) -> Int64s:
+        """Sum the kernel of each row of the pool with the rows: [n], in units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +77,32 @@ class TargetPart:
     name: str = ""
     """Its name; empty where it is the only one."""
 
+    @property
+    def rows(self) -> int:
+        return len(self.features)
+
+    @property
+    def size(self) -> int:
+        return int(np.count_nonzero(self.features.counts))
+
+    @property
+    def holders(self) -> Int64s:
+        return self.features.frequency
+
+    @property
+    def activation(self) -> Floats:
+        features = self.features
+        return kernels.mass(features.offsets, features.ids, features.acts, np.arange(len(features)), features.d_sae)
+
+    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> TargetPart:
+        return replace(self, features=cuts.apply_as(self.features, pool, excluded))
+
+    def mass(self, mean: Floats) -> Floats:
+        return Shares.above(mean, self.features).total
+
+    def closeness(self, herding: Herding) -> Int64s:
+        return herding.closeness(self.features)
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -41,10 +111,10 @@ class Target:
     Its features are those of the pool's SAE; a method sees them cut as it sees the pool's.
     """
 
-    parts: tuple[TargetPart, ...]
+    parts: tuple[Part, ...]
 
     def __len__(self) -> int:
-        return sum(len(part.features) for part in self.parts)
+        return sum(part.rows for part in self.parts)
 
     @property
     def shares(self) -> Floats:
@@ -53,46 +123,52 @@ class Target:
 
     def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> Target:
         """Cut the features as those of a pool are cut."""
-        parts = [replace(part, features=cuts.apply_as(part.features, pool, excluded)) for part in self.parts]
-        return Target(tuple(parts))
+        return Target(tuple(part.cut(cuts, pool, excluded) for part in self.parts))
 
     def mass(self, mean: Floats, sharpen: float) -> Floats:
         """Return the mass of each feature, to the power `sharpen`: [d_sae].
 
         A feature's mass is the sum of its shares above the pool's `mean`. Parts count by their share of the budget.
         """
-        masses = [Shares.above(mean, part.features).total ** sharpen for part in self.parts]
-        if len(masses) == 1:
-            return masses[0]
-        return np.asarray(sum(s * mass / max(mass.sum(), 1e-300) for s, mass in zip(self.shares, masses, strict=True)))
+        masses = [part.mass(mean) ** sharpen for part in self.parts]
+        return masses[0] if len(masses) == 1 else self._mixed(masses)
+
+    def weights(self, shares: Shares) -> Floats:
+        """Return how features tell the target from the pool: [d_sae].
+
+        With t and p the target's and the pool's distribution over features (their masses, divided by the sums), a
+        feature weighs (t + e) / (p + e). The term e is `SMOOTHING` times the mean of p over the pool's features: it
+        keeps features that few rows have near 1. Parts count by their share of the budget.
+        """
+        pool = shares.total / max(shares.total.sum(), 1e-300)
+        target = self._mixed([part.mass(shares.mean) for part in self.parts])
+        e = SMOOTHING / max(np.count_nonzero(pool), 1)
+        return np.asarray((target + e) / (pool + e))
 
     def activation(self) -> Floats:
-        """Return the share of each feature in a row's activation, summed over the rows: [d_sae]."""
-        total = np.zeros(self.parts[0].features.d_sae)
-        for part in self.parts:
-            features = part.features
-            rows = np.arange(len(features))
-            mass = kernels.mass(features.offsets, features.ids, features.acts, rows, features.d_sae)
-            total += part.share * mass / max(mass.sum(), 1e-300)
-        return total
+        """Return the share of each feature in a row's activation, a mean over the parts: [d_sae]."""
+        return self._mixed([part.activation for part in self.parts])
+
+    def _mixed(self, masses: list[Floats]) -> Floats:
+        """Scale the mass of each part to a sum of its share, and add them up: [d_sae]."""
+        return np.asarray(sum(s * mass / max(mass.sum(), 1e-300) for s, mass in zip(self.shares, masses, strict=True)))
 
     def has(self) -> NDArray[np.bool_]:
         """Tell of each feature whether any row has it: [d_sae]."""
-        return np.asarray(sum(part.features.frequency for part in self.parts)) > 0
+        return np.asarray(sum(part.holders for part in self.parts)) > 0
 
     def closeness(self, herding: Herding) -> Int64s:
         """Sum the kernel of each row of the pool with the rows of each part: [parts, n], in units."""
-        return np.stack([herding.closeness(part.features) for part in self.parts])
+        return np.stack([part.closeness(herding) for part in self.parts])
 
     def sizes(self) -> Int64s:
         """Return the number of rows with features of each part: [parts]."""
-        return np.array([np.count_nonzero(part.features.counts) for part in self.parts])
+        return np.array([part.size for part in self.parts])
 
-    def record(self) -> list[Mapping[str, Any]]:
+    def record(self) -> list[dict[str, Any]]:
         """Return what is recorded of the parts, as JSON values."""
         return [
-            {"name": part.name, "rows": len(part.features), "share": part.share, "sha256": part.sha256}
-            for part in self.parts
+            {"name": part.name, "rows": part.rows, "share": part.share, "sha256": part.sha256} for part in self.parts
         ]
 
 

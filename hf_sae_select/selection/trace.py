@@ -17,14 +17,16 @@ from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
 from .engine import Engine, drawn_order, sorted_by
+from .herding import Herd, Herding
 from .method import Rng
 from .methods import METHODS
 from .objectives import GAINS
 from .request import Cuts, SelectionRequest, request_of
 from .result import Selection
 from .run import by_concepts
+from .targets import Target
 
-GREEDY = ("match", "greedy", "weighted", "concave")  # they pick the row with the largest score
+GREEDY = ("match", "greedy", "weighted", "concave")  # they pick the row with the largest score, a sum over features
 SAME_GAIN = 1e-6  # relative difference up to which two gains are the same
 FIRST_PICKS = 32  # that are compared first to tell which of two runs picked the rows
 
@@ -59,11 +61,14 @@ class Trace:
     """[n]: the order in which a method that scans or draws goes through the rows; for others that of equal rows."""
 
     @classmethod
-    def of(cls, features: FeatureMatrix, selection: Selection, columns: Any = None) -> Trace:
+    def of(
+        cls, features: FeatureMatrix, selection: Selection, columns: Any = None, target: Target | None = None
+    ) -> Trace:
         """Begin with the features that the rows were selected by, before or after their cuts.
 
         Args:
             columns: what the constraints of the selection name: a Dataset, or a dict of lists.
+            target: what the rows were selected towards, before the cuts.
 
         Raises:
             ValueError: The selection is of other rows, or a column is missing.
@@ -76,10 +81,12 @@ class Trace:
             )
         request, read = by_concepts(request_of(selection, n, columns), features), features
         if selection.parameters.get("cuts"):  # `select_indices` cuts nothing
-            features = Cuts(**selection.parameters["cuts"]).apply(features, request.constraints.excluded)
+            cuts, excluded = Cuts(**selection.parameters["cuts"]), request.constraints.excluded
+            target = None if target is None else target.cut(cuts, features, excluded)
+            features = cuts.apply(features, excluded)
         rows, constraints = request.bind(features.tokens)
         rng = request.rng
-        engine = Engine(features, rows, rng, constraints)
+        engine = Engine(features, rows, rng, constraints, target)
         return cls(
             selection,
             features,
@@ -112,7 +119,7 @@ class Trace:
             return "earlier"
         if self.kind == "own":
             return "own"
-        has_score = self.selection.gains[pick] > 0 or not (self.method in GREEDY or self.finds_by_vectors)
+        has_score = self.selection.gains[pick] > 0 or not self.has_scores
         return self.kind if has_score and self.can_win[row] else "filler"
 
     def source_of(self, pick: int) -> str:
@@ -125,6 +132,45 @@ class Trace:
     @property
     def finds_by_vectors(self) -> bool:
         return self.method in ("facility_location", "kcenter")
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the method picks the row with the largest score."""
+        return self.method in GREEDY or self.kind == "nearness" or self.finds_by_vectors
+
+    @property
+    def lacks_target(self) -> bool:
+        """Whether the rows were selected towards a target that is not at hand."""
+        return bool(self.selection.parameters.get("target")) and self.engine.target is None
+
+    @cached_property
+    def herding(self) -> Herding:
+        """The kernel of a selection by nearness."""
+        return self.engine.kernel(float(self.options["width"]))
+
+    @cached_property
+    def closeness(self) -> Int64s:
+        """The sums of the kernel of each row with the rows of each target: [targets, n], in units."""
+        assert self.engine.target is not None
+        return self.engine.target.closeness(self.herding)
+
+    def new_herd(self) -> Herd:
+        """Begin a search by nearness in the state without picks."""
+        return self.engine.new_herd(self.herding, self.closeness, float(self.options["redundancy"]))
+
+    @cached_property
+    def is_apart(self) -> NDArray[np.bool_]:
+        """[n]: whether a row shares no feature with the target that counts; False where there is none at hand."""
+        if self.engine.target is None or self.kind == "own":
+            return np.zeros(len(self.features), np.bool_)
+        if self.kind == "nearness":
+            return np.asarray(~self.closeness.any(axis=0))
+        assert self.measure is not None
+        counts = self.measure.objective().weight[self.features.ids] > 0
+        if len(self.measure.amounts):
+            counts &= self.measure.amounts > 0
+        sums = np.concatenate([[0], counts.cumsum()])
+        return np.asarray(sums[self.features.offsets[1:]] == sums[self.features.offsets[:-1]])
 
     @cached_property
     def place(self) -> Int64s:
@@ -139,8 +185,9 @@ class Trace:
         has_quality = self.constraints.scale > 0
         if self.kind == "similarity" and self.features.vectors is not None:
             return has_quality & self.engine.vectors().any(axis=1)
-        read = self.features.counts > 0 if self.kind in ("distribution", "coverage") else self.features.tokens > 0
-        return has_quality & read
+        by_features = self.kind in ("distribution", "coverage", "nearness")
+        read = self.features.counts > 0 if by_features else self.features.tokens > 0
+        return has_quality & read & ~self.is_apart
 
     @property
     def has_earlier(self) -> NDArray[np.bool_]:
@@ -167,8 +214,8 @@ class Trace:
 
     @cached_property
     def measure(self) -> Measure | None:
-        """What the gains are sums of over features; None where they are not."""
-        make = GAINS.get(self.method)
+        """What the gains are sums of over features; None where they are not, or the target is not at hand."""
+        make = None if self.lacks_target else GAINS.get(self.method)
         return None if make is None else make(self.engine, **self.options)
 
     def new_search(self, constraints: Constraints | None = None) -> coverage.Search:
@@ -183,7 +230,7 @@ class Trace:
         Both runs pick the row with the largest score, so a pick that lost to another row tells which run it was not.
         """
         by_gain, by_cost = self.constraints, self.constraints.per_cost()
-        if not by_gain.has_costs or self.method not in GREEDY:
+        if not by_gain.has_costs or self.method not in GREEDY or self.lacks_target:
             return by_gain
         first, last = len(by_gain.initial), FIRST_PICKS
         while first < len(self.selection):
@@ -222,7 +269,7 @@ class Trace:
                     f"`features` are not those that the rows were selected by: pick {pick} gains {parts.sum():g} by "
                     f"them, and gained {selection.gains[pick]:g}; pass the features of the pool as they were"
                 )
-            yield self._parts(pick, selection.indices[pick], parts)
+            yield self.as_parts(pick, selection.indices[pick], parts)
 
     def parts_of(self, row: int, pick: int) -> Parts | None:
         """Return what another row would have gained at a pick; None where gains are no sums."""
@@ -230,9 +277,10 @@ class Trace:
             return None
         rows = np.append(self.selection.indices[:pick], row)
         (gains,) = coverage.replayed_parts(self.new_search(), rows, self.selection.round_starts, [pick])
-        return self._parts(pick, row, gains)
+        return self.as_parts(pick, row, gains)
 
-    def _parts(self, pick: int, row: int, gains: Floats) -> Parts:
+    def as_parts(self, pick: int, row: int, gains: Floats) -> Parts:
+        """Return what each feature of a row adds as `Parts`."""
         entries = slice(self.features.offsets[row], self.features.offsets[row + 1])
         return Parts(pick, self.features.ids[entries], self.features.acts[entries], gains)
 
@@ -241,7 +289,7 @@ class Trace:
 
         The row is -1 where no other row was left, and where the method does not pick by scores.
         """
-        if self.method not in GREEDY:
+        if self.method not in GREEDY or self.lacks_target:
             return np.full(len(picks), -1), np.zeros(len(picks))
         return self._runners_up(picks, self.deciding)
 

@@ -7,11 +7,12 @@ import re
 import numpy as np
 import pytest
 from helpers.pools import features_of, thoroughly, with_all
-from helpers.tasks import features_with_acts, tasks
+from helpers.tasks import D_SAE, features_with_acts, tasks
 from hypothesis import given
 
 from hf_sae_select import METHODS, Label, Labels, Reasons, Selection, reasons, select_indices
 from hf_sae_select.concepts.rejection import rejection
+from hf_sae_select.selection.target_argument import TargetArgument
 from hf_sae_select.selection.trace import Trace
 
 ROWS = [{0, 1}, {1, 2, 3}, {3}, {0, 1}, set()]
@@ -121,21 +122,29 @@ COLUMNS = {
 }
 
 
+def towards(method, target):
+    """The argument `target`, for the methods that need one."""
+    return {"target": target} if METHODS[method].needs_target else {}
+
+
 @pytest.mark.parametrize("constraints", CONSTRAINTS, ids=lambda constraints: "-".join(constraints) or "none")
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_explains_every_pick_under_every_constraint(method, constraints):
     if set(constraints) & METHODS[method].refuses:
         return
     matrix = random_features()
-    selection = select_indices(matrix, 25, method, columns=COLUMNS, **constraints)
-    why = reasons(matrix, selection, columns=COLUMNS, most=100)
+    target = towards(method, features_of([{0, 1, 2}, {3, 4}] * 4))
+    selection = select_indices(matrix, 25, method, columns=COLUMNS, **constraints, **target)
+    why = reasons(matrix, selection, columns=COLUMNS, most=100, **target)
     assert [(reason.pick, reason.row) for reason in why] == list(enumerate(selection.indices.tolist()))
     assert all(
         reason.method == method and reason.gain == gain for reason, gain in zip(why, selection.gains, strict=True)
     )
     for reason in why:
         if METHODS[method].kind != "similarity" or method == "repr_filter":
-            assert sum(part.gain for part in reason.parts) == pytest.approx(reason.gain, rel=1e-9)
+            total = reason.gain if reason.aim is None else reason.aim.nearness
+            assert sum(part.gain for part in reason.parts) == pytest.approx(total, rel=1e-9)
+            assert sum(part.share for part in reason.parts) == pytest.approx(int(total > 0), rel=1e-9)
         assert reason.n_parts == len(reason.parts) and all(part.gain > 0 for part in reason.parts)
         earlier = reason.row in constraints.get("must_include", [])
         assert reason.kind in (("earlier",) if earlier else (METHODS[method].kind, "filler"))
@@ -151,12 +160,13 @@ def test_every_method_explains_every_pick_under_every_constraint(method, constra
     json.dumps(why.to_dict(), allow_nan=False)
     pool = 80 - len(constraints.get("exclude", []))
     assert sum(reason.n_stands_for for reason in why) + len(why) <= pool
-    assert reasons(matrix, selection, 7, columns=COLUMNS, most=100)[0] == why[7]
-    assert list(reasons(matrix, selection, [9, 2], columns=COLUMNS, most=100)) == [why[9], why[2]]
+    assert reasons(matrix, selection, 7, columns=COLUMNS, most=100, **target)[0] == why[7]
+    assert list(reasons(matrix, selection, [9, 2], columns=COLUMNS, most=100, **target)) == [why[9], why[2]]
 
 
 @pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*picks by features, and no row has one:UserWarning")
+@pytest.mark.filterwarnings("ignore:`target` has:UserWarning")
 @pytest.mark.parametrize("method", sorted(METHODS))
 @thoroughly
 @given(task=tasks())
@@ -164,24 +174,90 @@ def test_what_is_said_of_a_pick_is_true(method, task):
     rows, arguments = task
     arguments = {name: value for name, value in arguments.items() if name not in METHODS[method].refuses}
     matrix, columns = with_all(features_with_acts(rows)), arguments["columns"]
+    target = towards(method, features_of([{0, 1, 2}, {3}], d_sae=D_SAE))
     try:
-        selection = select_indices(matrix, method=method, **arguments)
+        selection = select_indices(matrix, method=method, **arguments, **target)
     except ValueError:  # nothing can be bought, or nothing drawn without a seed
         return
-    why = reasons(matrix, selection, columns=columns, most=100)
+    why = reasons(matrix, selection, columns=columns, most=100, **target)
     for reason in why:
         if reason.method not in ("facility_location", "kcenter"):
-            assert sum(part.gain for part in reason.parts) == pytest.approx(reason.gain, rel=1e-9)
+            total = reason.gain if reason.aim is None else reason.aim.nearness
+            assert sum(part.gain for part in reason.parts) == pytest.approx(total, rel=1e-9)
+        if target:
+            near = {i for i, row in enumerate(rows) if set(row) & {0, 1, 2, 3}}
+            assert reason.row in near or reason.is_apart  # the mean may leave nothing of a shared feature
+            assert reason.kind != "filler" or reason.is_apart or "quality" in arguments
         said = re.search(r"(\d+) features? that no earlier pick( of the round)? has", str(reason))
         if said:
             start = selection.round_starts[selection.rounds[reason.pick]] if said[2] else 0
             earlier = set().union(*(rows[i] for i in selection.indices[start : reason.pick]))
             assert int(said[1]) == len(set(rows[reason.row]) - earlier)
-    trace = Trace.of(matrix, selection, columns)
+    aim = TargetArgument.parse(target.get("target"))
+    trace = Trace.of(matrix, selection, columns, None if aim is None else aim.of_features(D_SAE))
     for row in set(range(len(rows))) - set(selection.indices.tolist()):
         answer = rejection(trace, row)
         assert (answer.cause == "excluded") == (row in arguments["exclude"])
         assert answer.closest is None or selection.indices[answer.closest.pick] == answer.closest.row
+
+
+POOL = [{0, 1}, {0, 2}, {3, 4}, {5}, {0, 1, 6}]
+MATHS, CODE = [{0, 1}, {0, 2}, {0}] * 3, [{3, 4}, {3}] * 4
+
+
+def test_a_pick_near_a_target_says_how_near_and_by_what():
+    rows, target = features_of(POOL), features_of(MATHS)
+    labels = Labels([Label(1, "sums <b>")], d_sae=16)
+    selection = select_indices(rows, 4, target=target, seed=None, overlap="keep")
+    why = reasons(rows, selection, target=target, labels=labels)
+    first = why[0]
+    assert (first.kind, first.has_target, first.lacks_target, first.aim.name) == ("nearness", True, False, "")
+    assert first.aim.nearness + first.aim.novelty == pytest.approx(first.gain)
+    assert first.row in (0, 1, 4) and {part.feature for part in first.parts} <= {0, 1, 2, 6}
+    assert "it is near the target: of its gain of " in str(first)
+    assert f"; row {first.aim.rows[0].row} of the target is nearest, with a cosine of " in str(first)
+    apart = why[3]
+    assert (apart.kind, apart.is_apart, apart.aim, apart.parts) == ("filler", True, None, ())
+    assert "it fills the budget: it shares no feature with the target that counts." in str(apart)
+    json.dumps(why.to_dict(), allow_nan=False)
+    bare = reasons(rows, selection)
+    assert [(reason.aim, reason.parts, reason.runner_up, reason.lacks_target) for reason in bare] == [
+        (None, (), None, True)
+    ] * 4
+    assert "picked towards a target, which is not at hand, with a gain of " in str(bare[0])
+    assert "What it was chosen over is not known: the target is not at hand; pass it as `target`." in str(bare[0])
+
+
+def test_of_several_targets_a_reason_says_whose_turn_it_was():
+    rows = features_of(POOL)
+    target = {"maths": features_of(MATHS), "<b>[31m|code": features_of(CODE)}
+    why = reasons(rows, select_indices(rows, 3, target=target, seed=None, overlap="keep"), target=target)
+    assert [reason.aim.name for reason in why] == ["maths", "<b>[31m|code", "maths"]
+    assert "near the target “maths”, whose turn it was" in str(why[0])
+    assert "" not in str(why[1]) and "<b>" not in why[1]._repr_html_() and "<b>" not in why._repr_html_()
+
+
+@pytest.mark.parametrize("method", ["match", "greedy", "weighted"])
+def test_features_of_the_target_alone_count(method):
+    rows, target = features_of(POOL), features_of(MATHS)
+    selection = select_indices(rows, 2, method, target=target, seed=None, overlap="keep")
+    first = reasons(rows, selection, 0, target=target)[0]
+    assert {part.feature for part in first.parts} <= {0, 1, 2}
+    assert ("nearer to the target's" if method == "match" else "features of the target that no earlier") in str(first)
+    assert "picked towards a target, which is not at hand" in str(reasons(rows, selection, 0)[0])
+
+
+def test_another_target_is_refused():
+    rows, target = features_of(POOL), features_of(MATHS)
+    selection = select_indices(rows, 2, target=target, overlap="keep")
+    with pytest.raises(ValueError, match="`target` is not what the rows were selected towards: its features have"):
+        reasons(rows, selection, target=features_of(CODE))
+    with pytest.raises(ValueError, match=r"`target` has targets named .a., but the rows were sel.* towards one"):
+        reasons(rows, selection, target={"a": target})
+    with pytest.raises(ValueError, match="`target` is for a selection towards a target, and this one is not"):
+        reasons(rows, select_indices(rows, 2), target=target)
+    with pytest.raises(TypeError, match=r"`target\[0\]` is a set"):
+        reasons(rows, selection, target=[{0}])
 
 
 def test_rows_of_an_earlier_selection_are_known():

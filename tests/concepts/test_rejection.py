@@ -1,6 +1,7 @@
 """Why a row was not picked: true of the method, beside naive recomputation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from hf_sae_select import METHODS, Label, Labels, select_indices, why_not
 from hf_sae_select.concepts.rejection import CAUSES, rejection
+from hf_sae_select.selection.target_argument import TargetArgument
 from hf_sae_select.selection.trace import Trace
 
 ROWS = [{0, 1}, {1, 2, 3}, {3}, {0, 1}, set(), {0, 1, 2, 9}]
@@ -194,21 +196,45 @@ def test_every_method_answers_for_every_row(method, arguments):
     rng = np.random.default_rng(0)
     rows = [set(rng.choice(14, rng.integers(0, 6), replace=False).tolist()) for _ in range(80)]
     features = with_all(features_of(rows))
-    selection = select_indices(features, 15, method, columns=COLUMNS, **arguments)
-    trace = Trace.of(features, selection, COLUMNS)
+    target = features_of([{0, 1, 2}, {3, 4}] * 4) if METHODS[method].needs_target else None
+    selection = select_indices(features, 15, method, target=target, columns=COLUMNS, **arguments)
+    aim = None if target is None else TargetArgument.parse(target).of_features(16)
+    trace = Trace.of(features, selection, COLUMNS, aim)
     for row in range(0, 80, 3):
         why = rejection(trace, row)
         assert (why.cause == "picked") == (row in selection.indices)
         assert why.cause == "picked" or why.cause in CAUSES
         if why.closest is not None:
-            assert len(why.parts) == 10 or sum(part.gain for part in why.parts) == pytest.approx(
-                why.closest.gain * (METHODS[method].kind != "similarity"), rel=1e-6
-            )
+            total = sum(part.gain for part in why.parts)
+            if target is None:
+                gain = why.closest.gain * (METHODS[method].kind != "similarity")
+                assert len(why.parts) == 10 or total == pytest.approx(gain, rel=1e-6)
+            else:  # the parts are of the nearness alone
+                assert 0 <= total <= why.closest.gain
             assert why.closest.difference >= 0 if why.cause == "score" else why.closest.difference <= 0
             assert why.closest.row == selection.indices[why.closest.pick]
         assert row not in [near.row for near in why.nearest]
         json.dumps(why.to_dict(), allow_nan=False)
         assert str(row) in str(why) and why._repr_html_().startswith("<p>Row")
+
+
+def test_rows_apart_from_the_target_and_rows_that_repeat_it():
+    rows = features_of([{0, 1}, {0, 2}, {3, 4}, {0, 1, 2}, set()])
+    target = features_of([{0, 1}, {0, 2}, {0, 1}] * 3)
+    request = {"target": target, "overlap": "keep", "seed": None}
+    selection = select_indices(rows, 1, **request)
+    trace = Trace.of(rows, selection, target=TargetArgument.parse(target).of_features(16))
+    causes = [rejection(trace, row).cause for row in range(5)]
+    assert causes.count("picked") == 1 and causes[2:3] + causes[4:] == ["apart", "blank"]
+    assert "it shares no feature with the target that counts" in str(rejection(trace, 2))
+    lost = rejection(trace, causes.index("score"))
+    assert lost.closest.pick == 0 and lost.closest.rank == 2 and lost.gain_at_end > 0 and lost.parts
+    left_out = {"constraints": {"left_out": {"overlap": [0], "near": [2]}}}
+    selection = replace(selection, indices=np.array([1]), parameters=selection.parameters | left_out)
+    trace = Trace.of(rows, selection, target=TargetArgument.parse(target).of_features(16))
+    assert [rejection(trace, row).cause for row in (0, 2)] == ["in_target", "near"]
+    assert "not picked by `herding`: it repeats a row of the target." in str(rejection(trace, 0))
+    assert "`near` leaves it out." in str(rejection(trace, 2))
 
 
 def test_a_subset_answers_for_rows_of_its_pool():

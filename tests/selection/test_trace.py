@@ -205,4 +205,4 @@ def test_a_selection_without_parameters_has_only_its_picks():
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_says_what_decides(method):
-    assert METHODS[method].kind in ("distribution", "coverage", "similarity", "length", "chance")
+    assert METHODS[method].kind in ("distribution", "coverage", "nearness", "similarity", "length", "chance")
