@@ -1,8 +1,8 @@
 """Select small, representative training subsets by the features of a sparse autoencoder.
 
 Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_missing`, `sae_diff`, `sae_find_features`,
-`sae_explain`, `sae_why_not`, `sae_report`, `sae_publish` and `sae_selection` on `datasets.Dataset`; the functions below
-do the same without the methods. Nothing heavy is imported before it is used.
+`sae_explain`, `sae_why_not`, `sae_report`, `sae_publish` and `sae_selection` on `datasets.Dataset`; the functions
+below do the same without the methods. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations

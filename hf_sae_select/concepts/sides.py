@@ -136,8 +136,7 @@ class Sides:
                 side = Side(name, value.above(least), np.arange(len(value)))
             else:
                 features = FeatureMatrix.from_dataset(codes[name], threshold=least)
-                shown = Texts.of(Pool(value, codes[name]), None) if texts else None
-                side = Side(name, features, np.arange(len(value)), shown)
+                side = Side(name, features, np.arange(len(value)), _texts(name, value, codes[name]) if texts else None)
             side.check(name, least)
             parts.append(side)
         return cls(parts, least, labels)
@@ -145,6 +144,14 @@ class Sides:
     def contrast(self, base: Side, other: Side, **how: Any) -> Contrast:
         """Compare two sets, see `contrast`."""
         return contrast(base, other, threshold=self.threshold, labels=self.labels, **how)
+
+
+def _texts(name: str, dataset: Dataset, codes: Dataset) -> Texts | None:
+    """Return the texts of a dataset; None, with a warning, where nothing says which columns they are."""
+    if not encoding_record(codes).get("text", {}).get("columns"):
+        warnings.warn(f"no texts of `{name}` are shown: nothing says which of its columns they are", stacklevel=4)
+        return None
+    return Texts.of(Pool(dataset, codes), None)
 
 
 def _datasets(rows: Mapping[str, Dataset | FeatureMatrix]) -> dict[str, Dataset]:
