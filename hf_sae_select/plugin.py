@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .selection.method import MethodFunction
     from .selection.quota import Quota
     from .selection.references import References
+    from .selection.removals import Removals
     from .selection.result import Selection
     from .selection.table import Comparison
     from .selection.target_argument import TargetSource
@@ -53,6 +54,7 @@ def sae_select(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -86,6 +88,7 @@ def sae_select(
         seed=seed,
         must_include=must_include,
         exclude=exclude,
+        exclude_near=exclude_near,
         quota=quota,
         quality=quality,
         cost=cost,
@@ -117,6 +120,7 @@ def sae_compare(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -147,6 +151,7 @@ def sae_compare(
         seed=seed,
         must_include=must_include,
         exclude=exclude,
+        exclude_near=exclude_near,
         quota=quota,
         quality=quality,
         cost=cost,
@@ -262,6 +267,34 @@ def sae_encode(
         model_kwargs=model_kwargs,
         chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
+    )
+
+
+def sae_dedup(
+    self: Dataset,
+    threshold: float = 0.95,
+    *,
+    minhash: float | None = None,
+    quality: str | None = None,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+) -> Dataset:
+    """Remove the rows that repeat other rows, by texts and features: `hf_sae_select.dedup` of this dataset."""
+    from .selection.deduplication import dedup
+
+    return dedup(
+        self,
+        threshold,
+        minhash=minhash,
+        quality=quality,
+        labels=labels,
+        sae=sae,
+        text=text,
+        max_length=max_length,
+        batch_size=batch_size,
     )
 
 
@@ -391,6 +424,13 @@ def sae_selection(self: Dataset) -> Selection:
     return selection_of(self)
 
 
+def sae_removals(self: Dataset) -> Removals:
+    """The rows that `sae_dedup` removed, for which row and why; an error where it describes other rows."""
+    from .selection.removals import removals_of
+
+    return removals_of(self)
+
+
 def _repr_html_(self: Dataset) -> str | None:
     """Show a subset in a notebook; of other datasets a notebook shows the text, as it does where this is None."""
     from .selection.attachment import ATTRIBUTE
@@ -412,6 +452,7 @@ def attach() -> None:
         sae_select,
         sae_encode,
         sae_compare,
+        sae_dedup,
         sae_missing,
         sae_diff,
         sae_find_features,
@@ -421,7 +462,8 @@ def attach() -> None:
         sae_publish,
     )
     members = {method.__name__: method for method in methods}
-    _set(Dataset, {**members, "sae_selection": property(sae_selection)})
+    properties = {member.__name__: property(member) for member in (sae_selection, sae_removals)}
+    _set(Dataset, {**members, **properties})
     if not hasattr(Dataset, "_repr_html_"):  # should `datasets` have its own one day, it stays
         setattr(Dataset, "_repr_html_", _repr_html_)  # noqa: B010  (an attribute that the class does not declare)
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):

@@ -128,6 +128,19 @@ def _selection_data(selection: Any) -> Data:
     return {"rows": len(selection)} | {name: getattr(selection, name) for name in names}
 
 
+def _unique_text(dataset: Any) -> str:
+    removals = dataset.sae_removals
+    blank = f"; {removals.blank_rows:,} rows without text stay" if removals.blank_rows else ""
+    return f"{_rows_text(dataset)}\n{removals!r}{blank}"
+
+
+def _unique_data(dataset: Any) -> Data:
+    removals = dataset.sae_removals
+    pairs: list[Data] = removals.to_pandas().to_dict("records")
+    counts = {"pool_rows": removals.pool_rows, "blank_rows": removals.blank_rows, "counts": removals.counts}
+    return _rows_data(dataset) | counts | {"parameters": removals.parameters, "removed": pairs}
+
+
 def _table_data(table: Any) -> Data:
     return {"methods": _lines(table)}
 
@@ -181,6 +194,7 @@ def _commit_data(commit: Any) -> Data:
 
 ROWS = Result(_rows_text, _rows_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 SUBSET = Result(_subset_text, _subset_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
+UNIQUE = Result(_unique_text, _unique_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 TABLE = Result(repr, _table_data, _write_table, outputs.SUFFIXES[:-1])
 SAE = Result(repr, _sae_data, outputs.write_sae, ("",))
 SELECTION = Result(repr, _selection_data, outputs.write_saved, (".json",))
@@ -208,6 +222,7 @@ COMMANDS: Mapping[str, Command] = {
             "rows that the subset was selected from.",
             may_lack=("budget",),
         ),
+        Command("dedup", "dedup", UNIQUE, aim="remove duplicates"),
         Command("missing", "missing_features", CONTRAST, aim="say what is missing"),
         Command("diff", "diff", CONTRAST, aim="say what changed"),
         Command("find-features", "find_features", CONTRAST, aim="find features"),

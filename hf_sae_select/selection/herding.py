@@ -36,6 +36,7 @@ from .coverage import ConstraintState, commit, fitting
 LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for rounding
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
+COMMON = 0.1  # the share of the rows from which on a feature has a column
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
 
 Products = NDArray[np.int32]
@@ -43,13 +44,19 @@ Entries = NDArray[np.int32]
 
 
 class Postings(NamedTuple):
-    """Which of the rows from `low` to `high` have each feature."""
+    """Which of the rows from `low` to `high` have each feature; a row is its number from 0 on.
+
+    The entries of a feature that many of the rows have are a column with an entry for each row: adding a column up
+    takes less time than a tenth of its rows one by one.
+    """
 
     low: int
     high: int
-    starts: Int64s  # [d_sae + 1]
-    rows: NDArray[np.int32]  # from 0 on: the row `low` is 0
+    starts: Int64s  # [d_sae + 1], of features without a column
+    rows: NDArray[np.int32]
     entries: NDArray[np.int16]
+    column_of: NDArray[np.int32]  # [d_sae]: -1 without a column
+    columns: NDArray[np.int16]  # [columns, rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,8 @@ class Herding:
     def parts(self) -> list[Postings]:
         """The postings of the pool, a range of rows for each thread."""
         features = self.shares.features
-        return [_postings(features, self.entries, *part) for part in blocks(features.offsets)]
+        ranges = [(low, high) for low, high in blocks(features.offsets) if low < high]
+        return [_postings(features, self.entries, *part) for part in ranges]
 
     @cached_property
     def table(self) -> Int64s:
@@ -232,10 +240,17 @@ def _postings(features: FeatureMatrix, entries: Entries, low: int, high: int) ->
     within = slice(features.offsets[low], features.offsets[high])
     ids, values = features.ids[within], entries[within]
     rows = np.repeat(np.arange(high - low, dtype=np.int32), features.counts[low:high])
-    order = np.argsort(ids, kind="stable")
-    order = order[values[order] > 0]
+    counts = np.bincount(ids[values > 0], minlength=features.d_sae)
+    common = np.flatnonzero(counts > COMMON * (high - low))
+    column_of = np.full(features.d_sae, -1, np.int32)
+    column_of[common] = np.arange(len(common))
+    in_column = column_of[ids] >= 0
+    columns = np.zeros((len(common), high - low), np.int16)
+    columns[column_of[ids[in_column]], rows[in_column]] = values[in_column]
+    others = np.flatnonzero(~in_column & (values > 0))
+    order = others[np.argsort(ids[others], kind="stable")]
     starts = np.concatenate([[0], np.bincount(ids[order], minlength=features.d_sae).cumsum()])
-    return Postings(low, high, starts, rows[order], values[order].astype(np.int16))
+    return Postings(low, high, starts, rows[order], values[order].astype(np.int16), column_of, columns)
 
 
 @compiled
@@ -257,15 +272,20 @@ def _add_row(
     ids: NDArray[Any], entries: Entries, part: Postings, products: Products, table: Int64s, sums: Int64s
 ) -> None:
     """Add the kernel of one row with each row of a part to `sums`; `products` are 0 before and after."""
+    starts, rows, values = part.starts, part.rows, part.entries  # once: a field of a tuple is slow in a loop
+    column_of, columns = part.column_of, part.columns
     for p in range(len(ids)):
-        entry = entries[p]
-        if entry > 0:
-            for q in range(part.starts[ids[p]], part.starts[ids[p] + 1]):
-                products[part.rows[q]] += entry * part.entries[q]
+        entry, feature = entries[p], ids[p]
+        if entry > 0 and column_of[feature] >= 0:
+            column = columns[column_of[feature]]
+            for i in range(len(products)):
+                products[i] += entry * np.int32(column[i])
+        elif entry > 0:
+            for q in range(starts[feature], starts[feature + 1]):
+                products[rows[q]] += entry * np.int32(values[q])
     for i in range(len(products)):
-        if products[i] > 0:
-            sums[i] += table[min(products[i] >> SHIFT, STEPS)]
-            products[i] = 0
+        sums[i] += table[min(products[i] >> SHIFT, STEPS)]  # 0 where nothing is shared
+        products[i] = 0
 
 
 @compiled
