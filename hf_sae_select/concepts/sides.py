@@ -106,7 +106,7 @@ class Sides:
         arguments: Mapping[str, Any],
         sae: SaeSource | None = None,
         threshold: float | None = None,
-        texts: bool = False,
+        show_texts: bool = False,
         labels: Labels | None = None,
     ) -> Sides:
         """Return the rows that arguments name, encoded alike where they are not encoded. All is checked before that.
@@ -136,7 +136,9 @@ class Sides:
                 side = Side(name, value.above(least), np.arange(len(value)))
             else:
                 features = FeatureMatrix.from_dataset(codes[name], threshold=least)
-                side = Side(name, features, np.arange(len(value)), _texts(name, value, codes[name]) if texts else None)
+                side = Side(
+                    name, features, np.arange(len(value)), _texts(name, value, codes[name]) if show_texts else None
+                )
             side.check(name, least)
             parts.append(side)
         return cls(parts, least, labels)

@@ -29,7 +29,7 @@ def sae_missing(
     threshold: float | None = None,
     least_lift: float = 2.0,
     examples: int = 3,
-    texts: bool = False,
+    show_texts: bool = False,
     labels: Labels | None = None,
 ) -> Contrast:
     """Say which features of a reference this dataset lacks: `hf_sae_select.missing_features` of it."""
@@ -42,7 +42,7 @@ def sae_missing(
         threshold=threshold,
         least_lift=least_lift,
         examples=examples,
-        texts=texts,
+        show_texts=show_texts,
         labels=labels,
     )
 
@@ -55,7 +55,7 @@ def sae_diff(
     threshold: float | None = None,
     least_lift: float = 1.0,
     examples: int = 3,
-    texts: bool = False,
+    show_texts: bool = False,
     labels: Labels | None = None,
 ) -> Contrast:
     """Say which features another dataset has more or less often than this one: `hf_sae_select.diff` of both."""
@@ -68,7 +68,7 @@ def sae_diff(
         threshold=threshold,
         least_lift=least_lift,
         examples=examples,
-        texts=texts,
+        show_texts=show_texts,
         labels=labels,
     )
 
@@ -80,14 +80,14 @@ def sae_find_features(
     sae: SaeSource | None = None,
     threshold: float | None = None,
     examples: int = 3,
-    texts: bool = False,
+    show_texts: bool = False,
     labels: Labels | None = None,
 ) -> Contrast:
     """Say which features some rows have that the rest has not: `hf_sae_select.find_features` of this dataset."""
     from ..concepts.differences import find_features
 
     return find_features(
-        self, text_or_rows, sae=sae, threshold=threshold, examples=examples, texts=texts, labels=labels
+        self, text_or_rows, sae=sae, threshold=threshold, examples=examples, show_texts=show_texts, labels=labels
     )
 
 

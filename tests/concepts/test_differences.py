@@ -110,7 +110,7 @@ def test_examples_are_the_strongest_rows_with_their_texts():
     pool = dataset_of([{0}] * 20)
     reference = coded([{0: 0.9, 1: 0.6 + i / 100} for i in range(20)], record=RECORD | {"text": {"columns": ["text"]}})
     pool = pool.cast(reference.features)
-    strongest = pool.sae_missing(reference, examples=2, texts=True)[0].other.examples
+    strongest = pool.sae_missing(reference, examples=2, show_texts=True)[0].other.examples
     assert [(example.row, example.text) for example in strongest] == [(19, "row 19"), (18, "row 18")]
     assert strongest[0].activation == pytest.approx(0.79)
     assert pool.sae_missing(reference)[0].other.examples[0].text == ""
@@ -120,11 +120,11 @@ def test_examples_are_the_strongest_rows_with_their_texts():
 def test_texts_that_cannot_be_read_are_said():
     pool, reference = features_of([{0}] * 20), dataset_of([{1}] * 20)
     with pytest.warns(UserWarning, match=r"no texts of `reference` are shown: nothing says which of its columns"):
-        missing = missing_features(pool, reference, texts=True)
+        missing = missing_features(pool, reference, show_texts=True)
     assert missing[0].other.examples[0].text == ""
     gone = dataset_of([{1}] * 20, record=RECORD | {"text": {"columns": ["text"]}}).remove_columns("text")
     with pytest.warns(UserWarning, match=r"rows of `reference`: The texts cannot be read as they were encoded"):
-        missing_features(pool, gone, texts=True)
+        missing_features(pool, gone, show_texts=True)
 
 
 def test_features_have_the_names_of_labels():
@@ -195,7 +195,7 @@ def test_rows_that_cannot_be_compared_are_refused_before_a_model_loads(case, mon
         ({"threshold": -1}, "`threshold=-1`"),
         ({"least_lift": 0.5}, r"`least_lift=0\.5` must be a finite number in \[1, inf\)"),
         ({"examples": -1}, "`examples=-1`"),
-        ({"texts": 1}, "`texts=1` must be True or False"),
+        ({"show_texts": 1}, "`show_texts=1` must be True or False"),
         ({"sae": "some/repo"}, "`sae` would encode rows, but there are none to encode"),
     ],
 )
