@@ -141,9 +141,9 @@ class Target:
         keeps features that few rows have near 1. Parts count by their share of the budget. Weights are rounded to
         float32, so that the order of the rows, and with it that of sums, cannot show.
         """
-        pool = shares.total / max(shares.total.sum(), 1e-300)
+        pool = shares.total / max(float(shares.total.sum()), 1e-300)
         target = self._mixed([part.mass(shares.mean) for part in self.parts])
-        e = SMOOTHING / max(np.count_nonzero(pool), 1)
+        e = SMOOTHING / max(int(np.count_nonzero(pool)), 1)
         return np.asarray((target + e) / (pool + e)).astype(np.float32).astype(np.float64)
 
     def activation(self) -> Floats:
