@@ -1,6 +1,8 @@
 """Kernel herding: rows that are near a target's rows, and far from each other. Arrays in, arrays out.
 
-A row's vector u_i are its shares above the pool's mean (`features/shares.py`), scaled to length 1. With the kernel
+A row's vector u_i are its shares above the pool's mean (`features/shares.py`), each times the weight of its feature;
+the `STRONGEST` largest of a row count, scaled to length 1. A feature's weight says how it tells the target from
+the pool, see `Target.weights`. With the kernel
 K(i, j) = (exp((<u_i, u_j> - 1) / width) - exp(-1 / width)) / (1 - exp(-1 / width)), which is 1 for equal vectors and 0
 for rows that share no feature, a row i scores, after the picks S,
 
@@ -28,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, blocks, compiled
+from ..features.kernels import Floats, Int64s, blocks, compiled, largest_of_rows
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from .coverage import ConstraintState, commit, fitting
@@ -36,6 +38,7 @@ from .coverage import ConstraintState, commit, fitting
 LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for rounding
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
+STRONGEST = 128  # weighted shares of a row that count
 COMMON = 0.1  # the share of the rows from which on a feature has a column
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
 
@@ -67,8 +70,8 @@ class Herding:
     """The shares of the rows of the pool."""
     width: float
     """The width of the kernel."""
-    weights: Floats | None = None
-    """The factor of each feature's shares: [d_sae]; None for 1."""
+    weights: Floats
+    """The factor of each feature's shares: [d_sae]."""
 
     @cached_property
     def entries(self) -> Entries:
@@ -110,10 +113,12 @@ class Herding:
 
     def vectors_of(self, shares: Shares) -> Entries:
         """Return the vectors of rows, scaled to `LENGTH`: [nnz]."""
-        amounts = shares.amounts.astype(np.float64)
-        if self.weights is not None:
-            amounts = amounts * self.weights[shares.features.ids]
-        return _scaled(shares.features.offsets, amounts)
+        offsets = shares.features.offsets
+        amounts = shares.amounts * self.weights[shares.features.ids]
+        strongest = largest_of_rows(offsets, amounts.astype(np.float32).view(np.uint32), STRONGEST)
+        kept = np.zeros_like(amounts)
+        kept[strongest] = amounts[strongest]
+        return _scaled(offsets, kept)
 
 
 class Herd:

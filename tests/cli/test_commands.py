@@ -327,6 +327,29 @@ def test_2_with_the_usage_if_it_is_called_wrongly(call, words, message):
 
 
 @pytest.mark.usefixtures("saved_sae")
+def test_dedup_writes_the_rows_that_stay_and_prints_what_was_removed(rows, call):
+    texts = ["the cat sat on the mat", "a dog", "The cat  sat on the mat", ""]
+    (rows / "twice.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    done = call("dedup", "twice.jsonl", *WORDS, "-o", "unique.jsonl")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "3 rows; columns: text",
+        "Removals(rows=1 of 4, groups=1, steps={'text': 1}); 1 rows without text stay",
+        "written: unique.jsonl, unique.yaml",
+    ]
+    assert picked(rows / "unique.jsonl") == ["the cat sat on the mat", "a dog", ""]
+    data = json.loads(call("dedup", "twice.jsonl", *WORDS, "--threshold", "0.9", "--json").out)
+    assert (data["rows"], data["counts"], data["parameters"]["threshold"]) == (3, {"text": 1}, 0.9)
+    assert [(pair["row"], pair["kept"], pair["step"]) for pair in data["removed"]] == [(2, 0, "text")]
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_exclude_near_reads_a_file(rows, call):
+    (rows / "evaluation.jsonl").write_text(json.dumps({"text": Dataset.from_json("pool.jsonl")["text"][0]}) + "\n")
+    done = call("select", "pool.jsonl", "2", *WORDS, "--exclude-near", "evaluation.jsonl", "--json")
+    assert done.code == 0 and 0 in json.loads(done.out)["parameters"]["constraints"]["left_out"]["exclude_near"]
+
+
 def test_missing_diff_and_find_features(rows, call):
     moons = [{"text": "the moon was blue"}] * 20
     (rows / "moons.jsonl").write_text("".join(json.dumps(line) + "\n" for line in moons))
