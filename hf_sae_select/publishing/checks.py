@@ -21,15 +21,18 @@ from .._parquet import content_errors, count_rows, read_batches, written_types
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
+from ..selection.targets import Part, Target
 from .card import derived_metadata
 from .figures import tables
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
 from .licence import as_list
-from .provenance import RECORD_VERSION, Record, is_edited, public
+from .provenance import Record, is_edited, public
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
 DEVICE_TOLERANCE = 1e-2  # relative; activations differ a little from device to device
+TABLES_SINCE = 3  # version of the record
+NUMBERS = {"holders": "rows", "total": "mass", "activation": "activation", "sums": "closeness"}  # of a target
 SUM_TOLERANCE = 1e-9  # relative; the order of a sum may differ from machine to machine
 
 
@@ -104,7 +107,7 @@ def _of_section(card: str, record: Record) -> str | None:
             f"{CARD_FILE} has another section between the comments `hf-sae-select: subset` than the one that was "
             "written: its figures and sentences may be wrong; a publisher's own words belong before or after it"
         )
-    if record["version"] == RECORD_VERSION:
+    if record["version"] >= TABLES_SINCE:
         for name, table in tables(record).items():
             if f"\n\n{table}\n" not in section:
                 return f"{CARD_FILE} does not have the table of {name} that follows from {RECORD_FILE}"
@@ -127,6 +130,9 @@ def of_parameters(record: Record, selection: Selection) -> str | None:
     top_level = {name: value for name, value in recorded["parameters"].items() if not isinstance(value, Mapping)}
     if name := unequal(top_level, parameters):
         return _contradiction("parameter ", name, top_level, parameters)
+    measured = {} if record["target"] is None else record["target"]["measured"]
+    if name := unequal(measured, selection.target):
+        return _contradiction("target.", name, measured, selection.target)
     summary = {name: recorded[name] for name in ("method", "rows", "round_starts", "pool_coverage")}
     summary["fingerprint"] = record["source"]["fingerprint"]
     own = {"method": selection.method, "rows": len(selection), "round_starts": selection.round_starts.tolist()}
@@ -256,6 +262,56 @@ def _is_close(one: Any, other: Any, tolerance: float) -> bool:
     """Tell whether two figures are equal, or two floats almost."""
     both_floats = isinstance(one, float) and isinstance(other, float)
     return bool(one == other or (both_floats and math.isclose(one, other, rel_tol=tolerance)))
+
+
+def of_target(recorded: Target, again: Target) -> str | None:
+    """Compare what was recorded of a target with that of its rows encoded again, both as they were recorded.
+
+    Another device may compute slightly other features, and so another digest: then the sums tell.
+    """
+    for one, other in zip(recorded.parts, again.parts, strict=True):
+        place = f"target {one.name!r}" if one.name else "the target"
+        if one.rows != other.rows or one.size != other.size:
+            return f"{place} has {one.rows:,} rows, {one.size:,} with features; again {other.rows:,} and {other.size:,}"
+        is_same = one.sha256 == other.sha256
+        if difference := _of_sums(one, other, SUM_TOLERANCE if is_same else DEVICE_TOLERANCE):
+            return f"{place}: {difference}"
+        if not is_same and _of_sums(one, other, SUM_TOLERANCE) is None:
+            return f"{place} has features of SHA-256 {other.sha256}, recorded is {one.sha256}"
+    return None
+
+
+def _of_sums(one: Part, other: Part, tolerance: float) -> str | None:
+    """Return the first sum over the rows of a target that two records of it do not share."""
+    for name in ("holders", "total", "activation", "sums"):
+        recorded, again = getattr(one, name), getattr(other, name)
+        if recorded is None or again is None:
+            if recorded is not again:
+                return f"only one of the two has `{name}`"
+            continue
+        differ = np.flatnonzero(~np.isclose(recorded, again, rtol=tolerance, atol=tolerance * 1e-3))
+        if len(differ):
+            place, what = differ[0], "row" if name == "sums" else "feature"
+            return f"`{NUMBERS[name]}` of {what} {place} is {recorded[place]}, again {again[place]}"
+    return None
+
+
+def of_measured(recorded: Mapping[str, Any], again: Mapping[str, Any], tolerance: float = SUM_TOLERANCE) -> str | None:
+    """Compare what was measured of a selection towards its target with what is measured again."""
+    place = _first_difference(recorded, again, tolerance)
+    return None if place is None else f"{place[0]} of the target is {place[1]} in {RECORD_FILE}, again {place[2]}"
+
+
+def _first_difference(one: Any, other: Any, tolerance: float, path: str = "") -> tuple[str, Any, Any] | None:
+    """Return the path of the first value in which two JSON values differ, and both values."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
+        pairs = [(f"{path}.{name}".lstrip("."), one[name], other[name]) for name in one]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(f"{path}[{i}]", *both) for i, both in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if _is_close(one, other, tolerance) else (f"`{path}`", one, other)
+    differences = (_first_difference(a, b, tolerance, name) for name, a, b in pairs)
+    return next((difference for difference in differences if difference is not None), None)
 
 
 def of_sae(recorded: Mapping[str, Any], digest: str, file_digest: str | None) -> str | None:

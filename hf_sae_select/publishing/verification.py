@@ -311,13 +311,13 @@ def _select_again(
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         yield Check(level, name, f"these parameters do not select: {error}")
         return
-    if (quotas or record["quotas"]) and not subset.is_upgraded and record["source"]["sha256"] is not None:
+    if (quotas or record["quotas"]) and not subset.lacks_likeness and record["source"]["sha256"] is not None:
         yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
     if measured is None:
         return
     yield Check(level, "counts", checks.of_counts(subset.feature_counts, measured.features.counts[selection.indices]))
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
-    if (measured.likeness or record["likeness"]) and not subset.is_upgraded:
+    if (measured.likeness or record["likeness"]) and not subset.lacks_likeness:
         yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))
 
 
@@ -394,7 +394,7 @@ def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
     """Compare the published features with those of the rows encoded again."""
     try:
         published = FeatureMatrix.from_dataset(subset.read_pool()[0])
-        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.is_upgraded)
+        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.lacks_likeness)
         return checks.of_codes(published, again)
     except (ValueError, ArithmeticError, NoSuchFile) as error:
         return str(error)
