@@ -151,31 +151,31 @@ def made(table: pd.DataFrame, name: str, draw: int, rows: NDArray[np.int64]) -> 
 # The sources
 
 
-def t0(data: Path) -> pd.DataFrame:
+def t0(data: Path, each: int = PER_LABEL) -> pd.DataFrame:
     """Return prompts of P3's templates; every other family of tasks is of the other half."""
     table = pd.read_parquet(data / "t0_train_50k.parquet")
-    table = table.sample(frac=1, random_state=0).groupby("template").head(PER_LABEL).sort_index()
+    table = table.sample(frac=1, random_state=0).groupby("template").head(each).sort_index()
     families = table["template"].str.partition("_")[0]
     return frame(table["prompt"] + "\n" + table["completion"], "t0" + halves(families), table["template"])
 
 
-def novels(data: Path) -> pd.DataFrame:
+def novels(data: Path, each: int = PER_LABEL) -> pd.DataFrame:
     """Return passages of about 100 words of a hundred novels; every other author is of the other half."""
     found = []
     for book in pd.read_parquet(data / "text_novels100.parquet").itertuples():
         words = book.text.split()
-        for start in random.Random(book.file).sample(range(0, len(words) - 100, 100), PER_LABEL):
+        for start in random.Random(book.file).sample(range(0, len(words) - 100, 100), each):
             found.append((" ".join(words[start : start + 100]), book.file))
     table = pd.DataFrame(found, columns=["text", "file"])
     return frame(table["text"], "novels" + halves(table["file"].str.partition("_")[0]), table["file"])
 
 
-def verbs(data: Path) -> pd.DataFrame:
+def verbs(data: Path, each: int = PER_LABEL) -> pd.DataFrame:
     """Return rows of Alpaca by the first word of their instruction, mostly a verb; every other word of each half."""
     table = pd.read_parquet(data / "alpaca_52k.parquet")
     table["verb"] = first_words(table)
-    table = table[table["verb"].map(table["verb"].value_counts()) >= PER_LABEL]
-    table = table.sample(frac=1, random_state=0).groupby("verb").head(PER_LABEL).sort_index()
+    table = table[table["verb"].map(table["verb"].value_counts()) >= each]
+    table = table.sample(frac=1, random_state=0).groupby("verb").head(each).sort_index()
     return frame(joined(table, "instruction", "input", "output"), "verbs" + halves(table["verb"]), table["verb"])
 
 

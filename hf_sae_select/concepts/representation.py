@@ -1,8 +1,7 @@
 """Representation: which features picks have more or less often than all rows, and which ones no pick has.
 
-Random picks differ from all rows too. So a difference counts only where it is larger than chance makes it: where `k`
-rows are drawn from `n` without replacement, the number of them that have a feature is hypergeometric, and of the
-differences that are called one, at most 5 % are expected to be chance (Benjamini & Hochberg 1995).
+Random picks differ from all rows too. So a difference counts only where it is larger than chance makes it, see
+`chance.py`.
 """
 
 from __future__ import annotations
@@ -10,23 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import frequency
+from .chance import CHANCE, adjusted, tails
 
 if TYPE_CHECKING:  # annotations only
     import pandas as pd
 
     from ..sae.labels import Labels
-
-Floats = NDArray[np.float64]
-Int64s = NDArray[np.int64]
-
-CHANCE = 0.05  # the expected share of false differences among those that are called one
 
 
 @dataclass(frozen=True)
@@ -145,36 +139,3 @@ def representation(
         numbers = int(pool_counts[feature]), int(counts[feature]), pool_share, share, share / pool_share
         shares.append(FeatureShare(feature, name, *numbers, q_value, kind))
     return Representation(len(rows), len(picks), tuple(shares))
-
-
-def tails(n: int, k: int, pool_counts: Int64s, counts: Int64s) -> Floats:
-    """Return how likely `k` rows drawn from `n` differ at least as much: twice the smaller tail, [m].
-
-    Of the rows, `pool_counts` [m] have a feature, and of those drawn `counts` [m] have it.
-    """
-    logs = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])  # of the factorials
-
-    def log_choose(total: Any, part: Any) -> Any:
-        return logs[total] - logs[part] - logs[total - part]
-
-    result = np.ones(len(counts))
-    for i, (holders, count) in enumerate(zip(pool_counts.tolist(), counts.tolist(), strict=True)):
-        share = holders / n
-        spread = np.sqrt(k * share * (1 - share))
-        least, most = max(0, k - (n - holders)), min(k, holders)
-        reach = int(12 * spread) + 64  # further terms are too small to matter
-        is_more = count > k * share
-        first, last = (count, min(most, count + reach)) if is_more else (max(least, count - reach), count)
-        terms = np.arange(first, last + 1)
-        chances = np.exp(log_choose(holders, terms) + log_choose(n - holders, k - terms) - log_choose(n, k))
-        result[i] = min(1.0, 2 * float(chances.sum()))
-    return result
-
-
-def adjusted(p_values: Floats) -> Floats:
-    """Return the q-values of Benjamini and Hochberg: [m]."""
-    order = np.argsort(p_values, kind="stable")
-    scaled = p_values[order] * len(order) / np.arange(1, len(order) + 1)
-    result = np.empty(len(order))
-    result[order] = np.minimum.accumulate(scaled[::-1])[::-1]
-    return np.minimum(result, 1.0)

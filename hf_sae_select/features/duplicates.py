@@ -1,4 +1,4 @@
-"""Duplicates: rows of the pool whose features are nearly those of a pick, and picks that nearly repeat each other.
+"""Duplicates: rows whose features are nearly those of a pick, or of a row of another matrix.
 
 Two rows are compared by the cosine of their shares (`features/shares.py`), which leave out what all rows have. No two
 rows are compared that cannot be near: of vectors of length 1 whose entries are in one order, the first entries are the
@@ -148,6 +148,28 @@ def duplicates(
     similarity = np.where(cosines > 1 - EQUAL, 1, cosines).astype(np.float32)
     order = np.lexsort((near_rows, -similarity, near_picks))
     return Duplicates(picks, near_picks[order].astype(np.int64), near_rows[order].astype(np.int64), similarity[order])
+
+
+def near_rows(
+    features: FeatureMatrix, reference: FeatureMatrix, least: float = LEAST
+) -> tuple[Int64s, Int64s, Float32s]:
+    """Find the rows that have nearly the features of a row of another matrix, above the mean shares of `features`.
+
+    Returns the rows, ascending; of each the most similar row of `reference`, of equal ones the first; and the cosine.
+    """
+    n = len(features)
+    pairs = duplicates(_joined(features, reference), range(n, n + len(reference)), range(n), least=least)
+    order = np.lexsort((pairs.picks, -pairs.similarity, pairs.rows))
+    rows, first = np.unique(pairs.rows[order], return_index=True)
+    return rows, pairs.picks[order][first], pairs.similarity[order][first]
+
+
+def _joined(features: FeatureMatrix, reference: FeatureMatrix) -> FeatureMatrix:
+    """Return the rows of one matrix and then those of another of the same SAE."""
+    offsets = np.concatenate([features.offsets, features.offsets[-1] + reference.offsets[1:]])
+    names = ("ids", "acts", "tokens")
+    ids, acts, tokens = (np.concatenate([getattr(part, name) for part in (features, reference)]) for name in names)
+    return FeatureMatrix(offsets, ids, acts, features.d_sae, tokens)
 
 
 @compiled

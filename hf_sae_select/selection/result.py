@@ -16,7 +16,7 @@ from .._files import check_target, whole_file
 from ..features.matrix import FeatureMatrix
 
 Int64s = NDArray[np.int64]
-FORMAT = 3  # of the saved file; 1 had no `row_digests`, 2 no `left_out`
+FORMAT = 2  # of the saved file; 1 had no `row_digests`
 LINE_WIDTH, MOST_LETTERS = 100, 40  # of the repr, and of a method's name in it
 
 

@@ -87,11 +87,13 @@ def mass_of(rows, pool):
     return mass
 
 
-def gain_of(method, options, rows, pool):
-    """Return the gain function of a method, from the definitions in `methods`."""
+def gain_of(method, options, rows, pool, boost=()):
+    """Return the gain function of a method, from the definitions in `methods`; `boost` has features and factors."""
+    factors = np.array([dict(boost).get(j, 1.0) for j in range(D_SAE)])
     holders = [sum(j in rows[i] for i in pool) for j in range(D_SAE)]
     idf = np.log(max(1, len(pool)) / np.maximum(holders, 1)) if options.get("idf") else np.ones(D_SAE)
     idf[np.array(holders) == 0] *= not options.get("idf")  # or else the unit of rounding would be another
+    idf *= factors
     if method == "greedy":
         return count_gain(rows, idf.tolist(), [1, 0])
     if method == "weighted":
@@ -105,7 +107,7 @@ def gain_of(method, options, rows, pool):
         above = float32([{j: x - mean[j] for j, x in row.items() if x - mean[j] > 1e-6 * mean[j]} for row in roots])
         # rounded before and after the division, as in the kernel: rows often tie but for rounding
         shares = float32([some or row for some, row in zip(shares_of(above), roots, strict=True)])
-        return mass_gain(shares, np.sqrt(mass_of(shares_of(shares), pool)).tolist(), "sqrt")
+        return mass_gain(shares, np.sqrt(mass_of(shares_of(shares), pool) * factors).tolist(), "sqrt")
     curve = options.get("curve", "sqrt")
     if options.get("by") == "mass":
         acts = np.array([act for i in pool for _, act in sorted(rows[i].items())], np.float32)
@@ -148,7 +150,7 @@ def naive(method, options, rows, arguments, order, per_cost):
     pool = [i for i in range(n) if i not in arguments["exclude"]]
     no_fill = options.get("exhausted") == "stop" or "cost" in arguments
     return naive_greedy(
-        gain_of(method, options, rows, pool),
+        gain_of(method, options, rows, pool, arguments.get("boost", {}).items()),
         order,
         n if "cost" in arguments else arguments["budget"],
         restart=method in ("greedy", "weighted") and options.get("exhausted") != "stop",
