@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .publishing.published import load_selection
     from .publishing.pushing import publish, push
     from .publishing.staging import stage
-    from .publishing.verification import Verification, verify
+    from .publishing.verdict import Verification
+    from .publishing.verification import verify
     from .sae.config import SaeConfig
     from .sae.label_sources import load_labels
     from .sae.labels import Label, Labels
@@ -80,7 +81,7 @@ _MODULES = {  # public name -> the file that defines it
     "push": "publishing.pushing",
     "Selection": "selection.result",
     "stage": "publishing.staging",
-    "Verification": "publishing.verification",
+    "Verification": "publishing.verdict",
     "verify": "publishing.verification",
     "select_indices": "selection.indices",
     "select": "selection.api",

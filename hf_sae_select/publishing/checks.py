@@ -21,7 +21,6 @@ from .._parquet import content_errors, count_rows, read_batches, written_types
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
 from ..selection.result import Selection
-from ..selection.targets import Part, Target
 from .card import derived_metadata
 from .figures import tables
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
@@ -32,7 +31,6 @@ from .provenance import Record, is_edited, public
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
 DEVICE_TOLERANCE = 1e-2  # relative; activations differ a little from device to device
 TABLES_SINCE = 3  # version of the record
-NUMBERS = {"holders": "rows", "total": "mass", "activation": "activation", "sums": "closeness"}  # of a target
 SUM_TOLERANCE = 1e-9  # relative; the order of a sum may differ from machine to machine
 
 
@@ -230,7 +228,7 @@ def of_coverage(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | 
     """Compare the recorded figures of coverage with those measured again."""
     for rows, figures in again.items():
         for name, value in figures.items():
-            if not _is_close(recorded[rows][name], value, SUM_TOLERANCE):
+            if not is_close(recorded[rows][name], value, SUM_TOLERANCE):
                 return f"`{name}` of {rows} is {recorded[rows][name]} in {RECORD_FILE}, again {value}"
     return None
 
@@ -242,7 +240,7 @@ def of_likeness(
     if recorded is None or again is None:
         return None if recorded is again else f"`likeness` is {recorded} in {RECORD_FILE}, again {again}"
     for rows, value in again.items():
-        if not _is_close(recorded[rows], value, tolerance):
+        if not is_close(recorded[rows], value, tolerance):
             return f"`likeness` of {rows} is {recorded[rows]} in {RECORD_FILE}, again {value}"
     return None
 
@@ -258,60 +256,10 @@ def of_quotas(recorded: Sequence[Mapping[str, Any]], again: Sequence[Mapping[str
     return "the columns of quotas, or the number of their values, are not as recorded"
 
 
-def _is_close(one: Any, other: Any, tolerance: float) -> bool:
+def is_close(one: Any, other: Any, tolerance: float) -> bool:
     """Tell whether two figures are equal, or two floats almost."""
     both_floats = isinstance(one, float) and isinstance(other, float)
     return bool(one == other or (both_floats and math.isclose(one, other, rel_tol=tolerance)))
-
-
-def of_target(recorded: Target, again: Target) -> str | None:
-    """Compare what was recorded of a target with that of its rows encoded again, both as they were recorded.
-
-    Another device may compute slightly other features, and so another digest: then the sums tell.
-    """
-    for one, other in zip(recorded.parts, again.parts, strict=True):
-        place = f"target {one.name!r}" if one.name else "the target"
-        if one.rows != other.rows or one.size != other.size:
-            return f"{place} has {one.rows:,} rows, {one.size:,} with features; again {other.rows:,} and {other.size:,}"
-        is_same = one.sha256 == other.sha256
-        if difference := _of_sums(one, other, SUM_TOLERANCE if is_same else DEVICE_TOLERANCE):
-            return f"{place}: {difference}"
-        if not is_same and _of_sums(one, other, SUM_TOLERANCE) is None:
-            return f"{place} has features of SHA-256 {other.sha256}, recorded is {one.sha256}"
-    return None
-
-
-def _of_sums(one: Part, other: Part, tolerance: float) -> str | None:
-    """Return the first sum over the rows of a target that two records of it do not share."""
-    for name in ("holders", "total", "activation", "sums"):
-        recorded, again = getattr(one, name), getattr(other, name)
-        if recorded is None or again is None:
-            if recorded is not again:
-                return f"only one of the two has `{name}`"
-            continue
-        differ = np.flatnonzero(~np.isclose(recorded, again, rtol=tolerance, atol=tolerance * 1e-3))
-        if len(differ):
-            place, what = differ[0], "row" if name == "sums" else "feature"
-            return f"`{NUMBERS[name]}` of {what} {place} is {recorded[place]}, again {again[place]}"
-    return None
-
-
-def of_measured(recorded: Mapping[str, Any], again: Mapping[str, Any], tolerance: float = SUM_TOLERANCE) -> str | None:
-    """Compare what was measured of a selection towards its target with what is measured again."""
-    place = _first_difference(recorded, again, tolerance)
-    return None if place is None else f"{place[0]} of the target is {place[1]} in {RECORD_FILE}, again {place[2]}"
-
-
-def _first_difference(one: Any, other: Any, tolerance: float, path: str = "") -> tuple[str, Any, Any] | None:
-    """Return the path of the first value in which two JSON values differ, and both values."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
-        pairs = [(f"{path}.{name}".lstrip("."), one[name], other[name]) for name in one]
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = [(f"{path}[{i}]", *both) for i, both in enumerate(zip(one, other, strict=True))]
-    else:
-        return None if _is_close(one, other, tolerance) else (f"`{path}`", one, other)
-    differences = (_first_difference(a, b, tolerance, name) for name, a, b in pairs)
-    return next((difference for difference in differences if difference is not None), None)
 
 
 def of_sae(recorded: Mapping[str, Any], digest: str, file_digest: str | None) -> str | None:

@@ -16,12 +16,9 @@ from ..concepts.measurement import Measured, measure
 from ..features.columns import is_code_column, without_codes
 from ..selection.attachment import Pool, as_pool, attach, pool_of, selection_of, with_target
 from ..selection.methods import METHODS
-from ..selection.recorded_target import recorded_target
-from ..selection.request import request_of
+from ..selection.recorded_target import numbers_of
 from ..selection.result import Selection
-from ..selection.run import read_features
 from ..selection.targets import Target
-from ..selection.trace import Trace
 from .hashing import Digests
 from .provenance import public
 from .replay import digest_tag
@@ -100,8 +97,7 @@ class Draft:
         """The numbers that the selection read of its target; None without one, or where it is not at hand."""
         if self.pool is None or self.pool.target is None or self.columns is None:
             return None
-        features = read_features(request_of(self.selection, len(self.columns), self.columns), self.columns)
-        return recorded_target(Trace.of(features, self.selection, self.columns, self.pool.target))
+        return numbers_of(self.pool.target, self.selection, self.columns)
 
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.

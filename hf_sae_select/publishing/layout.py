@@ -9,7 +9,8 @@ RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
 ROWS, SELECTION_FILE, POOL_FILE, REPORT_FILE = "data", "selection.parquet", "pool.parquet", "report.html"
 TARGET_FILE = "target.parquet"
 PLOT_FILES = {"likeness": "likeness.png", "coverage": "coverage.png"}  # of each measure
-SINGLE_FILES = frozenset({SELECTION_FILE, POOL_FILE, TARGET_FILE, REPORT_FILE, *PLOT_FILES.values()})  # that the record lists
+# Single files that the record lists.
+SINGLE_FILES = frozenset({SELECTION_FILE, POOL_FILE, TARGET_FILE, REPORT_FILE, *PLOT_FILES.values()})
 FILES = frozenset({ROWS, *SINGLE_FILES, RECORD_FILE, CARD_FILE})
 
 SECTION = "card_section_sha256"  # of the record: digest of our section of the card

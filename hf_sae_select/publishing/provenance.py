@@ -184,7 +184,7 @@ def required_arguments(record: Record, level: str) -> dict[str, str]:
     if level == "select" and POOL_FILE not in record["files"]:
         codes = "encoded by `sae_encode`" if encoding else "with its column of vectors"
         required["features"] = f"the source, {codes}, which is not published with the subset"
-    if level == "select" and record["target"] is not None and not has_target(record):
+    if level != "digests" and record["target"] is not None and not has_target(record):
         required["target"] = "the rows that the subset was selected towards, of which nothing is published"
     if level == "encode":
         if not record["source"]["as_published"]:

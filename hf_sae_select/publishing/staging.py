@@ -26,7 +26,18 @@ from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, REPORT_FILE, ROWS, SECTION, SELECTION_FILE, TARGET_FILE
+from .layout import (
+    CARD_FILE,
+    FILES,
+    PLOT_FILES,
+    POOL_FILE,
+    RECORD_FILE,
+    REPORT_FILE,
+    ROWS,
+    SECTION,
+    SELECTION_FILE,
+    TARGET_FILE,
+)
 from .licence import License, subset_licence
 from .plot import curve_png
 from .provenance import dumps, sealed, versions

@@ -188,7 +188,7 @@ def _problem_of_metadata(metadata: Any) -> str | None:
 def write_pool(
     file: Path, pool: Pool, selection: Selection, digests: Digests, closeness: Mapping[str, Int64s]
 ) -> None:
-    """Write what repeating the selection needs, some rows at a time; `closeness` are columns of numbers of its rows."""
+    """Write what repeating the selection needs, some rows at a time; `closeness` are more columns, of numbers."""
     rows, codes, columns = pool.rows, pool.codes, columns_read(selection, pool)
     with_state = codes is not None and needs_state(selection)
     types = {DIGEST: Value("binary")} | {name: rows.features[name] for name in columns}

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from .herding import Herding
+from .request import request_of
+from .result import Selection
+from .run import read_features
 from .targets import Part, Target
 from .trace import Trace
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,12 @@ class RecordedPart:
         if self.sums is None:
             raise ValueError("nobody recorded how near rows are to the target; pass it as `target`")
         return self.sums
+
+
+def numbers_of(target: Target, selection: Selection, pool: Dataset) -> Target:
+    """Return the numbers that a selection from an encoded dataset reads of its target, which is not cut yet."""
+    features = read_features(request_of(selection, len(pool), pool), pool)
+    return recorded_target(Trace.of(features, selection, pool, target))
 
 
 def recorded_target(trace: Trace) -> Target:
