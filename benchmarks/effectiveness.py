@@ -108,11 +108,11 @@ def default_codes(rows: Dataset) -> Codes:
     return Codes(FeatureMatrix.from_dataset(coded, vectors=STATE), load_sae().config.feature_threshold)
 
 
-def word_counts(rows: Dataset) -> Codes:
+def word_counts(rows: Dataset, max_length: int = MAX_LENGTH) -> Codes:
     """Count the word pieces of each row: the bag of words that any SAE has to beat."""
     config = load_sae().config
     model = LanguageModel.of(config, revision=config.model_revision, device=torch.device("cpu"), dtype="float32")
-    how = {"add_special_tokens": False, "truncation": True, "max_length": MAX_LENGTH - 2}
+    how = {"add_special_tokens": False, "truncation": True, "max_length": max_length - 2}
     pieces = model.tokenizer(rows["text"][:], **how)["input_ids"]
     found = [np.unique(np.array(ids, np.uint16), return_counts=True) for ids in pieces]
     offsets = np.cumsum([0, *(len(ids) for ids, _ in found)])

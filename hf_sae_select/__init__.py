@@ -1,8 +1,8 @@
 """Select small, representative training subsets by the features of a sparse autoencoder.
 
-Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_explain`, `sae_why_not`, `sae_report`,
-`sae_publish` and `sae_selection` on `datasets.Dataset`; the functions below do the same without the methods. Nothing
-heavy is imported before it is used.
+Importing this package sets `sae_select`, `sae_encode`, `sae_compare`, `sae_dedup`, `sae_missing`, `sae_diff`,
+`sae_find_features`, `sae_explain`, `sae_why_not`, `sae_report`, `sae_publish`, `sae_selection` and `sae_removals` on
+`datasets.Dataset`; the functions below do the same without the methods. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from .plugin import attach
 
 if TYPE_CHECKING:
     from .concepts.atlas import export_atlas
+    from .concepts.contrast import Contrast
+    from .concepts.differences import diff, find_features, missing_features
     from .concepts.evidence import Reason, Reasons
     from .concepts.explanation import explain
     from .concepts.naming import label_features
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
     from .selection.api import select
     from .selection.comparison import compare
     from .selection.constraints import Constraints
+    from .selection.deduplication import dedup
     from .selection.indices import select_indices
     from .selection.methods import METHODS
+    from .selection.removals import Removals
     from .selection.result import Selection
     from .training.config import TRAINING_PRESETS, SaeTrainingConfig
     from .training.evaluation import Quality, evaluate_sae, evaluate_sae_on_activations
@@ -48,12 +52,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "Contrast": "concepts.contrast",
+    "diff": "concepts.differences",
     "explain": "concepts.explanation",
     "export_atlas": "concepts.atlas",
+    "find_features": "concepts.differences",
     "Label": "sae.labels",
     "Labels": "sae.labels",
     "label_features": "concepts.naming",
     "load_labels": "sae.label_sources",
+    "missing_features": "concepts.differences",
     "Reason": "concepts.evidence",
     "Reasons": "concepts.evidence",
     "reasons": "concepts.reasons",
@@ -67,6 +75,8 @@ _MODULES = {  # public name -> the file that defines it
     "SaeConfig": "sae.config",
     "SparseAutoencoder": "sae.model",
     "compare": "selection.comparison",
+    "dedup": "selection.deduplication",
+    "Removals": "selection.removals",
     "Constraints": "selection.constraints",
     "check_l0": "training.l0_check",
     "evaluate_sae": "training.evaluation",
@@ -93,6 +103,7 @@ __all__ = [
     "METHODS",
     "TRAINING_PRESETS",
     "Constraints",
+    "Contrast",
     "FeatureMatrix",
     "L0Check",
     "Label",
@@ -100,6 +111,7 @@ __all__ = [
     "Quality",
     "Reason",
     "Reasons",
+    "Removals",
     "SaeConfig",
     "SaeTrainingConfig",
     "Selection",
@@ -109,16 +121,20 @@ __all__ = [
     "check_l0",
     "compare",
     "concatenate",
+    "dedup",
+    "diff",
     "encode",
     "evaluate_sae",
     "evaluate_sae_on_activations",
     "explain",
     "export_atlas",
+    "find_features",
     "label_features",
     "load_labels",
     "load_sae",
     "load_selection",
     "metrics",
+    "missing_features",
     "publish",
     "push",
     "reasons",

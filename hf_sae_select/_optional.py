@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-PURPOSES = {"publish": "publishing and verifying need", "report": "charts and reports need"}
+PURPOSES = {
+    "publish": "publishing and verifying need",
+    "report": "charts and reports need",
+    "dedup": "`minhash` needs",
+}
 
 
 def extra(module: str, name: str = "publish") -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from ._hub import Token
+    from .concepts.contrast import Contrast
     from .concepts.evidence import Reason, Reasons
     from .concepts.rejection import WhyNot
     from .encoding.text import TextSource
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .selection.concept_rules import Boost, Concepts
     from .selection.method import MethodFunction
     from .selection.quota import Quota
+    from .selection.references import References
+    from .selection.removals import Removals
     from .selection.result import Selection
     from .selection.table import Comparison
     from .selection.target_argument import TargetSource
@@ -51,6 +54,7 @@ def sae_select(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -84,6 +88,7 @@ def sae_select(
         seed=seed,
         must_include=must_include,
         exclude=exclude,
+        exclude_near=exclude_near,
         quota=quota,
         quality=quality,
         cost=cost,
@@ -115,6 +120,7 @@ def sae_compare(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -145,6 +151,7 @@ def sae_compare(
         seed=seed,
         must_include=must_include,
         exclude=exclude,
+        exclude_near=exclude_near,
         quota=quota,
         quality=quality,
         cost=cost,
@@ -158,6 +165,76 @@ def sae_compare(
         max_length=max_length,
         batch_size=batch_size,
         **options,
+    )
+
+
+def sae_missing(
+    self: Dataset,
+    reference: References,
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    least_lift: float = 2.0,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features of a reference this dataset lacks: `hf_sae_select.missing_features` of it."""
+    from .concepts.differences import missing_features
+
+    return missing_features(
+        self,
+        reference,
+        sae=sae,
+        threshold=threshold,
+        least_lift=least_lift,
+        examples=examples,
+        texts=texts,
+        labels=labels,
+    )
+
+
+def sae_diff(
+    self: Dataset,
+    other: References,
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    least_lift: float = 1.0,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features another dataset has more or less often than this one: `hf_sae_select.diff` of both."""
+    from .concepts.differences import diff
+
+    return diff(
+        self,
+        other,
+        sae=sae,
+        threshold=threshold,
+        least_lift=least_lift,
+        examples=examples,
+        texts=texts,
+        labels=labels,
+    )
+
+
+def sae_find_features(
+    self: Dataset,
+    text_or_rows: References | Sequence[int],
+    *,
+    sae: SaeSource | None = None,
+    threshold: float | None = None,
+    examples: int = 3,
+    texts: bool = False,
+    labels: Labels | None = None,
+) -> Contrast:
+    """Say which features some rows have that the rest has not: `hf_sae_select.find_features` of this dataset."""
+    from .concepts.differences import find_features
+
+    return find_features(
+        self, text_or_rows, sae=sae, threshold=threshold, examples=examples, texts=texts, labels=labels
     )
 
 
@@ -190,6 +267,34 @@ def sae_encode(
         model_kwargs=model_kwargs,
         chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
+    )
+
+
+def sae_dedup(
+    self: Dataset,
+    threshold: float = 0.95,
+    *,
+    minhash: float | None = None,
+    quality: str | None = None,
+    labels: Labels | None = None,
+    sae: SaeSource | None = None,
+    text: TextSource | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+) -> Dataset:
+    """Remove the rows that repeat other rows, by texts and features: `hf_sae_select.dedup` of this dataset."""
+    from .selection.deduplication import dedup
+
+    return dedup(
+        self,
+        threshold,
+        minhash=minhash,
+        quality=quality,
+        labels=labels,
+        sae=sae,
+        text=text,
+        max_length=max_length,
+        batch_size=batch_size,
     )
 
 
@@ -321,6 +426,13 @@ def sae_selection(self: Dataset) -> Selection:
     return selection_of(self)
 
 
+def sae_removals(self: Dataset) -> Removals:
+    """The rows that `sae_dedup` removed, for which row and why; an error where it describes other rows."""
+    from .selection.removals import removals_of
+
+    return removals_of(self)
+
+
 def _repr_html_(self: Dataset) -> str | None:
     """Show a subset in a notebook; of other datasets a notebook shows the text, as it does where this is None."""
     from .selection.attachment import ATTRIBUTE
@@ -338,9 +450,22 @@ def attach() -> None:
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
     """
-    methods = (sae_select, sae_encode, sae_compare, sae_explain, sae_why_not, sae_report, sae_publish)
+    methods = (
+        sae_select,
+        sae_encode,
+        sae_compare,
+        sae_dedup,
+        sae_missing,
+        sae_diff,
+        sae_find_features,
+        sae_explain,
+        sae_why_not,
+        sae_report,
+        sae_publish,
+    )
     members = {method.__name__: method for method in methods}
-    _set(Dataset, {**members, "sae_selection": property(sae_selection)})
+    properties = {member.__name__: property(member) for member in (sae_selection, sae_removals)}
+    _set(Dataset, {**members, **properties})
     if not hasattr(Dataset, "_repr_html_"):  # should `datasets` have its own one day, it stays
         setattr(Dataset, "_repr_html_", _repr_html_)  # noqa: B010  (an attribute that the class does not declare)
     for container in (DatasetDict, IterableDataset, IterableDatasetDict):

@@ -128,6 +128,19 @@ def _selection_data(selection: Any) -> Data:
     return {"rows": len(selection)} | {name: getattr(selection, name) for name in names}
 
 
+def _unique_text(dataset: Any) -> str:
+    removals = dataset.sae_removals
+    blank = f"; {removals.blank_rows:,} rows without text stay" if removals.blank_rows else ""
+    return f"{_rows_text(dataset)}\n{removals!r}{blank}"
+
+
+def _unique_data(dataset: Any) -> Data:
+    removals = dataset.sae_removals
+    pairs: list[Data] = removals.to_pandas().to_dict("records")
+    counts = {"pool_rows": removals.pool_rows, "blank_rows": removals.blank_rows, "counts": removals.counts}
+    return _rows_data(dataset) | counts | {"parameters": removals.parameters, "removed": pairs}
+
+
 def _table_data(table: Any) -> Data:
     return {"methods": _lines(table)}
 
@@ -160,6 +173,16 @@ def _labels_data(labels: Any) -> Data:
     return {"d_sae": labels.d_sae, "named": len(labels.named), "metadata": labels.metadata, "names": names}
 
 
+def _contrast_data(contrast: Any) -> Data:
+    return dict(contrast.to_dict())
+
+
+def _write_contrast(contrast: Any, out: Path, beside: Callable[[], None]) -> None:
+    from datasets import Dataset
+
+    outputs.write_rows(Dataset.from_pandas(contrast.to_pandas(), preserve_index=False), out, beside)
+
+
 def _reasons_data(reasons: Any) -> Data:
     dicts = reasons.to_dict()
     return {"reasons": dicts if isinstance(dicts, list) else [dicts]}
@@ -171,12 +194,14 @@ def _commit_data(commit: Any) -> Data:
 
 ROWS = Result(_rows_text, _rows_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 SUBSET = Result(_subset_text, _subset_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
+UNIQUE = Result(_unique_text, _unique_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 TABLE = Result(repr, _table_data, _write_table, outputs.SUFFIXES[:-1])
 SAE = Result(repr, _sae_data, outputs.write_sae, ("",))
 SELECTION = Result(repr, _selection_data, outputs.write_saved, (".json",))
 QUALITY = Result(_quality_text, asdict)
 L0 = Result(str, _check_data, code=lambda check: DIFFERS if check.agrees is False else OK)
 LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
+CONTRAST = Result(repr, _contrast_data, _write_contrast, (".parquet", ".jsonl"))
 REASONS = Result(str, _reasons_data)
 WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
@@ -197,6 +222,10 @@ COMMANDS: Mapping[str, Command] = {
             "rows that the subset was selected from.",
             may_lack=("budget",),
         ),
+        Command("dedup", "dedup", UNIQUE, aim="remove duplicates"),
+        Command("missing", "missing_features", CONTRAST, aim="say what is missing"),
+        Command("diff", "diff", CONTRAST, aim="say what changed"),
+        Command("find-features", "find_features", CONTRAST, aim="find features"),
         Command("explain", "explain", REASONS),
         Command("why-not", "why_not", WHY_NOT, aim="tell why not"),
         Command("report", "report", FILE, out="path"),

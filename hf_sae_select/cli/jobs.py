@@ -16,6 +16,7 @@ from typing import Any
 from .. import __getattr__ as public
 from .._places import Place
 from .._secrets import masked
+from ..features.columns import is_encoded
 from . import outputs
 from .commands import DIFFERS, INTERRUPTED, UNKNOWN, Command
 from .receipts import (
@@ -138,8 +139,10 @@ class Job:
             elif argument.name == "sae" and self.command.subset in self.words:
                 arguments["sae"] = value_of("sae", argument.annotation, sae_of(self.words[self.command.subset]))
         if self.out is not None and self.command.result.has_rows:
+            rows = arguments["dataset"]
             keeps_codes = self.command.function == "encode" or bool(arguments.get("keep_codes"))
-            outputs.check_rows(self.out, arguments["dataset"], keeps_codes)
+            keeps_codes |= self.command.function == "dedup" and is_encoded(rows)
+            outputs.check_rows(self.out, rows, keeps_codes)
         return public(self.command.function)(**arguments)
 
     def _value(self, argument: Argument, words: Any) -> Any:

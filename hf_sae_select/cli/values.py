@@ -188,6 +188,13 @@ def _json_value(text: str) -> Any:
         return text
 
 
+def _rows_or_texts(name: str, words: list[str]) -> Any:
+    """Return numbers of rows, the rows of a file, or else texts."""
+    if all(re.fullmatch(r"\d+(,\d+)*", word) for word in words):
+        return _numbers(name, words)
+    return _rows(name, words[0]) if len(words) == 1 and Path(words[0]).expanduser().exists() else words
+
+
 def _training_config(name: str, texts: list[str]) -> Any:
     """Return a preset, or one with other values: `topk`, `d_sae=1024`."""
     from ..training.config import TRAINING_PRESETS, SaeTrainingConfig
@@ -251,6 +258,8 @@ FORMS: Mapping[str, Form] = {
     "str | Path": Form(kind=Path),
     "Dataset": Form(_rows, Path),
     "Dataset | Sequence[str]": Form(_rows, Path),
+    "References": Form(_rows, Path),
+    "References | Sequence[int]": Form(_rows_or_texts, MANY),
     "SaeSource": Form(_sae, Path),
     "SparseAutoencoder": Form(_loaded_sae, Path),
     "Selection": Form(_selection, Path),

@@ -101,7 +101,7 @@ def lift_intervals(counts: Int64s, n: int, other_counts: Int64s, other_n: int) -
             is_accepted = _score(middle, counts, n, other_counts, other_n) <= CRITICAL
             accepted = np.where(is_accepted, middle, accepted)
             rejected = np.where(is_accepted, rejected, middle)
-        return np.exp(accepted)
+        return np.asarray(np.exp(accepted))
 
     lows = np.where(counts == 0, 0.0, end(-FARTHEST))
     highs = np.where(other_counts == 0, np.inf, end(FARTHEST))

@@ -194,8 +194,8 @@ def _cells(feature: FeatureContrast, names: tuple[str, str]) -> dict[str, str]:
     examples = (feature.base, feature.other)[side].examples
     return {
         "feature": clean(feature.title),
-        names[0]: f"{feature.base.share:.2%}",
-        names[1]: f"{feature.other.share:.2%}",
+        names[0]: _share(feature.base),
+        names[1]: _share(feature.other),
         "lift": _number(feature.lift),
         "95 % interval": f"{_number(feature.low)} to {_number(feature.high)}",
         "q": f"{feature.q_value:.2g}" if feature.q_value > 1e-99 else "0",
@@ -204,7 +204,15 @@ def _cells(feature: FeatureContrast, names: tuple[str, str]) -> dict[str, str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if 100 <= value < float("inf") else f"{value:.2g}" if value < 10 else f"{value:.3g}"
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"
+
+
+def _share(side: Presence) -> str:
+    if not side.rows:
+        return "none"
+    return f"{side.share:.2%}" if side.share >= 0.0001 else "<0.01%"
 
 
 def _printed(features: Sequence[FeatureContrast], names: tuple[str, str]) -> list[str]:

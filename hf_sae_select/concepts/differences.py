@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._validation import check_flag, check_int, check_number, check_type, is_number
-from ..encoding.digests import SAMPLED_ROWS, check_digests
-from ..features.columns import encoding_record, is_encoded
-from ..features.concatenation import check_comparable
-from ..features.kernels import Int64s
+from .._validation import check_flag, check_int, check_number, is_number
 from ..features.matrix import FeatureMatrix
-from ..sae.labels import Labels, labels_of
-from ..selection.attachment import Pool
-from ..selection.references import PoolEncoding, reference_rows
+from ..selection.constraints import row_indices
+from ..selection.references import reference_rows
 from .contrast import Contrast
-from .sides import Side, contrast, split
-from .texts import Texts
+from .sides import Sides
 
 if TYPE_CHECKING:  # annotations only
-    from datasets import Dataset
-
+    from ..sae.labels import Labels
     from ..sae.loading import SaeSource
     from ..selection.references import References
 
@@ -82,9 +75,10 @@ def missing_features(
     print(missing_features(dataset, ["How long do I boil an egg?", "Which pan for pancakes?"]))
     ```
     """
-    wanted = _Wanted.parse(threshold, least_lift, examples, texts, labels)
-    base, other = wanted.sides({"pool": pool, "reference": reference}, sae)
-    return wanted.contrast(base, other)
+    check_number("least_lift", least_lift, "[1, inf)")
+    _check_examples(examples, texts)
+    sides = Sides.of({"pool": pool, "reference": reference}, sae, threshold, texts, labels)
+    return sides.contrast(*sides.parts, least_lift=least_lift, examples=examples)
 
 
 def diff(
@@ -136,9 +130,10 @@ def diff(
     changed.more[0].title, changed.less[0].title
     ```
     """
-    wanted = _Wanted.parse(threshold, least_lift, examples, texts, labels)
-    base, other = wanted.sides({"a": a, "b": b}, sae)
-    return wanted.contrast(base, other, with_less=True)
+    check_number("least_lift", least_lift, "[1, inf)")
+    _check_examples(examples, texts)
+    sides = Sides.of({"a": a, "b": b}, sae, threshold, texts, labels)
+    return sides.contrast(*sides.parts, least_lift=least_lift, with_less=True, examples=examples)
 
 
 def find_features(
@@ -190,18 +185,40 @@ def find_features(
     cooking.ids[:3]  # [551, 4023, 78]
     ```
     """
-    wanted = _Listing.parse(1.0, examples, labels)
-    others, rows = text_or_rows, None
-    if isinstance(others, str):  # nobody points at rows by the name of a dataset
-        others = [others]
-    elif not isinstance(others, FeatureMatrix) and not hasattr(others, "column_names"):
-        others, rows = _texts_or_rows(others)
+    _check_examples(examples, texts)
+    rows = None if isinstance(text_or_rows, str) else _row_numbers(text_or_rows)
     if rows is None:
-        arguments = {"dataset": dataset, "text_or_rows": others}
-        base, other = (sides := Sides.of(arguments, sae, threshold, texts)).sides
+        # A text alone is no place here: nobody points at rows by the name of a dataset.
+        others = [text_or_rows] if isinstance(text_or_rows, str) else text_or_rows
+        sides = Sides.of({"dataset": dataset, "text_or_rows": others}, sae, threshold, texts, labels)
+        base, other = sides.parts
     else:
-        dataset = reference_rows("dataset", dataset)
-        numbers = checked_rows("text_or_rows", rows, len(dataset))
-        sides = Sides.of({"dataset": dataset}, sae, threshold, texts)
-        base, other = sides.sides[0].split(numbers)
-        sides.check("text_or_rows", other)
+        source = reference_rows("dataset", dataset)
+        numbers = row_indices("text_or_rows", rows, len(source))
+        if len(numbers) == len(source):
+            raise ValueError(
+                f"`text_or_rows` has all {len(source):,} rows of `dataset`, which leaves none to compare with; "
+                "pass fewer"
+            )
+        sides = Sides.of({"dataset": source}, sae, threshold, texts, labels)
+        base, other = sides.parts[0].split(numbers)
+        other.check("text_or_rows", sides.threshold)
+    return sides.contrast(base.called("rest"), other.called("these"), most_chance=1.0, examples=examples)
+
+
+def _row_numbers(value: Any) -> Sequence[int] | None:
+    """Return what was passed where it is numbers of rows; None for rows of their own, such as texts."""
+    if isinstance(value, FeatureMatrix) or hasattr(value, "column_names") or not isinstance(value, Iterable):
+        return None
+    rows = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    return rows if any(is_number(row, Integral) for row in rows) else None
+
+
+def _check_examples(examples: Any, texts: Any) -> None:
+    """Check the arguments that say which rows are shown.
+
+    Raises:
+        ValueError: One is not allowed.
+    """
+    check_int("examples", examples, 0)
+    check_flag("texts", texts)

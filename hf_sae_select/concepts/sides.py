@@ -1,24 +1,33 @@
-"""Sides: two sets of rows, and the features that one has more often than the other."""
+"""Sides: two sets of rows as features of one SAE, and the features that one has more often than the other."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._validation import check_number, check_type
+from ..encoding.digests import SAMPLED_ROWS, check_digests
+from ..features.columns import encoding_record, is_encoded
+from ..features.concatenation import check_comparable
 from ..features.kernels import Int64s, holders
 from ..features.matrix import FeatureMatrix
 from ..features.peaks import Peaks
+from ..sae.labels import Labels, labels_of
+from ..selection.attachment import Pool
+from ..selection.references import PoolEncoding, reference_rows
 from .chance import CHANCE, adjusted, lift_intervals, lifts, log_likelihood_ratios, tails
 from .contrast import Contrast, ExampleRow, FeatureContrast, Presence
 from .texts import Texts
 
 if TYPE_CHECKING:  # annotations only
-    from ..sae.labels import Labels
+    from datasets import Dataset
+
+    from ..sae.loading import SaeSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +71,110 @@ class Side:
             warnings.warn(f"rows of `{self.name}`: {problem}", stacklevel=4)
         return texts
 
+    def called(self, name: str) -> Side:
+        """Return the same rows by another name."""
+        return replace(self, name=name)
+
+    def split(self, rows: Int64s) -> tuple[Side, Side]:
+        """Return the other rows, and those that are named."""
+        return replace(self, rows=np.setdiff1d(self.rows, rows)), replace(self, rows=np.sort(rows))
+
+    def check(self, argument: str, threshold: float) -> None:
+        """Check that a row has a feature.
+
+        Raises:
+            ValueError: None has.
+        """
+        if not self.counts.any():
+            raise ValueError(
+                f"`{argument}`: none of its {len(self.rows):,} rows has a feature above `threshold={threshold:g}`; "
+                "are they blank? pass a lower `threshold`, or other rows"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Hold sets of rows as features of one SAE."""
+
+    parts: list[Side]
+    threshold: float
+    labels: Labels | None
+
+    @classmethod
+    def of(
+        cls,
+        arguments: Mapping[str, Any],
+        sae: SaeSource | None = None,
+        threshold: float | None = None,
+        texts: bool = False,
+        labels: Labels | None = None,
+    ) -> Sides:
+        """Return the rows that arguments name, encoded alike where they are not encoded. All is checked before that.
+
+        Raises:
+            TypeError, ValueError: Rows are not allowed, have no feature, or are of another SAE than others.
+            OSError: A place cannot be read.
+        """
+        check_number("threshold", threshold, "[0, inf)", optional=True)
+        check_type("labels", labels, Labels, "Labels, see `load_labels`", optional=True)
+        rows = {name: reference_rows(name, value) for name, value in arguments.items()}
+        encoding = _common_encoding(rows, sae)
+        if labels is not None and encoding.record is not None:
+            labels.check(encoding.record)
+        codes: dict[str, Dataset] = {}
+        for name, dataset in _datasets(rows).items():
+            codes[name] = encoding.codes(name, dataset)
+            encoding = PoolEncoding(encoding_record(codes[name]), sae)
+        record = encoding.record or {}
+        labels = labels_of(record) if labels is None else labels
+        if labels is not None:
+            labels.check(record)
+        least = float(record.get("threshold", 0.0)) if threshold is None else float(threshold)
+        parts = []
+        for name, value in rows.items():
+            if isinstance(value, FeatureMatrix):
+                side = Side(name, value.above(least), np.arange(len(value)))
+            else:
+                features = FeatureMatrix.from_dataset(codes[name], threshold=least)
+                shown = Texts.of(Pool(value, codes[name]), None) if texts else None
+                side = Side(name, features, np.arange(len(value)), shown)
+            side.check(name, least)
+            parts.append(side)
+        return cls(parts, least, labels)
+
+    def contrast(self, base: Side, other: Side, **how: Any) -> Contrast:
+        """Compare two sets, see `contrast`."""
+        return contrast(base, other, threshold=self.threshold, labels=self.labels, **how)
+
+
+def _datasets(rows: Mapping[str, Dataset | FeatureMatrix]) -> dict[str, Dataset]:
+    return {name: value for name, value in rows.items() if not isinstance(value, FeatureMatrix)}
+
+
+def _common_encoding(rows: Mapping[str, Dataset | FeatureMatrix], sae: SaeSource | None) -> PoolEncoding:
+    """Return how all rows are encoded: as those that are encoded already, or else by `sae`.
+
+    Raises:
+        ValueError: They are encoded in several ways, or were changed since.
+    """
+    datasets = _datasets(rows)
+    encoded = {name: dataset for name, dataset in datasets.items() if is_encoded(dataset)}
+    records = {name: encoding_record(dataset) for name, dataset in encoded.items()}
+    if sae is not None and len(encoded) == len(datasets):
+        raise ValueError("`sae` would encode rows, but there are none to encode; leave it out")
+    first = next(iter(records), None)
+    for name, record in records.items():
+        check_comparable(str(first), records[str(first)], name, record)
+    encoding = PoolEncoding(None if first is None else records[first], sae)
+    matrices = {name: value for name, value in rows.items() if isinstance(value, FeatureMatrix)}
+    if matrices and not datasets:
+        encoding = PoolEncoding({"d_sae": next(iter(matrices.values())).d_sae})
+    for name, matrix in matrices.items():
+        encoding.check_width(name, matrix)
+    for dataset in encoded.values():
+        check_digests(dataset, SAMPLED_ROWS)
+    return encoding
+
 
 def contrast(
     base: Side,
@@ -102,9 +215,3 @@ def contrast(
         for feature, own, others, values in sides
     )
     return Contrast((base.name, other.name), (n, other_n), threshold, result)
-
-
-def split(side: Side, rows: Int64s, names: tuple[str, str]) -> tuple[Side, Side]:
-    """Return the other rows of a set, and those that are named."""
-    rest = np.setdiff1d(side.rows, rows)
-    return replace(side, name=names[0], rows=rest), replace(side, name=names[1], rows=rows)

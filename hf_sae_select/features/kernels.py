@@ -46,6 +46,18 @@ def _count(start: int, stop: int, counts: Int64s, ids: NDArray[Any]) -> None:
 
 
 @compiled
+def offsets_of(offsets: Int64s, mask: NDArray[np.bool_]) -> Int64s:
+    """Return where the rows begin among the entries of a mask [nnz], and where the last one ends: [n + 1]."""
+    kept = np.zeros(len(offsets), np.int64)
+    for i in range(len(offsets) - 1):
+        count = 0
+        for p in range(offsets[i], offsets[i + 1]):
+            count += mask[p]
+        kept[i + 1] = kept[i] + count
+    return kept
+
+
+@compiled
 def holders(offsets: Int64s, ids: NDArray[Any], rows: Int64s, d_sae: int) -> Int64s:
     """Count the rows among `rows` that have each feature: [d_sae]."""
     counts = np.zeros(d_sae, np.int64)

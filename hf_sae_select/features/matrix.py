@@ -193,12 +193,11 @@ class FeatureMatrix:
         """Keep the entries where `mask` is true: a byte an entry, where positions would take eight."""
         if mask.all():
             return self
-        filled = np.flatnonzero(self.counts)  # `reduceat` cannot sum over a row without features
-        offsets = np.zeros_like(self.offsets)
-        offsets[filled + 1] = np.add.reduceat(mask, self.offsets[filled], dtype=np.int64)
+        from .kernels import offsets_of  # needs numba
+
         matrix = copy(self)  # entries of a checked matrix need no check
         matrix.__dict__.pop("frequency", None)
-        matrix.__dict__.update(offsets=offsets.cumsum(), ids=self.ids[mask], acts=self.acts[mask])
+        matrix.__dict__.update(offsets=offsets_of(self.offsets, mask), ids=self.ids[mask], acts=self.acts[mask])
         return matrix
 
     @classmethod

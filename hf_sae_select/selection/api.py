@@ -15,6 +15,7 @@ from ..encoding.digests import check_digests
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from .attachment import Pool, attach, codes_in_pool
 from .concept_rules import ConceptArguments
+from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
 from .extension import content_digests, digest_columns, earlier_selection
 from .method import MethodFunction
 from .quota import Quota
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
     from ..sae.labels import Labels
     from ..sae.loading import SaeSource
     from .concept_rules import Boost, Concepts
+    from .references import References
     from .target_argument import TargetSource
 
 
@@ -51,6 +53,7 @@ def select(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -111,6 +114,11 @@ def select(
             Row indices that are picked first, in this order. They are part of the budget.
         exclude (`Sequence[int]`, *optional*, defaults to `()`):
             Row indices that are ignored, as if removed.
+        exclude_near (`Dataset`, `list`, `str`, `Path` or `FeatureMatrix`, *optional*):
+            Rows that no pick may be near, such as an evaluation set: a Dataset, encoded or not, a list of texts, a
+            file or the id of a Hub dataset, or features. Rows are ignored that have the text of one of them, or half
+            of its 8-grams of words, or nearly its features, see `docs/duplicates.md`. Rows of `must_include` and
+            `extend` stay.
         quota (`str` or `dict`, *optional*):
             `{"column": {value: rows}}`, the most rows of each value, others without limit; shares of the budget,
             such as `{"column": {"en": 0.6, "de": "rest"}}`; or `"column"`: the budget is shared out over its values
@@ -169,7 +177,7 @@ def select(
     """
     check_dataset("dataset", dataset, "select")
     check_flag("keep_codes", keep_codes)
-    argument = TargetArgument.parse(target, overlap)
+    argument, near = TargetArgument.parse(target, overlap), NearArgument.parse(exclude_near)
     concepts = ConceptArguments(avoid, require, require_all, boost, labels)
     request = SelectionRequest.parse(
         len(dataset),
@@ -188,7 +196,7 @@ def select(
         extend=earlier_selection(extend, dataset),
         has_target=argument is not None,
     )
-    codes = available_codes(dataset, request, sae, text=text, max_length=max_length)
+    codes = available_codes(dataset, request.keep, sae, text=text, max_length=max_length)
     request = _with_concepts(request, concepts, codes, sae)
     if keep_codes and codes is None:
         raise ValueError("`keep_codes=True` needs an encoded dataset, and no `sae`: call its `sae_encode` first")
@@ -196,11 +204,18 @@ def select(
     encoded, aim = codes, None
     if codes is not None:
         check_digests(dataset)
+    record = None if codes is None else encoding_record(codes)
+    encoding = PoolEncoding(record, sae, text, max_length, batch_size)
+    if near is not None:
+        _check_has_codes(request, codes, sae, "`exclude_near` needs")
     if argument is not None:
-        record = None if codes is None else encoding_record(codes)
-        aim = argument.encoded(PoolEncoding(record, sae, text, max_length, batch_size))
+        aim = argument.encoded(encoding)
+    reference = None if near is None else near.encoded(encoding)
     if codes is None:
         encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
+    if reference is not None:
+        rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
+        request = request.leaving_out("exclude_near", rows)
     selection = run_on_dataset(request, source if encoded is None else encoded, aim)
     columns = digest_columns(dataset, selection.parameters["encoding"])
     selection = replace(
@@ -218,7 +233,7 @@ def select(
 
 
 def available_codes(
-    dataset: Dataset, request: SelectionRequest, sae: Any, *, text: Any, max_length: Any, who: str = "this method"
+    dataset: Dataset, keep: Sequence[str], sae: Any, *, text: Any, max_length: Any, who: str = "this method"
 ) -> Dataset | None:
     """Return the code columns of a dataset that is encoded, or is a subset of an encoded one; None if it has none.
 
@@ -236,7 +251,7 @@ def available_codes(
             "this dataset is encoded already; to encode it again by `text` or `max_length`, pass `sae` too"
         )
     codes = dataset.select_columns(code_columns(dataset)) if is_encoded(dataset) else codes_in_pool(dataset)
-    if codes is not None and request.keep and STATE not in codes.column_names:
+    if codes is not None and keep and STATE not in codes.column_names:
         raise ValueError(
             f"no column `{STATE}`, which {who} needs: encode with `keep='state'`, or pass `embedding='column'`"
         )
@@ -253,14 +268,22 @@ def _with_concepts(
     """
     if not concepts.are_passed:
         return request
-    if codes is None and sae is None and request.vectors is not None:
-        raise ValueError(
-            "without SAE codes nobody knows the rows' features, which `avoid`, `require` and `boost` need: encode "
-            "first, or pass `sae` too"
-        )
+    _check_has_codes(request, codes, sae, "`avoid`, `require` and `boost` need")
     record = None if codes is None else encoding_record(codes)
     vocabulary = Vocabulary.of(concepts.labels, record, sae, needs_names=concepts.has_names)
     return request.with_concepts(concepts.rules(vocabulary))
+
+
+def _check_has_codes(request: SelectionRequest, codes: Dataset | None, sae: SaeSource | None, who: str) -> None:
+    """Check that the rows are encoded, or will be.
+
+    Raises:
+        ValueError: Their vectors are enough for the method.
+    """
+    if codes is None and sae is None and request.vectors is not None:
+        raise ValueError(
+            f"without SAE codes nobody knows the rows' features, which {who}: encode first, or pass `sae` too"
+        )
 
 
 def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:

@@ -20,10 +20,12 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from .api import available_codes
 from .concept_rules import RULES, ConceptArguments, ConceptRules, excluded_rows
+from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
 from .extension import earlier_selection
 from .method import MethodFunction
 from .methods import BASELINES, METHODS
 from .quota import Quota
+from .references import PoolEncoding
 from .request import Cuts, SelectionRequest
 from .result import Selection
 from .run import run_on_dataset
@@ -37,6 +39,7 @@ if TYPE_CHECKING:  # annotations only
     from ..sae.labels import Labels
     from ..sae.loading import SaeSource
     from .concept_rules import Boost, Concepts
+    from .references import References
     from .table import Comparison
 
 ALL_ROWS = "(all rows)"
@@ -57,6 +60,7 @@ def compare(
     seed: int | None = 0,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    exclude_near: References | None = None,
     quota: Quota | None = None,
     quality: str | None = None,
     cost: str | None = None,
@@ -107,6 +111,8 @@ def compare(
             Rows that are picked first, see `select`.
         exclude (`Sequence[int]`, *optional*, defaults to `()`):
             Rows that are ignored, see `select`.
+        exclude_near (`Dataset`, `list`, `str`, `Path` or `FeatureMatrix`, *optional*):
+            Rows that no pick may be near, see `select`.
         quota (`str` or `dict`, *optional*):
             The most rows of each value of a column, see `select`.
         quality (`str`, *optional*):
@@ -148,7 +154,7 @@ def compare(
     ```
     """
     check_dataset("dataset", dataset, "select")
-    cuts = Cuts(threshold, top, max_share)
+    cuts, near = Cuts(threshold, top, max_share), NearArgument.parse(exclude_near)
     cuts.check()
     shared: dict[str, Any] = {
         "seed": seed,
@@ -163,19 +169,26 @@ def compare(
     lines = _lines(methods, shared, options, concepts)
     requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
     codes = _codes(dataset, requests, sae, text=text, max_length=max_length)
+    record = None if codes is None else encoding_record(codes)
     shared_rules = ConceptRules()
     if any(line.concepts.are_passed for line in lines.values()):
-        record = None if codes is None else encoding_record(codes)
         names = any(line.concepts.has_names for line in lines.values())
         vocabulary = Vocabulary.of(labels, record, sae, needs_names=names)
         requests = {name: requests[name].with_concepts(lines[name].concepts.rules(vocabulary)) for name in requests}
         shared_rules = concepts.rules(vocabulary)
-    encoded = codes
+    encoded, left_out = codes, dict[str, list[int]]()
+    reference = None if near is None else near.encoded(PoolEncoding(record, sae, text, max_length, batch_size))
     if encoded is None:
         encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
+    if reference is not None:
+        rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
+        requests = {label: request.leaving_out("exclude_near", rows) for label, request in requests.items()}
+        left_out["exclude_near"] = rows.tolist()
     calibrated = encoding_record(encoded)["threshold"]
     measure = Cuts(calibrated if threshold is None else threshold, top, max_share)
-    parameters = {"constraints": {"exclude": list(exclude), **shared_rules.resolved(calibrated).record()}}
+    parameters = {
+        "constraints": {"exclude": list(exclude), "left_out": left_out, **shared_rules.resolved(calibrated).record()}
+    }
     measurement = _Measurement(encoded, measure, parameters)
     table = {label: measurement.line(request) for label, request in requests.items()}
     table[ALL_ROWS] = measurement.all_rows()
@@ -280,7 +293,7 @@ def _codes(
     """Return the codes of a dataset that is encoded, with what any of the methods needs; None if it is not."""
     codes = None
     for label, request in requests.items():
-        codes = available_codes(dataset, request, sae, **how, who=repr(label))
+        codes = available_codes(dataset, request.keep, sae, **how, who=repr(label))
     if codes is not None:
         check_digests(dataset)
     return codes

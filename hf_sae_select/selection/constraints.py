@@ -220,12 +220,12 @@ class ConstraintArguments:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
         check_number("per_token", self.per_token, "[0, 10]")  # a larger power overflows
-        excluded = _row_indices("exclude", self.exclude, n)
-        initial, initial_rounds = _initial_rows(_row_indices("must_include", self.must_include, n), self.extend, n)
+        excluded = row_indices("exclude", self.exclude, n)
+        initial, initial_rounds = _initial_rows(row_indices("must_include", self.must_include, n), self.extend, n)
         if len(both := np.intersect1d(initial, excluded)):
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
         for name, rows in self.left_out.items():
-            excluded = np.union1d(excluded, np.setdiff1d(_row_indices(f"left_out[{name!r}]", rows, n), initial))
+            excluded = np.union1d(excluded, np.setdiff1d(row_indices(f"left_out[{name!r}]", rows, n), initial))
         boost = {item.feature: float(item.value or 0) for item in self.concepts.boost}
         constraints = replace(Constraints.none(n), initial=initial, initial_rounds=initial_rounds, excluded=excluded)
         constraints = replace(constraints, boost=boost)
@@ -268,7 +268,7 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def _row_indices(name: str, rows: Any, n: int) -> Int64s:
+def row_indices(name: str, rows: Any, n: int) -> Int64s:
     """Check row indices: integers from 0 to n - 1, all different."""
     if isinstance(rows, str | Mapping) or not isinstance(rows, Collection) or getattr(rows, "ndim", 1) != 1:
         raise TypeError(f"`{name}={rows!r}` must be a list of row indices")
@@ -286,7 +286,7 @@ def _initial_rows(rows: Int64s, extend: Selection | None, n: int) -> tuple[Int64
     """Put the rows to extend before the rows to include; return them and where rounds begin among them."""
     if extend is None:
         return rows, np.zeros(min(1, len(rows)), np.int64)
-    earlier = _row_indices("extend", extend.indices.tolist(), n)
+    earlier = row_indices("extend", extend.indices.tolist(), n)
     initial = np.concatenate([earlier, rows[~np.isin(rows, earlier)]])
     starts = extend.round_starts if len(extend.round_starts) or not len(initial) else np.zeros(1, np.int64)
     return initial, starts.astype(np.int64)

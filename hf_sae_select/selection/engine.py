@@ -114,8 +114,10 @@ class Engine:
 
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
-        weights = self.boost() if self.constraints.boost else None
-        return Herding(Shares.of(self.features, self.constraints.pool), width, weights)
+        assert self.target is not None
+        shares = Shares.of(self.features, self.constraints.pool)
+        weights = self.target.weights(shares)
+        return Herding(shares, width, weights * self.boost() if self.constraints.boost else weights)
 
     def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
         """Begin a search for rows near the target, in the state without picks; `closeness` is the target's."""

@@ -19,8 +19,6 @@ from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
 
-KERNEL_FEATURES = 128  # of a row, for `herding`
-
 
 def match(
     features: FeatureMatrix,
@@ -68,10 +66,11 @@ def herding(
     """Select rows that are near the rows of a target and far from each other, by a kernel of their features.
 
     Kernel herding (Chen, Welling & Smola, arXiv:1203.3472) towards a target. A row's vector are its shares above the
-    dataset's mean, see `match`, scaled to length 1. The kernel of two rows is exp((cos - 1) / width), moved and scaled
+    dataset's mean, see `match`, times how much more of its features the target has than the dataset; the 128 largest
+    count, scaled to length 1. The kernel of two rows is exp((cos - 1) / width), moved and scaled
     so that it is 1 for equal rows and 0 for rows without a common feature. A row gains its mean kernel with the
     target's rows, and `redundancy` times one less the mean kernel with the picks. Rows that share no feature with the
-    target come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 128
+    target come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 256
     strongest features.
 
     Args:
@@ -312,7 +311,7 @@ METHODS: dict[str, Method] = {
             "redundancy": partial(check_number, interval="[0, 10]"),
         },
         threshold=0.0,
-        top=KERNEL_FEATURES,
+        top=STRONGEST,
         kind="nearness",
     ),
     "greedy": Method(

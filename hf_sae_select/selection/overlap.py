@@ -92,7 +92,7 @@ def equal_values(values: Iterable[Any], reference: Iterable[Any]) -> Overlap:
 
 def equal_features(features: FeatureMatrix, reference: FeatureMatrix) -> Overlap:
     """Return which rows have the features of a row of a reference, to the bit: they are taken for the same row."""
-    return equal_values(_contents(features), _contents(reference))
+    return equal_values(contents_of(features), contents_of(reference))
 
 
 def texts_of(
@@ -118,7 +118,7 @@ def texts_of(
     return (text.text for batch in batches for text in batch)
 
 
-def _contents(features: FeatureMatrix) -> Iterator[bytes | None]:
+def contents_of(features: FeatureMatrix) -> Iterator[bytes | None]:
     """Yield the features of each row as bytes; None for a row without any."""
     ids, acts = features.ids.astype("<u4", copy=False), features.acts.astype("<f4", copy=False)
     for start, end in zip(features.offsets[:-1].tolist(), features.offsets[1:].tolist(), strict=True):

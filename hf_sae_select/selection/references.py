@@ -51,7 +51,7 @@ class PoolEncoding:
         from ..encoding.pipeline import codes, codes_like, columns_as_recorded  # needs torch
 
         if self.record is not None:
-            return codes_like(rows, self.record, batch_size=self.batch_size)
+            return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
         text = self.text
         if isinstance(text, str | Sequence):  # columns: those of the pool where the rows have them
             columns = [text] if isinstance(text, str) else list(text)

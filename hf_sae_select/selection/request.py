@@ -159,7 +159,11 @@ class SelectionRequest:
         rows = np.setdiff1d(rows, np.concatenate([self.constraints.initial, self.constraints.excluded]))
         if not len(rows):
             return self
-        return self.parsed_with(left_out={**self.arguments.left_out, reason: rows.tolist()})
+        try:
+            return self.parsed_with(left_out={**self.arguments.left_out, reason: rows.tolist()})
+        except ValueError as error:
+            left, n = len(self.constraints.pool) - len(rows), len(self.constraints.group)
+            raise ValueError(f"`{reason}` leaves {left:,} of {n:,} rows: {error}") from error
 
     def with_concepts(self, rules: ConceptRules) -> SelectionRequest:
         """Return the same request with rules by concepts, once the features of the SAE are known by number."""

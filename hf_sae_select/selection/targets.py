@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .herding import Herding
 
 
+SMOOTHING = 8.0  # of the weights of features
+
+
 class Part(Protocol):
     """Say what methods ask of one target: of its rows (`TargetPart`), or of numbers that were recorded of them."""
 
@@ -129,6 +132,18 @@ class Target:
         """
         masses = [part.mass(mean) ** sharpen for part in self.parts]
         return masses[0] if len(masses) == 1 else self._mixed(masses)
+
+    def weights(self, shares: Shares) -> Floats:
+        """Return how features tell the target from the pool: [d_sae].
+
+        With t and p the target's and the pool's distribution over features (their masses, divided by the sums), a
+        feature weighs (t + e) / (p + e). The term e is `SMOOTHING` times the mean of p over the pool's features: it
+        keeps features that few rows have near 1. Parts count by their share of the budget.
+        """
+        pool = shares.total / max(shares.total.sum(), 1e-300)
+        target = self._mixed([part.mass(shares.mean) for part in self.parts])
+        e = SMOOTHING / max(np.count_nonzero(pool), 1)
+        return np.asarray((target + e) / (pool + e))
 
     def activation(self) -> Floats:
         """Return the share of each feature in a row's activation, a mean over the parts: [d_sae]."""

@@ -69,6 +69,9 @@ def test_rows_are_written_in_the_type_of_the_suffix(rows, call, out):
         (["--must-include", "7,3", "--must-include", "1"], {"must_include": [7, 3, 1]}),
         (["--exclude", "2"], {"exclude": [2]}),
         (["--per-token", "0.5"], {"per_token": 0.5}),
+        (["--avoid", "1=100", "--avoid", "2=50.5"], {"avoid": [[1, 100.0, ""], [2, 50.5, ""]]}),
+        (["--boost", "3=2", "--boost", "4=0"], {"boost": [[3, 2.0, ""], [4, 0.0, ""]]}),
+        (["--avoid", '{"1": 100}'], {"avoid": [[1, 100.0, ""]]}),
     ],
 )
 def test_constraints(call, words, expected):

@@ -32,6 +32,7 @@ ROWS_FILE = "data/train-00000.parquet"
 
 
 CONSTRAINTS = ("must_include", "exclude", "quota", "quality", "cost", "per_token", "extend")
+CONSTRAINTS += ("avoid", "require", "require_all", "boost")
 CUTS = ("threshold", "top", "max_share", "embedding")
 
 

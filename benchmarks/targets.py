@@ -1,0 +1,237 @@
+"""Measure how well rules pick rows towards a target, on pools whose kinds are known.
+
+    python benchmarks/targets.py --data FOLDER --out RESULTS [--draws 12] [--halves a b] [--quick]
+
+A target is a mix of 1 to 5 kinds of rows. A rule sees 8, 24 or 80 rows drawn by that mix, which are not in the pool,
+and picks 60 rows, or 200 or 1,000 where the pool has as many of these kinds. What counts is the total variation between
+the kinds of the picks and the mix, from 0 to 1: lower is better. The rule behind `target=` was chosen on the pools of
+half "a" (target_pools.py), and half "b" was looked at once, afterwards.
+
+Rows are encoded at 64 tokens: by the default SAE, and by SAEs of random weights of three seeds. `datasets` keeps the
+codes. A line for each rule, pool and target goes to RESULTS/targets.jsonl; a run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import pandas as pd
+from control import random_sae
+from datasets import Dataset
+from effectiveness import append, of_rows, read, word_counts
+from numpy.typing import NDArray
+from target_pools import REFERENCES, Case, cases, universe
+from target_rivals import centred, dsir, herding, log_ratio, matrix, mona, nearest_to_mean, round_robin
+
+from hf_sae_select import METHODS, FeatureMatrix, SparseAutoencoder, load_sae, select_indices
+from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.features.columns import STATE
+
+MAX_LENGTH = 64  # tokens of a row that are read
+SEEDS = (0, 1, 2)  # of random weights
+OURS = "herding"
+KEY = ("half", "pool", "draw", "rows", "rule")  # of a line; `rows` are those of the reference
+Picks = NDArray[np.int64]
+Rule = Callable[[Case, int], Picks]
+Line = dict[str, Any]
+
+
+class Codes(NamedTuple):
+    """Hold the rows of the universe in all ways that a rule may see them."""
+
+    features: dict[str, FeatureMatrix]
+    """By the default SAE (""), and by random weights ("random weights 0")."""
+    words: FeatureMatrix
+    vectors: dict[str, NDArray[np.float32]]
+    """Mean states where the SAE reads (""), and after the last layer ("last layer")."""
+
+
+def main() -> None:
+    args = arguments()
+    datasets.disable_progress_bars()
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = all_rows(args.out, args.data)
+    seeds = SEEDS[:1] if args.quick else SEEDS
+    known = rules(all_codes(rows, args.out, seeds))
+    file, draws = args.out / "targets.jsonl", 2 if args.quick else args.draws
+    done = {tuple(line[name] for name in KEY) for line in read(file)}
+    for half in args.halves:
+        for case in cases(rows, half, draws):
+            for label, rule in known.items():
+                key = (half, case.pool, case.draw, len(case.reference), label)
+                if key not in done:
+                    append(
+                        file, dict(zip(("half", "pool", "draw", "rows", "rule"), key, strict=True)) | worth(case, rule)
+                    )
+    lines = [line for line in read(file) if line["rule"] in known and line["draw"] < draws]
+    for half in args.halves:
+        print(f"\n### Half {half}\n")
+        print_tables([line for line in lines if line["half"] == half])
+
+
+def worth(case: Case, rule: Rule) -> Line:
+    """Return the total variation and the share in target of a rule's picks, for each budget."""
+    picks = rule(case, max(case.budgets))
+    measures = {"distance": case.distance, "share": case.share}
+    found = {name: {str(k): measure(picks[:k]) for k in case.budgets} for name, measure in measures.items()}
+    return {"budget": [str(k) for k in case.budgets], **found}
+
+
+# Rows and what is known of them
+
+
+def all_rows(out: Path, data: Path) -> Dataset:
+    """Return the universe from a file, so that `datasets` knows its codes again."""
+    file = out / "universe.parquet"
+    if not file.exists():
+        universe(data).to_parquet(f"{file}.part")
+        Path(f"{file}.part").rename(file)
+    return Dataset.from_parquet(str(file))
+
+
+def all_codes(rows: Dataset, out: Path, seeds: tuple[int, ...]) -> Codes:
+    coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
+    features = {"": FeatureMatrix.from_dataset(coded, vectors=STATE)}
+    for seed in seeds:
+        features[f"random weights {seed}"] = encoded(rows, random_sae(seed))
+    vectors = {"": features[""].vectors, "last layer": last_states(rows, out / "last_states.npy")}
+    return Codes(features, word_counts(rows, MAX_LENGTH).features, vectors)
+
+
+def encoded(rows: Dataset, sae: SparseAutoencoder) -> FeatureMatrix:
+    return FeatureMatrix.from_dataset(rows.sae_encode(sae, text="text", max_length=MAX_LENGTH))
+
+
+def last_states(rows: Dataset, file: Path) -> NDArray[np.float32]:
+    """Return the mean state of each row after the last layer, from a file where there is one."""
+    if not file.exists():
+        config = load_sae().config
+        model = LanguageModel.from_pretrained(config.model, "encoder.layer.5", revision=config.model_revision)
+        sums, tokens = np.zeros((len(rows), config.d_in), np.float32), np.zeros(len(rows))
+        windows = model.windows(rows["text"][:], max_length=MAX_LENGTH, special=True)
+        for group, states in model.states(windows, 32):
+            lengths = [sum(window.is_text) for window in group]
+            for window, of_window in zip(group, states.split(lengths), strict=True):
+                sums[window.row] += of_window.sum(dim=0).numpy()
+                tokens[window.row] += len(of_window)
+        np.save(file, sums / np.maximum(tokens, 1)[:, None])
+    return np.load(file)
+
+
+# Rules
+
+
+def rules(codes: Codes) -> dict[str, Rule]:
+    """Return all rules by label."""
+    by_features = partial(library, codes.features[""])
+    found: dict[str, Rule] = {OURS: partial(by_features, "herding")}
+    for sharpen in (1.0, 1.5):
+        found[f"match, sharpen={sharpen:g}"] = partial(by_features, "match", sharpen=sharpen)
+    for label, features in codes.features.items():
+        if label:
+            found[f"herding, {label}"] = partial(library, features, "herding")
+            found[f"match, {label}"] = partial(library, features, "match")
+    for label, vectors in codes.vectors.items():
+        kind = label or "vectors"
+        for width in (0.2, 0.3):
+            found[f"herding, {kind}, width {width}"] = partial(by_vectors, vectors, partial(herding, width=width))
+        found[f"round robin by cosine, {kind}"] = partial(by_vectors, vectors, round_robin)
+        found[f"cosine to the mean, {kind}"] = partial(by_vectors, vectors, nearest_to_mean)
+    for label, features, rule in (
+        ("DSIR, words", codes.words, partial(dsir, seed=0)),
+        ("log ratio of features (DSIR)", codes.features[""], log_ratio),
+        ("generalised Jaccard of features (MONA)", codes.features[""], mona),
+    ):
+        found[label] = partial(by_counts, features, rule)
+    return found | {"random": lambda case, k: np.random.default_rng(case.draw).permutation(len(case.rows))[:k]}
+
+
+def library(features: FeatureMatrix, method: str, case: Case, budget: int, **options: Any) -> Picks:
+    """Pick as `select` does, which passes a row's strongest features."""
+    pool, target = (
+        of_rows(features, rows).above(0.0).top(METHODS[method].top) for rows in (case.rows, case.reference)
+    )
+    return select_indices(pool, budget, method, target=target, overlap="keep", **options).indices
+
+
+def by_vectors(vectors: NDArray[np.float32], rule: Callable[..., Picks], case: Case, budget: int) -> Picks:
+    return rule(*centred(vectors[case.rows], vectors[case.reference]), budget)
+
+
+def by_counts(features: FeatureMatrix, rule: Callable[..., Picks], case: Case, budget: int) -> Picks:
+    return rule(*(matrix(of_rows(features, rows)) for rows in (case.rows, case.reference)), budget)
+
+
+# Tables
+
+
+def print_tables(lines: list[Line]) -> None:
+    """Print how far each rule is from the mixes, and by how much ours is nearer than others."""
+    found = pd.DataFrame(lines).explode("budget")
+    found["distance"], found["share"] = (
+        [values[budget] for values, budget in zip(found[name], found["budget"], strict=True)]
+        for name in ("distance", "share")
+    )
+    distance_table(found)
+    difference_table(found.groupby(["pool", "rows", "draw", "rule"])["distance"].mean().unstack("rule"))
+
+
+def distance_table(found: pd.DataFrame) -> None:
+    """Print the total variation by rows of the reference, by budget and by pool, and the share in target."""
+    case = ["rule", "pool", "rows", "draw"]
+    distance = found.groupby(case)["distance"].mean()
+    parts = [
+        distance.groupby(["rule", "rows", "pool"]).mean().groupby(["rule", "rows"]).mean().unstack(),
+        distance.groupby(["rule", "pool"]).mean().groupby("rule").mean().rename("mean"),
+        found.groupby(["rule", "budget", "pool"])["distance"].mean().groupby(["rule", "budget"]).mean().unstack(),
+        distance.groupby(["rule", "pool"]).mean().unstack(),
+        found.groupby(["rule", "pool"])["share"].mean().groupby("rule").mean().rename("in target"),
+    ]
+    table = pd.concat(parts, axis=1).sort_values("mean")
+    heads = [f"{rows} rows" for rows in parts[0]] + ["mean", *(f"k = {budget}" for budget in parts[2]), *parts[3]]
+    heads = ["rule", *heads, "in target"]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for rule, values in table.iterrows():
+        print(f"| {rule} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+
+
+def difference_table(distance: pd.DataFrame) -> None:
+    """Print the total variation of our rule less that of others, and in the pool that is worst for ours."""
+    for method in ("herding", "match"):
+        seeds = [rule for rule in distance if rule.startswith(f"{method}, random weights")]
+        distance[f"{method}, random weights, mean of {len(seeds)}"] = distance[seeds].mean(axis=1)
+    print(f"\n| `{OURS}` less | " + " | ".join(f"{rows} rows" for rows in REFERENCES) + " | all | worst pool |")
+    print("|---|" + "---|" * (len(REFERENCES) + 2))
+    for rule in distance.drop(columns=OURS):
+        less = distance[OURS] - distance[rule]
+        cells = [spread(less.xs(rows, level="rows")) for rows in REFERENCES]
+        worst = less.groupby("pool").mean().max()
+        print(f"| {rule} | {' | '.join(cells)} | {spread(less)} | {worst:+.3f} |")
+
+
+def spread(values: pd.Series) -> str:
+    """Return the mean over the pools, and where 95 % of the means lie if targets are drawn anew in each pool."""
+    rng, pools = np.random.default_rng(0), [of_pool.to_numpy() for _, of_pool in values.groupby("pool")]
+    means = [np.mean([rng.choice(of_pool, len(of_pool)).mean() for of_pool in pools]) for _ in range(2000)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return f"{np.mean([of_pool.mean() for of_pool in pools]):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet files that labelled.py names")
+    parser.add_argument("--out", type=Path, required=True, help="folder for codes and what is measured")
+    parser.add_argument("--halves", nargs="+", default=["a", "b"], choices=["a", "b"])
+    parser.add_argument("--draws", type=int, default=12, help="targets of each pool and size of the reference")
+    parser.add_argument("--quick", action="store_true", help="two targets, and one seed of random weights")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
