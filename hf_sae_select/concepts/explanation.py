@@ -50,6 +50,7 @@ class Source:
         selection: Selection | None,
         pool: Dataset | None,
         target: TargetSource | None = None,
+        sae: SaeSource | None = None,
     ) -> Source:
         """Return what is attached to a subset, or was passed in its place.
 
@@ -76,7 +77,7 @@ class Source:
         if was_passed or not is_unchanged(subset):
             _check_subset(subset, selection)
         _check_pool(own, selection, is_attached=pool is None)
-        return cls(selection, with_target(own, selection, target))
+        return cls(selection, with_target(own, selection, target, sae))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def explain(
     subset.sae_explain().to_pandas()
     ```
     """
-    source = Source.of(subset, selection, pool, target)
+    source = Source.of(subset, selection, pool, target, sae)
     wanted = checked_picks(picks, source.selection)
     check_int("spans", spans, 0)
     check_int("most", most)

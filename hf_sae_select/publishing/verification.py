@@ -148,7 +148,7 @@ def verify(
     has_all = subset.has_pool or features is not None
     has_all = has_all and (subset.record["target"] is None or has_target(subset.record))
     if level == "select" or (level == "encode" and has_all):
-        results += _select(subset, arguments)
+        results += _select(subset, arguments if level == "select" else replace(arguments, target=None))
     if level == "encode":
         results += _encode(subset, arguments)
     origin = subset.record["source"]
@@ -201,19 +201,19 @@ def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
         yield Check("select", "encoding", checks.of_pool(record["encoding"], pool))
     target = None
     if record["target"] is not None:
-        target, check = _target(subset, arguments.target, pool)
+        target, check = _target(subset, arguments, pool)
         yield check
     if target is not None or record["target"] is None:
         yield from _select_again("select", subset, pool, arguments.method, target)
 
 
-def _target(subset: PublishedSubset, passed: TargetArgument | None, pool: Dataset) -> tuple[Target | None, Check]:
+def _target(subset: PublishedSubset, arguments: _Arguments, pool: Dataset) -> tuple[Target | None, Check]:
     """Return the target as it was recorded, or as it was passed, and compare the two where both are known."""
     try:
         recorded = subset.read_target()
-        if passed is None:
+        if arguments.target is None:
             return recorded, Check("select", "target", None)
-        again = passed.encoded(PoolEncoding(encoding_record(pool)))
+        again = arguments.target.encoded(PoolEncoding(encoding_record(pool), arguments.sae))
         return recorded or again, Check("select", "target (as passed)", _compared(subset, recorded, again, pool))
     except (ValueError, NoSuchFile) as error:
         return None, Check("select", "target", str(error))
