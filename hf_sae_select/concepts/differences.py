@@ -29,7 +29,7 @@ def missing_features(
     threshold: float | None = None,
     least_lift: float = 2.0,
     examples: int = 3,
-    texts: bool = False,
+    show_texts: bool = False,
     labels: Labels | None = None,
 ) -> Contrast:
     """Say what a dataset lacks: the features that a reference has, and the pool has in no row or far less often.
@@ -56,7 +56,7 @@ def missing_features(
             Only features are listed whose share in the reference is at least so many times that in the pool.
         examples (`int`, *optional*, defaults to `3`):
             The number of rows of each side that are named for each feature: those in which it is strongest.
-        texts (`bool`, *optional*, defaults to `False`):
+        show_texts (`bool`, *optional*, defaults to `False`):
             Whether the texts of these rows are read too.
         labels (`Labels`, *optional*):
             The names of the features. By default those that the SAE ships with, if it has any.
@@ -76,8 +76,8 @@ def missing_features(
     ```
     """
     check_number("least_lift", least_lift, "[1, inf)")
-    _check_examples(examples, texts)
-    sides = Sides.of({"pool": pool, "reference": reference}, sae, threshold, texts, labels)
+    _check_examples(examples, show_texts)
+    sides = Sides.of({"pool": pool, "reference": reference}, sae, threshold, show_texts, labels)
     return sides.contrast(*sides.parts, least_lift=least_lift, examples=examples)
 
 
@@ -89,7 +89,7 @@ def diff(
     threshold: float | None = None,
     least_lift: float = 1.0,
     examples: int = 3,
-    texts: bool = False,
+    show_texts: bool = False,
     labels: Labels | None = None,
 ) -> Contrast:
     """Say what changed between two datasets: the features that the second has more or less often than the first.
@@ -110,7 +110,7 @@ def diff(
             Only features are listed whose lift is at least this, or at most 1 divided by this.
         examples (`int`, *optional*, defaults to `3`):
             The number of rows of each side that are named for each feature: those in which it is strongest.
-        texts (`bool`, *optional*, defaults to `False`):
+        show_texts (`bool`, *optional*, defaults to `False`):
             Whether the texts of these rows are read too.
         labels (`Labels`, *optional*):
             The names of the features. By default those that the SAE ships with, if it has any.
@@ -131,8 +131,8 @@ def diff(
     ```
     """
     check_number("least_lift", least_lift, "[1, inf)")
-    _check_examples(examples, texts)
-    sides = Sides.of({"a": a, "b": b}, sae, threshold, texts, labels)
+    _check_examples(examples, show_texts)
+    sides = Sides.of({"a": a, "b": b}, sae, threshold, show_texts, labels)
     return sides.contrast(*sides.parts, least_lift=least_lift, with_less=True, examples=examples)
 
 
@@ -143,7 +143,7 @@ def find_features(
     sae: SaeSource | None = None,
     threshold: float | None = None,
     examples: int = 3,
-    texts: bool = False,
+    show_texts: bool = False,
     labels: Labels | None = None,
 ) -> Contrast:
     """Say which features some rows have that the rest of a dataset has not.
@@ -165,7 +165,7 @@ def find_features(
             Only activations above it count. By default the SAE's calibrated value; of features alone, 0.
         examples (`int`, *optional*, defaults to `3`):
             The number of rows of each side that are named for each feature: those in which it is strongest.
-        texts (`bool`, *optional*, defaults to `False`):
+        show_texts (`bool`, *optional*, defaults to `False`):
             Whether the texts of these rows are read too.
         labels (`Labels`, *optional*):
             The names of the features. By default those that the SAE ships with, if it has any.
@@ -185,12 +185,12 @@ def find_features(
     cooking.ids[:3]  # [551, 4023, 78]
     ```
     """
-    _check_examples(examples, texts)
+    _check_examples(examples, show_texts)
     rows = None if isinstance(text_or_rows, str) else _row_numbers(text_or_rows)
     if rows is None:
         # A text alone is no place here: nobody points at rows by the name of a dataset.
         others = [text_or_rows] if isinstance(text_or_rows, str) else text_or_rows
-        sides = Sides.of({"dataset": dataset, "text_or_rows": others}, sae, threshold, texts, labels)
+        sides = Sides.of({"dataset": dataset, "text_or_rows": others}, sae, threshold, show_texts, labels)
         base, other = sides.parts
     else:
         source = reference_rows("dataset", dataset)
@@ -200,7 +200,7 @@ def find_features(
                 f"`text_or_rows` has all {len(source):,} rows of `dataset`, which leaves none to compare with; "
                 "pass fewer"
             )
-        sides = Sides.of({"dataset": source}, sae, threshold, texts, labels)
+        sides = Sides.of({"dataset": source}, sae, threshold, show_texts, labels)
         base, other = sides.parts[0].split(numbers)
         other.check("text_or_rows", sides.threshold)
     return sides.contrast(base.called("rest"), other.called("these"), most_chance=1.0, examples=examples)
@@ -214,11 +214,11 @@ def _row_numbers(value: Any) -> Sequence[int] | None:
     return rows if any(is_number(row, Integral) for row in rows) else None
 
 
-def _check_examples(examples: Any, texts: Any) -> None:
+def _check_examples(examples: Any, show_texts: Any) -> None:
     """Check the arguments that say which rows are shown.
 
     Raises:
         ValueError: One is not allowed.
     """
     check_int("examples", examples, 0)
-    check_flag("texts", texts)
+    check_flag("show_texts", show_texts)

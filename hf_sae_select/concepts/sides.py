@@ -106,7 +106,7 @@ class Sides:
         arguments: Mapping[str, Any],
         sae: SaeSource | None = None,
         threshold: float | None = None,
-        texts: bool = False,
+        show_texts: bool = False,
         labels: Labels | None = None,
     ) -> Sides:
         """Return the rows that arguments name, encoded alike where they are not encoded. All is checked before that.
@@ -136,8 +136,9 @@ class Sides:
                 side = Side(name, value.above(least), np.arange(len(value)))
             else:
                 features = FeatureMatrix.from_dataset(codes[name], threshold=least)
-                shown = Texts.of(Pool(value, codes[name]), None) if texts else None
-                side = Side(name, features, np.arange(len(value)), shown)
+                side = Side(
+                    name, features, np.arange(len(value)), _texts(name, value, codes[name]) if show_texts else None
+                )
             side.check(name, least)
             parts.append(side)
         return cls(parts, least, labels)
@@ -145,6 +146,14 @@ class Sides:
     def contrast(self, base: Side, other: Side, **how: Any) -> Contrast:
         """Compare two sets, see `contrast`."""
         return contrast(base, other, threshold=self.threshold, labels=self.labels, **how)
+
+
+def _texts(name: str, dataset: Dataset, codes: Dataset) -> Texts | None:
+    """Return the texts of a dataset; None, with a warning, where nothing says which columns they are."""
+    if not encoding_record(codes).get("text", {}).get("columns"):
+        warnings.warn(f"no texts of `{name}` are shown: nothing says which of its columns they are", stacklevel=4)
+        return None
+    return Texts.of(Pool(dataset, codes), None)
 
 
 def _datasets(rows: Mapping[str, Dataset | FeatureMatrix]) -> dict[str, Dataset]:

@@ -1,7 +1,7 @@
 """Kernel herding: rows that are near a target's rows, and far from each other. Arrays in, arrays out.
 
 A row's vector u_i are its shares above the pool's mean (`features/shares.py`), each times the weight of its feature;
-the `STRONGEST` largest of a row count, and are scaled to length 1. A feature's weight says how it tells the target from
+the `STRONGEST` largest of a row count, scaled to length 1. A feature's weight says how it tells the target from
 the pool, see `Target.weights`. With the kernel
 K(i, j) = (exp((<u_i, u_j> - 1) / width) - exp(-1 / width)) / (1 - exp(-1 / width)), which is 1 for equal vectors and 0
 for rows that share no feature, a row i scores, after the picks S,

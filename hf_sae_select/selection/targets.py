@@ -140,9 +140,9 @@ class Target:
         feature weighs (t + e) / (p + e). The term e is `SMOOTHING` times the mean of p over the pool's features: it
         keeps features that few rows have near 1. Parts count by their share of the budget.
         """
-        pool = shares.total / max(shares.total.sum(), 1e-300)
+        pool = shares.total / max(float(shares.total.sum()), 1e-300)
         target = self._mixed([part.mass(shares.mean) for part in self.parts])
-        e = SMOOTHING / max(np.count_nonzero(pool), 1)
+        e = SMOOTHING / max(int(np.count_nonzero(pool)), 1)
         return np.asarray((target + e) / (pool + e))
 
     def activation(self) -> Floats:

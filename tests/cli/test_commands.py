@@ -324,3 +324,53 @@ def test_2_with_the_usage_if_it_is_called_wrongly(call, words, message):
     assert (done.code, done.out) == (2, "") and done.err.startswith("usage: hf-sae-select ") and message in done.err
     done = call(*words, "--json")
     assert done.code == 2 and message in json.loads(done.out)["error"]
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_dedup_writes_the_rows_that_stay_and_prints_what_was_removed(rows, call):
+    texts = ["the cat sat on the mat", "a dog", "The cat  sat on the mat", ""]
+    (rows / "twice.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    done = call("dedup", "twice.jsonl", *WORDS, "-o", "unique.jsonl")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "3 rows; columns: text",
+        "Removals(rows=1 of 4, groups=1, steps={'text': 1}); 1 rows without text stay",
+        "written: unique.jsonl, unique.yaml",
+    ]
+    assert picked(rows / "unique.jsonl") == ["the cat sat on the mat", "a dog", ""]
+    data = json.loads(call("dedup", "twice.jsonl", *WORDS, "--threshold", "0.9", "--json").out)
+    assert (data["rows"], data["counts"], data["parameters"]["threshold"]) == (3, {"text": 1}, 0.9)
+    assert [(pair["row"], pair["kept"], pair["step"]) for pair in data["removed"]] == [(2, 0, "text")]
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_exclude_near_reads_a_file(rows, call):
+    (rows / "evaluation.jsonl").write_text(json.dumps({"text": Dataset.from_json("pool.jsonl")["text"][0]}) + "\n")
+    done = call("select", "pool.jsonl", "2", *WORDS, "--exclude-near", "evaluation.jsonl", "--json")
+    assert done.code == 0 and 0 in json.loads(done.out)["parameters"]["constraints"]["left_out"]["exclude_near"]
+
+
+def test_missing_diff_and_find_features(rows, call):
+    moons = [{"text": "the moon was blue"}] * 20
+    (rows / "moons.jsonl").write_text("".join(json.dumps(line) + "\n" for line in moons))
+    pool = Dataset.from_json("pool.jsonl")
+    done = call("missing", "pool.jsonl", "moons.jsonl", *WORDS, "--least-lift", "1", "--json")
+    expected = pool.sae_missing(Dataset.from_list(moons), sae="sae", least_lift=1.0)
+    assert done.code == 0 and json.loads(done.out) == expected.to_dict() | {"out": None}
+    done = call("diff", "pool.jsonl", "moons.jsonl", *WORDS, "--show-texts", "-o", "changed.parquet")
+    assert (done.code, done.err) == (0, "") and " frequent in b (20 rows) than in a (8 rows)" in done.out
+    assert done.out.splitlines()[-1] == "written: changed.parquet, changed.yaml"
+    columns = Dataset.from_parquet("changed.parquet").column_names
+    assert columns[:4] == ["feature", "name", "a_rows", "b_rows"] and columns[-1] == "b_examples"
+    by_rows = pool.sae_find_features([5, 2], sae="sae")
+    for words in (["5", "2"], ["5,2"], ["--text-or-rows", "5", "--text-or-rows", "2"]):
+        assert (
+            json.loads(call("find-features", "pool.jsonl", *words, *WORDS, "--json").out)["features"]
+            == (by_rows.to_dict()["features"])
+        )
+    by_texts = pool.sae_find_features([line["text"] for line in moons], sae="sae").to_dict()
+    for words in (["moons.jsonl"], ["the moon was blue"] * 20):
+        printed = json.loads(call("find-features", "pool.jsonl", *words, *WORDS, "--json").out)
+        assert printed["features"] == by_texts["features"] and printed["rows"] == [8, 20]
+    done = call("find-features", "pool.jsonl", "8", *WORDS)
+    assert done.code == 2 and done.err.startswith("cannot find features: ValueError: `text_or_rows` has 8; it must be")

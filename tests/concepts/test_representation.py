@@ -1,23 +1,17 @@
 """Representation: shares by eye, chance by exact counting, and labels of another width refused."""
 
-from math import comb
-
 import numpy as np
 import pytest
+from helpers.naive import exact_tail
 from helpers.pools import features_of, pools, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_sae_select.concepts.representation import adjusted, representation, tails
+from hf_sae_select.concepts.chance import adjusted, tails
+from hf_sae_select.concepts.representation import representation
 from hf_sae_select.sae.labels import Label, Labels
 
 ROWS = [{0, 1}, {0, 1}, {0, 2}]
-
-
-def exact_tail(n, k, holders, count):
-    chances = {x: comb(holders, x) * comb(n - holders, k - x) / comb(n, k) for x in range(k + 1)}
-    is_more = count > k * holders / n
-    return min(1, 2 * sum(chance for x, chance in chances.items() if (x >= count if is_more else x <= count)))
 
 
 def test_each_feature_of_the_pool_has_its_shares():
@@ -85,13 +79,3 @@ def test_chance_is_counted_exactly(rows, data):
     counts = [np.array([getattr(share, name) for share in shares], np.int64) for name in ("pool_rows", "rows")]
     assert tails(n, len(picks), *counts) == pytest.approx(expected)
     assert [share.q_value for share in shares] == pytest.approx(adjusted(np.array(expected)).tolist())
-
-
-def test_chance_of_large_numbers():
-    n, k, holders, count = 2000, 300, 500, 60
-    assert tails(n, k, np.array([holders]), np.array([count])) == pytest.approx(exact_tail(n, k, holders, count))
-
-
-def test_q_values_are_those_of_benjamini_and_hochberg():
-    assert adjusted(np.array([0.01, 0.04, 0.03, 0.5])) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
-    assert adjusted(np.array([])).tolist() == []

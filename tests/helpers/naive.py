@@ -1,6 +1,7 @@
-"""Naive greedy and a naive scan, which compute every gain at every step. The kernels must equal them."""
+"""Naive greedy and a naive scan, which compute every gain at every step; chance by counting. Code must equal them."""
 
 import math
+from math import comb
 
 import numpy as np
 
@@ -100,3 +101,10 @@ def naive_scan(rows, order, budget, max_overlap, restart, nearest=False):
                 current.append(i)
                 remaining.remove(i)
     return picks, gains, round_starts
+
+
+def exact_tail(n, k, holders, count):
+    """Return twice the smaller tail of a hypergeometric number."""
+    chances = {x: comb(holders, x) * comb(n - holders, k - x) / comb(n, k) for x in range(k + 1)}
+    is_more = count > k * holders / n
+    return min(1, 2 * sum(chance for x, chance in chances.items() if (x >= count if is_more else x <= count)))

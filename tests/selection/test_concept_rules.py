@@ -137,7 +137,7 @@ def test_rules_see_features_that_the_cuts_drop():
     selection = pick(1, seed=None, threshold=0.9, top=1, avoid={1: 0.3})
     assert selection.left_out == {"avoid": 2}
     assert selection.indices.tolist() == [2]
-    one, other = (pick(1, max_share=0.4, **rule) for rule in ({"require": {2: 0.3}}, {"exclude": [1, 3, 4, 5]}))
+    one, other = (pick(1, max_share=0.6, **rule) for rule in ({"require": {2: 0.3}}, {"exclude": [1, 3, 4, 5]}))
     assert one.left_out == {"require": 4} and one.indices.tolist() == other.indices.tolist() == [2]
 
 

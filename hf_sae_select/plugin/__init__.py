@@ -12,30 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from .concepts import sae_diff, sae_explain, sae_find_features, sae_missing, sae_report, sae_why_not
 
+if TYPE_CHECKING:
     import torch
     from huggingface_hub import CommitInfo
 
-    from ._hub import Token
-    from .concepts.contrast import Contrast
-    from .concepts.evidence import Reason, Reasons
-    from .concepts.rejection import WhyNot
-    from .encoding.text import TextSource
-    from .publishing.licence import License
-    from .publishing.source import SourceName
-    from .sae.labels import Labels
-    from .sae.loading import SaeSource
-    from .selection.comparison import Methods
-    from .selection.concept_rules import Boost, Concepts
-    from .selection.method import MethodFunction
-    from .selection.quota import Quota
-    from .selection.references import References
-    from .selection.removals import Removals
-    from .selection.result import Selection
-    from .selection.table import Comparison
-    from .selection.target_argument import TargetSource
+    from .._hub import Token
+    from ..encoding.text import TextSource
+    from ..publishing.licence import License
+    from ..publishing.source import SourceName
+    from ..sae.labels import Labels
+    from ..sae.loading import SaeSource
+    from ..selection.comparison import Methods
+    from ..selection.concept_rules import Boost, Concepts
+    from ..selection.method import MethodFunction
+    from ..selection.quota import Quota
+    from ..selection.references import References
+    from ..selection.removals import Removals
+    from ..selection.result import Selection
+    from ..selection.table import Comparison
+    from ..selection.target_argument import TargetSource
 
 
 def sae_select(
@@ -71,7 +68,7 @@ def sae_select(
     **options: Any,
 ) -> Dataset:
     """Select a small subset by the features that an SAE gives each row: `hf_sae_select.select` of this dataset."""
-    from .selection.api import select
+    from ..selection.api import select
 
     return select(
         self,
@@ -136,7 +133,7 @@ def sae_compare(
     **options: Any,
 ) -> Comparison:
     """Select by several methods and compare what each covers: `hf_sae_select.compare` of this dataset."""
-    from .selection.comparison import compare
+    from ..selection.comparison import compare
 
     return compare(
         self,
@@ -168,76 +165,6 @@ def sae_compare(
     )
 
 
-def sae_missing(
-    self: Dataset,
-    reference: References,
-    *,
-    sae: SaeSource | None = None,
-    threshold: float | None = None,
-    least_lift: float = 2.0,
-    examples: int = 3,
-    texts: bool = False,
-    labels: Labels | None = None,
-) -> Contrast:
-    """Say which features of a reference this dataset lacks: `hf_sae_select.missing_features` of it."""
-    from .concepts.differences import missing_features
-
-    return missing_features(
-        self,
-        reference,
-        sae=sae,
-        threshold=threshold,
-        least_lift=least_lift,
-        examples=examples,
-        texts=texts,
-        labels=labels,
-    )
-
-
-def sae_diff(
-    self: Dataset,
-    other: References,
-    *,
-    sae: SaeSource | None = None,
-    threshold: float | None = None,
-    least_lift: float = 1.0,
-    examples: int = 3,
-    texts: bool = False,
-    labels: Labels | None = None,
-) -> Contrast:
-    """Say which features another dataset has more or less often than this one: `hf_sae_select.diff` of both."""
-    from .concepts.differences import diff
-
-    return diff(
-        self,
-        other,
-        sae=sae,
-        threshold=threshold,
-        least_lift=least_lift,
-        examples=examples,
-        texts=texts,
-        labels=labels,
-    )
-
-
-def sae_find_features(
-    self: Dataset,
-    text_or_rows: References | Sequence[int],
-    *,
-    sae: SaeSource | None = None,
-    threshold: float | None = None,
-    examples: int = 3,
-    texts: bool = False,
-    labels: Labels | None = None,
-) -> Contrast:
-    """Say which features some rows have that the rest has not: `hf_sae_select.find_features` of this dataset."""
-    from .concepts.differences import find_features
-
-    return find_features(
-        self, text_or_rows, sae=sae, threshold=threshold, examples=examples, texts=texts, labels=labels
-    )
-
-
 def sae_encode(
     self: Dataset,
     sae: SaeSource | None = None,
@@ -253,7 +180,7 @@ def sae_encode(
     show_progress_bar: bool | None = None,
 ) -> Dataset:
     """Add the SAE features of each row: `hf_sae_select.encode` of this dataset."""
-    from .encoding.pipeline import encode
+    from ..encoding.pipeline import encode
 
     return encode(
         self,
@@ -283,7 +210,7 @@ def sae_dedup(
     batch_size: int = 32,
 ) -> Dataset:
     """Remove the rows that repeat other rows, by texts and features: `hf_sae_select.dedup` of this dataset."""
-    from .selection.deduplication import dedup
+    from ..selection.deduplication import dedup
 
     return dedup(
         self,
@@ -318,7 +245,7 @@ def sae_publish(
     metadata: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Write this selected subset to a Hub repo, with proof of its provenance: `hf_sae_select.publish` of it."""
-    from .publishing.pushing import publish
+    from ..publishing.pushing import publish
 
     return publish(
         self,
@@ -340,106 +267,27 @@ def sae_publish(
     )
 
 
-def sae_explain(
-    self: Dataset,
-    picks: int | Sequence[int] | None = None,
-    *,
-    labels: Labels | None = None,
-    sae: SaeSource | None = None,
-    text: TextSource | None = None,
-    spans: int = 50,
-    most: int = 10,
-    runners_up: bool = True,
-    selection: Selection | None = None,
-    pool: Dataset | None = None,
-    target: TargetSource | None = None,
-) -> Reason | Reasons:
-    """Say why rows of this selected subset were picked: `hf_sae_select.explain` of it."""
-    from .concepts.explanation import explain
-
-    return explain(
-        self,
-        picks,
-        labels=labels,
-        sae=sae,
-        text=text,
-        spans=spans,
-        most=most,
-        runners_up=runners_up,
-        selection=selection,
-        pool=pool,
-        target=target,
-    )
-
-
-def sae_why_not(
-    self: Dataset,
-    row: int,
-    *,
-    labels: Labels | None = None,
-    selection: Selection | None = None,
-    pool: Dataset | None = None,
-    target: TargetSource | None = None,
-) -> WhyNot:
-    """Say why a row is not in this selected subset: `hf_sae_select.why_not` of it."""
-    from .concepts.rejection import why_not
-
-    return why_not(self, row, labels=labels, selection=selection, pool=pool, target=target)
-
-
-def sae_report(
-    self: Dataset,
-    path: str | Path,
-    *,
-    pool: Dataset | None = None,
-    target: TargetSource | None = None,
-    labels: Labels | None = None,
-    sae: SaeSource | None = None,
-    text: TextSource | None = None,
-    spans: int = 20,
-    picks: int = 3000,
-    title: str | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write a report of this selected subset, one HTML file: `hf_sae_select.report` of it."""
-    from .concepts.report import report
-
-    return report(
-        self,
-        path,
-        pool=pool,
-        target=target,
-        labels=labels,
-        sae=sae,
-        text=text,
-        spans=spans,
-        picks=picks,
-        title=title,
-        overwrite=overwrite,
-    )
-
-
 def sae_selection(self: Dataset) -> Selection:
     """The selection that picked the rows of this dataset; an error where it describes other rows."""
-    from .selection.attachment import selection_of
+    from ..selection.attachment import selection_of
 
     return selection_of(self)
 
 
 def sae_removals(self: Dataset) -> Removals:
     """The rows that `sae_dedup` removed, for which row and why; an error where it describes other rows."""
-    from .selection.removals import removals_of
+    from ..selection.removals import removals_of
 
     return removals_of(self)
 
 
 def _repr_html_(self: Dataset) -> str | None:
     """Show a subset in a notebook; of other datasets a notebook shows the text, as it does where this is None."""
-    from .selection.attachment import ATTRIBUTE
+    from ..selection.attachment import ATTRIBUTE
 
     if not hasattr(self, ATTRIBUTE):
         return None
-    from .concepts.notebook import short_form
+    from ..concepts.notebook import short_form
 
     return short_form(self)
 
@@ -476,7 +324,7 @@ def _set(owner: type, members: Mapping[str, Any]) -> None:
     for name, member in members.items():
         present = getattr(owner, name, None)
         present = present.fget if isinstance(present, property) else present
-        if present is not None and getattr(present, "__module__", None) != __name__:
+        if present is not None and not str(getattr(present, "__module__", None)).startswith(__name__):
             raise AttributeError(
                 f"datasets.{owner.__name__} already has an attribute `{name}` that is not of hf_sae_select; "
                 "import hf_sae_select in another process, and use its functions select, encode, compare and publish"
