@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from .concepts.atlas import export_atlas
     from .concepts.contrast import Contrast
     from .concepts.differences import diff, find_features, missing_features
-    from .concepts.evidence import Reason, Reasons
+    from .concepts.evidence import Reason
     from .concepts.explanation import explain
     from .concepts.naming import label_features
+    from .concepts.reason_table import Reasons
     from .concepts.reasons import reasons
     from .concepts.rejection import WhyNot, why_not
     from .concepts.report import report
@@ -63,7 +64,7 @@ _MODULES = {  # public name -> the file that defines it
     "load_labels": "sae.label_sources",
     "missing_features": "concepts.differences",
     "Reason": "concepts.evidence",
-    "Reasons": "concepts.evidence",
+    "Reasons": "concepts.reason_table",
     "reasons": "concepts.reasons",
     "why_not": "concepts.rejection",
     "WhyNot": "concepts.rejection",

@@ -22,7 +22,8 @@ from ..selection.request import request_of
 from ..selection.result import Selection
 from ..selection.run import read_features
 from ..selection.trace import Trace
-from .evidence import Reason, Reasons
+from .evidence import Reason
+from .reason_table import Reasons
 from .reasons import MOST_PARTS, checked_picks, reasons_of
 
 if TYPE_CHECKING:

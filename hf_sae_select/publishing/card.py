@@ -13,8 +13,8 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
-from ..concepts.evidence import Reasons
 from ..concepts.explanation import explain
+from ..concepts.reason_table import Reasons
 from ..concepts.texts import Texts
 from ..sae.labels import Labels
 from ..selection.concept_rules import described
