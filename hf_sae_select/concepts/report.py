@@ -95,7 +95,7 @@ def report(
     elif record:
         labels = labels_of(record)
     if known is None:
-        values, data = short_contents(selection, picks)
+        values, data = short_contents(selection, picks, labels)
     else:
         values, data = full_contents(known, labels=labels, sae=sae, text=text, spans=spans, picks=picks)
     text = page(values | {"title": title or title_of(selection)}, data)

@@ -163,7 +163,7 @@ def stage(
         if draft.target is not None:
             write_target(unfinished / TARGET_FILE, draft.target)
         if measured is not None:
-            for measure in measures_of(draft.selection.method):
+            for measure in measures_of(draft.selection.method, "target" in draft.selection.parameters):
                 (unfinished / PLOT_FILES[measure]).write_bytes(curve_png(measured, measure))
         if report:
             write_report(draft.attached(), unfinished / REPORT_FILE, labels=labels)
