@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -67,13 +67,9 @@ class NGrams:
 
     def _numbers(self, rows: Sequence[list[str]]) -> Int64s:
         """Return the number of each word, -1 for a word that is not known and after each row."""
-        return np.fromiter(self._words_of(rows), np.int64, sum(map(len, rows)) + len(rows))
-
-    def _words_of(self, rows: Sequence[list[str]]) -> Iterator[int]:
-        for row in rows:
-            for word in row:
-                yield self._vocabulary.get(word, -1)
-            yield -1
+        every = chain.from_iterable(chain(row, ("",)) for row in rows)  # no word is empty
+        numbers = map(self._vocabulary.get, every, repeat(-1))
+        return np.fromiter(numbers, np.int64, sum(map(len, rows)) + len(rows))
 
 
 def _pairs(numbers: Int64s, span: int, size: int) -> Int64s:

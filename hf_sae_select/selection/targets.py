@@ -138,12 +138,13 @@ class Target:
 
         With t and p the target's and the pool's distribution over features (their masses, divided by the sums), a
         feature weighs (t + e) / (p + e). The term e is `SMOOTHING` times the mean of p over the pool's features: it
-        keeps features that few rows have near 1. Parts count by their share of the budget.
+        keeps features that few rows have near 1. Parts count by their share of the budget. Weights are rounded to
+        float32, so that the order of the rows, and with it that of sums, cannot show.
         """
         pool = shares.total / max(float(shares.total.sum()), 1e-300)
         target = self._mixed([part.mass(shares.mean) for part in self.parts])
         e = SMOOTHING / max(int(np.count_nonzero(pool)), 1)
-        return np.asarray((target + e) / (pool + e))
+        return np.asarray((target + e) / (pool + e)).astype(np.float32).astype(np.float64)
 
     def activation(self) -> Floats:
         """Return the share of each feature in a row's activation, a mean over the parts: [d_sae]."""

@@ -1,4 +1,4 @@
-"""Naive greedy and a naive scan, which compute every gain at every step; chance by counting. Code must equal them."""
+"""Naive greedy, scans and herding, which compute every gain at every step; chance by counting. Code must equal them."""
 
 import math
 from math import comb
@@ -101,6 +101,67 @@ def naive_scan(rows, order, budget, max_overlap, restart, nearest=False):
                 current.append(i)
                 remaining.remove(i)
     return picks, gains, round_starts
+
+
+def whole_vectors(shares, weights, strongest):
+    """Weigh rows of shares, keep the strongest of each, scale to length 4096 and round: [n, d_sae], dense."""
+    vectors = np.zeros((len(shares), len(weights)), np.int64)
+    for i, row in enumerate(shares):
+        weighted = {j: share * weights[j] for j, share in sorted(row.items())}
+        kept = sorted(weighted, key=lambda j: (-np.float32(weighted[j]), j))[:strongest]
+        square = 0.0
+        for j in sorted(kept):
+            square += weighted[j] * weighted[j]
+        for j in kept:
+            vectors[i, j] = round(weighted[j] * 4096 / math.sqrt(square))
+    return vectors
+
+
+def kernel_of(vectors, others, width):
+    """Return the kernel of all pairs of rows in units of 2^-32: whole numbers, [n, m]."""
+    kernel, least = np.zeros((len(vectors), len(others)), np.int64), math.exp(-1 / width)
+    for i, j in np.ndindex(*kernel.shape):
+        step = min(int(vectors[i] @ others[j]) // 1024, 16384)
+        kernel[i, j] = round((math.exp((step / 16384 - 1) / width) - least) / (1 - least) * 2**32)
+    return kernel
+
+
+def naive_herding(pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, initial=(), last=()):
+    """Herd rows of `pool` towards `targets`, all of them whole vectors, which take turns; then pick the rows `last`."""
+    near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
+    kernel = kernel_of(pool, pool, width)
+    picks, gains, of_turn = [], [], [[] for _ in targets]
+
+    def turns():
+        done = sum(map(len, of_turn))
+        behind = [share * (done + 1) - len(rows) for share, rows in zip(shares, of_turn, strict=True)]
+        return sorted(range(len(targets)), key=lambda turn: -behind[turn])
+
+    def gain(turn, i):
+        redundant = int(sum(kernel[i, k] for k in of_turn[turn])) / ((len(of_turn[turn]) + 1) * 2**32)
+        return near[turn][i] / (sizes[turn] * 2**32) + redundancy * (1 - redundant) if near[turn][i] else 0.0
+
+    def take(turn, i):
+        gains.append(gain(turn, i))
+        picks.append(i)
+        of_turn[turn].append(i)
+
+    for i in initial:
+        take(next((turn for turn in turns() if near[turn][i]), turns()[0]), i)
+    while len(picks) < budget:
+        for turn in turns():
+            scores = {i: gain(turn, i) * scale[i] for i in order if i not in picks and fits(picks, i)}
+            best = max(scores, key=scores.get, default=None)  # of equal scores the first
+            if best is not None and scores[best] > 0:
+                break
+        else:
+            break
+        take(turn, best)
+    for i in last:
+        if len(picks) < budget and i not in picks and fits(picks, i):
+            gains.append(0.0)
+            picks.append(i)
+    return picks, gains
 
 
 def exact_tail(n, k, holders, count):

@@ -87,6 +87,26 @@ def mass_of(rows, pool):
     return mass
 
 
+def roots_of(rows):
+    """Return the share of each feature in the roots of a row's activations."""
+    return shares_of(float32([{j: math.sqrt(act) for j, act in row.items()} for row in rows]))
+
+
+def mean_of(rows, pool):
+    """[d_sae]: the mean share of each feature in the rows of the pool that have features."""
+    mean = mass_of(roots_of(rows), pool)
+    return mean / max(mean.sum(), 1)  # number of rows with features
+
+
+def shares_above(mean, rows):
+    """Return the shares of rows above a mean, as `match` has them."""
+    roots = roots_of(rows)
+    # a difference of the size of rounding errors does not count
+    above = float32([{j: x - mean[j] for j, x in row.items() if x - mean[j] > 1e-6 * mean[j]} for row in roots])
+    # rounded before and after the division, as in the kernel: rows often tie but for rounding
+    return float32([some or row for some, row in zip(shares_of(above), roots, strict=True)])
+
+
 def gain_of(method, options, rows, pool, boost=()):
     """Return the gain function of a method, from the definitions in `methods`; `boost` has features and factors."""
     factors = np.array([dict(boost).get(j, 1.0) for j in range(D_SAE)])
@@ -100,14 +120,8 @@ def gain_of(method, options, rows, pool, boost=()):
         mass = mass_of(shares_of(rows), pool)
         return count_gain(rows, (mass / max(mass.sum(), 1e-300) * idf).tolist(), [1, 0])
     if method == "match":
-        roots = shares_of(float32([{j: math.sqrt(act) for j, act in row.items()} for row in rows]))
-        mean = mass_of(roots, pool)
-        mean /= max(mean.sum(), 1)  # number of rows with features
-        # a difference of the size of rounding errors does not count
-        above = float32([{j: x - mean[j] for j, x in row.items() if x - mean[j] > 1e-6 * mean[j]} for row in roots])
-        # rounded before and after the division, as in the kernel: rows often tie but for rounding
-        shares = float32([some or row for some, row in zip(shares_of(above), roots, strict=True)])
-        return mass_gain(shares, np.sqrt(mass_of(shares_of(shares), pool) * factors).tolist(), "sqrt")
+        shares = shares_above(mean_of(rows, pool), rows)
+        return mass_gain(shares, np.sqrt(mass_of(shares_of(shares), pool)).tolist(), "sqrt")
     curve = options.get("curve", "sqrt")
     if options.get("by") == "mass":
         acts = np.array([act for i in pool for _, act in sorted(rows[i].items())], np.float32)
@@ -200,6 +214,8 @@ def has_shares(arguments):
 
 def is_possible(arguments, rows):
     """Tell whether enough rows may be picked for the budget."""
+    if "cost" not in arguments and arguments["budget"] > len(rows) - len(arguments["exclude"]):
+        return False
     if has_shares(arguments):
         quota = arguments["quota"]["group"]
         groups = {g for i, g in enumerate(arguments["columns"]["group"]) if i not in arguments["exclude"]}
