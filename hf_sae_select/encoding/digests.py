@@ -42,8 +42,8 @@ def check_digests(encoded: Dataset, most: int | None = None) -> None:
     """Check that the rows of an encoded dataset still are those that were encoded.
 
     The check needs the digests, and the columns that were read, still with texts. Without them, and for texts that a
-    function returned, it does nothing. It compares up to `most` rows, by default
-    100,000; of more, 10,000, always the same ones.
+    function returned, it does nothing. It compares up to `most` rows, by default 100,000; of more, 10,000, always
+    the same ones.
 
     Raises:
         ValueError: Rows were changed; the message has their number and the first of them.
