@@ -1,13 +1,14 @@
 """A subset that was selected towards a target: what is published of the target, and what `verify` says of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from helpers import tiny
-from helpers.forge import RECORD, differences, put, reseal, rewrite
+from helpers.forge import RECORD, card_of, differences, put, reseal, rewrite
 from helpers.pools import coded
 
 from hf_sae_select import FeatureMatrix, Selection, load_selection, stage, verify
@@ -238,7 +239,7 @@ def test_it_is_encoded_again_with_its_target(tmp_path, sae):
     assert list(other) == ["encode: target"]
     set_part(folder, 0, "sha256", "cd" * 32)
     other = differences(folder, "encode", target=target, **passed)
-    assert "has features of SHA-256" in other["encode: target"] and list(other) == ["encode: target"]
+    assert "has features of SHA-256" in other["encode: target"] and "digests: card" in other
 
 
 def set_part(folder, part, name, value):
@@ -247,3 +248,24 @@ def set_part(folder, part, name, value):
 
     rewrite(folder / "selection.parquet", lambda columns: None, lambda recorded: alter(recorded["parameters"]))
     reseal(folder, lambda record: alter(record["selection"]["parameters"]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_card_says_what_the_rows_were_selected_towards(tmp_path, method):
+    ds = coded(ROWS, record=RECORD)
+    subset = ds.sae_select(6, method, target=TARGETS["two"], overlap="keep")
+    distances = {name: {"hellinger": 0.25, "kernel": None} for name in ("subset", "random", "pool")}
+    measured = {"overlap": {"mode": "exclude", "rows": 3}, "distances": distances}
+    measured |= {"missing": {"features": 1, "share": 0.01, "largest": [[3, 0.01]]}}
+    selection = replace(subset.sae_selection, target=measured)
+    text, _ = card_of(subset, tmp_path, selection=selection)
+    section = text[text.index("## What it was selected towards") : text.index("## Length of the rows")]
+    assert "| this subset | 0.250 | - |" in section and "3 rows repeat a row of the target" in section
+    assert "1 feature of the target, 1.0&#37; of its distribution" in section and "test set of a benchmark" in section
+    assert selection.parameters["target"][1]["sha256"] in section
+    assert "<script" not in text and "](http://evil" not in text and "\x1b" not in text
+    assert "likeness.png" not in text and "coverage.png" not in text and "## How like the source" not in text
+    assert differences(tmp_path / "f") == {}
+    reseal(tmp_path / "f", lambda record: record["target"]["measured"]["distances"]["subset"].update(hellinger=0.1))
+    assert "target.`distances`" in differences(tmp_path / "f")["digests: parameters"]
+    assert "table of distances" in differences(tmp_path / "f")["digests: card"]
