@@ -6,19 +6,19 @@ FeatureMatrix. Rows that are not encoded are encoded as the pool is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset
 from .._places import Place
 from .._validation import check_text
-from ..encoding.rows import RowReader
-from ..encoding.text import find_text
 from ..features.columns import encoding_record, is_encoded
 from ..features.concatenation import check_comparable
 from ..features.matrix import FeatureMatrix
+from .overlap import texts_of
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
@@ -27,9 +27,8 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
     from ..sae.loading import SaeSource
     from ..sae.model import SparseAutoencoder
 
+    TextReader = Callable[[], Iterator[str]]
     References = Dataset | Sequence[str] | FeatureMatrix | str | Path
-
-READ_ROWS = 1000  # of which the texts are in memory together
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,35 +51,49 @@ class PoolEncoding:
         if is_encoded(rows):
             self._check(name, encoding_record(rows))
             return rows
+        self.check_texts(name, rows)
         from ..encoding.pipeline import codes, codes_like  # needs torch
 
         if self.record is not None:
             return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
-        how = {"max_length": self.max_length, "batch_size": self.batch_size}
-        return codes(rows, self.sae, text=self._columns(rows), **how)
+        text = self._columns(rows)
+        return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
 
     def check_texts(self, name: str, rows: Dataset) -> None:
         """Check that a row has a text, where rows are not encoded, before a model loads.
 
         Raises:
-            ValueError: All are blank.
+            TypeError, ValueError: All are blank, or nothing says what the text of a row is.
         """
         if is_encoded(rows):
             return
-        reader = RowReader(rows, find_text(rows, self._columns(rows)))
-        starts = range(0, len(rows), READ_ROWS)
-        batches = (range(start, min(start + READ_ROWS, len(rows))) for start in starts)
-        if not any(text.text.strip() for batch in batches for text in reader.texts(batch)):
+        read = self.texts(name, rows)
+        if read is not None and not any(text.strip() for text in read()):
             raise ValueError(f"`{name}`: all of its {len(rows):,} rows are blank; pass rows with text")
 
-    def _columns(self, rows: Dataset) -> list[str] | None:
-        """Return the columns that the pool's text is in, where the rows have them; None for those of a schema."""
-        from ..encoding.pipeline import columns_as_recorded  # needs torch
+    def texts(self, name: str, rows: Dataset) -> TextReader | None:
+        """Return what reads the texts of rows that the argument `name` named; None where codes are all that is left.
 
-        text = self.text
-        if self.record is not None or text is None or callable(text):  # a function is of the pool's rows
-            return columns_as_recorded(rows, self.record or {})
-        return columns_as_recorded(rows, {"text": {"columns": [text] if isinstance(text, str) else list(text)}})
+        Raises:
+            TypeError, ValueError: Nothing says what the text of a row that is not encoded is.
+        """
+        if is_encoded(rows):
+            return text_reader(rows, None, encoding_record(rows))
+        read = partial(texts_of, rows, self._columns(rows))
+        try:
+            read()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{name}`: {error}") from error
+        return read
+
+    def _columns(self, rows: Dataset) -> list[str] | None:
+        """Return the columns that are the text of the pool's rows, where other rows have all of them."""
+        from ..encoding.text import columns_as_recorded
+
+        record, text = self.record, self.text
+        if record is None and isinstance(text, str | Sequence):
+            record = {"text": {"columns": [text] if isinstance(text, str) else list(text)}}
+        return columns_as_recorded(rows, record or {})  # a function is of the pool's rows alone
 
     def check_width(self, name: str, features: FeatureMatrix) -> None:
         """Check that features are of as many as the pool's.
@@ -111,6 +124,20 @@ class PoolEncoding:
                 f"`{name}` was encoded by another SAE than the one that encodes the rows: its digest is "
                 f"{str(record.get('sae_sha256'))[:12]}, and the other one's {sae.digest()[:12]}; encode both with one"
             )
+
+
+def text_reader(rows: Dataset, text: TextSource | None, record: Mapping[str, Any] | None) -> TextReader | None:
+    """Return what reads the texts of rows as they were encoded; None where a function made them, or columns are gone.
+
+    Args:
+        text: the function that made them, or their columns; None for those of the record.
+    """
+    read = partial(texts_of, rows, text, record)
+    try:
+        read()
+    except (TypeError, ValueError):
+        return None
+    return read
 
 
 def reference_rows(name: str, value: Any) -> Dataset | FeatureMatrix:
