@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from .._datasets import check_dataset
 from .._places import Place
 from .._validation import check_text
+from ..encoding.rows import RowReader
+from ..encoding.text import find_text
 from ..features.columns import encoding_record, is_encoded
 from ..features.concatenation import check_comparable
 from ..features.matrix import FeatureMatrix
@@ -26,6 +28,8 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
     from ..sae.model import SparseAutoencoder
 
     References = Dataset | Sequence[str] | FeatureMatrix | str | Path
+
+READ_ROWS = 1000  # of which the texts are in memory together
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +52,35 @@ class PoolEncoding:
         if is_encoded(rows):
             self._check(name, encoding_record(rows))
             return rows
-        from ..encoding.pipeline import codes, codes_like, columns_as_recorded  # needs torch
+        from ..encoding.pipeline import codes, codes_like  # needs torch
 
         if self.record is not None:
             return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
+        how = {"max_length": self.max_length, "batch_size": self.batch_size}
+        return codes(rows, self.sae, text=self._columns(rows), **how)
+
+    def check_texts(self, name: str, rows: Dataset) -> None:
+        """Check that a row has a text, where rows are not encoded, before a model loads.
+
+        Raises:
+            ValueError: All are blank.
+        """
+        if is_encoded(rows):
+            return
+        reader = RowReader(rows, find_text(rows, self._columns(rows)))
+        starts = range(0, len(rows), READ_ROWS)
+        batches = (range(start, min(start + READ_ROWS, len(rows))) for start in starts)
+        if not any(text.text.strip() for batch in batches for text in reader.texts(batch)):
+            raise ValueError(f"`{name}`: all of its {len(rows):,} rows are blank; pass rows with text")
+
+    def _columns(self, rows: Dataset) -> list[str] | None:
+        """Return the columns that the pool's text is in, where the rows have them; None for those of a schema."""
+        from ..encoding.pipeline import columns_as_recorded  # needs torch
+
         text = self.text
-        if isinstance(text, str | Sequence):  # columns: those of the pool where the rows have them
-            columns = [text] if isinstance(text, str) else list(text)
-            text = columns_as_recorded(rows, {"text": {"columns": columns}})
-        elif text is not None:
-            text = None  # a function of the pool's rows
-        return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
+        if self.record is not None or text is None or callable(text):  # a function is of the pool's rows
+            return columns_as_recorded(rows, self.record or {})
+        return columns_as_recorded(rows, {"text": {"columns": [text] if isinstance(text, str) else list(text)}})
 
     def check_width(self, name: str, features: FeatureMatrix) -> None:
         """Check that features are of as many as the pool's.

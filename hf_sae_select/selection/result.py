@@ -60,6 +60,9 @@ class Selection:
     """How many rows arguments such as `avoid` and `require` left out, by the argument; a row that several left out
     counts for the first of them. Empty where it is not recorded."""
 
+    target: dict[str, Any] = field(default_factory=dict)
+    """What the rows were selected towards, as JSON values; empty without a target, or where it is not recorded."""
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -189,6 +192,8 @@ class Selection:
                 raise ValueError(f"`{name}` is no list of texts")
         if not isinstance(self.left_out, dict) or not all(type(count) is int for count in self.left_out.values()):
             raise ValueError("`left_out` are no numbers of rows")
+        if not isinstance(self.target, dict):
+            raise ValueError("`target` is no mapping")
         if len(self.row_digests) not in (0, k):
             raise ValueError(f"`row_digests` has {len(self.row_digests)} values, for {k} rows")
 

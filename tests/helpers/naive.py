@@ -1,4 +1,4 @@
-"""Naive greedy, scans and herding, which compute every gain at every step; chance by counting. Code must equal them."""
+"""Naive greedy, scans and herding, with every gain at every step; chance by counting. The code must equal them."""
 
 import math
 from math import comb
