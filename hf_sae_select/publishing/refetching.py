@@ -110,7 +110,7 @@ def encode_target(record: Record, rows: Dataset, sae: SparseAutoencoder, batch_s
     Raises:
         NotAsRecorded: If they cannot be encoded as the record says.
     """
-    from ..encoding.pipeline import columns_as_recorded  # needs torch
+    from ..encoding.text import columns_as_recorded
 
     return _encoded(record, rows, sae, columns_as_recorded(rows, record["encoding"]), batch_size, [])
 
