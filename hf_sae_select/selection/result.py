@@ -60,8 +60,8 @@ class Selection:
     """What the rows were selected towards, as JSON values; empty without a target. `rule`: method and options;
     `parts`: name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows of the dataset that
     repeat rows of the target, and how many were left out; `distances`: those of the subset, of as many random rows and
-    of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`; `missing`: the
-    features of the target that no row of the dataset has, their share of it, and the largest of them."""
+    of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`; `missing`:
+    the features of the target that no row of the dataset has, their share of it, and the largest of them."""
     left_out: dict[str, int] = field(default_factory=dict)
     """How many rows arguments such as `avoid` and `require` left out, by the argument; a row that several left out
     counts for the first of them. Empty where it is not recorded."""

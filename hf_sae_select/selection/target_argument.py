@@ -39,8 +39,8 @@ class TargetArgument:
     """Whether the rows were selected towards already, and warned of."""
 
     @classmethod
-    def parse(cls, target: Any, overlap: Any = "exclude") -> TargetArgument | None:
-        """Parse the arguments; None without a target.
+    def parse(cls, target: Any, overlap: Any = "exclude", is_again: bool = False) -> TargetArgument | None:
+        """Parse the arguments; None without a target. Rows that are passed again are not warned of.
 
         Raises:
             TypeError, ValueError: If one is not allowed; the message names it.
@@ -54,9 +54,9 @@ class TargetArgument:
         shares = _shares(target) if isinstance(target, Mapping) else {"": 1.0}
         sources = target if isinstance(target, Mapping) else {"": target}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
-        for name, part in rows.items():
+        for name, part in rows.items() if not is_again else ():
             _warn_of_few(argument_name(name), len(part), "rows")
-        return cls(rows, shares, overlap)
+        return cls(rows, shares, overlap, is_again)
 
     def like(self, recorded: Sequence[Mapping[str, Any]]) -> TargetArgument:
         """Return the argument in the order and with the shares of recorded targets, see `Target.record`.
@@ -71,7 +71,7 @@ class TargetArgument:
             raise ValueError(
                 f"`target` has {_names(self.rows)}, but the rows were selected towards {_names(shares)}: pass these"
             )
-        return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares, is_again=True)
+        return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares)
 
     def encoded(self, pool: PoolEncoding) -> Target:
         """Encode the rows as the pool is, where they are not encoded.
@@ -109,9 +109,7 @@ def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target
         TypeError, ValueError: The selection is towards none, or towards another one.
         OSError: A place cannot be read.
     """
-    with warnings.catch_warnings():  # what the selection warned of
-        warnings.simplefilter("ignore", UserWarning)
-        argument = TargetArgument.parse(target)
+    argument = TargetArgument.parse(target, is_again=True)
     if argument is None:
         return None
     recorded = selection.parameters.get("target", ())
@@ -120,8 +118,8 @@ def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target
         if part.sha256 != own["sha256"]:
             raise ValueError(
                 f"`{argument_name(part.name)}` is not what the rows were selected towards: its features have the "
-                f"SHA-256 {part.sha256[:12]}, and those of the selection {str(own['sha256'])[:12]}; pass the same "
-                "rows in the same order"
+                f"SHA-256 {part.sha256[:12]}, and those of the selection {str(own['sha256'])[:12]}; pass the same rows "
+                "in the same order"
             )
     return again
 
