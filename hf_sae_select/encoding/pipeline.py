@@ -49,7 +49,7 @@ from .encoder import Encoder
 from .recorded import recorded_arguments, recorded_sae
 from .rows import RowReader
 from .store import CodeStore
-from .text import TextSource, find_text, has_column
+from .text import TextSource, columns_as_recorded, find_text
 
 SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
 BATCH_ROWS = 1000  # rows that are tokenised and sorted by length together
@@ -176,12 +176,6 @@ def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | Non
     """
     text = columns_as_recorded(dataset, record)
     return _encode_codes(dataset, recorded_sae(record, sae), recorded_arguments(record, text=text, **arguments))
-
-
-def columns_as_recorded(dataset: Dataset, record: Mapping[str, Any]) -> list[str] | None:
-    """Return the columns that a record names as text; None where the dataset lacks one of them."""
-    columns = record.get("text", {}).get("columns", [])
-    return list(columns) if columns and all(has_column(dataset, name) for name in columns) else None
 
 
 def _encode_codes(

@@ -162,6 +162,12 @@ def has_column(dataset: datasets.Dataset, name: str) -> bool:
     return True
 
 
+def columns_as_recorded(dataset: datasets.Dataset, record: Mapping[str, Any]) -> list[str] | None:
+    """Return the columns that a record names as text; None where the dataset lacks one of them."""
+    columns = record.get("text", {}).get("columns", [])
+    return list(columns) if columns and all(has_column(dataset, name) for name in columns) else None
+
+
 def _path(dataset: datasets.Dataset, name: str) -> Path:
     """Return the path of a column or a field.
 

@@ -145,17 +145,28 @@ def affinities(
     return curve
 
 
-@compiled
 def largest_of_rows(offsets: Int64s, bits: NDArray[np.uint32], m: int) -> Int64s:
     """Return the positions of the `m` largest values of each row, ascending; of equal values the first.
 
-    `bits` [nnz] are the bits of positive float32 values, which sort as the values do. A radix select finds the m-th
-    largest value of a row one byte at a time, from the highest: count the candidates by this byte, walk down from 255
-    until the m-th is reached, and go on among the candidates that share the byte.
+    `bits` [nnz] are the bits of positive float32 values, which sort as the values do.
     """
-    positions = np.empty(np.minimum(np.diff(offsets), m).sum(), np.int64)
-    n, counts = 0, np.empty(256, np.int64)
-    for i in range(len(offsets) - 1):
+    starts = np.concatenate([[0], np.minimum(np.diff(offsets), m).cumsum()])
+    positions = np.empty(starts[-1], np.int64)
+    in_threads(_largest_of_rows, blocks(offsets), offsets, bits, m, starts, positions)
+    return positions
+
+
+@compiled
+def _largest_of_rows(
+    low: int, high: int, offsets: Int64s, bits: NDArray[np.uint32], m: int, starts: Int64s, positions: Int64s
+) -> None:
+    """Write the positions for the rows from `low` to `high`.
+
+    A radix select finds the m-th largest value of a row one byte at a time, from the highest: count the candidates by
+    this byte, walk down from 255 until the m-th is reached, and go on among the candidates that share the byte.
+    """
+    n, counts = starts[low], np.empty(256, np.int64)
+    for i in range(low, high):
         start, end = offsets[i], offsets[i + 1]
         # `pivot` has the bytes of the m-th largest value that are found so far, `known` masks them, and `left` counts
         # the values still to keep among those that share these bytes.
@@ -178,7 +189,6 @@ def largest_of_rows(offsets: Int64s, bits: NDArray[np.uint32], m: int) -> Int64s
                 positions[n] = position
                 n += 1
                 left -= equal
-    return positions[:n]
 
 
 # ---- threads

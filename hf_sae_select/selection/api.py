@@ -13,6 +13,7 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._validation import check_flag
 from ..encoding.digests import check_digests
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
+from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, codes_in_pool
 from .concept_rules import ConceptArguments
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
@@ -24,6 +25,8 @@ from .request import Cuts, SelectionRequest
 from .result import Selection
 from .run import run_on_dataset
 from .target_argument import TargetArgument
+from .target_distance import target_record
+from .target_overlap import TargetOverlap
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
@@ -209,6 +212,8 @@ def select(
     if near is not None:
         _check_has_codes(request, codes, sae, "`exclude_near` needs")
     if argument is not None:
+        repeated = TargetOverlap.of_texts(argument, dataset, encoding)
+        request = repeated.left_out_of(request)
         aim = argument.encoded(encoding)
     reference = None if near is None else near.encoded(encoding)
     if codes is None:
@@ -216,7 +221,13 @@ def select(
     if reference is not None:
         rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
         request = request.leaving_out("exclude_near", rows)
+    if aim is not None:
+        features = FeatureMatrix.from_dataset(encoded)
+        repeated = repeated.with_features(aim, features)
+        request = repeated.left_out_of(request)
     selection = run_on_dataset(request, source if encoded is None else encoded, aim)
+    if aim is not None:
+        selection = replace(selection, target=target_record(selection, features, aim, repeated))
     columns = digest_columns(dataset, selection.parameters["encoding"])
     selection = replace(
         selection,

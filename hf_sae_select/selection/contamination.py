@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from ..features.columns import encoding_record
 from ..features.duplicates import near_rows
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
-from .overlap import Overlap, equal_features, overlap_of, texts_of
-from .references import PoolEncoding, reference_rows
+from .overlap import Overlap, equal_features, overlap_of
+from .references import PoolEncoding, reference_rows, text_reader
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
@@ -39,12 +38,7 @@ class ComparedRows:
     @classmethod
     def of(cls, rows: Dataset, codes: Dataset, text: TextSource | None = None) -> ComparedRows:
         """Read the rows of a dataset and their codes; `text` is the function that made the texts, if one did."""
-        features, read = FeatureMatrix.from_dataset(codes), partial(texts_of, rows, text, encoding_record(codes))
-        try:
-            read()
-        except (TypeError, ValueError):  # a function made them that is not passed, or the columns are gone
-            return cls(features)
-        return cls(features, read)
+        return cls(FeatureMatrix.from_dataset(codes), text_reader(rows, text, encoding_record(codes)))
 
 
 def repeated_rows(pool: ComparedRows, reference: ComparedRows) -> Overlap:

@@ -15,6 +15,8 @@ from .request import SelectionRequest
 from .result import Selection
 from .run import by_concepts, run
 from .target_argument import TargetArgument
+from .target_distance import target_record
+from .target_overlap import TargetOverlap
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only
@@ -128,8 +130,14 @@ def select_indices(
     concepts = ConceptArguments(avoid, require, require_all, boost, labels)
     if concepts.are_passed:
         request = request.with_concepts(concepts.rules(Vocabulary.of(labels, {"d_sae": features.d_sae})))
-    aim = None if argument is None else argument.of_features(features.d_sae)
-    selection = run(by_concepts(request, features), features, target=aim)
+    if argument is None:
+        selection = run(by_concepts(request, features), features)
+    else:
+        aim = argument.of_features(features.d_sae)
+        repeated = TargetOverlap(argument.overlap).with_features(aim, features)
+        request = by_concepts(repeated.left_out_of(request), features)
+        selection = run(request, features, target=aim)
+        selection = replace(selection, target=target_record(selection, features, aim, repeated))
     return replace(selection, row_digests=feature_digests(features, selection.indices))
 
 

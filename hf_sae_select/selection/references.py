@@ -6,8 +6,9 @@ FeatureMatrix. Rows that are not encoded are encoded as the pool is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .._validation import check_text
 from ..features.columns import encoding_record, is_encoded
 from ..features.concatenation import check_comparable
 from ..features.matrix import FeatureMatrix
+from .overlap import texts_of
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
     from ..sae.loading import SaeSource
     from ..sae.model import SparseAutoencoder
 
+    TextReader = Callable[[], Iterator[str]]
     References = Dataset | Sequence[str] | FeatureMatrix | str | Path
 
 
@@ -48,17 +51,49 @@ class PoolEncoding:
         if is_encoded(rows):
             self._check(name, encoding_record(rows))
             return rows
-        from ..encoding.pipeline import codes, codes_like, columns_as_recorded  # needs torch
+        self.check_texts(name, rows)
+        from ..encoding.pipeline import codes, codes_like  # needs torch
 
         if self.record is not None:
             return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
-        text = self.text
-        if isinstance(text, str | Sequence):  # columns: those of the pool where the rows have them
-            columns = [text] if isinstance(text, str) else list(text)
-            text = columns_as_recorded(rows, {"text": {"columns": columns}})
-        elif text is not None:
-            text = None  # a function of the pool's rows
+        text = self._columns(rows)
         return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
+
+    def check_texts(self, name: str, rows: Dataset) -> None:
+        """Check that a row has a text, where rows are not encoded, before a model loads.
+
+        Raises:
+            TypeError, ValueError: All are blank, or nothing says what the text of a row is.
+        """
+        if is_encoded(rows):
+            return
+        read = self.texts(name, rows)
+        if read is not None and not any(text.strip() for text in read()):
+            raise ValueError(f"`{name}`: all of its {len(rows):,} rows are blank; pass rows with text")
+
+    def texts(self, name: str, rows: Dataset) -> TextReader | None:
+        """Return what reads the texts of rows that the argument `name` named; None where codes are all that is left.
+
+        Raises:
+            TypeError, ValueError: Nothing says what the text of a row that is not encoded is.
+        """
+        if is_encoded(rows):
+            return text_reader(rows, None, encoding_record(rows))
+        read = partial(texts_of, rows, self._columns(rows))
+        try:
+            read()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{name}`: {error}") from error
+        return read
+
+    def _columns(self, rows: Dataset) -> list[str] | None:
+        """Return the columns that are the text of the pool's rows, where other rows have all of them."""
+        from ..encoding.text import columns_as_recorded
+
+        record, text = self.record, self.text
+        if record is None and isinstance(text, str | Sequence):
+            record = {"text": {"columns": [text] if isinstance(text, str) else list(text)}}
+        return columns_as_recorded(rows, record or {})  # a function is of the pool's rows alone
 
     def check_width(self, name: str, features: FeatureMatrix) -> None:
         """Check that features are of as many as the pool's.
@@ -89,6 +124,20 @@ class PoolEncoding:
                 f"`{name}` was encoded by another SAE than the one that encodes the rows: its digest is "
                 f"{str(record.get('sae_sha256'))[:12]}, and the other one's {sae.digest()[:12]}; encode both with one"
             )
+
+
+def text_reader(rows: Dataset, text: TextSource | None, record: Mapping[str, Any] | None) -> TextReader | None:
+    """Return what reads the texts of rows as they were encoded; None where a function made them, or columns are gone.
+
+    Args:
+        text: the function that made them, or their columns; None for those of the record.
+    """
+    read = partial(texts_of, rows, text, record)
+    try:
+        read()
+    except (TypeError, ValueError):
+        return None
+    return read
 
 
 def reference_rows(name: str, value: Any) -> Dataset | FeatureMatrix:

@@ -16,6 +16,7 @@ from .concept_rules import ConceptRules
 from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
 from .request import SelectionRequest
 from .result import Selection
+from .target_argument import argument_name
 from .targets import Target
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
@@ -34,10 +35,21 @@ def run_on_dataset(request: SelectionRequest, encoded: Dataset, target: Target |
     request = by_concepts(request, features, encoding.get("threshold", 0.0))
     if target is not None:
         target = target.cut(cuts, features, request.constraints.excluded)
+        _check_cut(target, cuts.record())
     features = cuts.apply(features, request.constraints.excluded)
     if is_encoded(encoded):
         warn_of_no_features(request, features, cuts.record())
     return run(request, features, cuts.record(), encoding, target)
+
+
+def _check_cut(target: Target, cuts: Mapping[str, Any]) -> None:
+    """Check that each part of a target has a feature after the cuts."""
+    for part in target.parts:
+        if not part.size:
+            passed = ", ".join(f"`{name}={value!r}`" for name, value in cuts.items() if value is not None)
+            raise ValueError(
+                f"no row of `{argument_name(part.name)}` has a feature after the cuts {passed}; pass others"
+            )
 
 
 def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: float = 0.0) -> SelectionRequest:
@@ -55,11 +67,12 @@ def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: 
         return request
     alone = rules.left_out(features)
     _check_initial(request, rules, features, alone)
-    left_out, gone = dict(request.arguments.left_out), request.constraints.excluded
+    left_out, gone = dict(request.arguments.left_out), np.zeros(len(features), np.bool_)
+    gone[request.constraints.excluded] = True
     for rule, rows in alone.items():
-        left_out[rule] = np.setdiff1d(rows, gone).tolist()
-        gone = np.union1d(rows, gone)
-    _check_left(request, alone, len(features), len(features) - len(gone))
+        left_out[rule] = rows[~gone[rows]]
+        gone[rows] = True
+    _check_left(request, alone, len(features), int((~gone).sum()))
     return request.parsed_with(concepts=rules, left_out=left_out)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ class TargetArgument:
     """The rows of each part; the name is empty where there is only one."""
     shares: Mapping[str, float]
     overlap: str
+    is_again: bool = False
+    """Whether the rows were selected towards already, and warned of."""
 
     @classmethod
     def parse(cls, target: Any, overlap: Any = "exclude") -> TargetArgument | None:
@@ -49,11 +51,27 @@ class TargetArgument:
             if overlap != "exclude":
                 raise ValueError(f"`overlap={overlap!r}` is of the rows of a `target`; pass one, or leave it out")
             return None
-        if not isinstance(target, Mapping):
-            return cls({"": reference_rows("target", target)}, {"": 1.0}, overlap)
-        shares = _shares(target)
-        rows = {name: reference_rows(_argument(name), _source(value)) for name, value in target.items()}
+        shares = _shares(target) if isinstance(target, Mapping) else {"": 1.0}
+        sources = target if isinstance(target, Mapping) else {"": target}
+        rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
+        for name, part in rows.items():
+            _warn_of_few(argument_name(name), len(part), "rows")
         return cls(rows, shares, overlap)
+
+    def like(self, recorded: Sequence[Mapping[str, Any]]) -> TargetArgument:
+        """Return the argument in the order and with the shares of recorded targets, see `Target.record`.
+
+        Raises:
+            ValueError: They have other names, or there are none.
+        """
+        shares = {part["name"]: float(part["share"]) for part in recorded}
+        if not shares:
+            raise ValueError("`target` is for a selection towards a target, and this one is not; leave it out")
+        if self.rows.keys() != shares.keys():
+            raise ValueError(
+                f"`target` has {_names(self.rows)}, but the rows were selected towards {_names(shares)}: pass these"
+            )
+        return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares, is_again=True)
 
     def encoded(self, pool: PoolEncoding) -> Target:
         """Encode the rows as the pool is, where they are not encoded.
@@ -63,8 +81,9 @@ class TargetArgument:
         """
         parts = []
         for name, rows in self.rows.items():
-            features = reference_features(_argument(name), rows, pool)
-            _warn_of_few(_argument(name), features)
+            features = reference_features(argument_name(name), rows, pool)
+            if len(features) >= FEW_ROWS and not self.is_again:  # fewer have been warned of
+                _warn_of_few(argument_name(name), int(np.count_nonzero(features.counts)), "rows with features")
             parts.append(TargetPart(features, digest_of(features), self.shares[name], name))
         return Target(tuple(parts))
 
@@ -77,44 +96,38 @@ class TargetArgument:
         """
         for name, rows in self.rows.items():
             if not isinstance(rows, FeatureMatrix):
-                raise TypeError(f"`{_argument(name)}` holds no features; pass a FeatureMatrix, as `features` is one")
+                raise TypeError(
+                    f"`{argument_name(name)}` holds no features; pass a FeatureMatrix, as `features` is one"
+                )
         return self.encoded(PoolEncoding({"d_sae": d_sae}))
 
 
 def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target | None:
     """Encode again what a selection was made towards; None where it was not passed.
 
-    The parts of the budget are those of the selection.
-
     Raises:
         TypeError, ValueError: The selection is towards none, or towards another one.
         OSError: A place cannot be read.
     """
-    recorded = {part["name"]: part for part in selection.parameters.get("target", ())}
-    argument = TargetArgument.parse(target)
-    if argument is None:
-        return None
-    if not recorded:
-        raise ValueError("`target` is for a selection towards a target, and this one is not; leave it out")
-    if argument.rows.keys() != recorded.keys():
-        raise ValueError(
-            f"`target` has {_names(argument.rows)}, but the rows were selected towards {_names(recorded)}: pass these"
-        )
     with warnings.catch_warnings():  # what the selection warned of
         warnings.simplefilter("ignore", UserWarning)
-        rows = {name: argument.rows[name] for name in recorded}
-        again = replace(argument, rows=rows, shares={name: p["share"] for name, p in recorded.items()}).encoded(pool)
-    for part in again.parts:
-        if part.sha256 != recorded[part.name]["sha256"]:
+        argument = TargetArgument.parse(target)
+    if argument is None:
+        return None
+    recorded = selection.parameters.get("target", ())
+    again = argument.like(recorded).encoded(pool)
+    for part, own in zip(again.parts, recorded, strict=True):
+        if part.sha256 != own["sha256"]:
             raise ValueError(
-                f"`{_argument(part.name)}` is not what the rows were selected towards: its features have the SHA-256 "
-                f"{part.sha256[:12]}, and those of the selection {str(recorded[part.name]['sha256'])[:12]}; pass the "
-                "same rows in the same order"
+                f"`{argument_name(part.name)}` is not what the rows were selected towards: its features have the "
+                f"SHA-256 {part.sha256[:12]}, and those of the selection {str(own['sha256'])[:12]}; pass the same "
+                "rows in the same order"
             )
     return again
 
 
-def _argument(name: str) -> str:
+def argument_name(name: str) -> str:
+    """Return what an error calls the target of a name."""
     return f"target[{name!r}]" if name else "target"
 
 
@@ -153,11 +166,9 @@ def _shares(target: Mapping[Any, Any]) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def _warn_of_few(name: str, features: FeatureMatrix) -> None:
-    rows = int(np.count_nonzero(features.counts))
-    if rows < FEW_ROWS:
+def _warn_of_few(name: str, count: int, kind: str) -> None:
+    if count < FEW_ROWS:
+        counted = f"1 {kind.replace('rows', 'row')}" if count == 1 else f"{count} {kind}"
         warnings.warn(
-            f"`{name}` has {rows} row{'s' * (rows != 1)} with features: so few say little of what is wanted; pass "
-            f"{FEW_ROWS} or more",
-            stacklevel=4,
+            f"`{name}` has {counted}: so few say little of what is wanted; pass {FEW_ROWS} or more", stacklevel=4
         )

@@ -142,13 +142,17 @@ class Target:
         float32, so that the order of the rows, and with it that of sums, cannot show.
         """
         pool = shares.total / max(float(shares.total.sum()), 1e-300)
-        target = self._mixed([part.mass(shares.mean) for part in self.parts])
+        target = self.distribution(shares.mean)
         e = SMOOTHING / max(int(np.count_nonzero(pool)), 1)
         return np.asarray((target + e) / (pool + e)).astype(np.float32).astype(np.float64)
 
     def activation(self) -> Floats:
         """Return the share of each feature in a row's activation, a mean over the parts: [d_sae]."""
         return self._mixed([part.activation for part in self.parts])
+
+    def distribution(self, mean: Floats) -> Floats:
+        """Return the target's distribution over features: its mass above the pool's `mean`, with sum 1: [d_sae]."""
+        return self._mixed([part.mass(mean) for part in self.parts])
 
     def _mixed(self, masses: list[Floats]) -> Floats:
         """Scale the mass of each part to a sum of its share, and add them up: [d_sae]."""
