@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,3 +22,20 @@ def random_sae(seed: int = 0) -> SparseAutoencoder:
     directions /= directions.norm(dim=1, keepdim=True)
     tensors = {"W_enc": directions.T.contiguous(), "b_enc": -directions @ b_dec.float()}
     return SparseAutoencoder.from_tensors(config, tensors | {"W_dec": directions, "b_dec": b_dec.float()})
+
+
+def random_saes(seeds: Sequence[int], states: torch.Tensor) -> SparseAutoencoder:
+    """Return several random-weight SAEs side by side, so that a row is read once; each has its part of the latents.
+
+    They are JumpReLU as the default is, with one threshold: on `states` of tokens, as many latents are on as in it.
+    """
+    saes = [random_sae(seed) for seed in seeds]
+    tensors = {name: torch.cat([sae.state_dict()[name] for sae in saes], dim=-1) for name in ("W_enc", "b_enc")}
+    tensors["W_dec"], tensors["b_dec"] = torch.cat([sae.decoder()[0] for sae in saes]), saes[0].decoder()[1]
+    config = saes[0].config
+    active = states @ tensors["W_enc"] + tensors["b_enc"]
+    count = round(len(states) * len(seeds) * config.k)
+    threshold = active.flatten().topk(count).values[-1]
+    d_sae = len(tensors["b_enc"])
+    tensors["threshold"] = threshold.repeat(d_sae)
+    return SparseAutoencoder.from_tensors(replace(config, activation="jumprelu", k=None, d_sae=d_sae), tensors)

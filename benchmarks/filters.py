@@ -2,10 +2,10 @@
 
     python benchmarks/filters.py --data FOLDER
 
-Each feature of the packaged SAE whose name consists of plain words filters the rows of Alpaca, at shares of the SAE's
-calibrated threshold. The truth is whether a row's text has one of the label's words. Features of which the words are in
-fewer than 20 rows, or in more than a tenth of them, do not count. The labels were made from other text. A share chosen
-on features with even numbers is confirmed on those with odd ones. FOLDER holds `alpaca_52k.parquet`.
+Each feature of the packaged SAE whose name is of plain words filters the rows of Alpaca, at shares of the SAE's
+calibrated threshold. The truth is whether a row's text has one of the label's words. Features do not count if their
+words are in fewer than 20 rows, or in more than a tenth of them. The labels were made from other text. The share is
+chosen on features with even numbers, and confirmed on those with odd ones. FOLDER holds `alpaca_52k.parquet`.
 """
 
 from __future__ import annotations

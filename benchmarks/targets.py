@@ -3,9 +3,9 @@
     python benchmarks/targets.py --data FOLDER --out RESULTS [--draws 12] [--halves a b] [--quick]
 
 A target is a mix of 1 to 5 kinds of rows. A rule sees 8, 24 or 80 rows drawn by that mix, which are not in the pool,
-and picks 60 rows, or 200 or 1,000 where the pool has as many of these kinds. What counts is the total variation between
-the kinds of the picks and the mix, from 0 to 1: lower is better. The rule behind `target=` was chosen on the pools of
-half "a" (target_pools.py), and half "b" was looked at once, afterwards.
+and picks 60 rows, or 200 or 1,000 where the pool has as many of these kinds. What counts is the total variation
+between the kinds of the picks and the mix, from 0 to 1: lower is better. The rule behind `target=` was chosen on the
+pools of half "a" (target_pools.py), and half "b" was looked at once, afterwards.
 
 Rows are encoded at 64 tokens: by the default SAE, and by SAEs of random weights of three seeds. `datasets` keeps the
 codes. A line for each rule, pool and target goes to RESULTS/targets.jsonl; a run that was interrupted goes on.
@@ -22,15 +22,17 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import pandas as pd
-from control import random_sae
+import torch
+from control import random_saes
 from datasets import Dataset
 from effectiveness import append, of_rows, read, word_counts
 from numpy.typing import NDArray
 from target_pools import REFERENCES, Case, cases, universe
 from target_rivals import centred, dsir, herding, log_ratio, matrix, mona, nearest_to_mean, round_robin
+from torch import Tensor
 
-from hf_sae_select import METHODS, FeatureMatrix, SparseAutoencoder, load_sae, select_indices
-from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select import METHODS, FeatureMatrix, load_sae, select_indices
+from hf_sae_select.encoding.language_model import LanguageModel, Window
 from hf_sae_select.features.columns import STATE
 
 MAX_LENGTH = 64  # tokens of a row that are read
@@ -57,8 +59,7 @@ def main() -> None:
     datasets.disable_progress_bars()
     args.out.mkdir(parents=True, exist_ok=True)
     rows = all_rows(args.out, args.data)
-    seeds = SEEDS[:1] if args.quick else SEEDS
-    known = rules(all_codes(rows, args.out, seeds))
+    known = rules(all_codes(rows, args.out))
     file, draws = args.out / "targets.jsonl", 2 if args.quick else args.draws
     done = {tuple(line[name] for name in KEY) for line in read(file)}
     for half in args.halves:
@@ -95,33 +96,54 @@ def all_rows(out: Path, data: Path) -> Dataset:
     return Dataset.from_parquet(str(file))
 
 
-def all_codes(rows: Dataset, out: Path, seeds: tuple[int, ...]) -> Codes:
+def all_codes(rows: Dataset, out: Path) -> Codes:
     coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
     features = {"": FeatureMatrix.from_dataset(coded, vectors=STATE)}
-    for seed in seeds:
-        features[f"random weights {seed}"] = encoded(rows, random_sae(seed))
+    random = rows.sae_encode(random_saes(SEEDS, token_states(rows)), text="text", max_length=MAX_LENGTH)
+    for seed, part in zip(SEEDS, parts(FeatureMatrix.from_dataset(random), len(SEEDS)), strict=True):
+        features[f"random weights {seed}"] = part
     vectors = {"": features[""].vectors, "last layer": last_states(rows, out / "last_states.npy")}
     return Codes(features, word_counts(rows, MAX_LENGTH).features, vectors)
 
 
-def encoded(rows: Dataset, sae: SparseAutoencoder) -> FeatureMatrix:
-    return FeatureMatrix.from_dataset(rows.sae_encode(sae, text="text", max_length=MAX_LENGTH))
+def parts(features: FeatureMatrix, count: int) -> list[FeatureMatrix]:
+    """Take apart the features of SAEs that were encoded side by side."""
+    d_sae, found = features.d_sae // count, []
+    for part in range(count):
+        mask = features.ids // d_sae == part
+        offsets = np.concatenate([[0], mask.cumsum()])[features.offsets]
+        found.append(FeatureMatrix(offsets, features.ids[mask] % d_sae, features.acts[mask], d_sae, features.tokens))
+    return found
+
+
+def token_states(rows: Dataset) -> Tensor:
+    """Return the states of the tokens of some rows where the default SAE reads."""
+    model = language_model(load_sae().config.hook)
+    texts = [rows["text"][int(row)] for row in np.random.default_rng(0).choice(len(rows), 128, replace=False)]
+    return torch.cat([states for _, states in model.states(windows(model, texts), 32)])
 
 
 def last_states(rows: Dataset, file: Path) -> NDArray[np.float32]:
     """Return the mean state of each row after the last layer, from a file where there is one."""
     if not file.exists():
-        config = load_sae().config
-        model = LanguageModel.from_pretrained(config.model, "encoder.layer.5", revision=config.model_revision)
-        sums, tokens = np.zeros((len(rows), config.d_in), np.float32), np.zeros(len(rows))
-        windows = model.windows(rows["text"][:], max_length=MAX_LENGTH, special=True)
-        for group, states in model.states(windows, 32):
+        model = language_model("encoder.layer.5")
+        sums, tokens = np.zeros((len(rows), model.width), np.float32), np.zeros(len(rows))
+        for group, states in model.states(windows(model, rows["text"][:]), 32):
             lengths = [sum(window.is_text) for window in group]
             for window, of_window in zip(group, states.split(lengths), strict=True):
                 sums[window.row] += of_window.sum(dim=0).numpy()
                 tokens[window.row] += len(of_window)
         np.save(file, sums / np.maximum(tokens, 1)[:, None])
     return np.load(file)
+
+
+def language_model(hook: str) -> LanguageModel:
+    config = load_sae().config
+    return LanguageModel.from_pretrained(config.model, hook, revision=config.model_revision)
+
+
+def windows(model: LanguageModel, texts: list[str]) -> list[Window]:
+    return model.windows(texts, max_length=MAX_LENGTH, special=True)
 
 
 # Rules
@@ -229,7 +251,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for codes and what is measured")
     parser.add_argument("--halves", nargs="+", default=["a", "b"], choices=["a", "b"])
     parser.add_argument("--draws", type=int, default=12, help="targets of each pool and size of the reference")
-    parser.add_argument("--quick", action="store_true", help="two targets, and one seed of random weights")
+    parser.add_argument("--quick", action="store_true", help="two targets of each")
     return parser.parse_args()
 
 

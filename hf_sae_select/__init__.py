@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from .concepts.atlas import export_atlas
     from .concepts.contrast import Contrast
     from .concepts.differences import diff, find_features, missing_features
-    from .concepts.evidence import Reason, Reasons
+    from .concepts.evidence import Reason
     from .concepts.explanation import explain
     from .concepts.naming import label_features
+    from .concepts.reason_table import Reasons
     from .concepts.reasons import reasons
     from .concepts.rejection import WhyNot, why_not
     from .concepts.report import report
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from .publishing.published import load_selection
     from .publishing.pushing import publish, push
     from .publishing.staging import stage
-    from .publishing.verification import Verification, verify
+    from .publishing.verdict import Verification
+    from .publishing.verification import verify
     from .sae.config import SaeConfig
     from .sae.label_sources import load_labels
     from .sae.labels import Label, Labels
@@ -62,7 +64,7 @@ _MODULES = {  # public name -> the file that defines it
     "load_labels": "sae.label_sources",
     "missing_features": "concepts.differences",
     "Reason": "concepts.evidence",
-    "Reasons": "concepts.evidence",
+    "Reasons": "concepts.reason_table",
     "reasons": "concepts.reasons",
     "why_not": "concepts.rejection",
     "WhyNot": "concepts.rejection",
@@ -90,7 +92,7 @@ _MODULES = {  # public name -> the file that defines it
     "push": "publishing.pushing",
     "Selection": "selection.result",
     "stage": "publishing.staging",
-    "Verification": "publishing.verification",
+    "Verification": "publishing.verdict",
     "verify": "publishing.verification",
     "select_indices": "selection.indices",
     "select": "selection.api",

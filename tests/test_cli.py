@@ -12,7 +12,7 @@ from helpers.pools import coded
 from hf_sae_select import __version__, stage
 from hf_sae_select.cli import main
 from hf_sae_select.publishing import checks, provenance
-from hf_sae_select.publishing.verification import CONCLUSIONS
+from hf_sae_select.publishing.verdict import CONCLUSIONS
 
 
 @pytest.fixture

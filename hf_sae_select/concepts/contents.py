@@ -37,6 +37,7 @@ Contents = tuple[dict[str, Any], dict[str, Any]]
 PACKAGES = ("hf-sae-select", "datasets", "numpy", "torch", "transformers")
 SECTIONS = {
     "summary": "Summary",
+    "target": "Target",
     "charts": "Pick by pick",
     "features": "Features",
     "picks": "Picks",
@@ -49,7 +50,7 @@ MOST_GROUPS = 20
 RUNNERS_UP = 200  # picks, the first ones, of which the page says what they were chosen over
 
 
-def short_contents(selection: Selection, picks: int) -> Contents:
+def short_contents(selection: Selection, picks: int, labels: Labels | None) -> Contents:
     """Return the contents of the report of a selection whose rows are not known."""
     note = (
         "The features of the rows that these were selected from are not at hand, so this report is short: it shows "
@@ -60,6 +61,7 @@ def short_contents(selection: Selection, picks: int) -> Contents:
         _values(
             selection,
             None,
+            labels,
             notes=[note],
             pick_table=table if table.rows else None,
             pick_notes=_left_out(len(table.rows), selection),
@@ -108,6 +110,7 @@ def full_contents(
     values = _values(
         selection,
         measured,
+        labels,
         notes=summary.notes_of(selection, measured),
         warnings=[*summary.warnings_of(selection, measured, same), *map(quoted, texts.problems)],
         charts=drawn,
@@ -145,7 +148,7 @@ def _reasons(trace: Trace, picks: Sequence[int], labels: Labels | None) -> list[
     ]
 
 
-def _values(selection: Selection, measured: Measured | None, **parts: Any) -> dict[str, Any]:
+def _values(selection: Selection, measured: Measured | None, labels: Labels | None, **parts: Any) -> dict[str, Any]:
     """Return what the template shows; `parts` beside what every report has."""
     versions = [[name, number] for name in PACKAGES if (number := _version(name))]
     values: dict[str, Any] = {
@@ -158,6 +161,8 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "repeat": Repetition(selection),
         "pick_table": None,
         "group_note": "",
+        "target_tables": summary.target_tables(selection),
+        "target_notes": summary.target_notes(selection, labels),
         "has_labels": False,
         "has_spans": False,
         "has_words": False,
@@ -165,7 +170,7 @@ def _values(selection: Selection, measured: Measured | None, **parts: Any) -> di
         "feature_note": "",
     }
     values |= {name: [] for name in ("notes", "charts", "parts", "pick_notes", "group_tables", "quotas")} | parts
-    shown = {"charts": values["charts"], "features": values["parts"]}
+    shown = {"charts": values["charts"], "features": values["parts"], "target": values["target_tables"]}
     shown |= {"picks": values["n_picks"] or values["pick_table"]}
     shown |= {"groups": values["group_tables"], "quotas": values["quotas"]}
     return values | {"sections": [(name, title) for name, title in SECTIONS.items() if shown.get(name, True)]}

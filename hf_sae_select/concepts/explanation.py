@@ -22,7 +22,8 @@ from ..selection.request import request_of
 from ..selection.result import Selection
 from ..selection.run import read_features
 from ..selection.trace import Trace
-from .evidence import Reason, Reasons
+from .evidence import Reason
+from .reason_table import Reasons
 from .reasons import MOST_PARTS, checked_picks, reasons_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Source:
         selection: Selection | None,
         pool: Dataset | None,
         target: TargetSource | None = None,
+        sae: SaeSource | None = None,
     ) -> Source:
         """Return what is attached to a subset, or was passed in its place.
 
@@ -76,7 +78,7 @@ class Source:
         if was_passed or not is_unchanged(subset):
             _check_subset(subset, selection)
         _check_pool(own, selection, is_attached=pool is None)
-        return cls(selection, with_target(own, selection, target))
+        return cls(selection, with_target(own, selection, target, sae))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def explain(
     subset.sae_explain().to_pandas()
     ```
     """
-    source = Source.of(subset, selection, pool, target)
+    source = Source.of(subset, selection, pool, target, sae)
     wanted = checked_picks(picks, source.selection)
     check_int("spans", spans, 0)
     check_int("most", most)

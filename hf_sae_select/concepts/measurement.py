@@ -56,8 +56,10 @@ class Measured:
     """The likeness of "subset", "random" and "longest" to all rows; None for methods that it is no evidence for."""
 
 
-def measures_of(method: str) -> tuple[str, ...]:
-    """Return the measures that show what a method does; none for a method that compares vectors."""
+def measures_of(method: str, has_target: bool = False) -> tuple[str, ...]:
+    """Return the measures that show what a method does; none for one that compares vectors, or has a target."""
+    if has_target:  # how near the rows are to it is evidence
+        return ()
     kind = METHODS[method].kind if method in METHODS else "own"
     return MEASURES.get(kind, ("coverage",))
 
@@ -75,7 +77,8 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     Args:
         measures: of "likeness" and "coverage"; by default those that show what the method does.
     """
-    measures = measures_of(selection.method) if measures is None else measures
+    has_target = "target" in selection.parameters
+    measures = measures_of(selection.method, has_target) if measures is None else measures
     arguments = arguments_of(selection)
     cuts: Cuts = arguments.pop("cuts")
     # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.

@@ -18,8 +18,9 @@ from ..selection.references import PoolEncoding
 from ..selection.result import Selection
 from ..selection.target_argument import same_target
 from ..selection.trace import Parts, Trace
-from .evidence import Aim, Neighbour, Part, Reason, Reasons, RunnerUp
+from .evidence import Aim, Neighbour, Part, Reason, RunnerUp
 from .neighbours import Neighbours
+from .reason_table import Reasons
 
 SCANS = ("simscale", "instag")
 MOST_PARTS = 10  # of a gain that a reason keeps by default

@@ -64,6 +64,7 @@ class Repetition:
         for name, value in {**parameters.get("options", {}), **parameters.get("cuts", {})}.items():
             if value is not None:
                 yield self._argument(name, value)
+        yield from self._other_rows(selection, constraints.pop("left_out", {}))
         for name, value in constraints.items():
             if name == "extend":
                 yield "extend=earlier"
@@ -78,6 +79,29 @@ class Repetition:
             else:
                 yield self._argument(name, value)
         yield f"seed={parameters.get('seed')!r}"
+
+    def _other_rows(self, selection: Selection, left_out: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the arguments that name rows beside the dataset, which the reader must supply."""
+        if "exclude_near" in left_out:
+            yield "exclude_near=near"
+            self.notes.append("“near” are the rows whose near-duplicates were left out: pass these rows.")
+        parts = selection.parameters.get("target")
+        if not parts:
+            return
+        yield "target=target"
+        rows = [f"{part['rows']:,} rows (SHA-256 of their features {str(part['sha256'])[:12]}…)" for part in parts]
+        if len(parts) == 1 and not parts[0]["name"]:
+            self.notes.append(f"“target” is what the rows were selected towards, {rows[0]}: pass these rows.")
+        else:
+            named = [f"“{part['name']}”: {text}" for part, text in zip(parts, rows, strict=True)]
+            shares = ", ".join(f"{part['share']:g}" for part in parts)
+            self.notes.append(
+                f"“target” has by name what the rows were selected towards, with shares of the budget ({shares}): "
+                f"{', '.join(named)}; pass {{name: (rows, share)}}."
+            )
+        overlap = selection.target.get("overlap", {}).get("mode", "exclude")
+        if overlap != "exclude":
+            yield f"overlap={overlap!r}"
 
     def _method(self, method: str) -> str:
         if method in METHODS:

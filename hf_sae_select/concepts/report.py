@@ -88,14 +88,14 @@ def report(
     check_text("title", title, optional=True)
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
     file = check_own_target(path, overwrite, "report.html", is_report, "report", "report")
-    selection, known = _parsed(subset, pool, target)
+    selection, known = _parsed(subset, pool, target, sae)
     record = selection.parameters.get("encoding", {})
     if labels is not None:
         labels.check(record)
     elif record:
         labels = labels_of(record)
     if known is None:
-        values, data = short_contents(selection, picks)
+        values, data = short_contents(selection, picks, labels)
     else:
         values, data = full_contents(known, labels=labels, sae=sae, text=text, spans=spans, picks=picks)
     text = page(values | {"title": title or title_of(selection)}, data)
@@ -104,7 +104,7 @@ def report(
     return file
 
 
-def _parsed(subset: Any, pool: Any, target: Any) -> tuple[Selection, Dataset | None]:
+def _parsed(subset: Any, pool: Any, target: Any, sae: Any) -> tuple[Selection, Dataset | None]:
     """Return the selection, and the subset with its pool where it is known.
 
     Raises:
@@ -115,7 +115,7 @@ def _parsed(subset: Any, pool: Any, target: Any) -> tuple[Selection, Dataset | N
             if target is not None:
                 raise ValueError("`target` tells nothing without the rows that were selected from; pass `pool` too")
             return subset, None
-        return subset, _with_codes(_subset_of(subset, pool), target)
+        return subset, _with_codes(_subset_of(subset, pool), target, sae)
     check_dataset("subset", subset, "report")
     if pool is not None:
         raise ValueError("`pool` is for a saved Selection; a subset knows the rows that it was selected from")
@@ -126,10 +126,10 @@ def _parsed(subset: Any, pool: Any, target: Any) -> tuple[Selection, Dataset | N
             "`subset` has no `sae_selection`: pass what `sae_select` returned, unchanged, or a saved Selection, with "
             "the dataset that it was selected from as `pool`"
         ) from error
-    return selection, _with_codes(subset, target)
+    return selection, _with_codes(subset, target, sae)
 
 
-def _with_codes(subset: Dataset, target: Any) -> Dataset | None:
+def _with_codes(subset: Dataset, target: Any, sae: Any) -> Dataset | None:
     """Return a subset whose pool has codes, with the target where it was passed; None for another one."""
     pool = pool_of(subset)
     if pool is None or pool.codes is None:
@@ -138,7 +138,7 @@ def _with_codes(subset: Dataset, target: Any) -> Dataset | None:
         return subset
     selection = selection_of(subset)
     known = subset.with_format(None)  # the user's own dataset keeps its attachment
-    attach(known, selection, with_target(pool, selection, target))
+    attach(known, selection, with_target(pool, selection, target, sae))
     return known
 
 

@@ -10,10 +10,21 @@ from typing import Any
 import numpy as np
 
 from ..features.duplicates import Duplicates
+from ..sae.labels import Labels
 from ..selection.concept_rules import described
 from ..selection.methods import METHODS
 from ..selection.result import Selection
 from .measurement import QUANTILES, Measured, likeness_text
+from .target_facts import (
+    DISTANCES,
+    MEANING,
+    NOT_HELP,
+    distances_of,
+    lines_of,
+    missing_sentence,
+    overlap_sentence,
+    summary_of,
+)
 
 NAMES = {"subset": "this subset", "random": "random rows", "longest": "the longest rows", "pool": "all rows"}
 FLAGS = {
@@ -51,7 +62,7 @@ def sentences(selection: Selection, measured: Measured | None) -> list[str]:
     if method is None:
         lines = [f"The method “{selection.method}” is the author's own."]
     else:
-        lines = [f"The method “{selection.method}” {method.summary}."]
+        lines = [f"The method “{selection.method}” {summary_of(selection.method, 'target' in selection.parameters)}."]
     if measured is not None:
         lines.append(_likeness(measured) + _coverage(measured))
     return lines
@@ -254,6 +265,27 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[list[Any]]:
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
+
+
+def target_tables(selection: Selection) -> list[Table]:
+    """Return what the rows were selected towards, and how near they are to it; nothing without a target."""
+    parts = lines_of(selection.parameters.get("target", ()))
+    columns = ["target", "rows", "share of the budget", "SHA-256 of their features"]
+    tables = [Table("The rows were selected to be like the rows of", columns, parts)] if parts else []
+    if lines := distances_of(selection.target):
+        columns = ["", "in features", "by the kernel"]
+        tables.append(Table("Distance to the target", columns, lines, marked=0))
+    return tables
+
+
+def target_notes(selection: Selection, labels: Labels | None) -> list[str]:
+    """Return what a reader should know of a selection towards a target."""
+    if "target" not in selection.parameters:
+        return []
+    measured = selection.target
+    notes = [DISTANCES] if distances_of(measured) else []
+    notes += [missing_sentence(measured, labels), overlap_sentence(measured), MEANING, NOT_HELP]
+    return [note for note in notes if note]
 
 
 def picks_table(selection: Selection, most: int) -> Table:

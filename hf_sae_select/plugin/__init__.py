@@ -199,7 +199,7 @@ def sae_encode(
 
 def sae_dedup(
     self: Dataset,
-    threshold: float = 0.95,
+    threshold: float = 0.9,
     *,
     minhash: float | None = None,
     quality: str | None = None,
@@ -238,6 +238,7 @@ def sae_publish(
     pool: Dataset | None = None,
     license: License | None = None,
     source: SourceName | None = None,
+    target: TargetSource | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
     report: bool = False,
@@ -258,6 +259,7 @@ def sae_publish(
         pool=pool,
         license=license,
         source=source,
+        target=target,
         include_features=include_features,
         labels=labels,
         report=report,

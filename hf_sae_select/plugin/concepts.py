@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..concepts.contrast import Contrast
-    from ..concepts.evidence import Reason, Reasons
+    from ..concepts.evidence import Reason
+    from ..concepts.reason_table import Reasons
     from ..concepts.rejection import WhyNot
     from ..encoding.text import TextSource
     from ..sae.labels import Labels

@@ -13,8 +13,9 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
-from ..concepts.evidence import Reasons
 from ..concepts.explanation import explain
+from ..concepts.reason_table import Reasons
+from ..concepts.target_facts import DISTANCES, MEANING, NOT_HELP, missing_sentence, overlap_sentence, summary_of
 from ..concepts.texts import Texts
 from ..sae.labels import Labels
 from ..selection.concept_rules import described
@@ -84,7 +85,7 @@ def subset_card(
         card_data=DatasetCardData(**_metadata(record, source_card, metadata)).to_yaml(),
         name=escaped(name) if name else "a dataset",
         linked=_link(name, f"datasets/{name}") if name else "a dataset that is not published",
-        summary=method.summary if method else "",
+        summary=summary_of(selection["method"], record["target"] is not None) if method else "",
         paper=method.source if method else "",
         by_features=method is not None and not method.needs_vectors and selection["method"] not in BASELINES,
         parameters=_parameter_cells(selection["parameters"]),
@@ -93,6 +94,7 @@ def subset_card(
         model=_model(encoding),
         text=_text(encoding),
         english=encoding.get("model") in ENGLISH_MODELS,
+        target=_target(record, labels),
         reasons=_reasons(draft, labels),
         tables=tables(record),
         has_report=REPORT_FILE in record["files"],
@@ -142,11 +144,20 @@ def quoted(text: str) -> str:
 
 def _parameter_cells(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return name and value of each parameter that has a value, for a table."""
-    cells = {name: value for name, value in parameters.items() if not isinstance(value, Mapping)}
+    cells = {name: value for name, value in parameters.items() if not isinstance(value, Mapping) and name != "target"}
     for part in ("options", "constraints", "cuts"):
         cells |= {name if name not in cells else f"{part}.{name}": value for name, value in parameters[part].items()}
     shown = {name: described(name, value) or value for name, value in cells.items()}
     return [(name, cell(value)) for name, value in shown.items() if value is not None]
+
+
+def _target(record: Record, labels: Labels | None) -> dict[str, str] | None:
+    """Return sentences on what the rows were selected towards; None without a target."""
+    if record["target"] is None:
+        return None
+    measured = record["target"]["measured"]
+    words = {"overlap": overlap_sentence(measured), "missing": missing_sentence(measured, labels)}
+    return {"distances": DISTANCES, "meaning": MEANING, "no_help": NOT_HELP, **words}
 
 
 def _reasons(draft: Draft, labels: Labels | None) -> list[dict[str, Any]]:

@@ -26,10 +26,11 @@ from .figures import tables
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
 from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
 from .licence import as_list
-from .provenance import RECORD_VERSION, Record, is_edited, public
+from .provenance import Record, is_edited, public
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
 DEVICE_TOLERANCE = 1e-2  # relative; activations differ a little from device to device
+TABLES_SINCE = 3  # version of the record
 SUM_TOLERANCE = 1e-9  # relative; the order of a sum may differ from machine to machine
 
 
@@ -104,7 +105,7 @@ def _of_section(card: str, record: Record) -> str | None:
             f"{CARD_FILE} has another section between the comments `hf-sae-select: subset` than the one that was "
             "written: its figures and sentences may be wrong; a publisher's own words belong before or after it"
         )
-    if record["version"] == RECORD_VERSION:
+    if record["version"] >= TABLES_SINCE:
         for name, table in tables(record).items():
             if f"\n\n{table}\n" not in section:
                 return f"{CARD_FILE} does not have the table of {name} that follows from {RECORD_FILE}"
@@ -127,6 +128,9 @@ def of_parameters(record: Record, selection: Selection) -> str | None:
     top_level = {name: value for name, value in recorded["parameters"].items() if not isinstance(value, Mapping)}
     if name := unequal(top_level, parameters):
         return _contradiction("parameter ", name, top_level, parameters)
+    measured = {} if record["target"] is None else record["target"]["measured"]
+    if name := unequal(measured, selection.target):
+        return _contradiction("target.", name, measured, selection.target)
     summary = {name: recorded[name] for name in ("method", "rows", "round_starts", "pool_coverage")}
     summary["fingerprint"] = record["source"]["fingerprint"]
     own = {"method": selection.method, "rows": len(selection), "round_starts": selection.round_starts.tolist()}
@@ -224,7 +228,7 @@ def of_coverage(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | 
     """Compare the recorded figures of coverage with those measured again."""
     for rows, figures in again.items():
         for name, value in figures.items():
-            if not _is_close(recorded[rows][name], value, SUM_TOLERANCE):
+            if not is_close(recorded[rows][name], value, SUM_TOLERANCE):
                 return f"`{name}` of {rows} is {recorded[rows][name]} in {RECORD_FILE}, again {value}"
     return None
 
@@ -236,7 +240,7 @@ def of_likeness(
     if recorded is None or again is None:
         return None if recorded is again else f"`likeness` is {recorded} in {RECORD_FILE}, again {again}"
     for rows, value in again.items():
-        if not _is_close(recorded[rows], value, tolerance):
+        if not is_close(recorded[rows], value, tolerance):
             return f"`likeness` of {rows} is {recorded[rows]} in {RECORD_FILE}, again {value}"
     return None
 
@@ -252,7 +256,7 @@ def of_quotas(recorded: Sequence[Mapping[str, Any]], again: Sequence[Mapping[str
     return "the columns of quotas, or the number of their values, are not as recorded"
 
 
-def _is_close(one: Any, other: Any, tolerance: float) -> bool:
+def is_close(one: Any, other: Any, tolerance: float) -> bool:
     """Tell whether two figures are equal, or two floats almost."""
     both_floats = isinstance(one, float) and isinstance(other, float)
     return bool(one == other or (both_floats and math.isclose(one, other, rel_tol=tolerance)))

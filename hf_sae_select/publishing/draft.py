@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from datasets import Dataset
 from .._datasets import check_dataset
 from ..concepts.measurement import Measured, measure
 from ..features.columns import is_code_column, without_codes
-from ..selection.attachment import Pool, as_pool, attach, pool_of, selection_of
+from ..selection.attachment import Pool, as_pool, attach, pool_of, selection_of, with_target
 from ..selection.methods import METHODS
+from ..selection.recorded_target import numbers_of
 from ..selection.result import Selection
+from ..selection.targets import Target
 from .hashing import Digests
 from .provenance import public
 from .replay import digest_tag
@@ -36,7 +39,7 @@ class Draft:
     """The pool; None where it is not known."""
 
     @classmethod
-    def parse(cls, subset: Any, selection: Any = None, pool: Any = None) -> Draft:
+    def parse(cls, subset: Any, selection: Any = None, pool: Any = None, target: Any = None) -> Draft:
         """Check the arguments of `stage`; selection and pool are by default those that are attached to `subset`.
 
         Raises:
@@ -53,6 +56,10 @@ class Draft:
                 "`selection` is a result of `select_indices`, which does not know the dataset; pass one of `select`"
             )
         pool = pool_of(subset) if pool is None else as_pool(pool, selection)
+        if pool is not None:
+            pool = with_target(pool, selection, target)
+        elif target is not None:
+            raise ValueError("`target` is published with the features of all rows; pass `pool` too")
         draft = cls(without_codes(subset), _without_private(selection), pool)
         draft._check_columns()
         check_types(draft.rows)
@@ -84,6 +91,13 @@ class Draft:
         rows = self.rows.with_format(None)  # the user's own dataset keeps its attachment
         attach(rows, self.selection, self.pool)
         return rows
+
+    @cached_property
+    def target(self) -> Target | None:
+        """The numbers that the selection read of its target; None without one, or where it is not at hand."""
+        if self.pool is None or self.pool.target is None or self.columns is None:
+            return None
+        return numbers_of(self.pool.target, self.selection, self.columns)
 
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.

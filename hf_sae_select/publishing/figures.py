@@ -6,26 +6,34 @@ Another form of a table is another version of the record: `verify` looks for the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._cards import code, escaped
 from .._secrets import masked
 from ..concepts.measurement import QUANTILES, likeness_text, measures_of
+from ..concepts.target_facts import distances_of, lines_of
 
 ROWS = {"pool": "all rows", "subset": "this subset", "random": "random", "longest": "longest"}
 
 
 def tables(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tables of a card, in Markdown: "likeness", "coverage", "lengths" and "quotas", where known."""
+    """Return the tables of a card, in Markdown: "likeness", "coverage", "lengths", "target", "distances"
+    and "quotas", where known.
+    """
     coverage, shown = record["coverage"], {}
-    measures = measures_of(record["selection"]["method"])
+    target = record.get("target")
+    measures = measures_of(record["selection"]["method"], target is not None)
     if coverage is not None:
         if "likeness" in measures and record["likeness"] is not None:
             shown["likeness"] = _likeness(record["likeness"], coverage)
         if "coverage" in measures:
             shown["coverage"] = _coverage(coverage)
         shown["lengths"] = _lengths(coverage)
+    if target is not None:
+        shown["target"] = _target(record["selection"]["parameters"]["target"])
+        if lines := distances_of(target["measured"]):
+            shown["distances"] = _table(["", "distance in features", "distance by the kernel"], lines)
     if record["quotas"]:
         shown["quotas"] = "\n".join(map(_quota, record["quotas"]))
     return shown
@@ -69,6 +77,11 @@ def _lengths(coverage: Mapping[str, Any]) -> str:
         quantiles = coverage[rows]["length_quantiles"]
         lines.append([name, *(f"{quantiles.get(q, 0):,}" for q in QUANTILES), _mean(coverage[rows]["tokens"])])
     return _table(["tokens per row", *QUANTILES, "mean"], lines)
+
+
+def _target(parts: Sequence[Mapping[str, Any]]) -> str:
+    lines = ([escaped(name), rows, share, code(digest)] for name, rows, share, digest in lines_of(parts))
+    return _table(["target", "rows", "share of the budget", "SHA-256 of their features"], lines)
 
 
 def _quota(counts: Mapping[str, Any]) -> str:

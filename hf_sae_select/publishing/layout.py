@@ -7,12 +7,15 @@ from typing import Any
 
 RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
 ROWS, SELECTION_FILE, POOL_FILE, REPORT_FILE = "data", "selection.parquet", "pool.parquet", "report.html"
+TARGET_FILE = "target.parquet"
 PLOT_FILES = {"likeness": "likeness.png", "coverage": "coverage.png"}  # of each measure
-SINGLE_FILES = frozenset({SELECTION_FILE, POOL_FILE, REPORT_FILE, *PLOT_FILES.values()})  # that the record lists
+# Single files that the record lists.
+SINGLE_FILES = frozenset({SELECTION_FILE, POOL_FILE, TARGET_FILE, REPORT_FILE, *PLOT_FILES.values()})
 FILES = frozenset({ROWS, *SINGLE_FILES, RECORD_FILE, CARD_FILE})
 
 SECTION = "card_section_sha256"  # of the record: digest of our section of the card
 DIGEST = "row_sha256"  # column of both side tables
+CLOSENESS = "target_closeness_"  # and a number: columns of the pool, one for each part of a target
 # The card's metadata for `load_dataset`: the rows by default, the picks by the name "selection".
 CONFIGS: list[dict[str, Any]] = [
     {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}], "default": True},

@@ -18,13 +18,14 @@ from .._files import read_text
 from .._optional import extra
 from ..selection.methods import METHODS
 from .hashing import digest_of
-from .layout import COMMIT, POOL_FILE, RECORD_FILE
+from .layout import COMMIT, POOL_FILE, RECORD_FILE, TARGET_FILE
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 SCHEMA_FILES = {
     1: Path(__file__).parent / "provenance.v1.schema.json",
     2: Path(__file__).parent / "provenance.v2.schema.json",
-    3: Path(__file__).parent / "provenance.schema.json",
+    3: Path(__file__).parent / "provenance.v3.schema.json",
+    4: Path(__file__).parent / "provenance.schema.json",
 }
 PACKAGES = ["hf-sae-select", "datasets", "huggingface-hub", "numba", "numpy", "pyarrow", "tokenizers", "torch"]
 PACKAGES += ["transformers"]
@@ -87,7 +88,8 @@ def upgraded(record: Record) -> Record:
     selection = record["selection"]
     if record["version"] == 1:
         selection = selection | {"parameters": nested(selection["parameters"], selection["method"])}
-    return record | {"version": RECORD_VERSION, "selection": selection, "likeness": None, "quotas": None}
+    measured = {"likeness": None, "quotas": None} if record["version"] < 3 else {}
+    return record | {"version": RECORD_VERSION, "selection": selection, "target": None} | measured
 
 
 def nested(flat: Mapping[str, Any], method: str) -> dict[str, Any]:
@@ -126,6 +128,8 @@ def problem_of(record: Any) -> str | None:
         return f"{RECORD_FILE}: `coverage` needs `encoding`"
     if record["version"] == 1 and (record["encoding"] is None) != (record["coverage"] is None):
         return f"{RECORD_FILE}: `encoding` and `coverage` go together"
+    if record["version"] >= 4 and (record["target"] is None) != ("target" not in record["selection"]["parameters"]):
+        return f"{RECORD_FILE}: `target` and the parameter `target` go together"
     if record["coverage"] is None and record.get("likeness") is not None:
         return f"{RECORD_FILE}: `likeness` needs `coverage`"
     return None
@@ -180,6 +184,8 @@ def required_arguments(record: Record, level: str) -> dict[str, str]:
     if level == "select" and POOL_FILE not in record["files"]:
         codes = "encoded by `sae_encode`" if encoding else "with its column of vectors"
         required["features"] = f"the source, {codes}, which is not published with the subset"
+    if level != "digests" and record["target"] is not None and not has_target(record):
+        required["target"] = "the rows that the subset was selected towards, of which nothing is published"
     if level == "encode":
         if not record["source"]["as_published"]:
             required["source"] = "the dataset that the rows were selected from, which is not published"
@@ -188,6 +194,19 @@ def required_arguments(record: Record, level: str) -> dict[str, str]:
         if "function" in encoding.get("text", {}):
             required["text"] = "the function that wrote the text of a row, whose code is not recorded"
     return required
+
+
+def has_target(record: Record) -> bool:
+    """Tell whether what a method of the library read of its target is published with the subset."""
+    files = record["files"]
+    is_readable = record["encoding"] is not None and record["selection"]["builtin"]
+    return is_readable and TARGET_FILE in files and (POOL_FILE in files or not reads_kernel(record))
+
+
+def reads_kernel(record: Record) -> bool:
+    """Tell whether the method goes by a kernel of rows and a target."""
+    method = METHODS.get(record["selection"]["method"])
+    return method is not None and method.kind == "nearness"
 
 
 @cache

@@ -15,10 +15,14 @@ from .._hub import NoSuchFile, Repo, Token, check_token
 from .._secrets import masks_tokens
 from .._validation import check_flag, check_text
 from ..selection.result import Selection
+from ..selection.targets import Target
 from .hashing import Digests
-from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE
-from .provenance import NewerRecord, Record, read, upgraded
-from .tables import read_pool, read_selection
+from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE, TARGET_FILE
+from .provenance import NewerRecord, Record, has_target, read, reads_kernel, upgraded
+from .tables import read_closeness, read_pool, read_selection
+from .target_table import read_target
+
+LIKENESS_SINCE = 3  # version of the record
 
 
 @masks_tokens
@@ -140,9 +144,9 @@ class PublishedSubset:
         return POOL_FILE in self.record["files"]
 
     @property
-    def is_upgraded(self) -> bool:
-        """Tell whether an earlier version wrote the record: then it has neither likeness nor quotas."""
-        return self.original is not self.record
+    def lacks_likeness(self) -> bool:
+        """Tell whether an early version wrote the record: then it has neither likeness nor quotas."""
+        return bool(self.original["version"] < LIKENESS_SINCE)
 
     @property
     def recorded_selection(self) -> Selection:
@@ -161,3 +165,19 @@ class PublishedSubset:
         pool = read_pool(self.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])
         digests = b"".join(pool.with_format("arrow")[:][DIGEST].to_pylist())
         return pool, np.frombuffer(digests, np.uint8).reshape(-1, 32)
+
+    def read_target(self) -> Target | None:
+        """Return what was recorded of the target; None without one, or where it is not published.
+
+        Raises:
+            ValueError, NoSuchFile: If a table is missing or invalid.
+            OSError: If the Hub does not send it.
+        """
+        if not has_target(self.record):
+            return None
+        parts, encoding = self.record["selection"]["parameters"]["target"], self.record["encoding"]
+        sizes = self.record["target"]["sizes"]
+        if sizes is None or len(sizes) != len(parts):
+            raise ValueError(f"{RECORD_FILE} does not have the `sizes` of {len(parts)} targets, but {sizes}")
+        sums = read_closeness(self.read_pool()[0], len(parts)) if reads_kernel(self.record) else []
+        return read_target(self.repo.fetch(TARGET_FILE), parts, sizes, encoding["d_sae"], sums)

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 from datasets import Dataset
@@ -27,6 +27,9 @@ from .provenance import read
 from .source import SourceName
 from .staging import stage
 from .verification import verify
+
+if TYPE_CHECKING:  # annotations only
+    from ..selection.target_argument import TargetSource
 
 # Files of a repo that cannot be rows of another dataset.
 NO_DATA = re.compile(r"\.git[^/]*|[^/]+\.md|(LICEN[CS]E|NOTICE|CITATION)[^/]*", re.IGNORECASE)
@@ -49,6 +52,7 @@ def publish(
     pool: Dataset | None = None,
     license: License | None = None,
     source: SourceName | None = None,
+    target: TargetSource | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
     report: bool = False,
@@ -81,6 +85,8 @@ def publish(
             Licence of the subset; by default that of the source, see `stage`.
         source (`str` or `dict`, *optional*):
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell, see `stage`.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            What the rows were selected towards, for a subset that was saved and loaded, see `stage`.
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to publish the features too, so that others can repeat the selection without a model.
         labels (`Labels`, *optional*):
@@ -123,6 +129,7 @@ def publish(
         pool=pool,
         license=license,
         source=source,
+        target=target,
         include_features=include_features,
         labels=labels,
         report=report,

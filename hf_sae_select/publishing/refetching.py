@@ -100,11 +100,28 @@ def encode_again(
     Raises:
         NotAsRecorded: If they cannot be encoded as the record says.
     """
+    text = record["encoding"]["text"]["columns"] if text is None else text
+    return _encoded(record, rows, sae, text, batch_size, keep)
+
+
+def encode_target(record: Record, rows: Dataset, sae: SparseAutoencoder, batch_size: int) -> Dataset:
+    """Return rows of a target, encoded as the record says; their texts as a selection reads those of a target.
+
+    Raises:
+        NotAsRecorded: If they cannot be encoded as the record says.
+    """
+    from ..encoding.text import columns_as_recorded
+
+    return _encoded(record, rows, sae, columns_as_recorded(rows, record["encoding"]), batch_size, [])
+
+
+def _encoded(
+    record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep: list[str]
+) -> Dataset:
     from ..encoding.pipeline import encode_apart  # needs torch
 
     encoding = record["encoding"]
     _prefetch_model(encoding["model"], encoding["model_revision"])
-    text = encoding["text"]["columns"] if text is None else text
     try:
         return encode_apart(
             rows,

@@ -5,26 +5,32 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..selection.method import Method, MethodFunction
 from ..selection.methods import METHODS
 from ..selection.request import SelectionRequest, arguments_of
 from ..selection.result import Selection
-from ..selection.run import run_on_dataset
+from ..selection.run import read_features, run_on_dataset
+from ..selection.target_distance import target_record_again
+from ..selection.targets import Target
 from .hashing import digest_of
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
 
-def replay(dataset: Dataset, selection: Selection, method: MethodFunction | None = None) -> Selection:
+def replay(
+    dataset: Dataset, selection: Selection, method: MethodFunction | None = None, target: Target | None = None
+) -> Selection:
     """Select again among encoded rows by the parameters of `selection`, and return the new selection.
 
     Rows that an earlier selection brought (`extend`) are taken from `selection`.
 
     Args:
         method: the method's function, where it is not the library's; by default the method of that name.
+        target: what it was selected towards, where it was.
 
     Raises:
         ValueError: If the parameters do not select.
@@ -36,7 +42,11 @@ def replay(dataset: Dataset, selection: Selection, method: MethodFunction | None
         arguments["options"] = _without_digests(arguments["options"], Method(method).options)
     with without_warnings():
         request = SelectionRequest.parse(len(dataset), dataset, method=method or selection.method, **arguments)
-        return run_on_dataset(request, dataset)
+        features = read_features(request, dataset)
+        again = run_on_dataset(request, dataset, target, features)
+    if target is None:
+        return again
+    return replace(again, target=target_record_again(selection, again, features, target))
 
 
 def digest_tag(value: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from huggingface_hub import get_token
@@ -26,12 +26,27 @@ from ..selection.result import Selection
 from .card import check_metadata, subset_card
 from .draft import Draft
 from .hashing import Digests, digest_of, row_digests
-from .layout import CARD_FILE, FILES, PLOT_FILES, POOL_FILE, RECORD_FILE, REPORT_FILE, ROWS, SECTION, SELECTION_FILE
+from .layout import (
+    CARD_FILE,
+    FILES,
+    PLOT_FILES,
+    POOL_FILE,
+    RECORD_FILE,
+    REPORT_FILE,
+    ROWS,
+    SECTION,
+    SELECTION_FILE,
+    TARGET_FILE,
+)
 from .licence import License, subset_licence
 from .plot import curve_png
 from .provenance import dumps, sealed, versions
 from .source import Source, SourceName, find_source, origins
 from .tables import write_pool, write_rows, write_selection
+from .target_table import closeness_columns, write_target
+
+if TYPE_CHECKING:  # annotations only
+    from ..selection.target_argument import TargetSource
 
 
 @masks_tokens
@@ -43,6 +58,7 @@ def stage(
     pool: Dataset | None = None,
     license: License | None = None,
     source: SourceName | None = None,
+    target: TargetSource | None = None,
     include_features: bool = True,
     labels: Labels | None = None,
     report: bool = False,
@@ -76,6 +92,10 @@ def stage(
             The Hub dataset that the rows are from, if the cache of `datasets` does not tell: its id, or
             `{"dataset": id, "config": ..., "split": ..., "revision": ...}`, which states that `load_dataset` with
             these returns those rows. `"as_published": False` states that they were made from the dataset.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            What the rows were selected towards, for a subset that was saved and loaded. Without it the folder has no
+            `target.parquet`, and others need the target to repeat the selection. Only sums over its rows are written,
+            never a text or the features of a row.
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to write `pool.parquet`, so that others can repeat the selection without a model.
         labels (`Labels`, *optional*):
@@ -113,7 +133,7 @@ def stage(
     check_type("labels", labels, Labels, "a Labels, see `load_labels`", optional=True)
     folder = Path(os.path.expanduser(folder)).absolute()
     _check_replaceable(folder)
-    draft = Draft.parse(subset, selection, pool)
+    draft = Draft.parse(subset, selection, pool, target)
     encoding = draft.selection.parameters["encoding"]
     if labels is not None:
         labels.check(encoding)
@@ -123,7 +143,8 @@ def stage(
     source_rows = draft.source_rows
     origin = find_source(source_rows, source, token)
     quotas = None if draft.columns is None else count_quotas(draft.columns, draft.selection)
-    _check_no_token({"source": origin.record(), "parameters": draft.selection.parameters, "quotas": quotas})
+    selected = {"parameters": draft.selection.parameters, "target": draft.selection.target}
+    _check_no_token({"source": origin.record(), **selected, "quotas": quotas})
     source_card = origin.card(token)
     others = [other for other in origins(source_rows) if other.dataset != origin.dataset]
     licence = subset_licence([source_card, *(other.card(token) for other in others)], license)
@@ -137,9 +158,12 @@ def stage(
         counts = None if measured is None else measured.features.counts[draft.selection.indices]
         write_selection(unfinished / SELECTION_FILE, draft.selection, counts, picked)
         if include_features and draft.pool is not None and digests is not None:
-            write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests)
+            closeness = closeness_columns(draft.target)
+            write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests, closeness)
+        if draft.target is not None:
+            write_target(unfinished / TARGET_FILE, draft.target)
         if measured is not None:
-            for measure in measures_of(draft.selection.method):
+            for measure in measures_of(draft.selection.method, "target" in draft.selection.parameters):
                 (unfinished / PLOT_FILES[measure]).write_bytes(curve_png(measured, measure))
         if report:
             write_report(draft.attached(), unfinished / REPORT_FILE, labels=labels)
@@ -151,6 +175,7 @@ def stage(
             "coverage": None if measured is None else measured.figures,
             "likeness": None if measured is None else measured.likeness,
             "quotas": quotas,
+            "target": _target_record(draft),
             "versions": versions(),
             "files": _files_record(unfinished),
         }
@@ -202,6 +227,13 @@ def _selection_record(selection: Selection, picked: Digests) -> dict[str, Any]:
         "indices_sha256": digest_of(selection.indices.astype("<i8")),
         "rows_sha256": digest_of(picked),
     }
+
+
+def _target_record(draft: Draft) -> dict[str, Any] | None:
+    if not draft.selection.parameters.get("target"):
+        return None
+    sizes = None if draft.target is None else [int(size) for size in draft.target.sizes()]
+    return {"sizes": sizes, "measured": draft.selection.target}
 
 
 def _encoding_record(draft: Draft) -> dict[str, Any] | None:

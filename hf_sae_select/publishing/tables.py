@@ -8,11 +8,13 @@ row (null where they are not known), `covered` so far, `row_sha256`. Its schema'
 
 `pool.parquet` has a line for each row of the source, with what repeating the selection needs: `row_sha256`, the row's
 codes, cut by `threshold` and `top`, and the columns that the method and the constraints read. It holds no texts.
+`target_table.py` says what it has of a target.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 
 from .._parquet import content_errors, read_table, written_metadata
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
+from ..features.kernels import Int64s
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
 from ..selection.concept_rules import ConceptRules
@@ -36,7 +39,7 @@ from ..selection.methods import BASELINES, METHODS
 from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
-from .layout import DIGEST, SHA256
+from .layout import CLOSENESS, DIGEST, SHA256
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
@@ -44,7 +47,9 @@ METADATA_KEY = b"sae_selection"  # in the schema of `selection.parquet`
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
 FIELDS = {"fingerprint": str, "method": str, "parameters": dict, "pool_coverage": int, "pool_rows": int}
-FIELDS_1 = {name: type for name, type in FIELDS.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
+FIELDS |= {"target": dict}
+FIELDS_3 = {name: type for name, type in FIELDS.items() if name != "target"}  # up to version 3 of the record
+FIELDS_1 = {name: type for name, type in FIELDS_3.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
 
 
 def write_rows(folder: Path, rows: Dataset) -> Digests:
@@ -168,31 +173,35 @@ def _problem_of_columns(table: pa.Table) -> str | None:
 
 def _problem_of_metadata(metadata: Any) -> str | None:
     types = {name: type(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {}
-    if types not in (FIELDS, FIELDS_1):
+    if types not in (FIELDS, FIELDS_3, FIELDS_1):
         return f"its schema's metadata do not hold {', '.join(FIELDS)}"
     parameters = metadata["parameters"]
     if not isinstance(parameters.get("encoding"), dict):
         return "its schema's metadata do not say how the rows were encoded"
-    if types == FIELDS and not all(
+    if types != FIELDS_1 and not all(
         isinstance(parameters.get(part), dict) for part in ("options", "constraints", "cuts")
     ):
         return "its schema's metadata lack `options`, `constraints` or `cuts`"
     return None
 
 
-def write_pool(file: Path, pool: Pool, selection: Selection, digests: Digests) -> None:
-    """Write what repeating the selection needs, some rows at a time."""
+def write_pool(
+    file: Path, pool: Pool, selection: Selection, digests: Digests, closeness: Mapping[str, Int64s]
+) -> None:
+    """Write what repeating the selection needs, some rows at a time; `closeness` are more columns, of numbers."""
     rows, codes, columns = pool.rows, pool.codes, columns_read(selection, pool)
     with_state = codes is not None and needs_state(selection)
     types = {DIGEST: Value("binary")} | {name: rows.features[name] for name in columns}
     if codes is not None:
         encoding = {name: value for name, value in selection.parameters["encoding"].items() if name != "rows"}
         types |= column_types(public(encoding), state_width(codes) if with_state else None)
+    types |= dict.fromkeys(closeness, Value("int64"))
     schema = datasets.Features(types).arrow_schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):
             stop = min(start + BLOCK_ROWS, len(digests))
             parts: dict[str, Any] = {DIGEST: pa.array([bytes(digest) for digest in digests[start:stop]])}
+            parts |= {name: pa.array(sums[start:stop]) for name, sums in closeness.items()}
             if codes is not None:
                 block = codes.select(range(start, stop))
                 parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection))
@@ -232,6 +241,21 @@ def read_pool(file: Path, d_sae: int | None) -> Dataset:
     return pool
 
 
+def read_closeness(pool: Dataset, n_parts: int) -> list[Int64s]:
+    """Return how near the rows of a published pool are to each part of a target: [n] each, in units.
+
+    Raises:
+        ValueError: If a column is missing, or holds something else.
+    """
+    columns = []
+    for i in range(n_parts):
+        column = pool.data[f"{CLOSENESS}{i}"] if f"{CLOSENESS}{i}" in pool.column_names else None
+        if column is None or str(column.type) != "int64" or column.null_count or pc.min(column).as_py() < 0:
+            raise ValueError(f"its column `{CLOSENESS}{i}` is missing, or holds no numbers from 0 on")
+        columns.append(column.to_numpy())
+    return columns
+
+
 def view(pool: Pool, selection: Selection) -> Dataset:
     """Return the codes of a pool, with the columns that the selection reads."""
     columns, codes = columns_read(selection, pool), pool.codes
@@ -266,7 +290,8 @@ def columns_read(selection: Selection, pool: Pool) -> list[str]:
     names = {cuts["embedding"], constraints.get("quality"), None if cost == "tokens" else cost}
     names |= {quota} if isinstance(quota, str) else set(quota or ())
     columns = [name for name in sorted(pool.rows.column_names) if name in names]
-    if reserved := [name for name in columns if name in (DIGEST, IDS, ACTS, TOKENS, STATE)]:
+    reserved = [name for name in columns if name in (DIGEST, IDS, ACTS, TOKENS, STATE) or name.startswith(CLOSENESS)]
+    if reserved:
         raise ValueError(
             f"the rows were selected by a column `{reserved[0]}`, a name that published tables use: rename it, and "
             "select again"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
@@ -18,120 +17,25 @@ from ..concepts.measurement import count_quotas, measure
 from ..features.columns import encoding_record, is_encoded, without_codes
 from ..features.matrix import FeatureMatrix
 from ..selection.method import MethodFunction
+from ..selection.recorded_target import numbers_of
+from ..selection.references import PoolEncoding
+from ..selection.target_argument import TargetArgument
+from ..selection.targets import Target
 from . import checks
 from .hashing import Digests, row_digests
-from .provenance import public, required_arguments
+from .provenance import has_target, public, required_arguments
 from .published import PublishedSubset, Unreadable, open_published
-from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
+from .refetching import NotAsRecorded, encode_again, encode_target, refetch_sae, refetch_source
 from .replay import replay
 from .tables import needs_state, stored
+from .target_checks import of_digests, of_measured, of_target
+from .verdict import LEVELS, Check, Verification
 
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
     from ..sae.model import SparseAutoencoder
-
-LEVELS = ("digests", "select", "encode")
-CONCLUSIONS = {
-    "digests": "files and rows are those of the record; whether the method picks them, the level `select` shows",
-    "select": "the method picks these rows by their features; whether the source has these features, `encode` shows",
-    "encode": "the source was encoded again, and the method picks these rows",
-}
-
-
-@dataclass(frozen=True)
-class Check:
-    """Hold the result of one check of a verification."""
-
-    level: str
-    """The level that the check belongs to."""
-    name: str
-    """What was compared, such as "rows"."""
-    difference: str | None
-    """The first difference from the record, shortened if it quotes much; None if nothing differs."""
-
-    def __post_init__(self) -> None:
-        if self.difference is not None and len(self.difference) > 600:
-            object.__setattr__(self, "difference", f"{self.difference[:400]} … {self.difference[-200:]}")
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Hold the result of `verify`: it is true if nothing differs, and prints what was verified and a line per check.
-
-    Example:
-
-    ```python
-    verification = verify("me/alpaca-3k", "select")
-    print(verification)
-    assert verification, verification.difference
-    ```
-    """
-
-    level: str
-    """The level that was verified."""
-    checks: list[Check]
-    """The checks, in the order they were made."""
-    repo: str = ""
-    """The repo's id, or the folder."""
-    revision: str | None = None
-    """The commit; None for a folder."""
-    date: datetime | None = None
-    """When the commit was made; None where the Hub was not asked."""
-    source: dict[str, Any] | None = None
-    """The record's `source`: dataset, config, split, revision and rows; None if the record cannot be read."""
-    rows: int | None = None
-    """The number of picked rows; None if the record cannot be read."""
-
-    @property
-    def difference(self) -> str | None:
-        """The first difference with the name of its check; None if nothing differs."""
-        return next((f"{check.name}: {check.difference}" for check in self.checks if check.difference), None)
-
-    def __bool__(self) -> bool:
-        return self.difference is None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON values, as `hf-sae-select verify --json` prints it.
-
-        Returns:
-            `dict`: "verified", "level", "repo", "revision", "date", "source", "rows" and "checks".
-        """
-        return {
-            "verified": bool(self),
-            "level": self.level,
-            "repo": self.repo,
-            "revision": self.revision,
-            "date": self.date.isoformat() if self.date else None,
-            "source": self.source,
-            "rows": self.rows,
-            "checks": [asdict(check) for check in self.checks],
-        }
-
-    def __str__(self) -> str:
-        lines = [_heading("subset", self.repo, self.revision, self.date)]
-        if self.source is not None:
-            lines.append(_heading("source", self.source["dataset"] or "not published", self.source["revision"]))
-            total = f" of {self.source['rows']:,}" if self.source["rows"] else ""
-            lines.append(f"rows    {self.rows:,}{total}")
-        lines += [
-            f"DIFFERS  {check.level}: {check.name}: {check.difference}"
-            if check.difference
-            else f"ok  {check.level}: {check.name}"
-            for check in self.checks
-        ]
-        lines.append(f"{'verified' if self else 'not verified'} to the level `{self.level}`: {self._conclusion()}")
-        return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
-
-    def _conclusion(self) -> str:
-        if not self:
-            return "what is marked DIFFERS is not what the record says; do not rely on this subset"
-        return CONCLUSIONS[self.level]
-
-
-def _heading(name: str, place: str, revision: str | None, date: datetime | None = None) -> str:
-    commit = f" at {revision}" if revision else ""
-    return f"{name}  {place}{commit}{f' of {date:%Y-%m-%d}' if date else ''}"
+    from ..selection.target_argument import TargetSource
 
 
 @dataclass(frozen=True)
@@ -143,6 +47,7 @@ class _Arguments:
     sae: SaeSource | None
     text: TextSource | None
     method: MethodFunction | None
+    target: TargetArgument | None
     token: Token
     batch_size: int
 
@@ -157,6 +62,7 @@ def verify(
     sae: SaeSource | None = None,
     text: TextSource | None = None,
     method: MethodFunction | None = None,
+    target: TargetSource | None = None,
     revision: str | None = None,
     token: Token = None,
     cache_dir: str | Path | None = None,
@@ -187,6 +93,9 @@ def verify(
             The text of a row. Required at "encode" if a function wrote it, since its code is not recorded.
         method (`Callable`, *optional*):
             The method. Required at "select" and "encode" if it is the author's own.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            What the rows were selected towards, as it was passed to `select`. With it "encode" encodes the target
+            again too. Required at "select" and "encode" if the subset was published without its numbers.
         revision (`str`, *optional*):
             Branch, tag or commit of the repo.
         token (`str` or `bool`, *optional*):
@@ -224,16 +133,22 @@ def verify(
     for name, function in (("method", method), ("text", text if not isinstance(text, str | list | tuple) else None)):
         if function is not None and not callable(function):
             raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
+    aim = TargetArgument.parse(target)
     repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
         subset = PublishedSubset.read(repo)
     except Unreadable as error:
         return Verification(level, [Check("digests", error.part, str(error))], repo.name, repo.revision, repo.date)
-    arguments = _Arguments(features, source, sae, text, method, token, batch_size)
+    arguments = _Arguments(features, source, sae, text, method, aim, token, batch_size)
     _check_arguments(subset, level, arguments)
+    if aim is not None:
+        aim = aim.like(subset.record["selection"]["parameters"].get("target", ()))
+        arguments = replace(arguments, target=aim)
     results = list(_digests(subset))
-    if level == "select" or (level == "encode" and (subset.has_pool or features is not None)):
-        results += _select(subset, arguments)
+    has_all = subset.has_pool or features is not None
+    has_all = has_all and (subset.record["target"] is None or has_target(subset.record))
+    if level == "select" or (level == "encode" and has_all):
+        results += _select(subset, arguments if level == "select" else replace(arguments, target=None))
     if level == "encode":
         results += _encode(subset, arguments)
     origin = subset.record["source"]
@@ -284,7 +199,31 @@ def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
     yield Check("select", "source", checks.of_source(record, subset.selection, subset.row_digests, digests))
     if record["encoding"] is not None:
         yield Check("select", "encoding", checks.of_pool(record["encoding"], pool))
-    yield from _select_again("select", subset, pool, arguments.method)
+    target = None
+    if record["target"] is not None:
+        target, check = _target(subset, arguments, pool)
+        yield check
+    if target is not None or record["target"] is None:
+        yield from _select_again("select", subset, pool, arguments.method, target)
+
+
+def _target(subset: PublishedSubset, arguments: _Arguments, pool: Dataset) -> tuple[Target | None, Check]:
+    """Return the target as it was recorded, or as it was passed, and compare the two where both are known."""
+    try:
+        recorded = subset.read_target()
+        if arguments.target is None:
+            return recorded, Check("select", "target", None)
+        again = arguments.target.encoded(PoolEncoding(encoding_record(pool), arguments.sae))
+        return recorded or again, Check("select", "target (as passed)", _compared(subset, recorded, again, pool))
+    except (ValueError, NoSuchFile) as error:
+        return None, Check("select", "target", str(error))
+
+
+def _compared(subset: PublishedSubset, recorded: Target | None, again: Target, pool: Dataset) -> str | None:
+    """Compare a target with what was recorded of it, as the selection from a pool reads it."""
+    if recorded is None:
+        return of_digests(subset.recorded_selection.parameters["target"], again)
+    return of_target(recorded, numbers_of(again, subset.recorded_selection, pool))
 
 
 def _passed_pool(subset: PublishedSubset, features: Dataset) -> tuple[Dataset, Digests]:
@@ -296,7 +235,7 @@ def _passed_pool(subset: PublishedSubset, features: Dataset) -> tuple[Dataset, D
 
 
 def _select_again(
-    level: str, subset: PublishedSubset, pool: Dataset, method: MethodFunction | None
+    level: str, subset: PublishedSubset, pool: Dataset, method: MethodFunction | None, target: Target | None
 ) -> Iterator[Check]:
     """Select again by the recorded parameters, and compare picks and figures."""
     record, selection = subset.record, subset.recorded_selection
@@ -305,19 +244,22 @@ def _select_again(
         name += f" (the first {extended} of {len(selection)} are taken from an earlier selection)"
     tolerance = checks.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
     try:
-        yield Check(level, name, checks.of_picks(selection, replay(pool, selection, method), tolerance))
+        again = replay(pool, selection, method, target)
+        yield Check(level, name, checks.of_picks(selection, again, tolerance))
+        if target is not None:
+            yield Check(level, "distances", of_measured(record["target"]["measured"], again.target, tolerance))
         quotas = count_quotas(pool, selection)
         measured = None if record["coverage"] is None else measure(pool, selection)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         yield Check(level, name, f"these parameters do not select: {error}")
         return
-    if (quotas or record["quotas"]) and not subset.is_upgraded and record["source"]["sha256"] is not None:
+    if (quotas or record["quotas"]) and not subset.lacks_likeness and record["source"]["sha256"] is not None:
         yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
     if measured is None:
         return
     yield Check(level, "counts", checks.of_counts(subset.feature_counts, measured.features.counts[selection.indices]))
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
-    if (measured.likeness or record["likeness"]) and not subset.is_upgraded:
+    if (measured.likeness or record["likeness"]) and not subset.lacks_likeness:
         yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))
 
 
@@ -340,7 +282,34 @@ def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
         return
     if subset.has_pool:
         yield Check("encode", "features", _compare_features(subset, encoded))
-    yield from _select_again("encode", subset, encoded, arguments.method)
+    target = None
+    if subset.record["target"] is not None:
+        target, check = _target_again(subset, arguments, sae, encoded)
+        yield check
+    if target is not None or subset.record["target"] is None:
+        yield from _select_again("encode", subset, encoded, arguments.method, target)
+
+
+def _target_again(
+    subset: PublishedSubset, arguments: _Arguments, sae: SparseAutoencoder, encoded: Dataset
+) -> tuple[Target | None, Check]:
+    """Return the target that was passed, encoded again as the source was; without it what was recorded."""
+    name = "target (as recorded: it was not passed, so it was not encoded again)"
+    try:
+        recorded = subset.read_target()
+        if arguments.target is None:
+            return recorded, Check("encode", name, None)
+        rows = {
+            name: encode_target(subset.record, part, sae, arguments.batch_size)
+            if isinstance(part, Dataset) and not is_encoded(part)
+            else part
+            for name, part in arguments.target.rows.items()
+        }
+        again = replace(arguments.target, rows=rows).encoded(PoolEncoding(encoding_record(encoded)))
+        pool = subset.read_pool()[0] if subset.has_pool else encoded  # what was recorded is as of the published pool
+        return again, Check("encode", "target", _compared(subset, recorded, again, pool))
+    except (ValueError, NoSuchFile) as error:
+        return None, Check("encode", "target", str(error))
 
 
 def _source_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[Dataset | None, Check]:
@@ -394,7 +363,7 @@ def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
     """Compare the published features with those of the rows encoded again."""
     try:
         published = FeatureMatrix.from_dataset(subset.read_pool()[0])
-        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.is_upgraded)
+        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.lacks_likeness)
         return checks.of_codes(published, again)
     except (ValueError, ArithmeticError, NoSuchFile) as error:
         return str(error)

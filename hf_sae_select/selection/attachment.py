@@ -14,6 +14,7 @@ from .target_argument import same_target
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
+    from ..sae.loading import SaeSource
     from .targets import Target
 
 ATTRIBUTE = "_sae_attachment"  # of a Dataset; `filter` and `with_format` copy it, `map` and `select` drop it
@@ -119,8 +120,11 @@ def is_unchanged(subset: Dataset) -> bool:
     return attachment is not None and fingerprint_of(subset) == attachment.fingerprint
 
 
-def with_target(pool: Pool, selection: Selection, target: Any) -> Pool:
+def with_target(pool: Pool, selection: Selection, target: Any, sae: SaeSource | None = None) -> Pool:
     """Return a pool with the target that the argument `target` names; it keeps its own without one.
+
+    Args:
+        sae: the SAE, to encode the target, where the codes do not say where it is.
 
     Raises:
         TypeError, ValueError: The selection is towards none, or towards another one.
@@ -130,7 +134,7 @@ def with_target(pool: Pool, selection: Selection, target: Any) -> Pool:
         return pool
     if pool.codes is None:
         raise ValueError("`target` needs the codes of the rows that were selected from; pass them encoded as `pool`")
-    return replace(pool, target=same_target(selection, target, PoolEncoding(encoding_record(pool.codes))))
+    return replace(pool, target=same_target(selection, target, PoolEncoding(encoding_record(pool.codes), sae)))
 
 
 def as_pool(pool: Any, selection: Selection) -> Pool:

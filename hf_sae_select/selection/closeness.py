@@ -144,7 +144,7 @@ class _TargetVectors:
         kernel = trace.herding.table[np.minimum(products >> SHIFT, STEPS)]
         weight = np.divide(kernel, products, out=np.zeros(len(products)), where=products > 0)
         added = np.bincount(ids, terms * np.repeat(weight, part.features.counts), minlength=len(own))
-        gains = added[row_ids] / (part.size * UNITS)
+        gains = added[row_ids] / (max(part.size, 1) * UNITS)
         nearest = np.argsort(-products, kind="stable")[:NEAREST]
         nearest = nearest[products[nearest] > 0]
         cosines = np.minimum(products[nearest] / LENGTH**2, 1)

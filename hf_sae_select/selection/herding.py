@@ -206,7 +206,7 @@ class Herd:
 
     def _factors(self, turn: int) -> tuple[float, float, float]:
         """Return what closeness and sums are divided by, and the weight of redundancy."""
-        return float(self._sizes[turn] * UNITS), float((self._counts[turn] + 1) * UNITS), self._redundancy
+        return float(max(self._sizes[turn], 1) * UNITS), float((self._counts[turn] + 1) * UNITS), self._redundancy
 
     def nearness(self, row: int, turn: int) -> float:
         """Return the mean kernel of a row with the rows of a target."""

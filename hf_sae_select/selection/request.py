@@ -268,7 +268,7 @@ def request_of(selection: Selection, n: int, columns: Any) -> SelectionRequest:
         return SelectionRequest.parse(n, columns, method=method, **arguments)
 
 
-def _own(features: FeatureMatrix, budget: int, rng: Any, *, constraints: Any = None) -> Selection:
+def _own(features: FeatureMatrix, budget: int, rng: Any, *, constraints: Any = None, target: Any = None) -> Selection:
     """Stand for the user's own method, of which only the name is recorded."""
     raise NotImplementedError
 

@@ -57,11 +57,12 @@ class Selection:
     """The columns that `row_digests` are of: those that were encoded, where they are known. After `select_indices`
     empty, and the digests are of the rows' features."""
     target: dict[str, Any] = field(default_factory=dict)
-    """What the rows were selected towards, as JSON values; empty without a target. `rule`: method and options; `parts`:
-    name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows of the dataset that repeat
-    rows of the target, and how many were left out; `distances`: those of the subset, of as many random rows and of all
-    rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`; `missing`: the
-    features of the target that no row of the dataset has, their share of it, and the largest of them."""
+    """What the rows were selected towards, as JSON values; empty without a target, or where it is not recorded. `rule`:
+    method and options; `parts`: name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows
+    of the dataset that repeat rows of the target, and how many were left out; `distances`: those of the subset, of as
+    many random rows and of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see
+    `target_distances`; `missing`: the features of the target that no row of the dataset has, their share of it, and
+    the largest of them."""
     left_out: dict[str, int] = field(default_factory=dict)
     """How many rows arguments such as `avoid` and `require` left out, by the argument; a row that several left out
     counts for the first of them. Empty where it is not recorded."""
@@ -193,10 +194,10 @@ class Selection:
             values = getattr(self, name)
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
                 raise ValueError(f"`{name}` is no list of texts")
-        if not isinstance(self.target, dict):
-            raise ValueError("`target` is no object")
         if not isinstance(self.left_out, dict) or not all(type(count) is int for count in self.left_out.values()):
             raise ValueError("`left_out` are no numbers of rows")
+        if not isinstance(self.target, dict):
+            raise ValueError("`target` is no mapping")
         if len(self.row_digests) not in (0, k):
             raise ValueError(f"`row_digests` has {len(self.row_digests)} values, for {k} rows")
 

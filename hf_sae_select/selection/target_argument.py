@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ class TargetArgument:
     """The rows of each part; the name is empty where there is only one."""
     shares: Mapping[str, float]
     overlap: str
+    is_again: bool = False
+    """Whether the rows were selected towards already, and warned of."""
 
     @classmethod
     def parse(cls, target: Any, overlap: Any = "exclude") -> TargetArgument | None:
@@ -52,9 +54,22 @@ class TargetArgument:
         shares = _shares(target) if isinstance(target, Mapping) else {"": 1.0}
         sources = target if isinstance(target, Mapping) else {"": target}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
-        for name, part in rows.items():
-            _warn_of_few(argument_name(name), len(part), "rows")
         return cls(rows, shares, overlap)
+
+    def like(self, recorded: Sequence[Mapping[str, Any]]) -> TargetArgument:
+        """Return the argument in the order and with the shares of recorded targets, see `Target.record`.
+
+        Raises:
+            ValueError: They have other names, or there are none.
+        """
+        shares = {part["name"]: float(part["share"]) for part in recorded}
+        if not shares:
+            raise ValueError("`target` is for a selection towards a target, and this one is not; leave it out")
+        if self.rows.keys() != shares.keys():
+            raise ValueError(
+                f"`target` has {_names(self.rows)}, but the rows were selected towards {_names(shares)}: pass these"
+            )
+        return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares, is_again=True)
 
     def encoded(self, pool: PoolEncoding) -> Target:
         """Encode the rows as the pool is, where they are not encoded.
@@ -64,8 +79,10 @@ class TargetArgument:
         """
         parts = []
         for name, rows in self.rows.items():
+            if not self.is_again:
+                _warn_of_few(argument_name(name), len(rows), "rows")  # before a model loads
             features = reference_features(argument_name(name), rows, pool)
-            if len(features) >= FEW_ROWS:  # fewer have been warned of
+            if not self.is_again and len(rows) >= FEW_ROWS:
                 _warn_of_few(argument_name(name), int(np.count_nonzero(features.counts)), "rows with features")
             parts.append(TargetPart(features, digest_of(features), self.shares[name], name))
         return Target(tuple(parts))
@@ -88,34 +105,21 @@ class TargetArgument:
 def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target | None:
     """Encode again what a selection was made towards; None where it was not passed.
 
-    The parts of the budget are those of the selection.
-
     Raises:
         TypeError, ValueError: The selection is towards none, or towards another one.
         OSError: A place cannot be read.
     """
-    recorded = {part["name"]: part for part in selection.parameters.get("target", ())}
-    with warnings.catch_warnings():  # what the selection warned of
-        warnings.simplefilter("ignore", UserWarning)
-        argument = TargetArgument.parse(target)
+    argument = TargetArgument.parse(target)
     if argument is None:
         return None
-    if not recorded:
-        raise ValueError("`target` is for a selection towards a target, and this one is not; leave it out")
-    if argument.rows.keys() != recorded.keys():
-        raise ValueError(
-            f"`target` has {_names(argument.rows)}, but the rows were selected towards {_names(recorded)}: pass these"
-        )
-    with warnings.catch_warnings():  # what the selection warned of
-        warnings.simplefilter("ignore", UserWarning)
-        rows = {name: argument.rows[name] for name in recorded}
-        again = replace(argument, rows=rows, shares={name: p["share"] for name, p in recorded.items()}).encoded(pool)
-    for part in again.parts:
-        if part.sha256 != recorded[part.name]["sha256"]:
+    recorded = selection.parameters.get("target", ())
+    again = argument.like(recorded).encoded(pool)
+    for part, own in zip(again.parts, recorded, strict=True):
+        if part.sha256 != own["sha256"]:
             raise ValueError(
-                f"`{argument_name(part.name)}` is not what the rows were selected towards: its features have the SHA-256 "
-                f"{part.sha256[:12]}, and those of the selection {str(recorded[part.name]['sha256'])[:12]}; pass the "
-                "same rows in the same order"
+                f"`{argument_name(part.name)}` is not what the rows were selected towards: its features have the "
+                f"SHA-256 {part.sha256[:12]}, and those of the selection {str(own['sha256'])[:12]}; pass the same "
+                "rows in the same order"
             )
     return again
 

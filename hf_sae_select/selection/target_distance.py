@@ -6,9 +6,10 @@ Both are of each row's 256 strongest features, whatever a method's cuts, and of 
 Hellinger distance: sqrt(1 - sum_j sqrt(p_j q_j)), where p and q are the distributions over features of the rows and of
 the target. It is 0 for equal distributions, and 1 where no feature is shared.
 
-Kernel distance: the maximum mean discrepancy, the square root of the mean kernel of all pairs of the rows, plus that of
-all pairs of the target's rows, less twice that of all pairs of a row and a row of the target. It is 0 for equal rows,
-and at most sqrt(2). Rows without features do not count. Of more than `MOST_ROWS` rows, a seeded sample stands for all.
+Kernel distance: the maximum mean discrepancy, the square root of the mean kernel of all pairs of the rows, plus that
+of all pairs of the target's rows, less twice that of all pairs of a row and a row of the target. It is 0 for equal
+rows, and at most sqrt(2). Rows without features do not count. Of more than `MOST_ROWS` rows, a seeded sample stands
+for all.
 """
 
 from __future__ import annotations
@@ -120,6 +121,19 @@ class TargetDistance:
         """Return the mean of the kernel over all pairs of a row and another one."""
         herding = Herding(Shares.above(self._shares.mean, rows), WIDTH, self._weights)
         return int(herding.closeness(others).sum()) / (len(rows) * len(others) * UNITS)
+
+
+def target_record_again(
+    recorded: Selection, again: Selection, features: FeatureMatrix, target: Target
+) -> dict[str, Any]:
+    """Return what a selection that was repeated says of its target; rows that repeat those of the target as recorded.
+
+    The distances are as recorded where the rows of the target are not at hand.
+    """
+    if not recorded.target or not all(isinstance(part, TargetPart) for part in target.parts):
+        return recorded.target
+    measured = target_record(again, features, target, TargetOverlap("keep"))
+    return {**measured, "overlap": recorded.target.get("overlap", measured["overlap"])}
 
 
 def rows_of(features: FeatureMatrix, rows: Int64s) -> FeatureMatrix:

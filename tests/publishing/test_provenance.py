@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
 from helpers import tiny
-from helpers.forge import ALICE, POOL, RECORD, SELECT, reseal
+from helpers.forge import ALICE, POOL, RECORD, SELECT, nothing, reseal, rewrite
 from helpers.pools import coded
 from jsonschema import Draft202012Validator
 
@@ -49,6 +49,8 @@ def complete(record):
     record["likeness"] = {"subset": 0.9, "random": 0.8, "longest": None}
     values = [{"value": "en", "pool": 4, "subset": 2}, {"value": None, "pool": 1, "subset": 1}]
     record["quotas"] = [{"column": "lang", "values": values, "others": {"values": 1, "pool": 1, "subset": 0}}]
+    part = {"name": "", "rows": 9, "share": 1.0, "sha256": "ab" * 32}
+    record["selection"]["parameters"]["target"], record["target"] = [part], {"sizes": [8], "measured": {}}
     return record
 
 
@@ -93,7 +95,7 @@ def test_the_schema_is_one_and_describes_every_field():
 def test_a_staged_record_keeps_to_it(record):
     Draft202012Validator(SCHEMA).validate(record)
     assert problem_of(record) is None and not is_edited(record)
-    assert record["version"] == 3
+    assert record["version"] == 4
 
 
 def test_most_fields_are_required():
@@ -109,7 +111,7 @@ def test_a_field_that_is_missing_is_named(complete, path):
 
 
 PLACES = [(), ("source",), ("selection",), ("coverage",), ("coverage", "pool"), ("likeness",), ("quotas", 0)]
-PLACES += [("quotas", 0, "values", 1), ("quotas", 0, "others")]
+PLACES += [("quotas", 0, "values", 1), ("quotas", 0, "others"), ("target",), ("selection", "parameters", "target", 0)]
 
 
 @pytest.mark.parametrize("path", PLACES)
@@ -153,8 +155,8 @@ def test_a_field_that_is_unknown_is_named(complete, path):
             "at selection.parameters.cuts.top: 1.5 is not of type 'integer', 'null'",
         ),
         (("encoding",), None, ": `coverage` needs `encoding`"),
-        (("version",), 0, "at version: 3 was expected"),
-        (("version",), "2", "at version: 3 was expected"),
+        (("version",), 0, "at version: 4 was expected"),
+        (("version",), "2", "at version: 4 was expected"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
@@ -163,8 +165,8 @@ def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
 
 
 def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
-    record["version"], record["unheard of"] = 4, True
-    expected = "provenance.json has version 4, but this library reads up to 3: upgrade hf-sae-select"
+    record["version"], record["unheard of"] = 5, True
+    expected = "provenance.json has version 5, but this library reads up to 4: upgrade hf-sae-select"
     assert problem_of(record) == expected
     (tmp_path / "staged" / "provenance.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=expected):  # what it says cannot be told, so nothing differs
@@ -440,7 +442,8 @@ def test_every_method_is_staged_and_selected_again(tmp_path, sae, method, seed):
     texts = [" ".join((tiny.WORDS * 2)[5 * i % 11 : 5 * i % 11 + i % 6]) for i in range(14)]
     seed = 7 if method == "random" and seed is None else seed
     ds = Dataset.from_dict({"text": texts})
-    folder = stage(ds.sae_select(9, method, sae=sae, seed=seed), tmp_path / "f", license="mit")
+    target = {"target": texts[3:12], "overlap": "keep"} if METHODS[method].needs_target else {}
+    folder = stage(ds.sae_select(9, method, sae=sae, seed=seed, **target), tmp_path / "f", license="mit")
     for passed in ({"level": "select"}, {"level": "encode", "source": ds, "sae": sae}):
         verification = verify(folder, **passed)
         assert verification, str(verification)
@@ -500,8 +503,8 @@ def test_a_record_of_version_1_is_upgraded(name):
     assert record["version"] == 1 and not is_edited(record)
     now = upgraded(record)
     assert now["selection"]["parameters"] == UPGRADED[name]
-    added = {"likeness": None, "quotas": None}
-    assert now == record | {"version": 3, "selection": now["selection"]} | added  # nothing else changes
+    added = {"likeness": None, "quotas": None, "target": None}
+    assert now == record | {"version": 4, "selection": now["selection"]} | added  # nothing else changes
     assert problem_of(now) is None and upgraded(now) is now
 
 
@@ -516,7 +519,7 @@ def downgrade(folder):
 
     def without_additions(record):
         record["version"] = 2
-        del record["likeness"], record["quotas"]
+        del record["likeness"], record["quotas"], record["target"]
         if record["files"].pop("likeness.png", None):
             (folder / "likeness.png").unlink()
 
@@ -528,9 +531,28 @@ def test_a_record_of_version_2_has_no_likeness_and_no_quotas_and_verifies(tmp_pa
     folder = stage(with_columns().sae_select(3, method, quota="kind"), tmp_path / "f", license="mit")
     downgrade(folder)
     record = read(folder / "provenance.json")
-    assert upgraded(record) == record | {"version": 3, "likeness": None, "quotas": None}
+    assert upgraded(record) == record | {"version": 4, "likeness": None, "quotas": None, "target": None}
     assert [check.name for check in verify(folder, "select").checks] == SELECT and verify(folder, "select")
-    assert problem_of(record | {"version": 3}) == "provenance.json: 'likeness' is a required property"
+    assert problem_of(record | {"version": 4}) == "provenance.json: 'likeness' is a required property"
+
+
+@pytest.mark.parametrize("method", ["match", "random"])
+def test_a_record_of_version_3_has_no_target_and_verifies(tmp_path, method):
+    folder = stage(with_columns().sae_select(3, method, quota="kind"), tmp_path / "f", license="mit")
+    names = [check.name for check in verify(folder, "select").checks]
+
+    def without_target(record):
+        record["version"] = 3
+        del record["target"]
+
+    rewrite(folder / "selection.parquet", nothing, lambda recorded: recorded.pop("target"))
+    reseal(folder, without_target)
+    record = read(folder / "provenance.json")
+    assert upgraded(record) == record | {"version": 4, "target": None}
+    verification = verify(folder, "select")
+    assert verification and [check.name for check in verification.checks] == names and "likeness" in names
+    reseal(folder, lambda record: record["likeness"].update(subset=0.5))
+    assert "likeness" in verify(folder, "select").difference or "card" in verify(folder, "select").difference
 
 
 def test_a_baseline_of_version_2_has_the_features_above_the_threshold_alone(tmp_path, sae, monkeypatch):

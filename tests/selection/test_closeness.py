@@ -14,6 +14,7 @@ from hf_sae_select import select_indices
 from hf_sae_select.features.shares import Shares
 from hf_sae_select.selection.closeness import closeness, gains_of, parts_of, parts_of_picks, scores_at
 from hf_sae_select.selection.target_argument import TargetArgument
+from hf_sae_select.selection.targets import SMOOTHING
 from hf_sae_select.selection.trace import Trace
 
 D_SAE = 10
@@ -26,11 +27,22 @@ def matrix(rows):
     return replace(features, acts=np.array([row[j] for row in rows for j in sorted(row)], np.float32))
 
 
-def vectors(features, mean):
+def weights_of(shares, parts, budget_shares):
+    """How features tell the target from the pool, from the definition in `Target.weights`."""
+    pool, target = shares.total / max(shares.total.sum(), 1e-300), np.zeros(D_SAE)
+    for part, share in zip(parts, budget_shares, strict=True):
+        mass = Shares.above(shares.mean, part).total
+        target += share * mass / max(mass.sum(), 1e-300)
+    e = SMOOTHING / max((pool > 0).sum(), 1)
+    return (target + e) / (pool + e)
+
+
+def vectors(features, mean, weights):
     """The vectors of rows, in whole numbers: [n, d_sae]."""
     shares, dense = Shares.above(mean, features), np.zeros((len(features), D_SAE))
     for i in range(len(features)):
-        dense[i, features.row(i)] = shares.amounts[features.offsets[i] : features.offsets[i + 1]]
+        ids = features.row(i)
+        dense[i, ids] = shares.amounts[features.offsets[i] : features.offsets[i + 1]] * weights[ids]
     lengths = np.linalg.norm(dense, axis=1, keepdims=True)
     return np.rint(np.divide(dense * 4096, lengths, out=np.zeros_like(dense), where=lengths > 0)).astype(int)
 
@@ -45,9 +57,11 @@ def kernel(one, other, width):
 class Naive:
     """Herding from its definition."""
 
-    def __init__(self, features, pool, parts, width, redundancy):
+    def __init__(self, features, pool, parts, budget_shares, width, redundancy):
         shares = Shares.of(features, np.array(pool, np.int64))
-        self.rows, self.parts = vectors(features, shares.mean), [vectors(part, shares.mean) for part in parts]
+        weights = weights_of(shares, parts, budget_shares)
+        self.rows = vectors(features, shares.mean, weights)
+        self.parts = [vectors(part, shares.mean, weights) for part in parts]
         self.sizes = [int((part.counts > 0).sum()) for part in parts]
         self.width, self.redundancy = width, redundancy
 
@@ -94,7 +108,8 @@ def test_nearness_parts_runners_up_and_other_gains_equal_naive_recomputation(tas
         return
     trace = Trace.of(features, selection, arguments["columns"], TargetArgument.parse(target).of_features(D_SAE))
     pool = [i for i in range(len(rows)) if i not in arguments["exclude"]]
-    naive, shares = Naive(features, pool, parts, 0.4, redundancy), [1.0] if other is None else [0.75, 0.25]
+    shares = [1.0] if other is None else [0.75, 0.25]
+    naive = Naive(features, pool, parts, shares, 0.4, redundancy)
     fits, scale, picks = fits_of(rows, arguments), scale_of(rows, arguments), np.arange(len(selection))
     counts, taken, herded = [0] * len(parts), [[] for _ in parts], []
     near_picks = list(closeness(trace, picks))

@@ -16,6 +16,7 @@ from hf_sae_select import METHODS, Selection, compare, select, select_indices
 from hf_sae_select.sae.labels import Label, Labels
 from hf_sae_select.selection.concept_rules import BOOSTED, ConceptArguments, ConceptRules, RuleFeature, described
 from hf_sae_select.selection.herding import Herding
+from hf_sae_select.selection.targets import SMOOTHING
 from hf_sae_select.selection.vocabulary import Vocabulary
 
 ROWS = [{1: 2.0, 2: 0.4}, {1: 0.4, 3: 1.0}, {2: 1.0, 4: 1.0}, {5: 1.0}, {1: 0.2, 5: 3.0, 6: 1.0}, {}]
@@ -87,27 +88,34 @@ def test_boosted_features_equal_naive_greedy(method, options, task, boost):
     assert result.round_starts.tolist() == starts
 
 
-def naive_vectors(rows, mean, boost):
-    """Return each row's shares above a mean, times their boosts, as a vector of length 1."""
+def naive_shares(rows):
+    """Return each row's shares of the roots of its activations: [n, d_sae]."""
     roots = np.sqrt(np.array([[row.get(j, 0.0) for j in range(D_SAE)] for row in rows]))
-    shares = roots / roots.sum(axis=1, keepdims=True)
+    return roots / roots.sum(axis=1, keepdims=True)
+
+
+def naive_above(shares, mean):
+    """Return the parts of shares above a mean, scaled to a sum of 1; a row without any keeps its shares."""
     above = np.maximum(shares - mean, 0)
-    vectors = np.where(above.any(axis=1, keepdims=True), above, shares) * [boost.get(j, 1.0) for j in range(D_SAE)]
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300), shares
+    above = np.where(above.any(axis=1, keepdims=True), above, shares)
+    return above / above.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("boost", [{}, {2: 0}, {2: 3.0, 5: 0.5}])
 def test_herding_compares_boosted_shares(boost):
     rng = np.random.default_rng(1)
-    rows, target = (
-        [
-            dict(zip(rng.choice(D_SAE, 4, replace=False).tolist(), rng.uniform(0.1, 3, 4).tolist(), strict=True))
-            for _ in range(n)
-        ]
-        for n in (12, 9)
-    )
-    _, shares = naive_vectors(rows, 0, {})
-    (own, _), (wanted, _) = (naive_vectors(part, shares.mean(axis=0), boost) for part in (rows, target))
+
+    def row():
+        ids, acts = rng.choice(D_SAE, 4, replace=False).tolist(), rng.uniform(0.1, 3, 4).tolist()
+        return dict(zip(ids, acts, strict=True))
+
+    rows, target = [row() for _ in range(12)], [row() for _ in range(9)]
+    mean = naive_shares(rows).mean(axis=0)
+    own, wanted = (naive_above(naive_shares(part), mean) for part in (rows, target))
+    mass, wanted_mass = own.mean(axis=0), wanted.mean(axis=0)
+    e = SMOOTHING / np.count_nonzero(mass)
+    factors = (wanted_mass + e) / (mass + e) * [boost.get(j, 1.0) for j in range(D_SAE)]
+    own, wanted = (part * factors / np.linalg.norm(part * factors, axis=1, keepdims=True) for part in (own, wanted))
     least = np.exp(-1 / 0.3)
     kernel, closeness = ((np.exp((own @ other.T - 1) / 0.3) - least) / (1 - least) for other in (own, wanted))
     result = select_indices(of(rows), 6, target=of(target), seed=None, boost=boost)
