@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .selection.comparison import compare
     from .selection.constraints import Constraints
     from .selection.deduplication import dedup
+    from .selection.target_comparison import target_distances
     from .selection.indices import select_indices
     from .selection.methods import METHODS
     from .selection.removals import Removals
@@ -77,6 +78,7 @@ _MODULES = {  # public name -> the file that defines it
     "SparseAutoencoder": "sae.model",
     "compare": "selection.comparison",
     "dedup": "selection.deduplication",
+    "target_distances": "selection.target_comparison",
     "Removals": "selection.removals",
     "Constraints": "selection.constraints",
     "check_l0": "training.l0_check",
@@ -143,6 +145,7 @@ __all__ = [
     "select",
     "select_indices",
     "stage",
+    "target_distances",
     "train_sae",
     "train_sae_on_activations",
     "verify",

@@ -57,8 +57,8 @@ class Selection:
     """The columns that `row_digests` are of: those that were encoded, where they are known. After `select_indices`
     empty, and the digests are of the rows' features."""
     target: dict[str, Any] = field(default_factory=dict)
-    """What the rows were selected towards, as JSON values; empty without a target, or where it is not recorded. `rule`:
-    method and options; `parts`: name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows
+    """What the rows were selected towards, as JSON values; empty without a target, or where it is not recorded.
+    `rule`: method and options; `parts`: name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows
     of the dataset that repeat rows of the target, and how many were left out; `distances`: those of the subset, of as
     many random rows and of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see
     `target_distances`; `missing`: the features of the target that no row of the dataset has, their share of it, and

@@ -51,8 +51,9 @@ class TargetArgument:
             if overlap != "exclude":
                 raise ValueError(f"`overlap={overlap!r}` is of the rows of a `target`; pass one, or leave it out")
             return None
-        shares = _shares(target) if isinstance(target, Mapping) else {"": 1.0}
-        sources = target if isinstance(target, Mapping) else {"": target}
+        is_named = isinstance(target, Mapping) and not hasattr(target, "column_names")  # a DatasetDict is a dict too
+        sources = target if is_named else {"": target}
+        shares = _shares(target) if is_named else {"": 1.0}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
         return cls(rows, shares, overlap)
 
