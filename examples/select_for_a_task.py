@@ -40,7 +40,10 @@ def train(subset: Dataset, model: str) -> None:
 
     def to_messages(row: dict[str, Any]) -> dict[str, Any]:
         question = "\n".join(part for part in (row["instruction"], row["input"]) if part)
-        return {"prompt": [{"role": "user", "content": question}], "completion": [{"role": "assistant", "content": row["output"]}]}
+        return {
+            "prompt": [{"role": "user", "content": question}],
+            "completion": [{"role": "assistant", "content": row["output"]}],
+        }
 
     rows = subset.map(to_messages, remove_columns=subset.column_names)
     SFTTrainer(model, args=SFTConfig(output_dir="tuned", seed=0), train_dataset=rows).train()

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from .selection.comparison import compare
     from .selection.constraints import Constraints
     from .selection.deduplication import dedup
-    from .selection.target_comparison import target_distances
     from .selection.indices import select_indices
     from .selection.methods import METHODS
     from .selection.removals import Removals
     from .selection.result import Selection
+    from .selection.target_comparison import target_distances
     from .training.config import TRAINING_PRESETS, SaeTrainingConfig
     from .training.evaluation import Quality, evaluate_sae, evaluate_sae_on_activations
     from .training.l0_check import L0Check, check_l0

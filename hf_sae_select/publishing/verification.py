@@ -133,7 +133,7 @@ def verify(
     for name, function in (("method", method), ("text", text if not isinstance(text, str | list | tuple) else None)):
         if function is not None and not callable(function):
             raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
-    aim = TargetArgument.parse(target)
+    aim = TargetArgument.parse(target, is_again=True)
     repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
         subset = PublishedSubset.read(repo)

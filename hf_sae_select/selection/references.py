@@ -56,16 +56,18 @@ class PoolEncoding:
 
         if self.record is not None:
             return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
-        how = {"max_length": self.max_length, "batch_size": self.batch_size}
-        return codes(rows, self.sae, text=self._columns(rows), **how)
+        text = self._columns(rows)
+        return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
 
     def check_texts(self, name: str, rows: Dataset) -> None:
         """Check that a row has a text, where rows are not encoded, before a model loads.
 
         Raises:
-            ValueError: All are blank.
+            TypeError, ValueError: All are blank, or nothing says what the text of a row is.
         """
-        read = None if is_encoded(rows) else self.texts(name, rows)
+        if is_encoded(rows):
+            return
+        read = self.texts(name, rows)
         if read is not None and not any(text.strip() for text in read()):
             raise ValueError(f"`{name}`: all of its {len(rows):,} rows are blank; pass rows with text")
 

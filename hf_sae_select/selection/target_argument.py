@@ -39,8 +39,8 @@ class TargetArgument:
     """Whether the rows were selected towards already, and warned of."""
 
     @classmethod
-    def parse(cls, target: Any, overlap: Any = "exclude") -> TargetArgument | None:
-        """Parse the arguments; None without a target.
+    def parse(cls, target: Any, overlap: Any = "exclude", is_again: bool = False) -> TargetArgument | None:
+        """Parse the arguments; None without a target. Rows that are passed again are not warned of.
 
         Raises:
             TypeError, ValueError: If one is not allowed; the message names it.
@@ -55,7 +55,9 @@ class TargetArgument:
         sources = target if is_named else {"": target}
         shares = _shares(target) if is_named else {"": 1.0}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
-        return cls(rows, shares, overlap)
+        for name, part in rows.items() if not is_again else ():
+            _warn_of_few(argument_name(name), len(part), "rows")
+        return cls(rows, shares, overlap, is_again)
 
     def like(self, recorded: Sequence[Mapping[str, Any]]) -> TargetArgument:
         """Return the argument in the order and with the shares of recorded targets, see `Target.record`.
@@ -70,7 +72,7 @@ class TargetArgument:
             raise ValueError(
                 f"`target` has {_names(self.rows)}, but the rows were selected towards {_names(shares)}: pass these"
             )
-        return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares, is_again=True)
+        return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares)
 
     def encoded(self, pool: PoolEncoding) -> Target:
         """Encode the rows as the pool is, where they are not encoded.
@@ -80,10 +82,8 @@ class TargetArgument:
         """
         parts = []
         for name, rows in self.rows.items():
-            if not self.is_again:
-                _warn_of_few(argument_name(name), len(rows), "rows")  # before a model loads
             features = reference_features(argument_name(name), rows, pool)
-            if not self.is_again and len(rows) >= FEW_ROWS:
+            if len(features) >= FEW_ROWS and not self.is_again:  # fewer have been warned of
                 _warn_of_few(argument_name(name), int(np.count_nonzero(features.counts)), "rows with features")
             parts.append(TargetPart(features, digest_of(features), self.shares[name], name))
         return Target(tuple(parts))
@@ -110,7 +110,7 @@ def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target
         TypeError, ValueError: The selection is towards none, or towards another one.
         OSError: A place cannot be read.
     """
-    argument = TargetArgument.parse(target)
+    argument = TargetArgument.parse(target, is_again=True)
     if argument is None:
         return None
     recorded = selection.parameters.get("target", ())

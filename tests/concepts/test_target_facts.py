@@ -44,9 +44,8 @@ def test_overlap_is_said_in_a_sentence():
     said = "3 rows repeat a row of the target, as a whole or by half of its 8-grams of words, and were left out."
     assert overlap_sentence(MEASURED) == said
     one = {"overlap": {"mode": "exclude", "rows": 1}}
-    assert overlap_sentence(one).startswith(
-        "1 row repeats a row of the target"
-    ) and "was left out" in overlap_sentence(one)
+    assert overlap_sentence(one).startswith("1 row repeats a row of the target")
+    assert overlap_sentence(one).endswith("and was left out.")
     assert "and could be picked." in overlap_sentence({"overlap": {"mode": "only_report", "rows": 2}})
     assert overlap_sentence({"overlap": {"mode": "exclude", "rows": 0}}).startswith("No row that could be selected")
     assert "Nobody looked" in overlap_sentence({"overlap": {"mode": "keep"}}) and overlap_sentence({}) == ""

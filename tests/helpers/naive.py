@@ -127,7 +127,7 @@ def kernel_of(vectors, others, width):
 
 
 def naive_herding(pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, initial=(), last=()):
-    """Herd rows of `pool` towards `targets`, whole vectors all, which take turns; then pick the rows `last`."""
+    """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors."""
     near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
     kernel = kernel_of(pool, pool, width)
     picks, gains, of_turn = [], [], [[] for _ in targets]
