@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .selection.methods import METHODS
     from .selection.removals import Removals
     from .selection.result import Selection
+    from .selection.target_comparison import target_distances
     from .training.config import TRAINING_PRESETS, SaeTrainingConfig
     from .training.evaluation import Quality, evaluate_sae, evaluate_sae_on_activations
     from .training.l0_check import L0Check, check_l0
@@ -77,6 +78,7 @@ _MODULES = {  # public name -> the file that defines it
     "SparseAutoencoder": "sae.model",
     "compare": "selection.comparison",
     "dedup": "selection.deduplication",
+    "target_distances": "selection.target_comparison",
     "Removals": "selection.removals",
     "Constraints": "selection.constraints",
     "check_l0": "training.l0_check",
@@ -143,6 +145,7 @@ __all__ = [
     "select",
     "select_indices",
     "stage",
+    "target_distances",
     "train_sae",
     "train_sae_on_activations",
     "verify",

@@ -81,9 +81,10 @@ for _method in (
 class RowBatch:
     """Some rows of a dataset; a column comes from disk when one of its cells is first read."""
 
-    def __init__(self, dataset: Dataset, rows: Rows) -> None:
+    def __init__(self, dataset: Dataset, rows: Rows, tables: dict[str, Dataset] | None = None) -> None:
         self.dataset, self.rows = dataset, rows
         self._columns: dict[str, _Cells] = {}
+        self._tables = {} if tables is None else tables  # of one column each: batches of a dataset share them
 
     def row(self, position: int) -> LazyRow:
         """Return a row that reads what is looked up in it."""
@@ -99,7 +100,9 @@ class RowBatch:
             # A range as a slice, of which datasets copies nothing.
             is_slice = isinstance(self.rows, range) and self.rows.step == 1
             key: Any = slice(self.rows[0], self.rows[-1] + 1) if is_slice else list(map(int, self.rows))
-            table = self.dataset.select_columns([name]).with_format("arrow")[key]
+            if name not in self._tables:
+                self._tables[name] = self.dataset.select_columns([name]).with_format("arrow")
+            table = self._tables[name][key]
             feature = self.dataset.features[name]
             if not decode:
                 feature = _undecoded(feature)

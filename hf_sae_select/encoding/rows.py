@@ -26,6 +26,7 @@ class RowReader:
 
     def __init__(self, dataset: Dataset, rendering: Rendering, template: Template | None = None) -> None:
         self.dataset, self.rendering, self.template = dataset.with_format(None), rendering, template
+        self._tables: dict[str, Dataset] = {}
 
     def texts(self, rows: Rows) -> list[Text]:
         """Return the texts of rows.
@@ -34,7 +35,7 @@ class RowReader:
             ValueError: A cell cannot be read; the message names its row and column.
             TypeError: The function `text` returned no string.
         """
-        batch, function = RowBatch(self.dataset, rows), self.rendering.function
+        batch, function = RowBatch(self.dataset, rows, self._tables), self.rendering.function
         if function is not None:
             return [_text(function, batch.row(i), rows[i]) for i in range(len(rows))]
         return self.rendering(self._cells(batch), self.template, list(rows))
@@ -53,7 +54,7 @@ class RowReader:
         Raises:
             ValueError: A cell cannot be read; the message names its row and column.
         """
-        return self._cells(RowBatch(self.dataset, rows))
+        return self._cells(RowBatch(self.dataset, rows, self._tables))
 
     def _cells(self, batch: RowBatch) -> dict[str, list[Any]]:
         fields: dict[str, list[str]] = {}

@@ -130,12 +130,17 @@ class FeatureMatrix:
         """
         if (self.counts <= m).all():
             return self
+        known: tuple[int, FeatureMatrix] | None = self.__dict__.get("_top")
+        if known is not None and known[0] == m:  # several parts of a selection read the same cut
+            return known[1]
         from .kernels import largest_of_rows  # needs numba
 
         bits = self.acts.astype(np.float32, copy=False).view(np.uint32)
         mask = np.zeros(len(self.ids), np.bool_)
         mask[largest_of_rows(self.offsets, bits, m)] = True
-        return self._masked(mask)
+        cut = self._masked(mask)
+        self.__dict__["_top"] = m, cut
+        return cut
 
     def rare(self, max_share: float, excluded: Collection[int] = ()) -> FeatureMatrix:
         """Drop the features that too many rows have.
@@ -196,7 +201,8 @@ class FeatureMatrix:
         from .kernels import offsets_of  # needs numba
 
         matrix = copy(self)  # entries of a checked matrix need no check
-        matrix.__dict__.pop("frequency", None)
+        for cached in ("frequency", "_top"):
+            matrix.__dict__.pop(cached, None)
         matrix.__dict__.update(offsets=offsets_of(self.offsets, mask), ids=self.ids[mask], acts=self.acts[mask])
         return matrix
 

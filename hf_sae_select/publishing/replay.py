@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..selection.method import Method, MethodFunction
 from ..selection.methods import METHODS
 from ..selection.request import SelectionRequest, arguments_of
 from ..selection.result import Selection
-from ..selection.run import run_on_dataset
+from ..selection.run import read_features, run_on_dataset
+from ..selection.target_distance import target_record_again
 from ..selection.targets import Target
 from .hashing import digest_of
 
@@ -40,7 +42,11 @@ def replay(
         arguments["options"] = _without_digests(arguments["options"], Method(method).options)
     with without_warnings():
         request = SelectionRequest.parse(len(dataset), dataset, method=method or selection.method, **arguments)
-        return run_on_dataset(request, dataset, target)
+        features = read_features(request, dataset)
+        again = run_on_dataset(request, dataset, target, features)
+    if target is None:
+        return again
+    return replace(again, target=target_record_again(selection, again, features, target))
 
 
 def digest_tag(value: Any) -> dict[str, str]:

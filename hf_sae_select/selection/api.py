@@ -13,7 +13,6 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._validation import check_flag
 from ..encoding.digests import check_digests
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
-from ..features.matrix import FeatureMatrix
 from .attachment import Pool, attach, codes_in_pool
 from .concept_rules import ConceptArguments
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
@@ -23,7 +22,7 @@ from .quota import Quota
 from .references import PoolEncoding
 from .request import Cuts, SelectionRequest
 from .result import Selection
-from .run import run_on_dataset
+from .run import read_features, run_on_dataset
 from .target_argument import TargetArgument
 from .target_distance import target_record
 from .target_overlap import TargetOverlap
@@ -221,12 +220,13 @@ def select(
     if reference is not None:
         rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
         request = request.leaving_out("exclude_near", rows)
+    features = None
     if aim is not None:
-        features = FeatureMatrix.from_dataset(encoded)
+        features = read_features(request, encoded)
         repeated = repeated.with_features(aim, features)
         request = repeated.left_out_of(request)
-    selection = run_on_dataset(request, source if encoded is None else encoded, aim)
-    if aim is not None:
+    selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
+    if aim is not None and features is not None:
         selection = replace(selection, target=target_record(selection, features, aim, repeated))
     columns = digest_columns(dataset, selection.parameters["encoding"])
     selection = replace(

@@ -160,7 +160,8 @@ class SelectionRequest:
         if not len(rows):
             return self
         try:
-            return self.parsed_with(left_out={**self.arguments.left_out, reason: rows.tolist()})
+            all_rows = np.union1d(self.arguments.left_out.get(reason, []), rows).astype(np.int64)
+            return self.parsed_with(left_out={**self.arguments.left_out, reason: all_rows.tolist()})
         except ValueError as error:
             left, n = len(self.constraints.pool) - len(rows), len(self.constraints.group)
             raise ValueError(f"`{reason}` leaves {left:,} of {n:,} rows: {error}") from error

@@ -60,8 +60,8 @@ class Selection:
     """What the rows were selected towards, as JSON values; empty without a target. `rule`: method and options;
     `parts`: name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows of the dataset that
     repeat rows of the target, and how many were left out; `distances`: those of the subset, of as many random rows and
-    of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`; `missing`:
-    the features of the target that no row of the dataset has, their share of it, and the largest of them."""
+    of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`;
+    `missing`: the features of the target that no row of the dataset has, their share of it, and the largest."""
     left_out: dict[str, int] = field(default_factory=dict)
     """How many rows arguments such as `avoid` and `require` left out, by the argument; a row that several left out
     counts for the first of them. Empty where it is not recorded."""
@@ -199,8 +199,6 @@ class Selection:
             values = getattr(self, name)
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
                 raise ValueError(f"`{name}` is no list of texts")
-        if not isinstance(self.target, dict):
-            raise ValueError("`target` is no object")
         if not isinstance(self.left_out, dict) or not all(type(count) is int for count in self.left_out.values()):
             raise ValueError("`left_out` are no numbers of rows")
 

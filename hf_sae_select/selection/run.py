@@ -23,9 +23,18 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
 
-def run_on_dataset(request: SelectionRequest, encoded: Dataset, target: Target | None = None) -> Selection:
-    """Select among the rows of an encoded dataset, or of one whose vectors are enough."""
-    encoding, features = {}, read_features(request, encoded)
+def run_on_dataset(
+    request: SelectionRequest,
+    encoded: Dataset,
+    target: Target | None = None,
+    features: FeatureMatrix | None = None,
+) -> Selection:
+    """Select among the rows of an encoded dataset, or of one whose vectors are enough.
+
+    Args:
+        features: what `read_features` returns, where it was called already.
+    """
+    encoding, features = {}, read_features(request, encoded) if features is None else features
     if is_encoded(encoded):
         encoding = encoding_record(encoded)
         if counts := flagged_rows(encoded):

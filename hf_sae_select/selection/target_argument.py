@@ -51,8 +51,9 @@ class TargetArgument:
             if overlap != "exclude":
                 raise ValueError(f"`overlap={overlap!r}` is of the rows of a `target`; pass one, or leave it out")
             return None
-        shares = _shares(target) if isinstance(target, Mapping) else {"": 1.0}
-        sources = target if isinstance(target, Mapping) else {"": target}
+        is_named = isinstance(target, Mapping) and not hasattr(target, "column_names")  # a DatasetDict is a dict too
+        sources = target if is_named else {"": target}
+        shares = _shares(target) if is_named else {"": 1.0}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
         for name, part in rows.items() if not is_again else ():
             _warn_of_few(argument_name(name), len(part), "rows")
@@ -118,8 +119,8 @@ def same_target(selection: Selection, target: Any, pool: PoolEncoding) -> Target
         if part.sha256 != own["sha256"]:
             raise ValueError(
                 f"`{argument_name(part.name)}` is not what the rows were selected towards: its features have the "
-                f"SHA-256 {part.sha256[:12]}, and those of the selection {str(own['sha256'])[:12]}; pass the same rows "
-                "in the same order"
+                f"SHA-256 {part.sha256[:12]}, and those of the selection {str(own['sha256'])[:12]}; pass the same "
+                "rows in the same order"
             )
     return again
 

@@ -28,6 +28,7 @@ REASON = "overlap"  # of rows that are left out
 
 
 def no_rows() -> Int64s:
+    """Return an empty array of rows."""
     return np.empty(0, np.int64)
 
 
@@ -103,7 +104,8 @@ class TargetOverlap:
             return request.leaving_out(REASON, self.rows)
         except ValueError as error:
             raise ValueError(
-                f"{error} (`overlap='exclude'` left out {len(self.rows):,} rows that are in the `target`: {remedy})"
+                f"{error} (`overlap='exclude'` leaves out {len(self.rows):,} rows that are in the `target` too: "
+                f"{remedy})"
             ) from error
 
     def record(self, left_out: Mapping[str, int]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def test_a_selection_is_saved_and_loaded_to_the_bit(method, tmp_path):
 def test_the_file_is_plain_json(tmp_path):
     select(coded(ROWS), 3, "greedy", seed=None).sae_selection.save(tmp_path / "s")
     values = json.loads((tmp_path / "s").read_text())
-    assert values["format"] == 2 and values["indices"] == [1, 0, 2] and values["gains"] == [3, 1, 1]
+    assert values["format"] == 3 and values["indices"] == [1, 0, 2] and values["gains"] == [3, 1, 1]
     assert values["parameters"]["options"] == {"idf": False, "exhausted": "restart"}
 
 
@@ -55,7 +55,7 @@ def test_an_option_that_json_cannot_hold_is_named_and_no_file_is_left(tmp_path):
     "change",
     [
         lambda values: values.clear(),
-        lambda values: values.update(format=3),
+        lambda values: values.update(format=4),
         lambda values: values.update(indices=[1, 1, 2]),
         lambda values: values.update(indices=[[1], [0], [2]]),
         lambda values: values.update(indices=[1, 0, -2]),
