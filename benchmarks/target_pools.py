@@ -6,6 +6,7 @@ more rows here, so that a reference can be drawn from them and the pool still ho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 

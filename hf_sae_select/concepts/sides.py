@@ -180,7 +180,8 @@ def _common_encoding(rows: Mapping[str, Dataset | FeatureMatrix], sae: SaeSource
         encoding = PoolEncoding({"d_sae": next(iter(matrices.values())).d_sae})
     for name, matrix in matrices.items():
         encoding.check_width(name, matrix)
-    for dataset in encoded.values():
+    for name, dataset in datasets.items():
+        encoding.check_texts(name, dataset)
         check_digests(dataset, SAMPLED_ROWS)
     return encoding
 

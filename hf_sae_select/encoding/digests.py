@@ -38,11 +38,12 @@ def digested(dataset: Dataset, rendering: Rendering) -> dict[Path, str]:
     return {path: type_name(feature_at(dataset.features, path)) for path in _paths(rendering)}
 
 
-def check_digests(encoded: Dataset, most: int = ALL_ROWS) -> None:
+def check_digests(encoded: Dataset, most: int | None = None) -> None:
     """Check that the rows of an encoded dataset still are those that were encoded.
 
     The check needs the digests, and the columns that were read, still with texts. Without them, and for texts that a
-    function returned, it does nothing. It compares up to `most` rows; of more, 10,000, always the same ones.
+    function returned, it does nothing. It compares up to `most` rows, by default 100,000; of more, 10,000, always
+    the same ones.
 
     Raises:
         ValueError: Rows were changed; the message has their number and the first of them.
@@ -51,7 +52,7 @@ def check_digests(encoded: Dataset, most: int = ALL_ROWS) -> None:
     if not kinds or any(_is_other(feature_at(encoded.features, path), kind) for path, kind in kinds.items()):
         return
     rows: Rows = range(len(encoded))
-    if len(encoded) > most:
+    if len(encoded) > (ALL_ROWS if most is None else most):
         rows = np.sort(np.random.default_rng(0).choice(len(encoded), SAMPLED_ROWS, replace=False))
     digests = digests_of(RowReader(encoded, Rendering(tuple(kinds))), rows)
     recorded = pa.array(RowBatch(encoded, rows).column(DIGEST), pa.string())

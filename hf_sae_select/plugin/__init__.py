@@ -199,7 +199,7 @@ def sae_encode(
 
 def sae_dedup(
     self: Dataset,
-    threshold: float = 0.95,
+    threshold: float = 0.9,
     *,
     minhash: float | None = None,
     quality: str | None = None,

@@ -16,6 +16,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._validation import check_int, check_number, check_type
 from ..features.kernels import Int64s
@@ -108,13 +109,12 @@ class ConceptRules:
     def left_out(self, features: FeatureMatrix) -> dict[str, Int64s]:
         """Return the rows that each rule alone leaves out, by features that are not cut; thresholds are resolved."""
         self.check_width(features.d_sae)
-        every = np.arange(len(features))
-        rows = {"avoid": _holders(features, self.avoid)} if self.avoid else {}
+        rows = {"avoid": np.flatnonzero(_has(features, self.avoid))} if self.avoid else {}
         if self.require:
-            rows["require"] = np.setdiff1d(every, _holders(features, self.require))
+            rows["require"] = np.flatnonzero(~_has(features, self.require))
         if self.require_all:
-            lacking = [np.setdiff1d(every, _holders(features, group)) for group in self.require_all]
-            rows["require_all"] = np.unique(np.concatenate(lacking))
+            has_all = np.all([_has(features, group) for group in self.require_all], axis=0)
+            rows["require_all"] = np.flatnonzero(~has_all)
         return rows
 
     def reason(self, rule: str, features: FeatureMatrix, row: int) -> str:
@@ -126,7 +126,7 @@ class ConceptRules:
             return f"it has feature {strongest.title} at {acts[strongest.feature]:.3g}, which `avoid` leaves out"
         if rule == "require":
             return f"it has none of the features that `require` names: {titles(self.require)}"
-        lacking = next(group for group in self.require_all if row not in _holders(features, group))
+        lacking = next(group for group in self.require_all if not _has(features, group)[row])
         if len(lacking) == 1:
             return f"it does not have feature {lacking[0].title}, which `require_all` names"
         return f"it has none of {titles(lacking)}, of which `require_all` needs one"
@@ -206,14 +206,16 @@ def excluded_rows(parameters: Mapping[str, Any], features: FeatureMatrix | None,
     return np.setdiff1d(np.concatenate([np.array(part, np.int64) for part in rows]), picks)
 
 
-def _holders(features: FeatureMatrix, group: AnyOf) -> Int64s:
-    """Return the rows that have any feature of a group, ascending."""
+def _has(features: FeatureMatrix, group: AnyOf) -> NDArray[np.bool_]:
+    """Tell of each row whether it has any feature of a group: [n]."""
     thresholds = np.full(features.d_sae, np.inf, np.float32)
     for item in group:
         thresholds[item.feature] = item.value
     own = features.of_features(np.isfinite(thresholds))
-    has = own.acts > thresholds[own.ids]
-    return np.unique(np.repeat(np.arange(len(own)), own.counts)[has])
+    rows = np.repeat(np.arange(len(own)), own.counts)
+    has = np.zeros(len(own), np.bool_)
+    has[rows[own.acts > thresholds[own.ids]]] = True
+    return has
 
 
 def _acts(features: FeatureMatrix, row: int) -> list[float]:

@@ -204,7 +204,7 @@ class ConstraintArguments:
     cost: str | None = None
     per_token: float = 0.0
     extend: Selection | None = None
-    left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[int] | Int64s] = field(default_factory=dict)
     """Rows that other arguments exclude, by the name of what excludes them; rows that are picked first stay."""
     concepts: ConceptRules = field(default_factory=ConceptRules)
     """`avoid`, `require`, `require_all` and `boost`. The rows that they leave out are in `left_out` once the features
@@ -225,7 +225,9 @@ class ConstraintArguments:
         if len(both := np.intersect1d(initial, excluded)):
             raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
         for name, rows in self.left_out.items():
-            excluded = np.union1d(excluded, np.setdiff1d(row_indices(f"left_out[{name!r}]", rows, n), initial))
+            others = row_indices(f"left_out[{name!r}]", rows, n)
+            others = np.setdiff1d(others, np.concatenate([initial, excluded]), assume_unique=True)
+            excluded = np.sort(np.concatenate([excluded, others]))
         boost = {item.feature: float(item.value or 0) for item in self.concepts.boost}
         constraints = replace(Constraints.none(n), initial=initial, initial_rounds=initial_rounds, excluded=excluded)
         constraints = replace(constraints, boost=boost)
@@ -272,6 +274,8 @@ def row_indices(name: str, rows: Any, n: int) -> Int64s:
     """Check row indices: integers from 0 to n - 1, all different."""
     if isinstance(rows, str | Mapping) or not isinstance(rows, Collection) or getattr(rows, "ndim", 1) != 1:
         raise TypeError(f"`{name}={rows!r}` must be a list of row indices")
+    if isinstance(rows, np.ndarray) and rows.dtype == np.int64 and (np.diff(rows, prepend=-1, append=n) > 0).all():
+        return rows  # ascending from 0 to n - 1, so no row is there twice
     indices = list(rows)
     for row in indices:
         if not (is_number(row, Integral) and 0 <= row < n):

@@ -17,7 +17,6 @@ from .._optional import extra
 from .._validation import check_number, check_type
 from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
-from ..features.duplicates import LEAST
 from ..features.kernels import Int64s
 from ..features.leaders import BLOCK_ROWS, Leaders
 from ..features.shares import Shares
@@ -28,7 +27,7 @@ from .contamination import ComparedRows
 from .minhash import MinHashes
 from .ngrams import normalised
 from .overlap import contents_of
-from .removals import Near, Removals, attach
+from .removals import Near, attach, removals
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
     from datasets import Dataset
@@ -39,7 +38,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
 
 def dedup(
     dataset: Dataset,
-    threshold: float = LEAST,
+    threshold: float = 0.9,
     *,
     minhash: float | None = None,
     quality: str | None = None,
@@ -61,8 +60,9 @@ def dedup(
     Args:
         dataset (`Dataset`):
             The rows. Where they are not encoded, `dedup` encodes them, and the codes stay in datasets' cache.
-        threshold (`float`, *optional*, defaults to `0.95`):
-            The least cosine of the features of near-duplicates.
+        threshold (`float`, *optional*, defaults to `0.9`):
+            The least cosine of the features of near-duplicates. From 0.8 down, rows that differ in numbers alone are
+            taken for duplicates, see `docs/duplicates.md`.
         minhash (`float`, *optional*):
             The least Jaccard similarity of the stretches of five words of near-duplicates, such as 0.8. By default
             they are not compared. It needs `datasketch`: `pip install "hf-sae-select[dedup]"`.
@@ -119,9 +119,9 @@ def dedup(
     near = _near_rows(order, keys, Leaders(shares, threshold), minhash)
     settings = {"threshold": threshold, "minhash": minhash, "quality": quality}
     n_blank = sum(key is None for key in keys)
-    removals = Removals.of(near, shares, labels or labels_of(record), settings, len(dataset), n_blank)
-    result = select_rows(dataset, np.setdiff1d(np.arange(len(dataset)), removals.rows))
-    attach(result, removals)
+    removed = removals(near, shares, labels or labels_of(record), settings, len(dataset), n_blank)
+    result = select_rows(dataset, np.setdiff1d(np.arange(len(dataset)), removed.rows))
+    attach(result, removed)
     return result
 
 

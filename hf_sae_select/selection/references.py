@@ -51,15 +51,25 @@ class PoolEncoding:
         if is_encoded(rows):
             self._check(name, encoding_record(rows))
             return rows
-        read = self.texts(name, rows)
-        if read is not None and not any(text.strip() for text in read()):
-            raise ValueError(f"`{name}`: all {len(rows):,} rows are blank; see which columns are read as `text`")
+        self.check_texts(name, rows)
         from ..encoding.pipeline import codes, codes_like  # needs torch
 
         if self.record is not None:
             return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
         text = self._columns(rows)
         return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
+
+    def check_texts(self, name: str, rows: Dataset) -> None:
+        """Check that a row has a text, where rows are not encoded, before a model loads.
+
+        Raises:
+            TypeError, ValueError: All are blank, or nothing says what the text of a row is.
+        """
+        if is_encoded(rows):
+            return
+        read = self.texts(name, rows)
+        if read is not None and not any(text.strip() for text in read()):
+            raise ValueError(f"`{name}`: all of its {len(rows):,} rows are blank; pass rows with text")
 
     def texts(self, name: str, rows: Dataset) -> TextReader | None:
         """Return what reads the texts of rows that the argument `name` named; None where codes are all that is left.

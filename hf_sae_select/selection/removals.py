@@ -65,34 +65,6 @@ class Removals:
     blank_rows: int
     """The number of rows without text. They stay."""
 
-    @classmethod
-    def of(
-        cls,
-        near: Mapping[int, Near],
-        shares: Shares,
-        labels: Labels | None,
-        parameters: dict[str, Any],
-        pool_rows: int,
-        blank_rows: int,
-    ) -> Removals:
-        """Make it of the reason of each removed row, and the shares of all rows."""
-        rows = sorted(near)
-        unit = unit_rows(shares.features.offsets, shares.amounts)
-        features = [_shared(shares, unit, row, near[row].kept) for row in rows]
-        shown = sorted({feature for own in features for feature in own})
-        titles = {feature: f"#{feature}" if labels is None else labels.title(feature) for feature in shown}
-        return cls(
-            np.array(rows, np.int64),
-            np.array([near[row].kept for row in rows], np.int64),
-            [near[row].step for row in rows],
-            np.array([near[row].similarity for row in rows]),
-            features,
-            titles,
-            parameters,
-            pool_rows,
-            blank_rows,
-        )
-
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -107,7 +79,10 @@ class Removals:
 
     @cached_property
     def groups(self) -> list[tuple[int, ...]]:
-        """The groups: of each the row that stays, and then the rows that were removed. The largest group is first."""
+        """Of each group the row that stays, and then the rows that were removed.
+
+        The largest group is first.
+        """
         members: dict[int, list[int]] = {}
         for row, kept in zip(self.rows.tolist(), self.kept.tolist(), strict=True):
             members.setdefault(kept, []).append(row)
@@ -127,9 +102,36 @@ class Removals:
         return pd.DataFrame({**columns, "shared": shared})
 
 
-def attach(dataset: Dataset, removals: Removals) -> None:
+def removals(
+    near: Mapping[int, Near],
+    shares: Shares,
+    labels: Labels | None,
+    parameters: dict[str, Any],
+    pool_rows: int,
+    blank_rows: int,
+) -> Removals:
+    """Make Removals of the reason of each removed row, and the shares of all rows."""
+    rows = sorted(near)
+    unit = unit_rows(shares.features.offsets, shares.amounts)
+    features = [_shared(shares, unit, row, near[row].kept) for row in rows]
+    shown = sorted({feature for own in features for feature in own})
+    titles = {feature: f"#{feature}" if labels is None else labels.title(feature) for feature in shown}
+    return Removals(
+        np.array(rows, np.int64),
+        np.array([near[row].kept for row in rows], np.int64),
+        [near[row].step for row in rows],
+        np.array([near[row].similarity for row in rows]),
+        features,
+        titles,
+        parameters,
+        pool_rows,
+        blank_rows,
+    )
+
+
+def attach(dataset: Dataset, removed: Removals) -> None:
     """Attach to a dataset what was removed from it."""
-    setattr(dataset, ATTRIBUTE, removals)
+    setattr(dataset, ATTRIBUTE, removed)
 
 
 def removals_of(dataset: Dataset) -> Removals:
@@ -139,18 +141,18 @@ def removals_of(dataset: Dataset) -> Removals:
         AttributeError: Nothing is attached.
         ValueError: Rows were filtered since, so that it describes other rows.
     """
-    removals: Removals | None = getattr(dataset, ATTRIBUTE, None)
-    if removals is None:
+    removed: Removals | None = getattr(dataset, ATTRIBUTE, None)
+    if removed is None:
         raise AttributeError(
             "this dataset has no `sae_removals`: `sae_dedup` attaches it, and `map`, `select`, `shuffle`, saving and "
             "loading drop it"
         )
-    if len(dataset) != removals.pool_rows - len(removals):
+    if len(dataset) != removed.pool_rows - len(removed):
         raise ValueError(
-            f"`sae_removals` is of {removals.pool_rows - len(removals):,} rows that stay, but this dataset has "
+            f"`sae_removals` is of {removed.pool_rows - len(removed):,} rows that stay, but this dataset has "
             f"{len(dataset):,}: rows were filtered out since; read it before"
         )
-    return removals
+    return removed
 
 
 def _shared(shares: Shares, unit: Any, row: int, kept: int) -> tuple[int, ...]:

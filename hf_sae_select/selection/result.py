@@ -57,11 +57,11 @@ class Selection:
     """The columns that `row_digests` are of: those that were encoded, where they are known. After `select_indices`
     empty, and the digests are of the rows' features."""
     target: dict[str, Any] = field(default_factory=dict)
-    """What the rows were selected towards, as JSON values; empty without a target. `rule`: method and options; `parts`:
-    name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows of the dataset that repeat
-    rows of the target, and how many were left out; `distances`: those of the subset, of as many random rows and of all
-    rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`; `missing`: the
-    features of the target that no row of the dataset has, their share of it, and the largest of them."""
+    """What the rows were selected towards, as JSON values; empty without a target. `rule`: method and options;
+    `parts`: name, rows, blank rows, share of the budget and `sha256` of each; `overlap`: the rows of the dataset that
+    repeat rows of the target, and how many were left out; `distances`: those of the subset, of as many random rows and
+    of all rows, in features (`hellinger`) and by the kernel of `herding` (`kernel`), see `target_distances`; `missing`:
+    the features of the target that no row of the dataset has, their share of it, and the largest of them."""
     left_out: dict[str, int] = field(default_factory=dict)
     """How many rows arguments such as `avoid` and `require` left out, by the argument; a row that several left out
     counts for the first of them. Empty where it is not recorded."""
@@ -170,6 +170,7 @@ class Selection:
             types: dict[str, Any] = {"indices": np.int64, "round_starts": np.int64, "covered": np.int64}
             types["gains"] = np.int64 if all(isinstance(gain, int) for gain in values["gains"]) else np.float64
             selection = cls(**values | {name: np.array(values[name], type) for name, type in types.items()})
+            selection._check_types()
             selection._check()
         except FileNotFoundError:
             raise
@@ -187,6 +188,11 @@ class Selection:
         starts = self.round_starts
         if len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= max(k, 1)):
             raise ValueError("`round_starts` do not rise from 0, below the number of picks")
+        if len(self.row_digests) not in (0, k):
+            raise ValueError(f"`row_digests` has {len(self.row_digests)} values, for {k} rows")
+
+    def _check_types(self) -> None:
+        """Check the types of the fields that are no arrays."""
         if not isinstance(self.parameters, dict) or not isinstance(self.method, str):
             raise ValueError("`parameters` or `method` has another type")
         for name in ("row_digests", "digest_columns"):
@@ -197,8 +203,6 @@ class Selection:
             raise ValueError("`target` is no object")
         if not isinstance(self.left_out, dict) or not all(type(count) is int for count in self.left_out.values()):
             raise ValueError("`left_out` are no numbers of rows")
-        if len(self.row_digests) not in (0, k):
-            raise ValueError(f"`row_digests` has {len(self.row_digests)} values, for {k} rows")
 
     @property
     def _features(self) -> str:

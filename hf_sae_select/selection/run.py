@@ -67,11 +67,12 @@ def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: 
         return request
     alone = rules.left_out(features)
     _check_initial(request, rules, features, alone)
-    left_out, gone = dict(request.arguments.left_out), request.constraints.excluded
+    left_out, gone = dict(request.arguments.left_out), np.zeros(len(features), np.bool_)
+    gone[request.constraints.excluded] = True
     for rule, rows in alone.items():
-        left_out[rule] = np.setdiff1d(rows, gone).tolist()
-        gone = np.union1d(rows, gone)
-    _check_left(request, alone, len(features), len(features) - len(gone))
+        left_out[rule] = rows[~gone[rows]]
+        gone[rows] = True
+    _check_left(request, alone, len(features), int((~gone).sum()))
     return request.parsed_with(concepts=rules, left_out=left_out)
 
 

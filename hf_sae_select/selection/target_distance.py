@@ -6,9 +6,9 @@ Both are of each row's 256 strongest features, whatever a method's cuts, and of 
 Hellinger distance: sqrt(1 - sum_j sqrt(p_j q_j)), where p and q are the distributions over features of the rows and of
 the target. It is 0 for equal distributions, and 1 where no feature is shared.
 
-Kernel distance: the maximum mean discrepancy, the square root of the mean kernel of all pairs of the rows, plus that of
-all pairs of the target's rows, less twice that of all pairs of a row and a row of the target. It is 0 for equal rows,
-and at most sqrt(2). Rows without features do not count. Of more than `MOST_ROWS` rows, a seeded sample stands for all.
+Kernel distance: the maximum mean discrepancy, the square root of the mean kernel of all pairs of the rows, plus that
+of all pairs of the target's rows, less twice that of all pairs of a row and a row of the target. It is 0 for equal
+rows, and at most sqrt(2). Rows without features do not count. A seeded sample stands for more than `MOST_ROWS` rows.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,10 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
 REASON = "overlap"  # of rows that are left out
-no_rows = partial(np.empty, 0, np.int64)
+
+
+def no_rows() -> Int64s:
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class TargetOverlap:
             return request.leaving_out(REASON, self.rows)
         except ValueError as error:
             raise ValueError(
-                f"{error} (`overlap='exclude'` left out {len(self.rows):,} rows that are in the `target` too: {remedy})"
+                f"{error} (`overlap='exclude'` left out {len(self.rows):,} rows that are in the `target`: {remedy})"
             ) from error
 
     def record(self, left_out: Mapping[str, int]) -> dict[str, Any]:

@@ -350,6 +350,7 @@ def test_exclude_near_reads_a_file(rows, call):
     assert done.code == 0 and 0 in json.loads(done.out)["parameters"]["constraints"]["left_out"]["exclude_near"]
 
 
+@pytest.mark.usefixtures("saved_sae")
 def test_missing_diff_and_find_features(rows, call):
     moons = [{"text": "the moon was blue"}] * 20
     (rows / "moons.jsonl").write_text("".join(json.dumps(line) + "\n" for line in moons))

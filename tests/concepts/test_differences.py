@@ -169,6 +169,12 @@ PAIRS = {
     "no texts": (["a"], [{"text": "a"}], TypeError, r"`reference\[0\]` is a dict"),
     "a number": (5, ["a"], TypeError, "`pool` is a int"),
     "empty dataset": (["a"], Dataset.from_dict({"text": []}), ValueError, "`reference`: the dataset is empty"),
+    "blank dataset": (
+        dataset_of(POOL),
+        Dataset.from_dict({"text": [" ", ""]}),
+        ValueError,
+        "`reference`: all of its 2 rows are blank",
+    ),
     "another SAE": (
         dataset_of(POOL),
         dataset_of(POOL, record=OTHER),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select import FeatureMatrix
-from hf_sae_select.features.duplicates import Duplicates, duplicates
+from hf_sae_select.features.duplicates import Duplicates, duplicates, near_rows
 from hf_sae_select.features.shares import Shares
 
 matrices = st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.0, 1.1, 4.0]), min_size=6, max_size=6), max_size=9)
@@ -96,3 +96,19 @@ def test_of_many_rows_all_pairs_are_those_of_comparing_all():
 def test_a_least_cosine_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"`least=0` must be"):
         duplicates(features_of([{1}]), [0], least=0)
+
+
+@given(rows=matrices, cut=st.integers(0, 9), least=st.sampled_from([0.5, 0.8, 1.0]))
+@thoroughly
+def test_rows_of_another_matrix_are_compared_by_the_means_of_the_first(rows, cut, least):
+    dense = np.array(rows, np.float32).reshape(len(rows), 6)
+    both = FeatureMatrix.from_dense(dense)
+    n = min(cut, len(rows))
+    exact = naive_pairs(both, range(n, len(rows)), range(n), least - 1e-5)
+    pool, reference = FeatureMatrix.from_dense(dense[:n]), FeatureMatrix.from_dense(dense[n:])
+    near, others, similarity = near_rows(pool, reference, least)
+    assert near.tolist() == sorted(set(near.tolist()))
+    for row, other, cosine in zip(near.tolist(), others.tolist(), similarity.tolist(), strict=True):
+        assert exact[other, row] == pytest.approx(cosine, abs=1e-5)
+        assert cosine >= max(value for (_, i), value in exact.items() if i == row) - 1e-5
+    assert {row for (_, row), cosine in exact.items() if cosine >= least + 1e-5} <= set(near.tolist())

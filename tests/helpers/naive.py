@@ -1,4 +1,4 @@
-"""Naive greedy, scans and herding, which compute every gain at every step; chance by counting. Code must equal them."""
+"""Naive greedy, scans and herding, with every gain at every step; chance by counting. The code must equal them."""
 
 import math
 from math import comb
@@ -127,7 +127,7 @@ def kernel_of(vectors, others, width):
 
 
 def naive_herding(pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, initial=(), last=()):
-    """Herd rows of `pool` towards `targets`, all of them whole vectors, which take turns; then pick the rows `last`."""
+    """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors."""
     near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
     kernel = kernel_of(pool, pool, width)
     picks, gains, of_turn = [], [], [[] for _ in targets]

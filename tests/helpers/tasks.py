@@ -121,7 +121,7 @@ def gain_of(method, options, rows, pool, boost=()):
         return count_gain(rows, (mass / max(mass.sum(), 1e-300) * idf).tolist(), [1, 0])
     if method == "match":
         shares = shares_above(mean_of(rows, pool), rows)
-        return mass_gain(shares, np.sqrt(mass_of(shares_of(shares), pool)).tolist(), "sqrt")
+        return mass_gain(shares, np.sqrt(mass_of(shares_of(shares), pool) * factors).tolist(), "sqrt")
     curve = options.get("curve", "sqrt")
     if options.get("by") == "mass":
         acts = np.array([act for i in pool for _, act in sorted(rows[i].items())], np.float32)

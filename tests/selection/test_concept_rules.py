@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 from helpers.pools import coded, features_of, thoroughly, with_all
 from helpers.tasks import D_SAE, GREEDY, features_with_acts, naive, tasks
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_sae_select import METHODS, Selection, compare, select, select_indices
@@ -44,7 +44,7 @@ def having(rows, thresholds):
 
 @pytest.mark.filterwarnings("ignore:`target` has:UserWarning", "ignore:.*returning . rows:UserWarning")
 @pytest.mark.parametrize("method", METHODS)
-@thoroughly
+@settings(thoroughly, max_examples=30)
 @given(
     task=tasks(),
     avoid=st.dictionaries(st.integers(0, D_SAE - 1), st.sampled_from([0.0, 0.5, 1.0, 2.0]), max_size=2),

@@ -84,7 +84,7 @@ def test_minhash_removes_rows_that_share_most_stretches_of_words():
     unique = dedup(pool([{1: 1.0}, {2: 1.0}, {3: 1.0}, {4: 1.0}], texts), minhash=0.8)
     assert removed(unique) == [(2, 0, "minhash", round(17 / 19, 3)), (3, 0, "minhash", round(17 / 20, 3))]
     assert unique["text"] == texts[:2]
-    assert unique.sae_removals.parameters == {"threshold": 0.95, "minhash": 0.8, "quality": None}
+    assert unique.sae_removals.parameters == {"threshold": 0.9, "minhash": 0.8, "quality": None}
 
 
 def test_minhash_without_its_library_names_the_line_that_installs_it(monkeypatch):

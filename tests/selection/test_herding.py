@@ -34,7 +34,9 @@ parts = st.lists(acts, min_size=1, max_size=4).filter(any)
 targets = st.one_of(
     st.tuples(parts).map(lambda rows: {"": (rows[0], 1.0)}),
     st.tuples(parts, parts).map(lambda rows: {"a": (rows[0], 0.75), "b": (rows[1], 0.25)}),
-    st.tuples(parts, parts, parts).map(lambda rows: {name: (part, 1 / 3) for name, part in zip("abc", rows, strict=True)}),
+    st.tuples(parts, parts, parts).map(
+        lambda rows: {name: (part, 1 / 3) for name, part in zip("abc", rows, strict=True)}
+    ),
 )
 options = st.fixed_dictionaries({"width": st.sampled_from([0.05, 0.3, 2]), "redundancy": st.sampled_from([0, 0.5, 3])})
 
