@@ -97,14 +97,11 @@ def of_distances(
     if not recorded or not (is_whole or has_strongest(cuts)) or not (has_rows or are_strongest(cuts)):
         return None
     distance = distance_of(selection, features, target)
-    again = {
-        "subset": distance.of(selection.indices),
-        "random": distance.of_random(len(selection)),
-        "pool": distance.of_all(),
-    }
+    rows = {"subset": selection.indices, "random": distance.random(len(selection)), "pool": distance.pool}
+    again = {name: distance.of(own) for name, own in rows.items()}
     names = DISTANCES if has_rows else ("hellinger",)
     one, other = (
-        {rows: {name: values[rows].get(name) for name in names} for rows in again if rows in values}
+        {own: {name: values[own].get(name) for name in names} for own in again if own in values}
         for values in (recorded, again)
     )
     return of_measured({"distances": one}, {"distances": other}, tolerance)

@@ -48,7 +48,7 @@ class TargetDistance:
 
     def __init__(self, features: FeatureMatrix, pool: Int64s, target: Target, threshold: float = 0.0) -> None:
         cuts = Cuts(0.0, STRONGEST)
-        self._all, self._pool, self._threshold = features, pool, threshold
+        self._all, self.pool, self._threshold = features, pool, threshold
         self._features, self._uncut = cuts.apply(features), target
         self._target = target.cut(cuts, features, ())
         self._shares = Shares.of(self._features, pool)
@@ -58,13 +58,9 @@ class TargetDistance:
         """Return both distances of some rows."""
         return {"hellinger": self.hellinger(rows), "kernel": self.kernel(rows)}
 
-    def of_all(self) -> dict[str, float | None]:
-        """Return both distances of the pool."""
-        return self.of(self._pool)
-
-    def of_random(self, size: int) -> dict[str, float | None]:
-        """Return both distances of a seeded sample of the pool."""
-        return self.of(_sample(self._pool, size))
+    def random(self, size: int) -> Int64s:
+        """Return a seeded sample of the pool."""
+        return _sample(self.pool, size)
 
     def hellinger(self, rows: Int64s) -> float:
         """Return the Hellinger distance of some rows; 1 where they have no feature."""
@@ -86,7 +82,7 @@ class TargetDistance:
         """Return the features of the target that no row of the pool has, with their share of its distribution."""
         has = self._uncut.cut(Cuts(self._threshold), self._all, ()).has()
         pool = self._all.above(self._threshold)
-        gone = np.setdiff1d(np.arange(len(pool)), self._pool)
+        gone = np.setdiff1d(np.arange(len(pool)), self.pool)
         holders = pool.frequency - kernels.holders(pool.offsets, pool.ids, gone, pool.d_sae)
         missing = np.flatnonzero(has & (holders == 0))
         shares = self._distribution[missing]
@@ -143,13 +139,13 @@ def target_record(
 ) -> dict[str, Any]:
     """Return what a selection says of its target, as JSON values; features and target are not cut."""
     distance, picks = distance_of(selection, features, target), selection.indices
-    distances = {"subset": distance.of(picks), "random": distance.of_random(len(picks)), "pool": distance.of_all()}
+    rows = {"subset": picks, "random": distance.random(len(picks)), "pool": distance.pool}
     parts = zip(target.record(), target.parts, strict=True)
     return {
         "rule": {"method": selection.method, "options": selection.parameters["options"]},
         "parts": [{**record, "blank": part.rows - part.size} for record, part in parts],
         "overlap": overlap.record(selection.left_out),
-        "distances": distances,
+        "distances": {name: distance.of(own) for name, own in rows.items()},
         "missing": distance.missing(),
     }
 
