@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..selection.targets import Part, Target
+from ..features.matrix import FeatureMatrix
+from ..features.shares import STRONGEST
+from ..selection.result import Selection
+from ..selection.target_distance import DISTANCES, distance_of
+from ..selection.targets import Part, Target, TargetPart
 from .checks import DEVICE_TOLERANCE, SUM_TOLERANCE, is_close
 from .layout import RECORD_FILE
+from .provenance import Record
 
 NUMBERS = {"holders": "rows", "total": "mass", "activation": "activation", "sums": "closeness"}
 
@@ -61,6 +66,62 @@ def _of_sums(one: Part, other: Part, tolerance: float) -> str | None:
             place, what = differ[0], "row" if name == "sums" else "feature"
             return f"`{NUMBERS[name]}` of {what} {place} is {recorded[place]}, again {again[place]}"
     return None
+
+
+def of_record(record: Record) -> str | None:
+    """Check that what was measured of a target has the targets and the left-out rows of the parameters."""
+    parameters, measured = record["selection"]["parameters"], record["target"]["measured"]
+    left_out = parameters["constraints"].get("left_out", {}).get("overlap", [])
+    counted = measured.get("overlap", {}).get("left_out", 0)
+    if counted != len(left_out):
+        return f"`overlap.left_out` of the target is {counted} in {RECORD_FILE}, the parameters have {len(left_out)}"
+    named = [{name: part.get(name) for name in parameters["target"][0]} for part in measured.get("parts", ())]
+    if named and named != parameters["target"]:
+        return f"the `parts` of the target in {RECORD_FILE} are not those of the parameters"
+    return None
+
+
+def of_distances(
+    selection: Selection, features: FeatureMatrix, target: Target, is_whole: bool, tolerance: float
+) -> str | None:
+    """Compare the recorded distances to the target with those measured again, as far as features and target tell them.
+
+    The distances are of the 256 strongest features of a row, whatever the cuts of the selection; see
+    `selection/target_distance.py`. Of a target that was recorded, only the distance in features is known.
+
+    Args:
+        is_whole: whether the features are not cut.
+    """
+    recorded = selection.target.get("distances", {})
+    has_rows, cuts = all(isinstance(part, TargetPart) for part in target.parts), selection.parameters["cuts"]
+    if not recorded or not (is_whole or has_strongest(cuts)) or not (has_rows or are_strongest(cuts)):
+        return None
+    distance = distance_of(selection, features, target)
+    rows = {"subset": selection.indices, "random": distance.random(len(selection)), "pool": distance.pool}
+    again = {name: distance.of(own) for name, own in rows.items()}
+    names = DISTANCES if has_rows else ("hellinger",)
+    one, other = (
+        {own: {name: values[own].get(name) for name in names} for own in again if own in values}
+        for values in (recorded, again)
+    )
+    return of_measured({"distances": one}, {"distances": other}, tolerance)
+
+
+def of_missing(selection: Selection, features: FeatureMatrix, target: Target, tolerance: float) -> str | None:
+    """Compare the recorded features of the target that no row has with those of rows and target encoded again."""
+    again = distance_of(selection, features, target).missing()
+    return of_measured({"missing": selection.target.get("missing", {})}, {"missing": again}, tolerance)
+
+
+def are_strongest(cuts: Mapping[str, Any]) -> bool:
+    """Tell whether a selection read the 256 strongest features of each row."""
+    return bool(cuts["threshold"] == 0 and cuts["top"] == STRONGEST and cuts["max_share"] is None)
+
+
+def has_strongest(cuts: Mapping[str, Any]) -> bool:
+    """Tell whether the published features of a pool have the 256 strongest of each row."""
+    is_cut = cuts["max_share"] is None and cuts["top"] is not None and cuts["top"] < STRONGEST
+    return bool(cuts["threshold"] == 0 and not is_cut)
 
 
 def of_measured(recorded: Mapping[str, Any], again: Mapping[str, Any], tolerance: float = SUM_TOLERANCE) -> str | None:

@@ -20,7 +20,7 @@ from ..selection.method import MethodFunction
 from ..selection.recorded_target import numbers_of
 from ..selection.references import PoolEncoding
 from ..selection.target_argument import TargetArgument
-from ..selection.targets import Target
+from ..selection.targets import Target, TargetPart
 from . import checks
 from .hashing import Digests, row_digests
 from .provenance import has_target, public, required_arguments
@@ -28,7 +28,7 @@ from .published import PublishedSubset, Unreadable, open_published
 from .refetching import NotAsRecorded, encode_again, encode_target, refetch_sae, refetch_source
 from .replay import replay
 from .tables import needs_state, stored
-from .target_checks import of_digests, of_measured, of_target
+from .target_checks import of_digests, of_distances, of_missing, of_record, of_target
 from .verdict import LEVELS, Check, Verification
 
 if TYPE_CHECKING:  # annotations only
@@ -184,6 +184,8 @@ def _digests(subset: PublishedSubset) -> Iterator[Check]:
     yield Check("digests", "parameters", checks.of_parameters(record, selection))
     yield Check("digests", "indices", checks.of_indices(record, selection))
     yield Check("digests", "rows", checks.of_rows(repo, record, selection, subset.row_digests))
+    if record["target"] is not None:
+        yield Check("digests", "target", of_record(record))
     yield Check("digests", "files", checks.of_files(repo, record))
     yield Check("digests", "card", checks.of_card(repo, subset.original))
 
@@ -214,7 +216,9 @@ def _target(subset: PublishedSubset, arguments: _Arguments, pool: Dataset) -> tu
         if arguments.target is None:
             return recorded, Check("select", "target", None)
         again = arguments.target.encoded(PoolEncoding(encoding_record(pool), arguments.sae))
-        return recorded or again, Check("select", "target (as passed)", _compared(subset, recorded, again, pool))
+        difference = _compared(subset, recorded, again, pool)
+        same = again if difference is None or recorded is None else recorded
+        return same, Check("select", "target (as passed)", difference)
     except (ValueError, NoSuchFile) as error:
         return None, Check("select", "target", str(error))
 
@@ -247,7 +251,7 @@ def _select_again(
         again = replay(pool, selection, method, target)
         yield Check(level, name, checks.of_picks(selection, again, tolerance))
         if target is not None:
-            yield Check(level, "distances", of_measured(record["target"]["measured"], again.target, tolerance))
+            yield from _distances(level, subset, pool, target, tolerance)
         quotas = count_quotas(pool, selection)
         measured = None if record["coverage"] is None else measure(pool, selection)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -261,6 +265,18 @@ def _select_again(
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
     if (measured.likeness or record["likeness"]) and not subset.lacks_likeness:
         yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))
+
+
+def _distances(
+    level: str, subset: PublishedSubset, pool: Dataset, target: Target, tolerance: float
+) -> Iterator[Check]:
+    """Compare how near the rows are to the target, and which of its features no row has."""
+    selection, features, is_whole = subset.recorded_selection, FeatureMatrix.from_dataset(pool), level == "encode"
+    parameters = selection.parameters | {"encoding": subset.record["encoding"]}
+    selection = replace(selection, parameters=parameters, target=subset.record["target"]["measured"])
+    yield Check(level, "distances", of_distances(selection, features, target, is_whole, tolerance))
+    if is_whole and all(isinstance(part, TargetPart) for part in target.parts):
+        yield Check(level, "missing features", of_missing(selection, features, target, tolerance))
 
 
 def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:

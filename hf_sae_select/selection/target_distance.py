@@ -70,9 +70,9 @@ class TargetDistance:
         return sqrt(max(1 - affinity, 0.0))
 
     def kernel(self, rows: Int64s) -> float | None:
-        """Return the kernel's distance of some rows; None where they have no feature."""
+        """Return the kernel's distance of some rows; None where they have no feature, or the target's are unknown."""
         rows = _sample(rows[self._features.counts[rows] > 0], MOST_ROWS)
-        if not len(rows):
+        if not len(rows) or not self._parts:
             return None
         own = rows_of(self._features, rows)
         near = sum(share * self._mean_kernel(own, part) for share, part in self._parts)
@@ -95,10 +95,11 @@ class TargetDistance:
 
     @cached_property
     def _parts(self) -> list[tuple[float, FeatureMatrix]]:
-        """The share and the rows of each part of the target."""
+        """The share and the rows of each part of the target; empty where only sums over them were recorded."""
         parts = []
         for part in self._target.parts:
-            assert isinstance(part, TargetPart)
+            if not isinstance(part, TargetPart):
+                return []
             rows = np.flatnonzero(part.features.counts)
             parts.append((part.share, rows_of(part.features, _sample(rows, MOST_ROWS))))
         return parts

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from helpers import tiny
-from helpers.forge import RECORD, card_of, differences, put, reseal, rewrite
+from helpers.forge import RECORD, card_of, differences, put, reseal, reseal_figures, rewrite
 from helpers.pools import coded
 
 from hf_sae_select import FeatureMatrix, Selection, load_selection, stage, verify
@@ -237,9 +237,44 @@ def test_it_is_encoded_again_with_its_target(tmp_path, sae):
     assert "\x1b" not in str(verification)
     other = differences(folder, "encode", target={"a": texts[3:13], HOSTILE: texts[4:14]}, **passed)
     assert list(other) == ["encode: target", "encode: distances"]
+    set_measured(folder, lambda measured: measured["missing"].update(share=0.5))
+    assert list(differences(folder, "encode", target=target, **passed)) == ["encode: missing features"]
     set_part(folder, 0, "sha256", "cd" * 32)
     other = differences(folder, "encode", target=target, **passed)
     assert "has features of SHA-256" in other["encode: target"] and "digests: card" in other
+
+
+def set_measured(folder, change):
+    """Alter what was measured of the target, wherever it is written."""
+    rewrite(folder / "selection.parquet", lambda columns: None, lambda recorded: change(recorded["target"]))
+    reseal_figures(folder, lambda record: change(record["target"]["measured"]))
+
+
+@pytest.mark.parametrize("rows", ["subset", "random", "pool"])
+@pytest.mark.parametrize("method", ["herding", "match"])
+def test_an_altered_distance_differs(tmp_path, method, rows):
+    _, folder = staged(tmp_path / "f", method, "two")
+    set_measured(folder, lambda measured: measured["distances"][rows].update(hellinger=0.123))
+    differ = differences(folder, "select")
+    assert list(differ) == ["select: distances"]
+    assert f"`distances.{rows}.hellinger` of the target is 0.123" in differ["select: distances"]
+    _, folder = staged(tmp_path / "g", method, "two")
+    set_measured(folder, lambda measured: measured["distances"][rows].update(kernel=0.123))
+    assert differences(folder, "select") == {}  # the kernel is of rows of the target
+    assert list(differences(folder, "select", target=TARGETS["two"])) == ["select: distances"]
+
+
+def test_rows_that_repeat_the_target_are_left_out_and_counted(tmp_path):
+    target = coded(ROWS[:10], record=RECORD)
+    for overlap in ("exclude", "only_report"):
+        subset = coded(ROWS, record=RECORD).sae_select(6, target=target, overlap=overlap)
+        folder = stage(subset, tmp_path / overlap, license="mit")
+        assert differences(folder, "select") == {} == differences(folder, "select", target=target)
+        card = (folder / "README.md").read_text()
+        assert "10 rows repeat a row of the target" in card
+        assert ("were left out" in card) == (overlap == "exclude")
+        set_measured(folder, lambda measured: measured["overlap"].update(left_out=3))
+        assert "`overlap.left_out` of the target is 3" in differences(folder)["digests: target"]
 
 
 def set_part(folder, part, name, value):

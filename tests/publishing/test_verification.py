@@ -35,7 +35,7 @@ from helpers.pools import coded
 from hf_sae_select import Selection, encode, push, stage, verify
 from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.publishing import checks
-from hf_sae_select.publishing.verification import CONCLUSIONS
+from hf_sae_select.publishing.verdict import CONCLUSIONS
 
 
 def test_what_was_not_touched_is_verified(folder):
