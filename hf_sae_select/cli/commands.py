@@ -106,7 +106,27 @@ def _rows_data(dataset: Any) -> Data:
 
 
 def _subset_text(subset: Any) -> str:
-    return repr(subset.sae_selection)
+    selection = subset.sae_selection
+    return "\n".join([repr(selection), *(_target_lines(selection) if selection.target else [])])
+
+
+def _target_lines(selection: Any) -> list[str]:
+    """Say what a selection was made towards, and how near it is to that."""
+    from ..concepts.markup import clean
+    from ..concepts.target_facts import distances_of, missing_sentence, overlap_sentence
+
+    target = selection.target
+    options = ", ".join(f"{name}={value!r}" for name, value in target["rule"]["options"].items())
+    lines = [f"towards the target by {target['rule']['method']}({options}):"]
+    for part in target["parts"]:
+        name = f"{clean(part['name'])}: " if part["name"] else ""
+        blank = f", {part['blank']:,} of them blank" if part["blank"] else ""
+        lines.append(f"  {name}{part['rows']:,} rows{blank}, {part['share']:.0%} of the budget, {part['sha256'][:12]}")
+    lines += [
+        f"  distance of {rows}: {features} in features, {kernel} by the kernel"
+        for rows, features, kernel in distances_of(target)
+    ]
+    return lines + [f"  {line}" for line in (missing_sentence(target, None), overlap_sentence(target)) if line]
 
 
 def _subset_data(subset: Any) -> Data:
@@ -124,6 +144,7 @@ def _selection_data(selection: Any) -> Data:
         "covered",
         "pool_coverage",
         "left_out",
+        "target",
     )
     return {"rows": len(selection)} | {name: getattr(selection, name) for name in names}
 

@@ -34,7 +34,7 @@ from .receipts import (
 from .runs import HUB_OPTIONS, check_replaceable, write_run
 from .signatures import OPTIONS, Argument
 from .terminal import as_json, is_printed
-from .values import SELECTION, form_of, receipt_of, value_of
+from .values import SELECTION, TARGET, form_of, receipt_of, split_target, value_of
 from .wording import reworded
 
 AMOUNT = re.compile(r"[\d.]+ *(%|[a-z]+)?$")
@@ -103,6 +103,9 @@ class Job:
             if form_of(argument.annotation).kind is Path and argument.name != self.command.out
         }
         words = [str(self.words[name]) for name in names & self.words.keys()]
+        for argument in self.command.signature.arguments:
+            if argument.annotation == TARGET:
+                words += [split_target(word).place for word in self.words.get(self.command.name_of(argument), [])]
         subset = self.words.get(self.command.subset)
         return words + (pools_of(subset) if subset is not None and has_receipt(subset) else [])
 

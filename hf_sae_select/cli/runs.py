@@ -19,7 +19,7 @@ from .._files import read_text, whole_file
 from .._secrets import masked
 from .commands import Command
 from .signatures import OPTIONS
-from .values import MANY, form_of, value_of
+from .values import MANY, TARGET, form_of, split_target, value_of
 
 HUB_OPTIONS = ("split", "config_name", "revision")
 ABOUT = ("command", "version", "pool_sha256")  # keys that are no arguments
@@ -115,6 +115,8 @@ def _words(value: Any, annotation: str, name: str, folder: Path) -> Any:
     form = form_of(annotation)
     if form.kind is bool:
         return value
+    if annotation == TARGET:
+        return [_from_folder(_text(item), folder) for item in (value if isinstance(value, list) else [value])]
     is_many = form.kind is MANY
     if isinstance(value, Mapping):
         return [json.dumps(value, default=str)] if is_many else json.dumps(value, default=str)
@@ -126,6 +128,15 @@ def _words(value: Any, annotation: str, name: str, folder: Path) -> Any:
         beside = folder / text
         text = str(beside) if name == "out" or beside.exists() else text
     return [text] if is_many else text
+
+
+def _from_folder(word: str, folder: Path) -> str:
+    """Return a word of a target whose place is relative to a folder, where something is there."""
+    if (folder / word).exists():
+        return str(folder / word)
+    part = split_target(word)
+    beside = folder / part.place
+    return str(part._replace(place=str(beside))) if beside.exists() else word
 
 
 def _text(value: Any) -> str:
@@ -155,12 +166,20 @@ def _recorded(words: Any, annotation: str, name: str, file: Path) -> Any:
     """Return words as YAML holds them best."""
     if annotation in READABLE and not _is_function(words):
         return value_of(name, annotation, words)
+    if annotation == TARGET:
+        parts = map(split_target, words)
+        return [str(part._replace(place=_relative(part.place, file))) for part in parts]
     is_path = form_of(annotation).kind is Path and isinstance(words, str)
     if name == "out":
         return os.path.basename(words)
-    if not is_path or not Path(words).exists() or Path(words).is_absolute() or file.is_absolute():
-        return words
-    return Path(os.path.relpath(words, file.parent)).as_posix()
+    return _relative(words, file) if is_path else words
+
+
+def _relative(path: str, file: Path) -> str:
+    """Return a path relative to the folder of a run file, where something is there and both are relative."""
+    if not Path(path).exists() or Path(path).is_absolute() or file.is_absolute():
+        return path
+    return Path(os.path.relpath(path, file.parent)).as_posix()
 
 
 def _is_function(words: Any) -> bool:

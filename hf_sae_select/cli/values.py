@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._places import Place
 from .signatures import OPTIONS
@@ -20,7 +20,9 @@ from .signatures import OPTIONS
 DEFAULT_SAE = "default"
 MANY = list[str]  # of an option that is repeated
 FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
+SHARE = re.compile(r"(?P<place>.+)@(?P<share>\d*\.?\d+)")
 SELECTION = ".selection.json"
+TARGET = "TargetSource"  # the annotation of an argument whose words have places in them
 IS_TRUSTED = ContextVar("IS_TRUSTED", default=True)  # whether the words that are read now are the user's own
 
 
@@ -220,6 +222,44 @@ def _torch_type(name: str, text: str) -> Any:
     return kind
 
 
+def _target(name: str, texts: list[str]) -> Any:
+    """Return the rows of a target: `PLACE`, or `maths=PLACE` for each of several, with shares `maths=PLACE@0.7`."""
+    parts = [split_target(text) for text in texts]
+    if len(parts) == 1 and not parts[0].name:
+        return _rows(name, parts[0].place)
+    target: dict[str, Any] = {}
+    for text, part in zip(texts, parts, strict=True):
+        if not part.name:
+            raise ValueError(f"`{name}={text!r}` has no name; of several targets each has one, such as maths={text}")
+        if part.name in target:
+            raise ValueError(f"`{name}` has the name {part.name!r} twice")
+        rows = _rows(f"{name}[{part.name!r}]", part.place)
+        target[part.name] = (rows, float(part.share)) if part.share else rows
+    return target
+
+
+class TargetWord(NamedTuple):
+    """Hold the parts of `maths=PLACE@0.7`, of which the name and the share may be empty."""
+
+    name: str
+    place: str
+    share: str
+
+    def __str__(self) -> str:
+        return f"{self.name}{'=' if self.name else ''}{self.place}{'@' if self.share else ''}{self.share}"
+
+
+def split_target(text: str) -> TargetWord:
+    """Split a word of the argument `target`; a path that exists is one, whatever it is called."""
+    if Path(text).expanduser().exists() or "=" not in text:
+        return TargetWord("", text, "")
+    name, _, place = text.partition("=")
+    match = SHARE.fullmatch(place)
+    if match is None or Path(place).expanduser().exists():
+        return TargetWord(name, place, "")
+    return TargetWord(name, match["place"], match["share"])
+
+
 def _selection(name: str, text: str) -> Any:
     """Return the selection that `Selection.save` wrote, that stands beside rows, or of a published subset."""
     from ..publishing.published import load_selection
@@ -259,6 +299,7 @@ FORMS: Mapping[str, Form] = {
     "Dataset": Form(_rows, Path),
     "Dataset | Sequence[str]": Form(_rows, Path),
     "References": Form(_rows, Path),
+    TARGET: Form(_target, MANY),
     "References | Sequence[int]": Form(_rows_or_texts, MANY),
     "SaeSource": Form(_sae, Path),
     "SparseAutoencoder": Form(_loaded_sae, Path),

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from .api import available_codes
 from .concept_rules import RULES, ConceptArguments, ConceptRules, excluded_rows
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
 from .extension import earlier_selection
-from .method import MethodFunction
+from .method import Method, MethodFunction
 from .methods import BASELINES, METHODS
 from .quota import Quota
 from .references import PoolEncoding
@@ -30,6 +31,10 @@ from .request import Cuts, SelectionRequest
 from .result import Selection
 from .run import run_on_dataset
 from .summary import summarize, summarize_rows
+from .target_argument import TargetArgument
+from .target_distance import TargetDistance
+from .target_overlap import TargetOverlap
+from .targets import Target
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only
@@ -41,6 +46,7 @@ if TYPE_CHECKING:  # annotations only
     from .concept_rules import Boost, Concepts
     from .references import References
     from .table import Comparison
+    from .target_argument import TargetSource
 
 ALL_ROWS = "(all rows)"
 Methods = Sequence[str | MethodFunction] | Mapping[str, Mapping[str, Any]]
@@ -49,8 +55,10 @@ Methods = Sequence[str | MethodFunction] | Mapping[str, Mapping[str, Any]]
 def compare(
     dataset: Dataset,
     budget: float | str,
-    methods: Methods = ("match",),
+    methods: Methods | None = None,
     *,
+    target: TargetSource | None = None,
+    overlap: str = "exclude",
     sae: SaeSource | None = None,
     text: TextSource | None = None,
     threshold: float | None = None,
@@ -89,9 +97,15 @@ def compare(
             The rows to select from.
         budget (`int`, `float` or `str`):
             Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
-        methods (`Sequence` or `dict`, *optional*, defaults to `('match',)`):
+        methods (`Sequence` or `dict`, *optional*):
             Names in `METHODS` or functions of your own; or, with options, constraints, a seed or an embedding for one
-            line, `{"label": {"method": "simscale", "max_overlap": 0.7}}`.
+            line, `{"label": {"method": "simscale", "max_overlap": 0.7}}`. By default "match", and "herding" too where
+            a `target` is passed.
+        target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
+            Rows to select towards, see `select`. Methods that take no target select without it. The table has one
+            column more: `distance`, the Hellinger distance of a line's rows to the target.
+        overlap (`str`, *optional*, defaults to `'exclude'`):
+            What happens with rows that are in the target too, see `select`: the same in all lines.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             The autoencoder, see `encode`.
         text (`str`, `list` or `Callable`, *optional*):
@@ -156,6 +170,9 @@ def compare(
     check_dataset("dataset", dataset, "select")
     cuts, near = Cuts(threshold, top, max_share), NearArgument.parse(exclude_near)
     cuts.check()
+    argument = TargetArgument.parse(target, overlap)
+    if methods is None:
+        methods = ("match",) if argument is None else ("herding", "match")
     shared: dict[str, Any] = {
         "seed": seed,
         "embedding": embedding,
@@ -167,7 +184,8 @@ def compare(
     shared |= {"extend": earlier_selection(extend, dataset)}
     concepts = ConceptArguments(avoid, require, require_all, boost, labels)
     lines = _lines(methods, shared, options, concepts)
-    requests = {label: line.request(dataset, budget, cuts) for label, line in lines.items()}
+    aimed = {label: argument is not None and _takes_target(line.method) for label, line in lines.items()}
+    requests = {label: line.request(dataset, budget, cuts, aimed[label]) for label, line in lines.items()}
     codes = _codes(dataset, requests, sae, text=text, max_length=max_length)
     record = None if codes is None else encoding_record(codes)
     shared_rules = ConceptRules()
@@ -176,10 +194,19 @@ def compare(
         vocabulary = Vocabulary.of(labels, record, sae, needs_names=names)
         requests = {name: requests[name].with_concepts(lines[name].concepts.rules(vocabulary)) for name in requests}
         shared_rules = concepts.rules(vocabulary)
-    encoded, left_out = codes, dict[str, list[int]]()
-    reference = None if near is None else near.encoded(PoolEncoding(record, sae, text, max_length, batch_size))
+    encoded, left_out, aim = codes, dict[str, list[int]](), None
+    encoding = PoolEncoding(record, sae, text, max_length, batch_size)
+    if argument is not None:
+        repeated = TargetOverlap.of_texts(argument, dataset, encoding)
+        requests = {label: repeated.left_out_of(request) for label, request in requests.items()}
+        aim = argument.encoded(encoding)
+    reference = None if near is None else near.encoded(encoding)
     if encoded is None:
         encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
+    if aim is not None:
+        repeated = repeated.with_features(aim, FeatureMatrix.from_dataset(encoded))
+        requests = {label: repeated.left_out_of(request) for label, request in requests.items()}
+        left_out |= repeated.left_out()
     if reference is not None:
         rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
         requests = {label: request.leaving_out("exclude_near", rows) for label, request in requests.items()}
@@ -189,12 +216,13 @@ def compare(
     parameters = {
         "constraints": {"exclude": list(exclude), "left_out": left_out, **shared_rules.resolved(calibrated).record()}
     }
-    measurement = _Measurement(encoded, measure, parameters)
-    table = {label: measurement.line(request) for label, request in requests.items()}
+    measurement = _Measurement(encoded, measure, parameters, aim)
+    table = {label: measurement.line(request, aimed[label]) for label, request in requests.items()}
     table[ALL_ROWS] = measurement.all_rows()
     from .table import FORMATS, Comparison  # needs pandas, which datasets loads late
 
-    return Comparison(list(table.values()), index=list(table), columns=list(FORMATS))
+    columns = [name for name in FORMATS if name != "distance" or aim is not None]
+    return Comparison(list(table.values()), index=list(table), columns=columns)
 
 
 @dataclass(frozen=True)
@@ -206,8 +234,8 @@ class _Line:
     options: dict[str, Any]
     concepts: ConceptArguments
 
-    def request(self, dataset: Dataset, budget: float | str, cuts: Cuts) -> SelectionRequest:
-        arguments = dict(self.shared)
+    def request(self, dataset: Dataset, budget: float | str, cuts: Cuts, has_target: bool) -> SelectionRequest:
+        arguments = {**self.shared, "has_target": has_target}
         cuts = Cuts(cuts.threshold, cuts.top, cuts.max_share, arguments.pop("embedding"))
         arguments["extend"] = earlier_selection(arguments["extend"], dataset)
         return SelectionRequest.parse(len(dataset), dataset, budget, self.method, self.options, cuts=cuts, **arguments)
@@ -287,6 +315,14 @@ def _known(method: Any) -> str:
     return next((name for name, known in METHODS.items() if method in (name, known.function)), "")
 
 
+def _takes_target(method: str | MethodFunction) -> bool:
+    """Tell whether a method takes a target; an unknown name is refused later."""
+    known = _known(method)
+    if known or isinstance(method, str):
+        return bool(known) and METHODS[known].takes_target
+    return Method(method).takes_target
+
+
 def _codes(
     dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any
 ) -> Dataset | None:
@@ -310,22 +346,25 @@ def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: Sa
 class _Measurement:
     """Measure lines of the table on the same features, whatever cuts their methods select by."""
 
-    def __init__(self, encoded: Dataset, cuts: Cuts, parameters: Mapping[str, Any]) -> None:
-        self._encoded, self._all_features = encoded, FeatureMatrix.from_dataset(encoded)
+    def __init__(
+        self, encoded: Dataset, cuts: Cuts, parameters: Mapping[str, Any], target: Target | None = None
+    ) -> None:
+        self._target, self._encoded, self._all_features = target, encoded, FeatureMatrix.from_dataset(encoded)
         self._excluded = excluded_rows(parameters, self._all_features)
         self._features = cuts.apply(self._all_features, self._excluded)
         self._shares: dict[tuple[int, ...], Shares] = {}  # for the excluded rows of a line, mostly those of all lines
 
-    def line(self, request: SelectionRequest) -> dict[str, Any]:
-        """Select, and return a line of the table."""
+    def line(self, request: SelectionRequest, has_target: bool = False) -> dict[str, Any]:
+        """Select, towards the target if `has_target`, and return a line of the table."""
         started = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
-            selection = run_on_dataset(request, self._encoded)
+            selection = run_on_dataset(request, self._encoded, self._target if has_target else None)
         seconds = time.perf_counter() - started
         excluded = excluded_rows(selection.parameters, self._all_features, selection.indices)
         figures = summarize(self._features, selection, _pool(self._features, excluded))
-        return figures | {"likeness": self._likeness(selection.indices, excluded), "seconds": seconds}
+        figures |= {"likeness": self._likeness(selection.indices, excluded), "seconds": seconds}
+        return figures | self._distance(selection.indices)
 
     def all_rows(self) -> dict[str, Any]:
         """Return the line of all rows."""
@@ -333,7 +372,18 @@ class _Measurement:
         return summarize_rows(self._features, pool, pool) | {
             "likeness": self._likeness(pool, self._excluded),
             "seconds": math.nan,
+            **self._distance(pool),
         }
+
+    def _distance(self, rows: Int64s) -> dict[str, float]:
+        """Return the distance of rows to the target, if there is one."""
+        return {} if self._target_distance is None else {"distance": self._target_distance.hellinger(rows)}
+
+    @cached_property
+    def _target_distance(self) -> TargetDistance | None:
+        if self._target is None:
+            return None
+        return TargetDistance(self._all_features, _pool(self._all_features, self._excluded), self._target)
 
     def _likeness(self, rows: NDArray[np.int64], excluded: Int64s) -> float:
         key = tuple(excluded.tolist())

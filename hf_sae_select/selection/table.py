@@ -15,6 +15,7 @@ FORMATS = {
     "features": ",.0f",
     "share": ".3f",
     "likeness": ".4f",
+    "distance": ".4f",
     "richness": ",.2f",
     "redundancy": ".3f",
     "tokens": ",.1f",
@@ -25,6 +26,7 @@ FORMATS = {
 LINE_WIDTH, SHORTEST_LABEL = 100, 10
 WIDTH, SPACING = 160, 56  # of a panel of the figure, and between two
 PANELS = {"share": "share of all features", "likeness": "likeness to all rows", "tokens": "tokens of a row, mean"}
+TARGET_PANELS = {"distance": "distance to the target"}  # where the rows were compared with one
 
 
 class Comparison(pd.DataFrame):  # type: ignore[misc]
@@ -71,7 +73,8 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         missing = [name for name in PANELS if name not in self.columns]
         if missing:
             raise ValueError(f"this table has no column `{missing[0]}`, which is drawn; plot what `compare` returned")
-        panels = [self._panel(column, is_first=not i) for i, column in enumerate(PANELS)]
+        drawn = [*PANELS, *(name for name in TARGET_PANELS if name in self.columns)]
+        panels = [self._panel(column, is_first=not i) for i, column in enumerate(drawn)]
         return styled(alt.hconcat(*panels, spacing=SPACING, title="What the rows of each method cover"))
 
     def _panel(self, column: str, is_first: bool) -> Any:
@@ -89,7 +92,7 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         base = alt.Chart(data(rows), width=WIDTH).encode(y=y)
         mark = base.mark_point(filled=True, size=90, opacity=1) if column == "likeness" else base.mark_bar()
         marks = mark.encode(
-            x=alt.X("value:Q", title=PANELS[column], axis=axis, scale=scale),
+            x=alt.X("value:Q", title=(PANELS | TARGET_PANELS)[column], axis=axis, scale=scale),
             color=alt.condition(is_baseline, alt.value(GREY), alt.value(BLUE)),
         )
         form = ".1%" if column == "share" else FORMATS[column]

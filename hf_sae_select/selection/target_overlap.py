@@ -108,6 +108,10 @@ class TargetOverlap:
                 f"{remedy})"
             ) from error
 
+    def left_out(self) -> dict[str, list[int]]:
+        """Return the rows that are left out, by the reason, but for those that a selection picks first."""
+        return {REASON: self.rows.tolist()} if self.mode == "exclude" and len(self.rows) else {}
+
     def record(self, left_out: Mapping[str, int]) -> dict[str, Any]:
         """Return what is recorded, as JSON values; `left_out` counts the rows of a selection that were left out."""
         if self.mode == "keep":

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 from helpers.pools import coded
 
-from hf_sae_select import FeatureMatrix, compare, metrics
+from hf_sae_select import FeatureMatrix, compare, metrics, select
 from hf_sae_select.selection.methods import greedy, instag, longest, random
 
 ROWS = [{0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}, {4: 0.1}, {}]
@@ -185,3 +185,36 @@ def test_likeness_is_to_the_rows_that_a_line_could_pick():
     table = compare(ds, 2, {"without": {"method": "greedy", "exclude": [2]}})
     assert table.loc["without", "likeness"] == 1
     assert table.loc["longest", "likeness"] < 1
+
+
+# ---- towards a target
+
+
+def test_methods_that_take_a_target_use_it_and_all_lines_leave_the_same_rows_out():
+    rows = [{i % 5: 0.9, 5 + i % 7: 0.7} for i in range(20)]
+    pool, wanted = coded(rows), FeatureMatrix.from_dataset(coded(rows[:8]))
+    table = compare(pool, 4, target=wanted)
+    assert table.index.tolist() == ["herding", "match", "longest", "random", "(all rows)"]
+    assert table.loc["(all rows)", "rows"] == 12
+    assert table["distance"].between(0, 1).all()
+    for method in ("herding", "match"):
+        selection = select(pool, 4, method, target=wanted).sae_selection
+        assert table.loc[method, "distance"] == selection.target["distances"]["subset"]["hellinger"]
+    kept = compare(pool, 4, ["simscale", "greedy"], target=wanted, overlap="keep")
+    assert kept.loc["(all rows)", "rows"] == 20
+    assert "distance" not in compare(pool, 4).columns
+    assert kept.loc["simscale", "features"] == compare(pool, 4, ["simscale"]).loc["simscale", "features"]
+
+
+def test_a_target_is_drawn_beside_the_other_columns():
+    rows = [{i % 5: 0.9, 5 + i % 7: 0.7} for i in range(20)]
+    table = compare(coded(rows), 4, target=FeatureMatrix.from_dataset(coded(rows[:8])))
+    assert "distance to the target" in table.plot().to_json()
+    assert "distance to the target" not in compare(coded(rows), 4).plot().to_json()
+
+
+def test_what_is_no_target_is_refused():
+    with pytest.raises(ValueError, match="`overlap='keep'` is of the rows of a `target`"):
+        compare(coded([{0: 0.9}] * 3), 1, overlap="keep")
+    with pytest.raises(ValueError, match="`method='herding'` selects towards a `target`; pass one"):
+        compare(coded([{0: 0.9}] * 3), 1, ["herding"])

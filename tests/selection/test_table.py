@@ -18,7 +18,8 @@ def table():
 
 
 def of_labels(*labels):
-    numbers = dict.fromkeys(FORMATS, 52_002.0) | {"share": 1 / 3, "likeness": 0.98765, "saturated_at": float("nan")}
+    numbers = dict.fromkeys(FORMATS, 52_002.0) | {"share": 1 / 3, "likeness": 0.98765, "distance": 0.12341}
+    numbers |= {"saturated_at": float("nan")}
     return Comparison([numbers] * len(labels), index=labels)
 
 
@@ -26,7 +27,20 @@ def test_a_printed_table_shows_all_columns_and_rounded_numbers():
     header, line = repr(of_labels("a")).splitlines()
     assert header.split() == list(FORMATS)
     assert line.split() == [
-        *("a", "52,002", "52,002", "0.333", "0.9877", "52,002.00", "52002.000", "52,002.0", "52,002", "-", "52,002.00")
+        *(
+            "a",
+            "52,002",
+            "52,002",
+            "0.333",
+            "0.9877",
+            "0.1234",
+            "52,002.00",
+            "52002.000",
+            "52,002.0",
+            "52,002",
+            "-",
+            "52,002.00",
+        )
     ]
 
 
