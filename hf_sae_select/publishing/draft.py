@@ -104,15 +104,11 @@ class Draft:
 
     def untargeted_distances(self) -> dict[str, float | None] | None:
         """Return how far picks without the target are from it; None without one, or where nobody can select so."""
-        if (
-            self.target is None
-            or self.pool is None
-            or self.pool.target is None
-            or self.selection.method not in METHODS
-        ):
+        pool = self.pool
+        if pool is None or pool.target is None or pool.codes is None or self.selection.method not in METHODS:
             return None
-        distance = distance_of(self.selection, FeatureMatrix.from_dataset(self.pool.codes), self.pool.target)
-        return distance.of(untargeted_picks(self.selection, self.pool))
+        distance = distance_of(self.selection, FeatureMatrix.from_dataset(pool.codes), pool.target)
+        return distance.of(untargeted_picks(self.selection, pool))
 
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.

@@ -50,10 +50,8 @@ def complete(record):
     values = [{"value": "en", "pool": 4, "subset": 2}, {"value": None, "pool": 1, "subset": 1}]
     record["quotas"] = [{"column": "lang", "values": values, "others": {"values": 1, "pool": 1, "subset": 0}}]
     part = {"name": "", "rows": 9, "share": 1.0, "sha256": "ab" * 32}
-    record["selection"]["parameters"]["target"], record["target"] = (
-        [part],
-        {"sizes": [8], "measured": {}, "untargeted": None},
-    )
+    record["selection"]["parameters"]["target"] = [part]
+    record["target"] = {"sizes": [8], "measured": {}, "untargeted": {"hellinger": 0.5, "kernel": None}}
     return record
 
 
