@@ -48,7 +48,7 @@ COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
 FIELDS = {"fingerprint": str, "method": str, "parameters": dict, "pool_coverage": int, "pool_rows": int}
 FIELDS |= {"target": dict}
-FIELDS_3 = {name: type for name, type in FIELDS.items() if name != "target"}  # up to version 3 of the record
+FIELDS_3 = {name: type for name, type in FIELDS.items() if name != "target"}  # without a target
 FIELDS_1 = {name: type for name, type in FIELDS_3.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
 
 
@@ -122,7 +122,7 @@ def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64] 
     types = {name: Value(COLUMNS[name][0]) for name in columns}
     types["gain"] = Value(str(selection.gains.dtype))
     schema = datasets.Features(types).arrow_schema
-    metadata = {name: getattr(selection, name) for name in FIELDS}
+    metadata = {name: getattr(selection, name) for name in (FIELDS if selection.target else FIELDS_3)}
     schema = schema.with_metadata(schema.metadata | {METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     pq.write_table(pa.table(list(columns.values()), schema=schema), file)
 
