@@ -59,9 +59,13 @@ def lines_of(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def distances_of(target: Mapping[str, Any]) -> list[list[str]]:
-    """Return the distances to the target as lines of a table: rows, in features, by the kernel."""
-    measured = target.get("distances", {})
+def distances_of(target: Mapping[str, Any], untargeted: Mapping[str, Any] | None = None) -> list[list[str]]:
+    """Return the distances to the target as lines of a table: rows, in features, by the kernel.
+
+    Args:
+        untargeted: the distances of picks without the target, where they were measured.
+    """
+    measured = {**target.get("distances", {}), **({} if untargeted is None else {"untargeted": untargeted})}
     return [
         [name, distance_text(measured[rows].get("hellinger")), distance_text(measured[rows].get("kernel"))]
         for rows, name in ROWS.items()

@@ -14,10 +14,13 @@ from datasets import Dataset
 from .._datasets import check_dataset
 from ..concepts.measurement import Measured, measure
 from ..features.columns import is_code_column, without_codes
+from ..features.matrix import FeatureMatrix
 from ..selection.attachment import Pool, as_pool, attach, pool_of, selection_of, with_target
 from ..selection.methods import METHODS
 from ..selection.recorded_target import numbers_of
 from ..selection.result import Selection
+from ..selection.target_comparison import untargeted_picks
+from ..selection.target_distance import distance_of
 from ..selection.targets import Target
 from .hashing import Digests
 from .provenance import public
@@ -98,6 +101,14 @@ class Draft:
         if self.pool is None or self.pool.target is None or self.columns is None:
             return None
         return numbers_of(self.pool.target, self.selection, self.columns)
+
+    def untargeted_distances(self) -> dict[str, float | None] | None:
+        """Return how far picks without the target are from it; None without one, or where nobody can select so."""
+        pool = self.pool
+        if pool is None or pool.target is None or pool.codes is None or self.selection.method not in METHODS:
+            return None
+        distance = distance_of(self.selection, FeatureMatrix.from_dataset(pool.codes), pool.target)
+        return distance.of(untargeted_picks(self.selection, pool))
 
     def check_rows(self, picked: Digests, source: Digests) -> None:
         """Check that the rows are those that were picked, by the SHA-256 of the subset's and of the source's rows.

@@ -32,7 +32,7 @@ def tables(record: Mapping[str, Any]) -> dict[str, str]:
         shown["lengths"] = _lengths(coverage)
     if target is not None:
         shown["target"] = _target(record["selection"]["parameters"]["target"])
-        if lines := distances_of(target["measured"]):
+        if lines := distances_of(target["measured"], target["untargeted"]):
             shown["distances"] = _table(["", "distance in features", "distance by the kernel"], lines)
     if record["quotas"]:
         shown["quotas"] = "\n".join(map(_quota, record["quotas"]))

@@ -233,7 +233,7 @@ def _target_record(draft: Draft) -> dict[str, Any] | None:
     if not draft.selection.parameters.get("target"):
         return None
     sizes = None if draft.target is None else [int(size) for size in draft.target.sizes()]
-    return {"sizes": sizes, "measured": draft.selection.target}
+    return {"sizes": sizes, "measured": draft.selection.target, "untargeted": draft.untargeted_distances()}
 
 
 def _encoding_record(draft: Draft) -> dict[str, Any] | None:

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST
+from ..selection.attachment import Pool
 from ..selection.result import Selection
+from ..selection.target_comparison import untargeted_picks
 from ..selection.target_distance import DISTANCES, distance_of
 from ..selection.targets import Part, Target, TargetPart
 from .checks import DEVICE_TOLERANCE, SUM_TOLERANCE, is_close
@@ -82,7 +85,12 @@ def of_record(record: Record) -> str | None:
 
 
 def of_distances(
-    selection: Selection, features: FeatureMatrix, target: Target, is_whole: bool, tolerance: float
+    selection: Selection,
+    pool: Dataset,
+    target: Target,
+    untargeted: Mapping[str, Any] | None,
+    is_whole: bool,
+    tolerance: float,
 ) -> str | None:
     """Compare the recorded distances to the target with those measured again, as far as features and target tell them.
 
@@ -90,14 +98,17 @@ def of_distances(
     `selection/target_distance.py`. Of a target that was recorded, only the distance in features is known.
 
     Args:
-        is_whole: whether the features are not cut.
+        untargeted: the recorded distances of picks without the target.
+        is_whole: whether the features of the pool are not cut.
     """
-    recorded = selection.target.get("distances", {})
+    recorded = {**selection.target.get("distances", {}), **({} if untargeted is None else {"untargeted": untargeted})}
     has_rows, cuts = all(isinstance(part, TargetPart) for part in target.parts), selection.parameters["cuts"]
     if not recorded or not (is_whole or has_strongest(cuts)) or not (has_rows or are_strongest(cuts)):
         return None
-    distance = distance_of(selection, features, target)
+    distance = distance_of(selection, FeatureMatrix.from_dataset(pool), target)
     rows = {"subset": selection.indices, "random": distance.random(len(selection)), "pool": distance.pool}
+    if untargeted is not None:
+        rows["untargeted"] = untargeted_picks(selection, Pool(pool))
     again = {name: distance.of(own) for name, own in rows.items()}
     names = DISTANCES if has_rows else ("hellinger",)
     one, other = (
@@ -107,9 +118,9 @@ def of_distances(
     return of_measured({"distances": one}, {"distances": other}, tolerance)
 
 
-def of_missing(selection: Selection, features: FeatureMatrix, target: Target, tolerance: float) -> str | None:
+def of_missing(selection: Selection, pool: Dataset, target: Target, tolerance: float) -> str | None:
     """Compare the recorded features of the target that no row has with those of rows and target encoded again."""
-    again = distance_of(selection, features, target).missing()
+    again = distance_of(selection, FeatureMatrix.from_dataset(pool), target).missing()
     return of_measured({"missing": selection.target.get("missing", {})}, {"missing": again}, tolerance)
 
 

@@ -271,12 +271,13 @@ def _distances(
     level: str, subset: PublishedSubset, pool: Dataset, target: Target, tolerance: float
 ) -> Iterator[Check]:
     """Compare how near the rows are to the target, and which of its features no row has."""
-    selection, features, is_whole = subset.recorded_selection, FeatureMatrix.from_dataset(pool), level == "encode"
+    selection, recorded, is_whole = subset.recorded_selection, subset.record["target"], level == "encode"
     parameters = selection.parameters | {"encoding": subset.record["encoding"]}
-    selection = replace(selection, parameters=parameters, target=subset.record["target"]["measured"])
-    yield Check(level, "distances", of_distances(selection, features, target, is_whole, tolerance))
+    selection = replace(selection, parameters=parameters, target=recorded["measured"])
+    difference = of_distances(selection, pool, target, recorded["untargeted"], is_whole, tolerance)
+    yield Check(level, "distances", difference)
     if is_whole and all(isinstance(part, TargetPart) for part in target.parts):
-        yield Check(level, "missing features", of_missing(selection, features, target, tolerance))
+        yield Check(level, "missing features", of_missing(selection, pool, target, tolerance))
 
 
 def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:

@@ -59,7 +59,7 @@ def target_distances(subset: Dataset) -> pd.DataFrame:
     distance = distance_of(selection, FeatureMatrix.from_dataset(pool.codes), pool.target)
     lines = {"subset": selection.indices}
     if selection.method in METHODS:
-        lines["untargeted"] = _untargeted(selection, pool)
+        lines["untargeted"] = untargeted_picks(selection, pool)
     lines |= {"random": distance.random(len(selection)), "pool": distance.pool}
     from pandas import DataFrame  # datasets loads it late
 
@@ -76,8 +76,8 @@ def _untargeted_request(selection: Selection, pool: Pool) -> SelectionRequest:
     return SelectionRequest.parse(len(pool.source), pool.columns, method=method, options=options, **arguments)
 
 
-def _untargeted(selection: Selection, pool: Pool) -> Int64s:
-    """Select again, without the target; rows that were left out stay so."""
+def untargeted_picks(selection: Selection, pool: Pool) -> Int64s:
+    """Select again without the target, by `match` where the method needs one; rows that were left out stay so."""
     with warnings.catch_warnings():  # what the selection warned of
         warnings.simplefilter("ignore", UserWarning)
         assert pool.codes is not None

@@ -11,7 +11,7 @@ from helpers import tiny
 from helpers.forge import RECORD, card_of, differences, put, reseal, reseal_figures, rewrite
 from helpers.pools import coded
 
-from hf_sae_select import FeatureMatrix, Selection, load_selection, stage, verify
+from hf_sae_select import FeatureMatrix, Selection, load_selection, stage, target_distances, verify
 
 RNG = np.random.default_rng(0)
 ROWS = [
@@ -262,6 +262,18 @@ def test_an_altered_distance_differs(tmp_path, method, rows):
     set_measured(folder, lambda measured: measured["distances"][rows].update(kernel=0.123))
     assert differences(folder, "select") == {}  # the kernel is of rows of the target
     assert list(differences(folder, "select", target=TARGETS["two"])) == ["select: distances"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_picks_without_the_target_are_measured_too(tmp_path, method):
+    subset, folder = staged(tmp_path / "f", method)
+    record = json.loads((folder / "provenance.json").read_text())
+    table = target_distances(subset)
+    assert record["target"]["untargeted"] == table.loc["untargeted", ["hellinger", "kernel"]].to_dict()
+    assert "| picks without the target | 0." in (folder / "README.md").read_text()
+    reseal_figures(folder, lambda record: record["target"]["untargeted"].update(hellinger=0.123))
+    expected = ["select: distances"] if method in ("herding", "match") else []
+    assert list(differences(folder, "select")) == expected
 
 
 def test_rows_that_repeat_the_target_are_left_out_and_counted(tmp_path):
