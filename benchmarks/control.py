@@ -34,7 +34,7 @@ def random_saes(seeds: Sequence[int], states: torch.Tensor) -> SparseAutoencoder
     tensors["W_dec"], tensors["b_dec"] = torch.cat([sae.decoder()[0] for sae in saes]), saes[0].decoder()[1]
     config = saes[0].config
     active = states @ tensors["W_enc"] + tensors["b_enc"]
-    count = round(len(states) * len(seeds) * config.k)
+    count = round(len(states) * len(seeds) * (config.k or 1))
     threshold = active.flatten().topk(count).values[-1]
     d_sae = len(tensors["b_enc"])
     tensors["threshold"] = threshold.repeat(d_sae)

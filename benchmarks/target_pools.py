@@ -59,7 +59,7 @@ class Case(NamedTuple):
         """Return the total variation between the picks' kinds and the target's."""
         kinds, counts = np.unique(self.kinds[picks], return_counts=True)
         shares = dict(zip(kinds.tolist(), counts / len(picks), strict=True))
-        return sum(abs(shares.get(kind, 0) - self.mix.get(kind, 0)) for kind in shares | self.mix) / 2
+        return float(sum(abs(shares.get(kind, 0) - self.mix.get(kind, 0)) for kind in shares | self.mix)) / 2
 
     def share(self, picks: NDArray[np.int64]) -> float:
         """Return the share of the picks that are of the target's kinds."""

@@ -23,7 +23,7 @@ def centred(pool: Floats, reference: Floats) -> tuple[Floats, Floats]:
 
     def unit(vectors: Floats) -> Floats:
         vectors = vectors - mean
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
 
     return unit(pool), unit(reference)
 

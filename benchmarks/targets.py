@@ -102,7 +102,7 @@ def all_codes(rows: Dataset, out: Path) -> Codes:
     random = rows.sae_encode(random_saes(SEEDS, token_states(rows)), text="text", max_length=MAX_LENGTH)
     for seed, part in zip(SEEDS, parts(FeatureMatrix.from_dataset(random), len(SEEDS)), strict=True):
         features[f"random weights {seed}"] = part
-    vectors = {"": features[""].vectors, "last layer": last_states(rows, out / "last_states.npy")}
+    vectors = {"": np.asarray(features[""].vectors), "last layer": last_states(rows, out / "last_states.npy")}
     return Codes(features, word_counts(rows, MAX_LENGTH).features, vectors)
 
 
@@ -134,7 +134,7 @@ def last_states(rows: Dataset, file: Path) -> NDArray[np.float32]:
                 sums[window.row] += of_window.sum(dim=0).numpy()
                 tokens[window.row] += len(of_window)
         np.save(file, sums / np.maximum(tokens, 1)[:, None])
-    return np.load(file)
+    return np.asarray(np.load(file))
 
 
 def language_model(hook: str) -> LanguageModel:
@@ -176,7 +176,8 @@ def rules(codes: Codes) -> dict[str, Rule]:
 def library(features: FeatureMatrix, method: str, case: Case, budget: int, **options: Any) -> Picks:
     """Pick as `select` does, which passes a row's strongest features."""
     pool, target = (
-        of_rows(features, rows).above(0.0).top(METHODS[method].top) for rows in (case.rows, case.reference)
+        of_rows(features, rows).above(0.0).top(METHODS[method].top or features.d_sae)
+        for rows in (case.rows, case.reference)
     )
     return select_indices(pool, budget, method, target=target, overlap="keep", **options).indices
 

@@ -47,9 +47,8 @@ METADATA_KEY = b"sae_selection"  # in the schema of `selection.parquet`
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
 FIELDS = {"fingerprint": str, "method": str, "parameters": dict, "pool_coverage": int, "pool_rows": int}
-FIELDS |= {"target": dict}
-FIELDS_3 = {name: type for name, type in FIELDS.items() if name != "target"}  # up to version 3 of the record
-FIELDS_1 = {name: type for name, type in FIELDS_3.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
+FIELDS_OF_TARGET = FIELDS | {"target": dict}
+FIELDS_1 = {name: type for name, type in FIELDS.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
 
 
 def write_rows(folder: Path, rows: Dataset) -> Digests:
@@ -122,7 +121,7 @@ def write_selection(file: Path, selection: Selection, counts: NDArray[np.int64] 
     types = {name: Value(COLUMNS[name][0]) for name in columns}
     types["gain"] = Value(str(selection.gains.dtype))
     schema = datasets.Features(types).arrow_schema
-    metadata = {name: getattr(selection, name) for name in FIELDS}
+    metadata = {name: getattr(selection, name) for name in (FIELDS_OF_TARGET if selection.target else FIELDS)}
     schema = schema.with_metadata(schema.metadata | {METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     pq.write_table(pa.table(list(columns.values()), schema=schema), file)
 
@@ -173,7 +172,7 @@ def _problem_of_columns(table: pa.Table) -> str | None:
 
 def _problem_of_metadata(metadata: Any) -> str | None:
     types = {name: type(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {}
-    if types not in (FIELDS, FIELDS_3, FIELDS_1):
+    if types not in (FIELDS, FIELDS_OF_TARGET, FIELDS_1):
         return f"its schema's metadata do not hold {', '.join(FIELDS)}"
     parameters = metadata["parameters"]
     if not isinstance(parameters.get("encoding"), dict):

@@ -51,12 +51,15 @@ def herded(rows, target, **arguments):
     return select_indices(features_with_acts(rows), target=target_of(target), overlap="keep", **arguments)
 
 
-def herding_with(rows, size, common, strongest):
-    """Split the pool into parts of `size` rows; features that more than a share `common` have are columns."""
+def herding_with(size, common, strongest):
+    """Split matrices into parts of `size` rows; features that more than a share `common` have are columns."""
     stack = ExitStack()
-    starts = range(0, rows, size)
-    ranges = [(start, min(start + size, rows)) for start in starts]
-    stack.enter_context(patch.object(herding, "blocks", lambda offsets: ranges))
+
+    def blocks(offsets):
+        rows = len(offsets) - 1
+        return [(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+    stack.enter_context(patch.object(herding, "blocks", blocks))
     stack.enter_context(patch.object(herding, "COMMON", common))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
     return stack
@@ -115,7 +118,7 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
     picks, gains = naive(rows, target, arguments, order, strongest)
     try:
-        with herding_with(n, size, common, strongest):
+        with herding_with(size, common, strongest):
             result = herded(rows, target, **arguments)
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
