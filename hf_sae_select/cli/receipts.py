@@ -13,13 +13,14 @@ from .._datasets import select_rows
 from .._places import Place
 from .commands import COMMANDS
 from .runs import HUB_OPTIONS, annotations_of, note_of, read_run
-from .values import SELECTION, receipt_of, value_of
+from .values import SELECTION, TARGET, receipt_of, value_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..selection.attachment import Pool
     from ..selection.result import Selection
+    from ..selection.targets import Target
 
 RUN = ".yaml"
 POOL = "pool_sha256"  # in the run file of `select`
@@ -158,7 +159,25 @@ def _pool(subset: Path, selection: Selection) -> Pool:
     if encoding and encoding_record(codes).get("sae_sha256") != encoding.get("sae_sha256"):
         raise DiffersFromReceipt(f"the SAE is not the one by which {subset.name} was selected")
     source = without_codes(rows)
-    return Pool(source, codes) if source.column_names else Pool(rows)
+    target = _target(subset, words, selection, codes)
+    return Pool(source, codes, target) if source.column_names else Pool(rows, target=target)
+
+
+def _target(subset: Path, words: dict[str, Any], selection: Selection, codes: Dataset | None) -> Target | None:
+    """Return what a subset was selected towards, encoded again; None where it is gone, which is warned of."""
+    from ..features.columns import encoding_record
+    from ..selection.references import PoolEncoding
+    from ..selection.target_argument import same_target
+
+    if "target" not in words or codes is None:
+        return None
+    try:
+        rows = value_of("target", TARGET, words["target"], is_trusted=False)
+        sae = value_of("sae", "SaeSource", words.get("sae"), is_trusted=False)
+        return same_target(selection, rows, PoolEncoding(encoding_record(codes), sae))
+    except (OSError, ValueError) as error:
+        warnings.warn(f"what {subset.name} was selected towards is gone: {error}", stacklevel=2)
+        return None
 
 
 def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Dataset:

@@ -111,3 +111,14 @@ def test_a_comparison_has_the_distance_to_a_target(places, saved_sae, call):
     header, *lines = [line for line in done.out.splitlines() if line.strip()]
     assert "distance" in header.split()
     assert [line.split()[0] for line in lines[:4]] == ["herding", "match", "longest", "random"]
+
+
+@pytest.mark.filterwarnings("always:what subset.jsonl was selected towards")
+def test_a_subset_in_a_file_finds_its_target_again(places, saved_sae, call):
+    call("select", "pool.jsonl", 3, "--sae", "sae", "--target", "a=cats.jsonl", "--out", "subset.jsonl")
+    done = call("explain", "subset.jsonl", "--picks", "0")
+    assert done.code == 0 and "near the target" in done.out, done.err
+    (places / "cats.jsonl").write_text('{"text": "the cat and the dog"}\n')
+    done = call("explain", "subset.jsonl", "--picks", "0")
+    assert "what subset.jsonl was selected towards is gone: `target['a']` is not what the rows" in done.err
+    assert "which is not at hand" in done.out
