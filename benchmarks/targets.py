@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import datasets
 import numpy as np
@@ -34,10 +35,12 @@ from torch import Tensor
 from hf_sae_select import METHODS, FeatureMatrix, load_sae, select_indices
 from hf_sae_select.encoding.language_model import LanguageModel, Window
 from hf_sae_select.features.columns import STATE
+from hf_sae_select.selection import targets as library_targets
 
 MAX_LENGTH = 64  # tokens of a row that are read
 SEEDS = (0, 1, 2)  # of random weights
 OURS = "herding"
+RANDOM_WEIGHTS = f"{OURS}, random weights, mean of {len(SEEDS)}"
 KEY = ("half", "pool", "draw", "rows", "rule")  # of a line; `rows` are those of the reference
 Picks = NDArray[np.int64]
 Rule = Callable[[Case, int], Picks]
@@ -155,6 +158,9 @@ def rules(codes: Codes) -> dict[str, Rule]:
     found: dict[str, Rule] = {OURS: partial(by_features, "herding")}
     for sharpen in (1.0, 1.5):
         found[f"match, sharpen={sharpen:g}"] = partial(by_features, "match", sharpen=sharpen)
+    for option, value in (("width", 0.2), ("width", 0.5), ("redundancy", 0.25), ("redundancy", 0.75)):
+        found[f"herding, {option}={value}"] = partial(by_features, "herding", **{option: value})
+    found["herding, features of equal weight"] = partial(of_equal_weight, codes.features[""])
     for label, features in codes.features.items():
         if label:
             found[f"herding, {label}"] = partial(library, features, "herding")
@@ -182,6 +188,12 @@ def library(features: FeatureMatrix, method: str, case: Case, budget: int, **opt
     return select_indices(pool, budget, method, target=target, overlap="keep", **options).indices
 
 
+def of_equal_weight(features: FeatureMatrix, case: Case, budget: int) -> Picks:
+    """Pick by herding without what weighs features: smoothed by so much, each weight is 1."""
+    with patch.object(library_targets, "SMOOTHING", 1e12):
+        return library(features, "herding", case, budget)
+
+
 def by_vectors(vectors: NDArray[np.float32], rule: Callable[..., Picks], case: Case, budget: int) -> Picks:
     return rule(*centred(vectors[case.rows], vectors[case.reference]), budget)
 
@@ -196,18 +208,21 @@ def by_counts(features: FeatureMatrix, rule: Callable[..., Picks], case: Case, b
 def print_tables(lines: list[Line]) -> None:
     """Print how far each rule is from the mixes, and by how much ours is nearer than others."""
     found = pd.DataFrame(lines).explode("budget")
-    found["distance"], found["share"] = (
-        [values[budget] for values, budget in zip(found[name], found["budget"], strict=True)]
-        for name in ("distance", "share")
-    )
-    distance_table(found)
-    difference_table(found.groupby(["pool", "rows", "draw", "rule"])["distance"].mean().unstack("rule"))
+    for name in ("distance", "share"):
+        found[name] = [values[budget] for values, budget in zip(found[name], found["budget"], strict=True)]
+    found["budget"] = found["budget"].astype(int)
+    seeds = found[found["rule"].str.contains("random weights")]
+    case = ["pool", "rows", "draw", "budget"]
+    mean = seeds.groupby(case)[["distance", "share"]].mean().reset_index().assign(rule=RANDOM_WEIGHTS)
+    found = pd.concat([found, mean], ignore_index=True)
+    order = distance_table(found)
+    distance = found.groupby(["pool", "rows", "draw", "rule"])["distance"].mean().unstack("rule")
+    difference_table(distance[order])
 
 
-def distance_table(found: pd.DataFrame) -> None:
-    """Print the total variation by rows of the reference, by budget and by pool, and the share in target."""
-    case = ["rule", "pool", "rows", "draw"]
-    distance = found.groupby(case)["distance"].mean()
+def distance_table(found: pd.DataFrame) -> list[str]:
+    """Print the total variation by rows of the reference, budget and pool, and the share in target; return all rules."""
+    distance = found.groupby(["rule", "pool", "rows", "draw"])["distance"].mean()
     parts = [
         distance.groupby(["rule", "rows", "pool"]).mean().groupby(["rule", "rows"]).mean().unstack(),
         distance.groupby(["rule", "pool"]).mean().groupby("rule").mean().rename("mean"),
@@ -216,24 +231,23 @@ def distance_table(found: pd.DataFrame) -> None:
         found.groupby(["rule", "pool"])["share"].mean().groupby("rule").mean().rename("in target"),
     ]
     table = pd.concat(parts, axis=1).sort_values("mean")
-    heads = [f"{rows} rows" for rows in parts[0]] + ["mean", *(f"k = {budget}" for budget in parts[2]), *parts[3]]
-    heads = ["rule", *heads, "in target"]
+    budgets = [f"k = {budget:,}" for budget in parts[2]]
+    heads = ["rule", *(f"{rows} rows" for rows in parts[0]), "mean", *budgets, *parts[3], "in target"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for rule, values in table.iterrows():
         print(f"| {rule} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+    return list(table.index)
 
 
 def difference_table(distance: pd.DataFrame) -> None:
-    """Print the total variation of our rule less that of others, and in the pool that is worst for ours."""
-    seeds = [rule for rule in distance if "random weights" in rule]
-    distance[f"{OURS}, random weights, mean of {len(seeds)}"] = distance[seeds].mean(axis=1)
-    print(f"\n| `{OURS}` less | " + " | ".join(f"{rows} rows" for rows in REFERENCES) + " | all | worst pool |")
-    print("|---|" + "---|" * (len(REFERENCES) + 2))
+    """Print the total variation of our rule less that of others: by rows of the reference, and over pools."""
+    heads = [*(f"{rows} rows" for rows in REFERENCES), "all", "median pool", "worst pool"]
+    print(f"\n| `{OURS}` less | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     for rule in distance.drop(columns=OURS):
         less = distance[OURS] - distance[rule]
         cells = [spread(less.xs(rows, level="rows")) for rows in REFERENCES]
-        worst = less.groupby("pool").mean().max()
-        print(f"| {rule} | {' | '.join(cells)} | {spread(less)} | {worst:+.3f} |")
+        pools = less.groupby("pool").mean()
+        print(f"| {rule} | {' | '.join(cells)} | {spread(less)} | {pools.median():+.3f} | {pools.max():+.3f} |")
 
 
 def spread(values: pd.Series) -> str:
