@@ -221,7 +221,7 @@ def print_tables(lines: list[Line]) -> None:
 
 
 def distance_table(found: pd.DataFrame) -> list[str]:
-    """Print the total variation by rows of the reference, budget and pool, and the share in target; return the rules."""
+    """Print the total variation by rows of the reference, budget and pool; return the rules, the nearest first."""
     distance = found.groupby(["rule", "pool", "rows", "draw"])["distance"].mean()
     parts = [
         distance.groupby(["rule", "rows", "pool"]).mean().groupby(["rule", "rows"]).mean().unstack(),
