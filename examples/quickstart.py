@@ -117,7 +117,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text", help="the text column, where it is not found by itself")
     parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300), a share (0.05, 5%%), an amount")
     parser.add_argument("--report", default="report.html", help="the file to write the report to (report.html)")
-    parser.add_argument("--method", default="match", choices=sorted(hf_sae_select.METHODS))
+    methods = sorted(name for name, method in hf_sae_select.METHODS.items() if not method.needs_target)
+    parser.add_argument("--method", default="match", choices=methods)
     args = parser.parse_args()
     if args.data and Path(args.data).suffix in LOADERS and not Path(args.data).is_file():
         parser.error(f"--data: no such file: {args.data!r}")

@@ -307,7 +307,7 @@ METHODS: dict[str, Method] = {
         "selects rows near those of the target and far from each other, by a kernel of features",
         "arXiv:1203.3472",
         {
-            "width": partial(check_number, interval="(0, 10]"),
+            "width": partial(check_number, interval="[0.05, 10]"),
             "redundancy": partial(check_number, interval="[0, 10]"),
         },
         threshold=0.0,

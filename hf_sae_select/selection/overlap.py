@@ -2,8 +2,9 @@
 
 A row repeats another one of the same text, see `ngrams.normalised`, or of which it has at least half of the 8-grams
 of words. Tülu 3 (arXiv:2411.15124) counts the words in such 8-grams; here the 8-grams themselves are counted, which is
-stricter for short rows. A row of less than 8 words has none: it is repeated by an equal text alone. Blank rows repeat
-nothing.
+stricter for short rows. A row of 3 to 7 words, such as a question, has none: it is repeated by a row of which it is a
+line, as a whole or after the name of who speaks. A row of one or two words is repeated by an equal text alone. Blank
+rows repeat nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, compiled
 from ..features.matrix import FeatureMatrix
-from .ngrams import NGrams, normalised, words
+from .ngrams import WORDS, NGrams, normalised, words
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
     from ..encoding.text import TextSource
 
+LEAST_WORDS = 3  # of a row that is looked for among the lines of others
 SHARE = 0.5  # of the 8-grams of a row; a row that has at least so many repeats it
 BATCH_ROWS = 5000  # rows whose words are in memory together
 
@@ -70,15 +72,28 @@ def overlap_of(texts: Iterable[str], reference: Iterable[str]) -> Overlap:
             first.setdefault(text, row)
     index = _Index([words(text) for text in sought])
     pairs, remaining, start = dict[int, tuple[int, bool, float]](), iter(texts), 0
-    while batch := [normalised(text) for text in islice(remaining, BATCH_ROWS)]:
+    short = {text: row for text, row in first.items() if LEAST_WORDS <= len(words(text)) < WORDS}
+    while rows := list(islice(remaining, BATCH_ROWS)):
+        batch = [normalised(text) for text in rows]
         best, shares = index.most_shared([words(text) for text in batch])
         for i in np.flatnonzero(shares >= SHARE).tolist():
             pairs[start + i] = (int(best[i]), False, float(shares[i]))
         for i, text in enumerate(batch):
+            if short and (line := next((line for line in _lines(rows[i]) if line in short), None)):
+                pairs.setdefault(start + i, (short[line], False, 1.0))
             if text in first:
                 pairs[start + i] = (first[text], True, 1.0)
         start += len(batch)
     return Overlap.of(pairs)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text, normalised; of a line such as "user: Hi" also what is said."""
+    for line in text.splitlines():
+        yield normalised(line)
+        speaker, colon, said = line.partition(": ")
+        if colon and speaker.isalpha():
+            yield normalised(said)
 
 
 def equal_values(values: Iterable[Any], reference: Iterable[Any]) -> Overlap:

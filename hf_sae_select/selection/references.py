@@ -83,7 +83,11 @@ class PoolEncoding:
         try:
             read()
         except (TypeError, ValueError) as error:
-            raise type(error)(f"`{name}`: {error}") from error
+            columns = ", ".join(rows.column_names)
+            raise type(error)(
+                f"`{name}`: which of its columns is the text: {columns}? Pass a list of texts, or keep one column, as "
+                "`rows.select_columns('column').rename_column('column', 'text')` does"
+            ) from error
         return read
 
     def _columns(self, rows: Dataset) -> list[str] | None:
@@ -153,12 +157,27 @@ def reference_rows(name: str, value: Any) -> Dataset | FeatureMatrix:
             raise ValueError(f"`{name}` has no rows; pass at least one")
         return value
     if isinstance(value, str | Path):
-        check_text(name, value, (str, Path))
-        value = Place.parse(name, str(value)).load(name)
+        value = _at_place(name, value)
     elif isinstance(value, Sequence) and not hasattr(value, "column_names"):
         value = _of_texts(name, value)
+    if not hasattr(value, "column_names"):
+        raise TypeError(
+            f"`{name}` is of type {type(value).__name__}; pass a Dataset, a list of texts, a FeatureMatrix, or the "
+            "place of a dataset: a file, a folder or owner/name:split"
+        )
     check_dataset(name, value, "read")
     return value
+
+
+def _at_place(name: str, place: str | Path) -> Dataset:
+    check_text(name, place, (str, Path))
+    try:
+        return Place.parse(name, str(place)).load(name)
+    except OSError as error:
+        if f"`{name}" in str(error):
+            raise
+        hint = f"; for a text, pass a list: [{str(place)!r}]" if isinstance(place, str) else ""
+        raise type(error)(f"`{name}={str(place)!r}`: {error}{hint}") from error
 
 
 def _of_texts(name: str, texts: Sequence[Any]) -> Dataset:

@@ -159,6 +159,10 @@ class SelectionRequest:
         rows = np.setdiff1d(rows, np.concatenate([self.constraints.initial, self.constraints.excluded]))
         if not len(rows):
             return self
+        if len(rows) == len(self.constraints.pool):
+            raise ValueError(
+                f"`{reason}` leaves no row of the {len(self.constraints.group):,}; leave it out, or narrow it"
+            )
         try:
             all_rows = np.union1d(self.arguments.left_out.get(reason, []), rows).astype(np.int64)
             return self.parsed_with(left_out={**self.arguments.left_out, reason: all_rows.tolist()})
@@ -337,13 +341,10 @@ def _complete_options(
             raise ValueError(f"`{passed[0]}` is of a selection towards a `target`; pass one, or leave it out")
         known = {option: default for option, default in known.items() if option not in method.for_targets}
     for option in options.keys() - known.keys():
-        arguments = [
-            *known,
-            *RULES,
-            "boost",
-            *(field.name for part in (ConstraintArguments, Cuts) for field in fields(part)),
-        ]
-        near = difflib.get_close_matches(option, arguments, 1)
+        parts = (field.name for part in (ConstraintArguments, Cuts) for field in fields(part))
+        arguments = [*known, *RULES, "boost", *parts]
+        able = [known_name for known_name, other in METHODS.items() if option in other.options]
+        near = [f"method={able[0]!r}"] if able else difflib.get_close_matches(option, arguments, 1)
         raise TypeError(
             f"unknown option `{option}` for `method={name!r}`; it takes: {', '.join(sorted(known)) or 'no option'}"
             + (f"; did you mean `{near[0]}`?" if near else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._validation import check_choice, check_number, is_number
+from .._validation import check_choice, check_number
 from ..features.matrix import FeatureMatrix
 from .references import PoolEncoding, reference_features, reference_rows
 from .targets import Target, TargetPart, digest_of
@@ -52,7 +52,12 @@ class TargetArgument:
                 raise ValueError(f"`overlap={overlap!r}` is of the rows of a `target`; pass one, or leave it out")
             return None
         is_named = isinstance(target, Mapping) and not hasattr(target, "column_names")  # a DatasetDict is a dict too
-        sources = target if is_named else {"": target}
+        if not is_named and _has_share(target):
+            raise ValueError(
+                "`target=(rows, share)` has a share; pass {'name': (rows, share), ...}, or the rows alone"
+            )
+        # In the order of names, so that the order of the mapping decides nothing.
+        sources = {name: target[name] for name in sorted(_shares(target))} if is_named else {"": target}
         shares = _shares(target) if is_named else {"": 1.0}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
         for name, part in rows.items() if not is_again else ():
@@ -139,7 +144,8 @@ def _source(value: Any) -> Any:
 
 
 def _has_share(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and is_number(value[1])
+    """Tell whether a value is a pair of rows and a share, and not of two texts."""
+    return isinstance(value, tuple) and len(value) == 2 and not all(isinstance(part, str) for part in value)
 
 
 def _shares(target: Mapping[Any, Any]) -> dict[str, float]:

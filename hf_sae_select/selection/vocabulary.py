@@ -67,7 +67,8 @@ class Vocabulary:
         wanted = concept.strip().casefold()
         carriers = [feature for feature in self.labels.named if wanted in _names(self.labels[feature])]
         if not carriers:
-            raise ValueError(f"`{argument}` has {concept!r}, which is the name of no feature{self._near(wanted)}")
+            hint = f"; pass the number {wanted}" if wanted.isdecimal() else self._near(wanted)
+            raise ValueError(f"`{argument}` has {concept!r}, which is the name of no feature{hint}")
         if len(carriers) > 1:
             named = ", ".join(map(self.title, carriers))
             warnings.warn(

@@ -167,7 +167,7 @@ PAIRS = {
     "empty pool": ([], ["a"], ValueError, "`pool` is empty"),
     "blank texts": (["a"], ["", "  "], ValueError, "`reference` holds blank texts alone"),
     "no texts": (["a"], [{"text": "a"}], TypeError, r"`reference\[0\]` is a dict"),
-    "a number": (5, ["a"], TypeError, "`pool` is a int"),
+    "a number": (5, ["a"], TypeError, "`pool` is of type int"),
     "empty dataset": (["a"], Dataset.from_dict({"text": []}), ValueError, "`reference`: the dataset is empty"),
     "blank dataset": (
         dataset_of(POOL),

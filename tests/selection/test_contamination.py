@@ -116,7 +116,7 @@ def test_what_is_no_reference_is_refused_before_anything_is_encoded():
 @pytest.mark.parametrize("evaluation", [TEXTS, TEXTS[:2]])
 def test_too_few_rows_are_an_error_that_names_the_argument(evaluation):
     reference = pool(evaluation, ROWS[: len(evaluation)])
-    with pytest.raises(ValueError, match=f"`exclude_near` leaves {6 - len(evaluation)} of 6 rows"):
+    with pytest.raises(ValueError, match=f"`exclude_near` leaves {6 - len(evaluation) or 'no'} "):
         select(pool(), 5, "greedy", exclude_near=reference)
 
 

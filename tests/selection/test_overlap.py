@@ -17,6 +17,21 @@ from hf_sae_select.selection.overlap import equal_features, equal_values, overla
 RHYME = "mary had a little lamb its fleece was white as snow"  # eleven words, four 8-grams
 
 
+def test_a_short_row_is_repeated_by_a_row_of_which_it_is_a_line():
+    texts = [
+        "What is a prime?\nA number.",
+        "user: What is  a PRIME?\nassistant: A number",
+        "What is a prime number?",
+        "Hi",
+    ]
+    result = overlap_of(texts, ["What is a prime?", "A number."])  # two words are too few
+    assert (result.rows.tolist(), result.reference_rows.tolist(), result.exact.tolist()) == (
+        [0, 1],
+        [0, 0],
+        [False] * 2,
+    )
+
+
 def naive(texts, reference):
     """Compare every row with every other: (row, row of the reference, whether equal, share)."""
 
