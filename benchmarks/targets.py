@@ -241,19 +241,25 @@ def distance_table(found: pd.DataFrame) -> list[str]:
 
 def difference_table(distance: pd.DataFrame) -> None:
     """Print the total variation of our rule less that of others: by rows of the reference, and over pools."""
-    heads = [*(f"{rows} rows" for rows in REFERENCES), "all", "median pool", "worst pool"]
+    heads = [*(f"{rows} rows" for rows in REFERENCES), "all", "pools drawn anew too", "without verbs"]
+    heads += ["median pool", "worst pool"]
     print(f"\n| `{OURS}` less | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     for rule in distance.drop(columns=OURS):
         less = distance[OURS] - distance[rule]
-        cells = [spread(less.xs(rows, level="rows")) for rows in REFERENCES]
         pools = less.groupby("pool").mean()
-        print(f"| {rule} | {' | '.join(cells)} | {spread(less)} | {pools.median():+.3f} | {pools.max():+.3f} |")
+        cells = [spread(less.xs(rows, level="rows")) for rows in REFERENCES]
+        cells += [spread(less), spread(less, other_pools=True)]
+        cells += [f"{value:+.3f}" for value in (pools.drop("verbs").mean(), pools.median(), pools.max())]
+        print(f"| {rule} | {' | '.join(cells)} |")
 
 
-def spread(values: pd.Series) -> str:
-    """Return the mean over the pools, and where 95 % of the means lie if targets are drawn anew in each pool."""
+def spread(values: pd.Series, other_pools: bool = False) -> str:
+    """Return the mean over pools, and where 95 % of means lie if targets, and pools if so asked, are drawn anew."""
     rng, pools = np.random.default_rng(0), [of_pool.to_numpy() for _, of_pool in values.groupby("pool")]
-    means = [np.mean([rng.choice(of_pool, len(of_pool)).mean() for of_pool in pools]) for _ in range(2000)]
+    means = []
+    for _ in range(2000):
+        drawn = rng.choice(len(pools), len(pools)) if other_pools else range(len(pools))
+        means.append(np.mean([rng.choice(pools[pool], len(pools[pool])).mean() for pool in drawn]))
     low, high = np.quantile(means, (0.025, 0.975))
     return f"{np.mean([of_pool.mean() for of_pool in pools]):+.3f} [{low:+.3f}, {high:+.3f}]"
 
