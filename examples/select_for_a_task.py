@@ -4,26 +4,29 @@
     python examples/select_for_a_task.py                        # Alpaca towards 24 questions of GSM8K
     python examples/select_for_a_task.py --pool FILE --target FILE --budget 1000 --train
 
-POOL and TARGET are datasets on the Hub (`owner/name:split`) or files. Without `--train` nothing is trained.
+FILE is `.parquet`, `.json`, `.jsonl` or `.csv`; by default both are read from the Hub. `--train` needs columns
+`instruction`, `input` and `output` in the pool.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 
 import hf_sae_select  # adds sae_select and other methods to Dataset
-from hf_sae_select._places import Place
 
 ROWS = 24  # of the target
+LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 
 
 def main() -> None:
     args = arguments()
-    pool = Place.parse("pool", args.pool).load("pool").sae_encode()
-    examples = Place.parse("target", args.target).load("target").select(range(ROWS))
+    pool = read(args.pool) if args.pool else load_dataset("tatsu-lab/alpaca", split="train")
+    examples = read(args.target) if args.target else load_dataset("openai/gsm8k", "main", split="train")
+    pool, examples = pool.sae_encode(), examples.select(range(min(ROWS, len(examples))))
     subset = pool.sae_select(args.budget, target=examples)
     print(subset.sae_selection)
     for row in subset.select(range(3)):
@@ -32,6 +35,10 @@ def main() -> None:
     print(pool.sae_missing(examples))
     if args.train:
         train(subset, args.model)
+
+
+def read(file: Path) -> Dataset:
+    return load_dataset(LOADERS[file.suffix], data_files=str(file), split="train")
 
 
 def train(subset: Dataset, model: str) -> None:
@@ -51,8 +58,8 @@ def train(subset: Dataset, model: str) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", default="tatsu-lab/alpaca:train")
-    parser.add_argument("--target", default="openai/gsm8k:train")
+    parser.add_argument("--pool", type=Path, help="a file (Alpaca)")
+    parser.add_argument("--target", type=Path, help="a file (GSM8K)")
     parser.add_argument("--budget", type=int, default=1000)
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M")

@@ -64,6 +64,17 @@ def test_quickstart_checks_its_arguments_first(monkeypatch, capsys, words, messa
 
 
 @pytest.mark.slow
+def test_rows_for_a_task(tmp_path):
+    pool, target = tmp_path / "pool.jsonl", tmp_path / "target.jsonl"
+    pool.write_text("".join(json.dumps({"text": text}) + "\n" for text in ROWS))
+    target.write_text("".join(json.dumps({"text": f"Boil {noun}."}) + "\n" for noun in "abcdefgh"))
+    command = ["examples/select_for_a_task.py", "--pool", pool, "--target", target, "--budget", 3]
+    printed = run(*command, cache=tmp_path / "c")
+    assert "Selection(method='herding', rows=3 of 12" in printed and "- Boil an egg." in printed
+    assert "untargeted" in printed and "in reference (8 rows)" in printed
+
+
+@pytest.mark.slow
 def test_the_docstrings_of_the_standard_library_are_thousands():
     sys.path.append(str(ROOT / "examples"))
     from quickstart import docstrings
