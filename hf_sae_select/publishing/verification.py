@@ -112,7 +112,7 @@ def verify(
 
     Raises:
         TypeError: If `features` or `source` is not a Dataset, or an argument has another type than above.
-        ValueError: If `level` is unknown, or an argument that it requires is missing.
+        ValueError: If `level` is unknown, an argument that it requires is missing, or it reads no `target`.
         FileNotFoundError: If a repo or its record does not exist, or is private.
         PermissionError: If a repo is gated, or the Hub does not accept the token.
         OSError: If the Hub is out of reach, or its answer cannot be read. Then it cannot be told whether the subset
@@ -134,6 +134,8 @@ def verify(
         if function is not None and not callable(function):
             raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
     aim = TargetArgument.parse(target, is_again=True)
+    if aim is not None and level == "digests":
+        raise ValueError("`target` is compared at the levels 'select' and 'encode'; pass one of them as `level`")
     repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
         subset = PublishedSubset.read(repo)

@@ -219,6 +219,8 @@ def test_without_features_of_the_pool_herding_needs_the_target(tmp_path):
 def test_a_target_is_refused_where_there_is_none(tmp_path):
     folder = stage(coded(ROWS, record=RECORD).sae_select(3), tmp_path / "f", license="mit")
     with pytest.raises(ValueError, match="`target` is for a selection towards a target, and this one is not"):
+        verify(folder, "select", target=TARGETS["one"])
+    with pytest.raises(ValueError, match="`target` is compared at the levels 'select' and 'encode'"):
         verify(folder, target=TARGETS["one"])
     with pytest.raises(TypeError, match="`target`"):
         verify(folder, target=3)
