@@ -188,7 +188,11 @@ def test_a_subset_that_was_saved_needs_its_target_again(tmp_path):
     whole = stage(subset, tmp_path / "whole", license="mit")
     again = stage(bare, tmp_path / "a", selection=selection, pool=ds, target=TARGETS["one"], license="mit")
     assert (again / "target.parquet").read_bytes() == (whole / "target.parquet").read_bytes()
-    folder = stage(bare, tmp_path / "b", selection=selection, pool=ds, license="mit")
+    with pytest.warns(UserWarning, match="will not have what repeats the selection: pass `target=`") as warned:
+        folder = stage(bare, tmp_path / "b", selection=selection, pool=ds, license="mit")
+    assert len(warned) == 1 and warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="repeats the selection: pass `target=` and `pool=`"):
+        stage(bare, tmp_path / "d", selection=selection, license="mit")
     assert not (folder / "target.parquet").exists()
     with pytest.raises(ValueError, match="requires `target`: the rows that the subset was selected towards"):
         verify(folder, "select")
