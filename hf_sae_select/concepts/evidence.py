@@ -286,11 +286,12 @@ def _gain(reason: Reason, with_parts: bool) -> str:
 
 
 def _largest(reason: Reason, of: str = "") -> str:
-    """Name the largest parts, `of` what they are; those that have names come first."""
-    which = f"the largest parts {of}".rstrip() if _is_in_order(reason) else f"the largest parts {of}with names"
-    if not all(part.name for part in shown_parts(reason.parts)) and not _is_in_order(reason):
-        which = f"among the largest parts {of}".rstrip()
-    return f"{which} are {named_parts(reason.parts, with_share=True)}"
+    """Name the largest parts, `of` what they are, and the largest that has a name where none of these has one."""
+    text = f"the largest parts {of}".rstrip() + f" are {named_parts(reason.parts, with_share=True)}"
+    first = next((part for part in reason.parts if part.name), None)
+    if first is not None and not any(part.name for part in shown_parts(reason.parts)):
+        text += f", and the largest with a name is {title(first)} ({first.share:.1%})"
+    return text
 
 
 def named_parts(parts: Sequence[Part], with_share: bool) -> str:
@@ -300,8 +301,8 @@ def named_parts(parts: Sequence[Part], with_share: bool) -> str:
 
 
 def shown_parts(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Return the parts that a sentence names: the largest, those that have names first."""
-    return tuple(sorted(parts, key=lambda part: not part.name))[:NAMED]
+    """Return the parts that a sentence names: the largest first, and of equal ones those that have names."""
+    return tuple(sorted(parts, key=lambda part: (-part.gain, not part.name)))[:NAMED]
 
 
 def _is_in_order(reason: Reason) -> bool:

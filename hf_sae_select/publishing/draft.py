@@ -102,6 +102,12 @@ class Draft:
             return None
         return numbers_of(self.pool.target, self.selection, self.columns)
 
+    @property
+    def lacks_target(self) -> bool:
+        """Tell whether the rows were selected towards a target that is not at hand."""
+        has_target = self.pool is not None and self.pool.target is not None
+        return bool(self.selection.parameters.get("target")) and not has_target
+
     def untargeted_distances(self) -> dict[str, float | None] | None:
         """Return how far picks without the target are from it; None without one, or where nobody can select so."""
         pool = self.pool

@@ -104,15 +104,18 @@ def encode_again(
     return _encoded(record, rows, sae, text, batch_size, keep)
 
 
-def encode_target(record: Record, rows: Dataset, sae: SparseAutoencoder, batch_size: int) -> Dataset:
+def encode_target(record: Record, name: str, rows: Dataset, sae: SparseAutoencoder, batch_size: int) -> Dataset:
     """Return rows of a target, encoded as the record says; their texts as a selection reads those of a target.
 
     Raises:
-        NotAsRecorded: If they cannot be encoded as the record says.
+        ValueError: If they cannot be encoded as the record says, as the source was; the message has their `name`.
     """
     from ..encoding.text import columns_as_recorded
 
-    return _encoded(record, rows, sae, columns_as_recorded(rows, record["encoding"]), batch_size, [])
+    try:
+        return _encoded(record, rows, sae, columns_as_recorded(rows, record["encoding"]), batch_size, [])
+    except NotAsRecorded as error:
+        raise ValueError(f"`{name}`: {error}") from error
 
 
 def _encoded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,8 @@ def stage(
             these returns those rows. `"as_published": False` states that they were made from the dataset.
         target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
             What the rows were selected towards, for a subset that was saved and loaded. Without it the folder has no
-            `target.parquet`, and others need the target to repeat the selection. Only sums over its rows are written,
-            never a text or the features of a row.
+            `target.parquet`, and others need the target to repeat the selection: a warning says so. Only sums over
+            its rows are written, never a text or the features of a row.
         include_features (`bool`, *optional*, defaults to `True`):
             Whether to write `pool.parquet`, so that others can repeat the selection without a model.
         labels (`Labels`, *optional*):
@@ -134,6 +135,7 @@ def stage(
     folder = Path(os.path.expanduser(folder)).absolute()
     _check_replaceable(folder)
     draft = Draft.parse(subset, selection, pool, target)
+    _warn_without_target(draft)
     encoding = draft.selection.parameters["encoding"]
     if labels is not None:
         labels.check(encoding)
@@ -193,6 +195,17 @@ def _check_replaceable(folder: Path) -> None:
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and (not folder.is_dir() or names - FILES or (names and RECORD_FILE not in names)):
         raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")
+
+
+def _warn_without_target(draft: Draft) -> None:
+    """Warn that a target is not at hand, of which the folder would have the numbers that the selection read."""
+    if draft.lacks_target:
+        remedy = "pass `target=`" if draft.pool is not None else "pass `target=` and `pool=`"
+        warnings.warn(
+            "what the rows were selected towards is not at hand, so the repo will not have what repeats the "
+            f"selection: {remedy}",
+            stacklevel=4,
+        )
 
 
 def _check_no_token(parts: Mapping[str, Any]) -> None:

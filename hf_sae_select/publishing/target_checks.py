@@ -12,6 +12,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST
 from ..selection.attachment import Pool
 from ..selection.result import Selection
+from ..selection.target_argument import argument_name
 from ..selection.target_comparison import untargeted_picks
 from ..selection.target_distance import DISTANCES, distance_of
 from ..selection.targets import Part, Target, TargetPart
@@ -25,19 +26,21 @@ NUMBERS = {"holders": "rows", "total": "mass", "activation": "activation", "sums
 def of_target(recorded: Target, again: Target) -> str | None:
     """Compare what was recorded of a target with that of its rows encoded again, both as they were recorded.
 
-    Another device may compute slightly other features, and so another digest: then the sums tell.
+    The digest tells. Another device may compute slightly other features, and so another digest: then the sums tell.
     """
-    for one, other in zip(recorded.parts, again.parts, strict=True):
-        place = _place(one.name)
-        if one.rows != other.rows or one.size != other.size:
+    parts = list(zip(recorded.parts, again.parts, strict=True))
+    for one, other in parts:  # all digests first: the sums of one part depend on the others
+        if one.sha256 != other.sha256 and not _is_of_device(one, other):
+            return _is_another(other, one.sha256)
+    is_same = all(one.sha256 == other.sha256 for one, other in parts)
+    for one, other in parts:
+        place = f"`{argument_name(one.name)}`"
+        if not _has_sizes(one, other):
             return (
                 f"{place} has {one.rows:,} rows, {one.size:,} with features; again {other.rows:,} and {other.size:,}"
             )
-        is_same = one.sha256 == other.sha256
         if difference := _of_sums(one, other, SUM_TOLERANCE if is_same else DEVICE_TOLERANCE):
             return f"{place}: {difference}"
-        if not is_same and _of_sums(one, other, SUM_TOLERANCE) is None:
-            return f"{place} has features of SHA-256 {other.sha256}, recorded is {one.sha256}"
     return None
 
 
@@ -45,15 +48,25 @@ def of_digests(recorded: Sequence[Mapping[str, Any]], again: Target) -> str | No
     """Compare the digests of the features of a target, of which nothing else was recorded."""
     for one, other in zip(recorded, again.parts, strict=True):
         if one["sha256"] != other.sha256:
-            return (
-                f"{_place(other.name)} has features of SHA-256 {other.sha256}, recorded is {one['sha256']} (another "
-                "device may compute slightly other features)"
-            )
+            return f"{_is_another(other, one['sha256'])} (another device may compute slightly other features)"
     return None
 
 
-def _place(name: str) -> str:
-    return f"target {name!r}" if name else "the target"
+def _is_another(part: Part, recorded: str) -> str:
+    return (
+        f"`{argument_name(part.name)}` is not the one that the rows were selected towards: its features have the "
+        f"SHA-256 {part.sha256}, and the record has {recorded}"
+    )
+
+
+def _has_sizes(one: Part, other: Part) -> bool:
+    return one.rows == other.rows and one.size == other.size
+
+
+def _is_of_device(one: Part, other: Part) -> bool:
+    """Tell whether two targets differ as one does by the device that encodes it: in sums, and by little."""
+    is_near = _has_sizes(one, other) and _of_sums(one, other, DEVICE_TOLERANCE) is None
+    return is_near and _of_sums(one, other, SUM_TOLERANCE) is not None
 
 
 def _of_sums(one: Part, other: Part, tolerance: float) -> str | None:

@@ -19,7 +19,7 @@ from ..features.matrix import FeatureMatrix
 from ..selection.method import MethodFunction
 from ..selection.recorded_target import numbers_of
 from ..selection.references import PoolEncoding
-from ..selection.target_argument import TargetArgument
+from ..selection.target_argument import TargetArgument, argument_name
 from ..selection.targets import Target, TargetPart
 from . import checks
 from .hashing import Digests, row_digests
@@ -112,7 +112,8 @@ def verify(
 
     Raises:
         TypeError: If `features` or `source` is not a Dataset, or an argument has another type than above.
-        ValueError: If `level` is unknown, or an argument that it requires is missing.
+        ValueError: If `level` is unknown, an argument that it requires is missing, it reads no `target`, or
+            `target` cannot be read as the rows were.
         FileNotFoundError: If a repo or its record does not exist, or is private.
         PermissionError: If a repo is gated, or the Hub does not accept the token.
         OSError: If the Hub is out of reach, or its answer cannot be read. Then it cannot be told whether the subset
@@ -134,6 +135,8 @@ def verify(
         if function is not None and not callable(function):
             raise TypeError(f"`{name}={function!r}` must be a function; leave it out to use what the record says")
     aim = TargetArgument.parse(target, is_again=True)
+    if aim is not None and level == "digests":
+        raise ValueError("`target` is compared at the levels 'select' and 'encode'; pass one of them as `level`")
     repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
         subset = PublishedSubset.read(repo)
@@ -143,6 +146,7 @@ def verify(
     _check_arguments(subset, level, arguments)
     if aim is not None:
         aim = aim.like(subset.record["selection"]["parameters"].get("target", ()))
+        aim.check_texts(PoolEncoding(subset.record["encoding"]))
         arguments = replace(arguments, target=aim)
     results = list(_digests(subset))
     has_all = subset.has_pool or features is not None
@@ -215,19 +219,49 @@ def _target(subset: PublishedSubset, arguments: _Arguments, pool: Dataset) -> tu
         recorded = subset.read_target()
         if arguments.target is None:
             return recorded, Check("select", "target", None)
-        again = arguments.target.encoded(PoolEncoding(encoding_record(pool), arguments.sae))
-        difference = _compared(subset, recorded, again, pool)
-        same = again if difference is None or recorded is None else recorded
-        return same, Check("select", "target (as passed)", difference)
     except (ValueError, NoSuchFile) as error:
         return None, Check("select", "target", str(error))
+    try:
+        again = _encoded_target(subset, arguments.target, pool, arguments.sae)
+        difference = _compared(subset, recorded, again, pool)
+    except NotAsRecorded as error:
+        return None, Check("select", "target (as passed)", str(error))
+    same = again if difference is None or recorded is None else recorded
+    return same, Check("select", "target (as passed)", difference)
+
+
+def _encoded_target(
+    subset: PublishedSubset, target: TargetArgument, pool: Dataset, sae: SaeSource | None = None
+) -> Target:
+    """Return the target that was passed, encoded as a pool is.
+
+    Raises:
+        NotAsRecorded: If it cannot be, and the pool is not encoded as the record says.
+        ValueError: If it cannot be, and the pool is: then the argument is at fault.
+    """
+    is_text = any(isinstance(rows, Dataset) and not is_encoded(rows) for rows in target.rows.values())
+    if is_text and (subset.record["encoding"] or {}).get("model") is None:
+        raise ValueError("`target` is not encoded, and the record names no language model; pass it encoded")
+    try:
+        return target.encoded(PoolEncoding(encoding_record(pool), sae))
+    except ValueError as error:
+        if checks.of_pool(subset.record["encoding"], pool) is None:
+            raise
+        raise NotAsRecorded(str(error)) from error
 
 
 def _compared(subset: PublishedSubset, recorded: Target | None, again: Target, pool: Dataset) -> str | None:
-    """Compare a target with what was recorded of it, as the selection from a pool reads it."""
+    """Compare a target with what was recorded of it, as the selection from a pool reads it.
+
+    Raises:
+        NotAsRecorded: If the recorded selection cannot read it.
+    """
     if recorded is None:
         return of_digests(subset.recorded_selection.parameters["target"], again)
-    return of_target(recorded, numbers_of(again, subset.recorded_selection, pool))
+    try:
+        return of_target(recorded, numbers_of(again, subset.recorded_selection, pool))
+    except ValueError as error:
+        raise NotAsRecorded(str(error)) from error
 
 
 def _passed_pool(subset: PublishedSubset, features: Dataset) -> tuple[Dataset, Digests]:
@@ -316,16 +350,19 @@ def _target_again(
         recorded = subset.read_target()
         if arguments.target is None:
             return recorded, Check("encode", name, None)
-        rows = {
-            name: encode_target(subset.record, part, sae, arguments.batch_size)
-            if isinstance(part, Dataset) and not is_encoded(part)
-            else part
-            for name, part in arguments.target.rows.items()
-        }
-        again = replace(arguments.target, rows=rows).encoded(PoolEncoding(encoding_record(encoded)))
         pool = subset.read_pool()[0] if subset.has_pool else encoded  # what was recorded is as of the published pool
-        return again, Check("encode", "target", _compared(subset, recorded, again, pool))
     except (ValueError, NoSuchFile) as error:
+        return None, Check("encode", "target", str(error))
+    rows = {
+        name: encode_target(subset.record, argument_name(name), part, sae, arguments.batch_size)
+        if isinstance(part, Dataset) and not is_encoded(part)
+        else part
+        for name, part in arguments.target.rows.items()
+    }
+    try:
+        again = _encoded_target(subset, replace(arguments.target, rows=rows), encoded)
+        return again, Check("encode", "target", _compared(subset, recorded, again, pool))
+    except NotAsRecorded as error:
         return None, Check("encode", "target", str(error))
 
 

@@ -79,6 +79,16 @@ class TargetArgument:
             )
         return replace(self, rows={name: self.rows[name] for name in shares}, shares=shares)
 
+    def check_texts(self, pool: PoolEncoding) -> None:
+        """Check that each target has a row with text, before a model loads.
+
+        Raises:
+            TypeError, ValueError: All rows of one are blank, or nothing says what the text of a row is.
+        """
+        for name, rows in self.rows.items():
+            if not isinstance(rows, FeatureMatrix):
+                pool.check_texts(argument_name(name), rows)
+
     def encoded(self, pool: PoolEncoding) -> Target:
         """Encode the rows as the pool is, where they are not encoded.
 

@@ -122,3 +122,25 @@ def test_a_subset_in_a_file_finds_its_target_again(places, saved_sae, call):
     done = call("explain", "subset.jsonl", "--picks", "0")
     assert "what subset.jsonl was selected towards is gone: `target['a']` is not what the rows" in done.err
     assert "which is not at hand" in done.out
+
+
+def test_a_target_that_verify_cannot_read_is_no_difference(places, saved_sae, call):
+    call("select", "pool.jsonl", 3, "--sae", "sae", "--target", "cats.jsonl", "--out", "subset.jsonl")
+    done = call("stage", "subset.jsonl", "staged", "--license", "mit")
+    assert done.code == 0 and "warning" not in done.err, done.err
+    (places / "blank.jsonl").write_text('{"text": " "}\n')
+    done = call("verify", "staged", "--level", "select", "--target", "blank.jsonl", "--sae", "sae")
+    assert done.code == 2 and "`target`: all of its 1 rows are blank" in done.err
+    done = call("verify", "staged", "--level", "select", "--target", "moons.jsonl", "--sae", "sae")
+    assert done.code == 2 and "`target` is not encoded, and the record names no language model" in done.err
+    done = call("verify", "staged", "--target", "cats.jsonl")
+    assert done.code == 2 and "`target` is compared at the levels 'select' and 'encode'" in done.err
+
+
+@pytest.mark.filterwarnings("always:what ")
+def test_a_subset_is_staged_without_its_target_with_a_warning(places, saved_sae, call):
+    call("select", "pool.jsonl", 3, "--sae", "sae", "--target", "cats.jsonl", "--out", "subset.jsonl")
+    (places / "cats.jsonl").unlink()
+    done = call("stage", "subset.jsonl", "staged", "--license", "mit")
+    assert done.code == 0, done.err
+    assert done.err.count("will not have what repeats the selection: pass `target=`") == 1

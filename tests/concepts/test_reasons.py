@@ -70,13 +70,14 @@ def test_match_takes_its_gain_apart():
     )
 
 
-def test_a_gain_of_many_parts_is_said_to_be_spread_and_names_come_first():
+def test_a_gain_of_many_parts_is_said_to_be_spread_and_the_largest_come_first():
     rows = features_of([{1, 2, 3, 4, 5, 6}, {7}, set()])
     rows.acts[:6] = [9, 8, 7, 6, 5, 4]
     named = Labels([Label(5, "cats"), Label(6, "dogs")], d_sae=16)
     why = reasons(rows, select_indices(rows, 1, seed=None, exclude=[1]), labels=named)[0]
     assert [part.feature for part in why.parts] == [1, 2, 3, 4, 5, 6]
-    assert "spread over 6 features; among the largest parts are #5 cats (" in str(why) and "#6 dogs" in str(why)
+    assert "spread over 6 features; the largest parts are #1 (" in str(why)
+    assert ", and the largest with a name is #5 cats (" in str(why) and "#6" not in str(why)
     one = reasons(rows, select_indices(rows, 1, seed=None, exclude=[1]), labels=Labels([], d_sae=16))[0]
     assert "spread over 6 features; the largest parts are #1 (" in str(one)
 

@@ -42,7 +42,8 @@ def test_it_is_selected_again_without_the_target_and_with_it(tmp_path, method, t
     assert differences(folder, "select") == {}
     assert differences(folder, "select", target=TARGETS[targets]) == {}
     differ = differences(folder, "select", target=OTHER[targets])
-    assert list(differ) == ["select: target (as passed)"] and "again" in differ["select: target (as passed)"]
+    assert list(differ) == ["select: target (as passed)"]
+    assert "is not the one that the rows were selected towards: its fe" in differ["select: target (as passed)"]
     record = json.loads((folder / "provenance.json").read_text())
     assert record["version"] == 4 and record["target"]["sizes"] == ([10] if targets == "one" else [10, 9])
     assert ("target_closeness_0" in pq.read_schema(folder / "pool.parquet").names) == (method == "herding")
@@ -188,14 +189,17 @@ def test_a_subset_that_was_saved_needs_its_target_again(tmp_path):
     whole = stage(subset, tmp_path / "whole", license="mit")
     again = stage(bare, tmp_path / "a", selection=selection, pool=ds, target=TARGETS["one"], license="mit")
     assert (again / "target.parquet").read_bytes() == (whole / "target.parquet").read_bytes()
-    folder = stage(bare, tmp_path / "b", selection=selection, pool=ds, license="mit")
+    with pytest.warns(UserWarning, match="will not have what repeats the selection: pass `target=`") as warned:
+        folder = stage(bare, tmp_path / "b", selection=selection, pool=ds, license="mit")
+    assert len(warned) == 1 and warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="repeats the selection: pass `target=` and `pool=`"):
+        stage(bare, tmp_path / "d", selection=selection, license="mit")
     assert not (folder / "target.parquet").exists()
     with pytest.raises(ValueError, match="requires `target`: the rows that the subset was selected towards"):
         verify(folder, "select")
     assert differences(folder, "select", target=TARGETS["one"]) == {}
-    assert (
-        "has features of SHA-256" in differences(folder, "select", target=OTHER["one"])["select: target (as passed)"]
-    )
+    differ = differences(folder, "select", target=OTHER["one"])["select: target (as passed)"]
+    assert "`target` is not the one that the rows were selected towards" in differ
     with pytest.raises(ValueError, match="`target` is not what the rows were selected towards"):
         stage(bare, tmp_path / "c", selection=selection, pool=ds, target=OTHER["one"], license="mit")
     with pytest.raises(ValueError, match="pass `pool` too"):
@@ -219,9 +223,30 @@ def test_without_features_of_the_pool_herding_needs_the_target(tmp_path):
 def test_a_target_is_refused_where_there_is_none(tmp_path):
     folder = stage(coded(ROWS, record=RECORD).sae_select(3), tmp_path / "f", license="mit")
     with pytest.raises(ValueError, match="`target` is for a selection towards a target, and this one is not"):
+        verify(folder, "select", target=TARGETS["one"])
+    with pytest.raises(ValueError, match="`target` is compared at the levels 'select' and 'encode'"):
         verify(folder, target=TARGETS["one"])
     with pytest.raises(TypeError, match="`target`"):
         verify(folder, target=3)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Dataset.from_dict({"text": [" ", ""]}), "`target`: all of its 2 rows are blank"),
+        ([" "], "`target` holds blank texts alone"),
+        ({"a": TARGETS["one"]}, "`target` has targets named 'a'"),
+        (coded([{}, {}], record=RECORD), "`target`: none of its 2 rows has a feature"),
+        (coded(ROWS[:10], record=RECORD | {"sae_sha256": "cd" * 32}), "`target`"),
+        (FeatureMatrix.from_dataset(coded(ROWS[:10], record=RECORD | {"d_sae": 20})), "`target` is of an SAE with 20"),
+    ],
+)
+def test_a_target_that_cannot_be_read_is_an_error_and_no_difference(tmp_path, target, message):
+    _, folder = staged(tmp_path / "f")
+    with pytest.raises(ValueError, match=message):
+        verify(folder, "select", target=target)
+    with pytest.raises(TypeError, match=r"`target\[0\]` is a int"):
+        verify(folder, "select", target=[3])
 
 
 def test_it_is_encoded_again_with_its_target(tmp_path, sae):
@@ -241,7 +266,7 @@ def test_it_is_encoded_again_with_its_target(tmp_path, sae):
     assert list(differences(folder, "encode", target=target, **passed)) == ["encode: missing features"]
     set_part(folder, 0, "sha256", "cd" * 32)
     other = differences(folder, "encode", target=target, **passed)
-    assert "has features of SHA-256" in other["encode: target"] and "digests: card" in other
+    assert "and the record has cdcd" in other["encode: target"] and "digests: card" in other
 
 
 def set_measured(folder, change):
