@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,33 +23,20 @@ from ..selection.target_argument import TargetArgument, argument_name
 from ..selection.targets import Target, TargetPart
 from . import checks
 from .hashing import Digests, row_digests
-from .provenance import has_target, public, required_arguments
+from .provenance import has_target, public
 from .published import PublishedSubset, Unreadable, open_published
 from .refetching import NotAsRecorded, encode_again, encode_target, refetch_sae, refetch_source
 from .replay import replay
 from .tables import needs_state, stored
 from .target_checks import of_digests, of_distances, of_missing, of_record, of_target
 from .verdict import LEVELS, Check, Verification
+from .verify_arguments import VerifyArguments, check_arguments
 
 if TYPE_CHECKING:  # annotations only
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
     from ..sae.model import SparseAutoencoder
     from ..selection.target_argument import TargetSource
-
-
-@dataclass(frozen=True)
-class _Arguments:
-    """The arguments of `verify` that stand for what others cannot fetch, and how to encode."""
-
-    features: Dataset | None
-    source: Dataset | None
-    sae: SaeSource | None
-    text: TextSource | None
-    method: MethodFunction | None
-    target: TargetArgument | None
-    token: Token
-    batch_size: int
 
 
 @masks_tokens
@@ -142,8 +129,8 @@ def verify(
         subset = PublishedSubset.read(repo)
     except Unreadable as error:
         return Verification(level, [Check("digests", error.part, str(error))], repo.name, repo.revision, repo.date)
-    arguments = _Arguments(features, source, sae, text, method, aim, token, batch_size)
-    _check_arguments(subset, level, arguments)
+    arguments = VerifyArguments(features, source, sae, text, method, aim, token, batch_size)
+    check_arguments(subset, level, arguments)
     if aim is not None:
         aim = aim.like(subset.record["selection"]["parameters"].get("target", ()))
         aim.check_texts(PoolEncoding(subset.record["encoding"]))
@@ -160,27 +147,6 @@ def verify(
     return Verification(level, results, repo.name, repo.revision, repo.date, source_summary, len(subset.selection))
 
 
-def _check_arguments(subset: PublishedSubset, level: str, arguments: _Arguments) -> None:
-    """Check, before any work, that the arguments that a level requires were passed."""
-    encoding, features = subset.record["encoding"], arguments.features
-    recorded = subset.record["selection"]
-    if arguments.method is not None and recorded["builtin"]:
-        raise ValueError(
-            f"`method` is for subsets that the author's own method selected; this one was selected by "
-            f"{recorded['method']!r} of the library: leave it out"
-        )
-    if level == "encode" and encoding is None:
-        raise ValueError(
-            "`level='encode'` is for rows that an SAE encoded; these were compared by a column of vectors: use "
-            "`level='select'`"
-        )
-    for name, meaning in required_arguments(subset.record, level).items():
-        if getattr(arguments, name) is None:
-            raise ValueError(f"`level={level!r}` requires `{name}`: {meaning}; pass it, or choose a lower level")
-    if features is not None and encoding is not None and not is_encoded(features):
-        raise ValueError("`features` is not encoded; pass what `sae_encode` returns for the source")
-
-
 def _digests(subset: PublishedSubset) -> Iterator[Check]:
     """Check that files and rows have the recorded content."""
     repo, record, selection = subset.repo, subset.record, subset.selection
@@ -194,7 +160,7 @@ def _digests(subset: PublishedSubset) -> Iterator[Check]:
     yield Check("digests", "card", checks.of_card(repo, subset.original))
 
 
-def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
+def _select(subset: PublishedSubset, arguments: VerifyArguments) -> Iterator[Check]:
     """Check that the method selects the rows by the published features, or by those that were passed."""
     record = subset.record
     try:
@@ -213,7 +179,7 @@ def _select(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
         yield from _select_again("select", subset, pool, arguments.method, target)
 
 
-def _target(subset: PublishedSubset, arguments: _Arguments, pool: Dataset) -> tuple[Target | None, Check]:
+def _target(subset: PublishedSubset, arguments: VerifyArguments, pool: Dataset) -> tuple[Target | None, Check]:
     """Return the target as it was recorded, or as it was passed, and compare the two where both are known."""
     try:
         recorded = subset.read_target()
@@ -314,7 +280,7 @@ def _distances(
         yield Check(level, "missing features", of_missing(selection, pool, target, tolerance))
 
 
-def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
+def _encode(subset: PublishedSubset, arguments: VerifyArguments) -> Iterator[Check]:
     """Check that the source, encoded again, has features by which the method selects the rows.
 
     A step that returns nothing to go on with is the last one.
@@ -342,7 +308,7 @@ def _encode(subset: PublishedSubset, arguments: _Arguments) -> Iterator[Check]:
 
 
 def _target_again(
-    subset: PublishedSubset, arguments: _Arguments, sae: SparseAutoencoder, encoded: Dataset
+    subset: PublishedSubset, arguments: VerifyArguments, sae: SparseAutoencoder, encoded: Dataset
 ) -> tuple[Target | None, Check]:
     """Return the target that was passed, encoded again as the source was; without it what was recorded."""
     name = "target (as recorded: it was not passed, so it was not encoded again)"
@@ -366,7 +332,7 @@ def _target_again(
         return None, Check("encode", "target", str(error))
 
 
-def _source_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[Dataset | None, Check]:
+def _source_step(subset: PublishedSubset, arguments: VerifyArguments) -> tuple[Dataset | None, Check]:
     """Return the source, as passed or from the Hub, if it has the recorded content."""
     record, passed = subset.record, arguments.source
     name = "source" if passed is None else "source (as passed)"
@@ -380,7 +346,7 @@ def _source_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[Datase
     return None if difference else rows, Check("encode", name, difference)
 
 
-def _sae_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[SparseAutoencoder | None, Check]:
+def _sae_step(subset: PublishedSubset, arguments: VerifyArguments) -> tuple[SparseAutoencoder | None, Check]:
     """Return the SAE, as passed or from the Hub, even if it is another one: the features show what that changes."""
     recorded = subset.record["encoding"]
     file_digest = None
@@ -398,7 +364,7 @@ def _sae_step(subset: PublishedSubset, arguments: _Arguments) -> tuple[SparseAut
 
 
 def _encoding_step(
-    subset: PublishedSubset, arguments: _Arguments, rows: Dataset, sae: SparseAutoencoder
+    subset: PublishedSubset, arguments: VerifyArguments, rows: Dataset, sae: SparseAutoencoder
 ) -> tuple[Dataset | None, Check]:
     """Return the source, encoded again."""
     recorded = subset.record["encoding"]

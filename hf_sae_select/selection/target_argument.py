@@ -56,8 +56,7 @@ class TargetArgument:
             raise ValueError(
                 "`target=(rows, share)` has a share; pass {'name': (rows, share), ...}, or the rows alone"
             )
-        # In the order of names, so that the order of the mapping decides nothing.
-        sources = {name: target[name] for name in sorted(_shares(target))} if is_named else {"": target}
+        sources = target if is_named else {"": target}
         shares = _shares(target) if is_named else {"": 1.0}
         rows = {name: reference_rows(argument_name(name), _source(value)) for name, value in sources.items()}
         for name, part in rows.items() if not is_again else ():
