@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,22 +120,6 @@ def word_counts(rows: Dataset, max_length: int = MAX_LENGTH) -> Codes:
     return Codes(FeatureMatrix(offsets, ids, counts.astype(np.float32), len(model.tokenizer), tokens), 0.0)
 
 
-def of_rows(features: FeatureMatrix, rows: NDArray[np.int64]) -> FeatureMatrix:
-    """Return the features of some rows, in their order."""
-    counts = features.counts[rows]
-    offsets = np.concatenate([[0], counts.cumsum()])
-    at = np.repeat(features.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-    vectors = None if features.vectors is None else features.vectors[rows]
-    return replace(
-        features,
-        offsets=offsets,
-        ids=features.ids[at],
-        acts=features.acts[at],
-        tokens=features.tokens[rows],
-        vectors=vectors,
-    )
-
-
 # Methods
 
 
@@ -151,7 +134,7 @@ def methods() -> dict[str, tuple[str, str]]:
 def picked(pool: Pool, label: str, known: dict[str, Codes], budget: int) -> NDArray[np.int64]:
     """Pick `budget` places in the pool, by the options that the method has by default."""
     rule, codes_label = methods()[label]
-    features = of_rows(known[codes_label].features, pool.rows)
+    features = known[codes_label].features.take(pool.rows)
     if rule == "kmeans":
         return kmeans(features.vectors, budget, pool.draw)
     if rule == "length-matched":

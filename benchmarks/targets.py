@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from control import random_saes
 from datasets import Dataset
-from effectiveness import append, of_rows, read, word_counts
+from effectiveness import append, read, word_counts
 from numpy.typing import NDArray
 from target_pools import REFERENCES, Case, cases, universe
 from target_rivals import centred, dsir, herding, log_ratio, matrix, mona, nearest_to_mean, round_robin
@@ -182,7 +182,7 @@ def rules(codes: Codes) -> dict[str, Rule]:
 def library(features: FeatureMatrix, method: str, case: Case, budget: int, **options: Any) -> Picks:
     """Pick as `select` does, which passes a row's strongest features."""
     pool, target = (
-        of_rows(features, rows).above(0.0).top(METHODS[method].top or features.d_sae)
+        features.take(rows).above(0.0).top(METHODS[method].top or features.d_sae)
         for rows in (case.rows, case.reference)
     )
     return select_indices(pool, budget, method, target=target, overlap="keep", **options).indices
@@ -199,7 +199,7 @@ def by_vectors(vectors: NDArray[np.float32], rule: Callable[..., Picks], case: C
 
 
 def by_counts(features: FeatureMatrix, rule: Callable[..., Picks], case: Case, budget: int) -> Picks:
-    return rule(*(matrix(of_rows(features, rows)) for rows in (case.rows, case.reference)), budget)
+    return rule(*(matrix(features.take(rows)) for rows in (case.rows, case.reference)), budget)
 
 
 # Tables

@@ -15,7 +15,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from effectiveness import all_rows, append, counted, default_codes, of_rows, read
+from effectiveness import all_rows, append, counted, default_codes, read
 from effects import LABELS, SHARES, beyond_chance, spread, values
 from labelled import pools
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def main() -> None:
         for label, (known, changed) in kinds.items():
             if (pool.name, pool.draw, label) in done or "sorted" in pool.name:
                 continue
-            features = of_rows(known.features, pool.rows)
+            features = known.features.take(pool.rows)
             picks = select_indices(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
             found = {name: counted(pool, picks[:size], known.features.tokens) for name, size in pool.budgets.items()}
             line = {"half": args.half, "pool": pool.name, "draw": pool.draw, "method": label}

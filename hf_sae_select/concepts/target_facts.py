@@ -90,7 +90,7 @@ def overlap_sentence(target: Mapping[str, Any]) -> str:
         return "No row that could be selected repeats a row of the target."
     count = "1 row repeats" if rows == 1 else f"{rows:,} rows repeat"
     became = OVERLAPS[mode] if rows > 1 else OVERLAPS[mode].replace("were", "was")
-    return f"{count} a row of the target, as a whole or by half of its 8-grams of words, and {became}."
+    return f"{count} a row of the target, as a whole, by half of its 8-grams of words, or as a line, and {became}."
 
 
 def missing_sentence(target: Mapping[str, Any], labels: Labels | None) -> str:

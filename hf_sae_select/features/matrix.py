@@ -194,6 +194,26 @@ class FeatureMatrix:
         """
         return self._masked(kept[self.ids])
 
+    def take(self, rows: NDArray[np.int64]) -> FeatureMatrix:
+        """Return some rows, in an order of your own; a row may be taken twice.
+
+        Args:
+            rows (`np.ndarray`):
+                Numbers of rows, [m], int64.
+
+        Returns:
+            `FeatureMatrix`: The rows, with their tokens and vectors.
+        """
+        counts = self.counts[rows]
+        offsets = np.concatenate([[0], counts.cumsum()])
+        entries = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+        matrix = copy(self)  # entries of a checked matrix need no check
+        matrix.__dict__.pop("frequency", None)
+        vectors = None if self.vectors is None else self.vectors[rows]
+        taken = {"ids": self.ids[entries], "acts": self.acts[entries], "tokens": self.tokens[rows]}
+        matrix.__dict__.update(offsets=offsets, vectors=vectors, **taken)
+        return matrix
+
     def _masked(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
         """Keep the entries where `mask` is true: a byte an entry, where positions would take eight."""
         if mask.all():

@@ -93,8 +93,9 @@ def select(
             dataset is. Several targets share the budget: `{"maths": rows, "code": rows}` equally, or by
             `{"maths": (rows, 0.7), "code": (rows, 0.3)}`. See `docs/targets.md`.
         overlap (`str`, *optional*, defaults to `'exclude'`):
-            What happens with rows of the dataset that are in the target too, as a whole or by half of the 8-grams of
-            words of a row of it: "exclude" leaves them out, "keep" does not look for them, "only_report" counts them.
+            What happens with rows of the dataset that are in the target too, as a whole, by half of the 8-grams of
+            words of a row of it, or where a short row of it is one of their lines: "exclude" leaves them out, "keep"
+            does not look for them, "only_report" counts them.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             The autoencoder, see `encode`; not needed where the dataset is encoded.
         text (`str`, `list` or `Callable`, *optional*):
@@ -119,8 +120,8 @@ def select(
         exclude_near (`Dataset`, `list`, `str`, `Path` or `FeatureMatrix`, *optional*):
             Rows that no pick may be near, such as an evaluation set: a Dataset, encoded or not, a list of texts, a
             file or the id of a Hub dataset, or features. Rows are ignored that have the text of one of them, or half
-            of its 8-grams of words, or nearly its features, see `docs/duplicates.md`. Rows of `must_include` and
-            `extend` stay.
+            of its 8-grams of words, or it as a line, or nearly its features, see `docs/duplicates.md`. Rows of
+            `must_include` and `extend` stay.
         quota (`str` or `dict`, *optional*):
             `{"column": {value: rows}}`, the most rows of each value, others without limit; shares of the budget,
             such as `{"column": {"en": 0.6, "de": "rest"}}`; or `"column"`: the budget is shared out over its values
@@ -228,19 +229,20 @@ def select(
     selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
     if aim is not None and features is not None:
         selection = replace(selection, target=target_record(selection, features, aim, repeated))
-    columns = digest_columns(dataset, selection.parameters["encoding"])
-    selection = replace(
-        selection,
-        fingerprint=fingerprint_of(dataset),
-        row_digests=content_digests(dataset, columns, selection.indices) if columns else [],
-        digest_columns=columns,
-    )
+    selection = _with_digests(selection, dataset)
     # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
     keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)
     subset = select_rows(dataset if keeps else source, selection.indices)
     pool = Pool(dataset, target=aim) if keeps else Pool(source, encoded, aim)
     attach(subset, selection, pool, was_encoded=codes is not None)
     return subset
+
+
+def _with_digests(selection: Selection, dataset: Dataset) -> Selection:
+    """Add to a selection by what the dataset and its picks are known again."""
+    columns = digest_columns(dataset, selection.parameters["encoding"])
+    digests = content_digests(dataset, columns, selection.indices) if columns else []
+    return replace(selection, fingerprint=fingerprint_of(dataset), row_digests=digests, digest_columns=columns)
 
 
 def available_codes(

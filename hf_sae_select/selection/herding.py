@@ -38,6 +38,7 @@ from .coverage import ConstraintState, commit, fitting
 LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for rounding
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
+WIDTH = 0.3  # of the kernel, where none is passed
 STRONGEST = 128  # weighted shares of a row that count
 COMMON = 0.1  # the share of the rows from which on a feature has a column
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53

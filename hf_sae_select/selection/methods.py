@@ -15,6 +15,7 @@ from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
 from .engine import Engine, drawn_order, sorted_by
+from .herding import WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
@@ -59,7 +60,7 @@ def herding(
     rng: Rng,
     *,
     target: Target,
-    width: float = 0.3,
+    width: float = WIDTH,
     redundancy: float = 0.5,
     constraints: Constraints | None = None,
 ) -> Selection:

@@ -24,14 +24,13 @@ from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST, Shares
 from .concept_rules import excluded_rows
-from .herding import UNITS, Herding
+from .herding import UNITS, WIDTH, Herding
 from .request import Cuts
 from .result import Selection
 from .target_overlap import TargetOverlap
 from .targets import Target, TargetPart
 
 MOST_ROWS = 2000  # of which all pairs are compared
-WIDTH = 0.3  # of the kernel: that of `herding` by default
 MOST_MISSING = 100  # features that are recorded
 DISTANCES = ("hellinger", "kernel")
 
@@ -74,7 +73,7 @@ class TargetDistance:
         rows = _sample(rows[self._features.counts[rows] > 0], MOST_ROWS)
         if not len(rows) or not self._parts:
             return None
-        own = rows_of(self._features, rows)
+        own = self._features.take(rows)
         near = sum(share * self._mean_kernel(own, part) for share, part in self._parts)
         return sqrt(max(self._mean_kernel(own, own) + self._within_target - 2 * near, 0.0))
 
@@ -101,7 +100,7 @@ class TargetDistance:
             if not isinstance(part, TargetPart):
                 return []
             rows = np.flatnonzero(part.features.counts)
-            parts.append((part.share, rows_of(part.features, _sample(rows, MOST_ROWS))))
+            parts.append((part.share, part.features.take(_sample(rows, MOST_ROWS))))
         return parts
 
     @cached_property
@@ -130,14 +129,6 @@ def target_record_again(
         return recorded.target
     measured = target_record(again, features, target, TargetOverlap("keep"))
     return {**measured, "overlap": recorded.target.get("overlap", measured["overlap"])}
-
-
-def rows_of(features: FeatureMatrix, rows: Int64s) -> FeatureMatrix:
-    """Return the matrix of some rows."""
-    counts = features.counts[rows]
-    offsets = np.concatenate([[0], counts.cumsum()])
-    entries = np.repeat(features.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-    return FeatureMatrix(offsets, features.ids[entries], features.acts[entries], features.d_sae, features.tokens[rows])
 
 
 def distance_of(selection: Selection, features: FeatureMatrix, target: Target) -> TargetDistance:

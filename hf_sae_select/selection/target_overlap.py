@@ -41,7 +41,7 @@ class TargetOverlap:
     rows: Int64s = field(default_factory=no_rows)
     """The rows that repeat one, ascending."""
     equal: Int64s = field(default_factory=no_rows)
-    """Those that equal one as a whole; the others have half of its 8-grams of words."""
+    """Those that equal one as a whole; the others have half of its 8-grams of words, or it is one of their lines."""
     by_text: frozenset[str] = frozenset()
     """The parts of the target that were compared by their texts, by name."""
     by_features: frozenset[str] = frozenset()

@@ -41,7 +41,8 @@ def test_distances_are_lines_of_a_table():
 
 
 def test_overlap_is_said_in_a_sentence():
-    said = "3 rows repeat a row of the target, as a whole or by half of its 8-grams of words, and were left out."
+    how = "as a whole, by half of its 8-grams of words, or as a line"
+    said = f"3 rows repeat a row of the target, {how}, and were left out."
     assert overlap_sentence(MEASURED) == said
     one = {"overlap": {"mode": "exclude", "rows": 1}}
     assert overlap_sentence(one).startswith("1 row repeats a row of the target")

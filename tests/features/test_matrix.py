@@ -246,3 +246,14 @@ def test_reading_by_blocks_above_a_threshold_gives_the_same(monkeypatch, thresho
     assert features.d_sae == expected.d_sae and features.offsets.dtype == np.int64
     for name in ("offsets", "ids", "acts", "tokens", "vectors"):
         assert getattr(features, name).tolist() == getattr(expected, name).tolist()
+
+
+def test_rows_are_taken_in_any_order_with_tokens_and_vectors():
+    features = FeatureMatrix.from_dataset(with_state(), vectors="sae_state")
+    assert features.frequency.tolist()[:3] == [1, 1, 2]  # counted before
+    taken = features.take(np.array([2, 1, 0, 2]))
+    assert as_rows(taken) == [ROWS[2], {}, ROWS[0], ROWS[2]]
+    assert taken.tokens.tolist() == features.tokens[[2, 1, 0, 2]].tolist()
+    assert taken.vectors.tolist() == [VECTORS[2], VECTORS[1], VECTORS[0], VECTORS[2]]
+    assert taken.frequency.tolist()[:3] == [1, 0, 3]
+    assert as_rows(features.take(np.empty(0, np.int64))) == []
