@@ -49,16 +49,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Aim:
-    """Hold what a target says of a pick of `herding`."""
+    """Hold what the target, or without one all rows, says of a pick of `herding`."""
 
     name: str
-    """The name of the target whose turn it was; empty where there is only one."""
+    """The name of the target whose turn it was; empty where there is only one, or none."""
     nearness: float
-    """The mean of the kernel with the rows of the target: `parts` sum to it."""
+    """The mean of the kernel with the rows of the target, or with all rows: `parts` sum to it."""
     novelty: float
     """What the pick gains for being unlike earlier picks; with `nearness` it is the gain."""
     rows: tuple[Neighbour, ...]
-    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool."""
+    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool. None
+    without a target."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ class Reason:
     method: str
     """The method that picked it."""
     kind: str
-    """What decided: "distribution" or "coverage" of features, "nearness" to a target, "similarity" of vectors,
-    "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own"
+    """What decided: "distribution" or "coverage" of features, "nearness" to all rows or a target, "similarity" of
+    vectors, "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own"
     for a method of your own."""
     gain: float
     """The gain, as the selection has it."""
     parts: tuple[Part, ...]
     """What the gain is the sum of, the largest first; at most `most`. Empty where it is no sum over features. Of a
-    method that decides by nearness to a target, what `aim.nearness` is the sum of."""
+    method that decides by nearness, what `aim.nearness` is the sum of."""
     n_parts: int
     """The number of all features that add to the gain."""
     nearest: Neighbour | None
@@ -121,7 +122,7 @@ class Reason:
     lacks_target: bool = False
     """Whether this target is not at hand, so that nobody knows what the gain is made of."""
     aim: Aim | None = None
-    """How near the row is to the target, where the method decides by it."""
+    """How near the row is to the target or to all rows, where the method decides by it."""
     is_apart: bool = False
     """Whether the row shares no feature with the target that counts."""
     text: str = ""
@@ -230,10 +231,12 @@ def _by_coverage(reason: Reason, with_parts: bool) -> str:
 def _by_nearness(reason: Reason, with_parts: bool) -> str:
     aim = reason.aim
     assert aim is not None
-    whose = f"the target “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else "the target"
+    rows = "the rows of the target" if reason.has_target else "all rows"
+    whose = "the target" if reason.has_target else "all rows"
+    whose += f" “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else ""
     text = (
-        f"it is near {whose}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with the rows "
-        f"of the target, and {aim.novelty:.4g} it gains for being unlike earlier picks"
+        f"it is near {whose}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, "
+        f"and {aim.novelty:.4g} it gains for being unlike earlier picks"
     )
     if with_parts and reason.parts:
         text += f"; {_largest(reason, 'of the kernel ')}"

@@ -39,8 +39,10 @@ NOT_HELP = (
 def summary_of(method: str, has_target: bool) -> str:
     """Return what a method of the library selects, as the end of a sentence, and what it selects towards a target."""
     summary = METHODS[method].summary
-    if not has_target or METHODS[method].needs_target:
+    if not has_target:
         return summary
+    if METHODS[method].kind == "nearness":
+        return "selects rows near those of a target and far from each other, by a kernel of features"
     if METHODS[method].kind == "distribution":
         return "selects rows that together have the feature distribution of a target"
     return f"{summary}; only features of a target count"

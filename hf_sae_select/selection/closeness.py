@@ -141,7 +141,6 @@ class _TargetVectors:
         sums = np.concatenate([[0], terms.cumsum()])
         products = sums[offsets[1:]] - sums[offsets[:-1]]
         kernel = trace.herding.table[np.minimum(products >> SHIFT, STEPS)]
-        kernel = kernel if part.amounts is None else kernel * part.amounts
         weight = np.divide(kernel, products, out=np.zeros(len(products)), where=products > 0)
         added = np.bincount(ids, terms * np.repeat(weight, part.features.counts), minlength=len(own))
         gains = added[row_ids] / (max(part.size, 1) * UNITS)

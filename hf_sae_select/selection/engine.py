@@ -16,7 +16,7 @@ from ..features.shares import Shares
 from . import coverage, similarity
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
-from .herding import AMOUNTS, Herd, Herding
+from .herding import Herd, Herding
 from .result import Selection
 from .targets import PoolSample, Target
 
@@ -118,9 +118,9 @@ class Engine:
         """What `herding` selects rows near to: the target, or the pool itself."""
         if self.target is not None:
             return self.target
-        allowed = np.zeros(len(self.order), np.bool_)
-        allowed[self.constraints.pool] = True
-        return PoolSample.of(self.features, self.order[allowed[self.order]], self.constraints.amounts(AMOUNTS))
+        allowed = np.ones(len(self.order), np.bool_)
+        allowed[self.constraints.excluded] = False
+        return PoolSample.of(self.features, self.order[allowed[self.order]])
 
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
@@ -130,8 +130,8 @@ class Engine:
 
     def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
         """Begin a search for rows near the aim, in the state without picks; `closeness` is the aim's."""
-        state, amounts = self.constraints.state(self.order), self.constraints.amounts(AMOUNTS)
-        return Herd(herding, closeness, self.aim.sizes(), self.aim.shares, redundancy, amounts, state)
+        state = self.constraints.state(self.order)
+        return Herd(herding, closeness, self.aim.sizes(), self.aim.shares, redundancy, state)
 
     def herding(self, width: float, redundancy: float) -> Selection:
         """Pick rows near the target or the pool and far from each other, see `herding`; others fill the budget."""

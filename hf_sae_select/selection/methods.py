@@ -71,9 +71,8 @@ def herding(
     a feature the target has than the dataset. The kernel of two rows is exp((cos - 1) / width), moved and scaled so
     that it is 1 for equal rows and 0 for rows without a common feature. A row gains its mean kernel with the rows of
     the dataset, 4,096 of a larger one, or with those of the target; and `redundancy` times one less the mean kernel
-    with the picks. Where rows have costs, they count by their costs in both means. Rows that share no feature with a
-    row of the target come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each
-    row's 256 strongest features.
+    with the picks. Rows that share no feature with a row of the target come last, in the order of ties. No guarantee
+    of greedy algorithms holds. `select` passes each row's 256 strongest features.
 
     Args:
         width (`float`, *optional*, defaults to `0.5`):

@@ -9,7 +9,7 @@ from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .attachment import Pool, pool_of, selection_of
 from .methods import METHODS
-from .request import Cuts, SelectionRequest, arguments_of
+from .request import SelectionRequest, arguments_of
 from .result import Selection
 from .run import run_on_dataset
 from .target_distance import distance_of
@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # annotations only
     import pandas as pd
     from datasets import Dataset
 
-UNTARGETED = "match"  # the method that selects without a target where `herding` selects with one
 
 
 def target_distances(subset: Dataset) -> pd.DataFrame:
@@ -69,15 +68,17 @@ def target_distances(subset: Dataset) -> pd.DataFrame:
 def _untargeted_request(selection: Selection, pool: Pool) -> SelectionRequest:
     """Return the request of a selection, but for the target."""
     arguments = arguments_of(selection) | {"has_target": False}
-    method, options = selection.method, arguments.pop("options")
-    if METHODS[method].needs_target:
-        method, options, arguments["cuts"] = UNTARGETED, {}, Cuts()
-    options = {name: value for name, value in options.items() if name not in METHODS[method].for_targets}
-    return SelectionRequest.parse(len(pool.source), pool.columns, method=method, options=options, **arguments)
+    method, options = METHODS[selection.method], arguments.pop("options")
+    options = {
+        name: value
+        for name, value in options.items()
+        if name not in method.for_targets and value != method.with_target.get(name)
+    }
+    return SelectionRequest.parse(len(pool.source), pool.columns, method=selection.method, options=options, **arguments)
 
 
 def untargeted_picks(selection: Selection, pool: Pool) -> Int64s:
-    """Select again without the target, by `match` where the method needs one; rows that were left out stay so."""
+    """Select again without the target; rows that were left out stay so."""
     with warnings.catch_warnings():  # what the selection warned of
         warnings.simplefilter("ignore", UserWarning)
         assert pool.codes is not None

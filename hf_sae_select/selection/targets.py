@@ -77,8 +77,6 @@ class TargetPart:
     """Its share of the budget."""
     name: str = ""
     """Its name; empty where it is the only one."""
-    amounts: Int64s | None = None
-    """How often each row counts in means: [rows]; None for once."""
 
     @property
     def rows(self) -> int:
@@ -86,8 +84,7 @@ class TargetPart:
 
     @property
     def size(self) -> int:
-        has_features = self.features.counts > 0
-        return int(np.sum(has_features if self.amounts is None else self.amounts[has_features]))
+        return int(np.count_nonzero(self.features.counts))
 
     @property
     def holders(self) -> Int64s:
@@ -105,7 +102,7 @@ class TargetPart:
         return Shares.above(mean, self.features).total
 
     def closeness(self, herding: Herding) -> Int64s:
-        return herding.closeness(self.features, self.amounts)
+        return herding.closeness(self.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,18 +183,11 @@ class PoolSample(Target):
     """Stand for the pool itself, where a selection has no target: all its rows, or `SAMPLE` of a larger one."""
 
     @classmethod
-    def of(cls, features: FeatureMatrix, order: Int64s, amounts: Int64s) -> PoolSample:
-        """Draw rows evenly from a pool.
-
-        Args:
-            features: the features of all rows.
-            order: the rows of the pool; those without features do not count.
-            amounts: how often each of all rows counts.
-        """
+    def of(cls, features: FeatureMatrix, order: Int64s) -> PoolSample:
+        """Take rows evenly from those of the pool in some `order`; rows without features do not count."""
         rows = order[features.counts[order] > 0]
         rows = rows[np.arange(SAMPLE) * len(rows) // SAMPLE] if len(rows) > SAMPLE else rows
-        rows = np.sort(rows)
-        return cls((TargetPart(features.take(rows), "", amounts=amounts[rows]),))
+        return cls((TargetPart(features.take(rows), ""),))
 
     def weights(self, shares: Shares) -> Floats:
         """Return 1 for each feature: nothing tells the pool from itself."""

@@ -155,6 +155,28 @@ def test_nearness_parts_runners_up_and_other_gains_equal_naive_recomputation(tas
     assert trace.is_apart.tolist() == apart
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@thoroughly
+@given(task=tasks())
+def test_without_a_target_nearness_is_to_all_rows(task):
+    rows, arguments = task
+    if not is_possible(arguments, rows):
+        return
+    features, pool = matrix(rows), [i for i in range(len(rows)) if i not in arguments["exclude"]]
+    try:
+        selection = select_indices(features, method="herding", width=0.4, redundancy=2, **arguments)
+    except ValueError:  # nothing can be bought
+        return
+    trace = Trace.of(features, selection, arguments["columns"])
+    own = vectors(features, Shares.of(features, np.array(pool, np.int64)).mean, np.ones(D_SAE))
+    for near in closeness(trace, np.arange(len(selection))):
+        row = int(selection.indices[near.pick])
+        kernels = [kernel(own[row], own[i], 0.4) for i in pool if rows[i]]
+        assert near.nearness == pytest.approx(np.mean(kernels) / 2**32, abs=1e-12)
+        assert near.parts.gains.sum() == pytest.approx(near.nearness, abs=1e-12)
+        assert near.nearness + near.novelty == pytest.approx(selection.gains[near.pick], abs=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:.*says little:UserWarning")
 @pytest.mark.parametrize("method", ["match", "greedy", "weighted"])
 def test_parts_towards_a_target_are_those_of_its_gains(method):

@@ -82,27 +82,13 @@ def weights_of(mean, pool, target):
     return np.float32((aimed + e) / (pooled + e)).astype(float)
 
 
-def amounts_of(rows, arguments, pool):
-    """How often each row counts: once, or in proportion to its cost."""
-    if "cost" not in arguments:
-        return [1] * len(rows)
-    price = np.array(arguments["columns"]["price"], float)
-    return [max(round(min(cost / price[pool].sum(), 1) * 2**30), 1) for cost in price.tolist()]
-
-
 def naive(rows, target, arguments, order, strongest):
     """Select towards a target, or without one towards the pool, as `select_indices` should."""
     n, initial = len(rows), arguments["must_include"]
     pool = [i for i in range(n) if i not in arguments["exclude"]]
-    mean, scale, amounts = mean_of(rows, pool), scale_of(rows, arguments), amounts_of(rows, arguments, pool)
-    weights, target_amounts = np.ones(D_SAE), None
-    if target is None:
-        target = {"": ([rows[i] for i in pool], 1.0)}
-        target_amounts = [amounts[i] for i in pool]
-        sizes = [sum(amounts[i] for i in pool if rows[i])]
-    else:
-        weights = weights_of(mean, [rows[i] for i in pool], target)
-        sizes = [sum(map(bool, part)) for part, _ in target.values()]
+    mean, scale = mean_of(rows, pool), scale_of(rows, arguments)
+    weights = np.ones(D_SAE) if target is None else weights_of(mean, [rows[i] for i in pool], target)
+    target = {"": ([rows[i] for i in pool], 1.0)} if target is None else target
 
     def vectors(rows):
         return whole_vectors(shares_above(mean, rows), weights, strongest)
@@ -115,10 +101,7 @@ def naive(rows, target, arguments, order, strongest):
         width=arguments["width"],
         redundancy=arguments["redundancy"],
         shares=[share for _, share in target.values()],
-        sizes=sizes,
-        amounts=amounts,
-        target_amounts=target_amounts,
-        usual=max(round(sum(amounts[i] for i in pool) / len(pool)), 1),
+        sizes=[sum(map(bool, part)) for part, _ in target.values()],
         scale=scale,
         fits=fits_of(rows, arguments),
         initial=initial,
