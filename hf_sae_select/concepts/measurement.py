@@ -16,8 +16,8 @@ from ..features.matrix import FeatureMatrix
 from ..features.metrics import length_correlation
 from ..features.shares import Shares
 from ..selection.columns import class_names
-from ..selection.comparison import for_method
 from ..selection.concept_rules import ConceptRules, excluded_rows
+from ..selection.lines import for_method
 from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
@@ -62,13 +62,6 @@ def measures_of(method: str, has_target: bool = False) -> tuple[str, ...]:
         return ()
     kind = METHODS[method].kind if method in METHODS else "own"
     return MEASURES.get(kind, ("coverage",))
-
-
-def likeness_text(likeness: float | None) -> str:
-    """Return a likeness with four digits; one below 1 is never rounded to 1."""
-    if likeness is None or math.isnan(likeness):
-        return "-"
-    return f"{1 if likeness > 1 - 1e-9 else min(likeness, 0.9999):.4f}"  # sums of floats that are 1 fall short of it
 
 
 def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | None = None) -> Measured:

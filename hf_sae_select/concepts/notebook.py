@@ -11,14 +11,13 @@ import numpy as np
 from .._secrets import masked
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares
+from ..features.shares import Shares, likeness_text
 from ..sae.labels import labels_of, one_line
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.closeness import parts_of_picks
 from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
-from .measurement import likeness_text
 from .texts import Texts
 
 if TYPE_CHECKING:  # annotations only

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..features.duplicates import Duplicates
+from ..features.shares import likeness_text
 from ..sae.labels import Labels
 from ..selection.concept_rules import described
 from ..selection.methods import METHODS
 from ..selection.result import Selection
-from .measurement import QUANTILES, Measured, likeness_text
+from .measurement import QUANTILES, Measured
 from .target_facts import (
     DISTANCES,
     MEANING,
