@@ -117,8 +117,7 @@ class _TargetVectors:
     """The vectors of the target's rows, where their features are at hand."""
 
     def __init__(self, trace: Trace) -> None:
-        assert trace.engine.target is not None
-        self._trace, self._parts, herding = trace, trace.engine.target.parts, trace.herding
+        self._trace, self._parts, herding = trace, trace.engine.aim.parts, trace.herding
         self._vectors = {
             turn: herding.vectors_of(Shares.above(herding.shares.mean, part.features))
             for turn, part in enumerate(self._parts)
@@ -142,6 +141,7 @@ class _TargetVectors:
         sums = np.concatenate([[0], terms.cumsum()])
         products = sums[offsets[1:]] - sums[offsets[:-1]]
         kernel = trace.herding.table[np.minimum(products >> SHIFT, STEPS)]
+        kernel = kernel if part.amounts is None else kernel * part.amounts
         weight = np.divide(kernel, products, out=np.zeros(len(products)), where=products > 0)
         added = np.bincount(ids, terms * np.repeat(weight, part.features.counts), minlength=len(own))
         gains = added[row_ids] / (max(part.size, 1) * UNITS)

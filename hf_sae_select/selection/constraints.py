@@ -162,6 +162,21 @@ class Constraints:
             f"{budget.unit}; pass at least {least}"
         )
 
+    def amounts(self, total: int) -> Int64s:
+        """Return how often each row counts in a mean over rows.
+
+        Args:
+            total (`int`):
+                How often all rows of the pool count together, where rows have costs.
+
+        Returns:
+            `np.ndarray`: 1 for each row, [n], int64; where the budget is in costs, in proportion to a row's cost.
+        """
+        if not self.has_costs:
+            return np.ones(len(self.cost), np.int64)
+        parts = np.minimum(self.cost / self.cost[self.pool].sum(), 1)
+        return np.maximum(np.rint(parts * total), 1).astype(np.int64)
+
     def per_token(self, tokens: NDArray[Any], power: float) -> Constraints:
         """Return the same constraints with gains divided by a power of the rows' tokens.
 

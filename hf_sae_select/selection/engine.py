@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from ..features.shares import Shares
 from . import coverage, similarity
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
-from .herding import Herd, Herding
+from .herding import AMOUNTS, Herd, Herding
 from .result import Selection
-from .targets import Target
+from .targets import PoolSample, Target
 
 NO_ROWS = np.empty(0, np.int64)
 
@@ -112,25 +113,31 @@ class Engine:
         picks = coverage.scan(search, initial, rounds, exhausted == "restart", last, order, max_overlap, nearest)
         return Selection(*picks)
 
+    @cached_property
+    def aim(self) -> Target:
+        """What `herding` selects rows near to: the target, or the pool itself."""
+        if self.target is not None:
+            return self.target
+        allowed = np.zeros(len(self.order), np.bool_)
+        allowed[self.constraints.pool] = True
+        return PoolSample.of(self.features, self.order[allowed[self.order]], self.constraints.amounts(AMOUNTS))
+
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
-        assert self.target is not None
         shares = Shares.of(self.features, self.constraints.pool)
-        weights = self.target.weights(shares)
+        weights = self.aim.weights(shares)
         return Herding(shares, width, weights * self.boost() if self.constraints.boost else weights)
 
     def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
-        """Begin a search for rows near the target, in the state without picks; `closeness` is the target's."""
-        assert self.target is not None
-        state = self.constraints.state(self.order)
-        return Herd(herding, closeness, self.target.sizes(), self.target.shares, redundancy, state)
+        """Begin a search for rows near the aim, in the state without picks; `closeness` is the aim's."""
+        state, amounts = self.constraints.state(self.order), self.constraints.amounts(AMOUNTS)
+        return Herd(herding, closeness, self.aim.sizes(), self.aim.shares, redundancy, amounts, state)
 
     def herding(self, width: float, redundancy: float) -> Selection:
-        """Pick rows near the target and far from each other, see `herding`; others fill the budget."""
-        assert self.target is not None
+        """Pick rows near the target or the pool and far from each other, see `herding`; others fill the budget."""
         herding = self.kernel(width)
-        herd = self.new_herd(herding, self.target.closeness(herding), redundancy)
         with _progress_bar(self.budget) as bar:
+            herd = self.new_herd(herding, self.aim.closeness(herding), redundancy)
             indices, gains = herd.pick(self.budget, self.constraints.initial, bar.update)
         return self._filled(indices, gains, np.arange(len(indices))[:1], herd.state, "never")
 

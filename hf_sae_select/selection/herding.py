@@ -1,16 +1,20 @@
-"""Kernel herding: rows that are near a target's rows, and far from each other. Arrays in, arrays out.
+"""Kernel herding: rows that are near those of a pool or a target, and far from each other. Arrays in, arrays out.
 
 A row's vector u_i are its shares above the pool's mean (`features/shares.py`), each times the weight of its feature;
 the `STRONGEST` largest of a row count, scaled to length 1. A feature's weight says how it tells the target from
-the pool, see `Target.weights`. With the kernel
+the pool, see `Target.weights`; without a target it is 1. With the kernel
 K(i, j) = (exp((<u_i, u_j> - 1) / width) - exp(-1 / width)) / (1 - exp(-1 / width)), which is 1 for equal vectors and 0
 for rows that share no feature, a row i scores, after the picks S,
 
-    gain(i) = mean over target rows t of K(i, t)  +  redundancy * (1 - sum over p in S of K(i, p) / (|S| + 1))
+    gain(i) = mean over rows t of K(i, t)  +  redundancy * (1 - sum over p in S of K(i, p) / (|S| + 1))
 
-The next pick is the row with the largest gain times its `scale`. It is kernel herding (Chen, Welling & Smola 2010)
-towards the target. The gain is not submodular, and no bound of greedy algorithms holds for it. A row that shares no
-feature with the target is no candidate.
+The rows t are those of the target, or without one a sample of the pool (`targets.PoolSample`). The next pick is the row
+with the largest gain times its `scale`. It is kernel herding (Chen, Welling & Smola 2010). The gain is not submodular,
+and no bound of greedy algorithms holds for it. A row that shares no feature with the rows t is no candidate.
+
+Where rows have costs, a row of the pool counts in proportion to its cost in both means, as a pick and as a row t, and
+|S| + 1 is what the picks cost and the mean cost of a row. So the picks have the mix of the pool by cost, and the length
+of a row by itself is no advantage.
 
 Several targets take turns: the next turn is of the target whose picks are farthest behind its share of them. Then only
 its rows, and only the picks of its turns, count.
@@ -38,10 +42,11 @@ from .coverage import ConstraintState, commit, fitting
 LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for rounding
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
-WIDTH = 0.3  # of the kernel, where none is passed
+WIDTH, TARGET_WIDTH = 0.5, 0.3  # of the kernel where none is passed: without a target, and with one
 STRONGEST = 128  # weighted shares of a row that count
 COMMON = 0.1  # the share of the rows from which on a feature has a column
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
+AMOUNTS = 2**30  # what all rows of a pool with costs count together: their sums of the kernel stay below 2^63
 
 Products = NDArray[np.int32]
 Entries = NDArray[np.int32]
@@ -94,13 +99,17 @@ class Herding:
         units: Int64s = np.rint(values * UNITS).astype(np.int64)
         return units
 
-    def closeness(self, others: FeatureMatrix) -> Int64s:
-        """Return the sum, over the rows of another matrix, of the kernel with each row of the pool: [n], in units."""
+    def closeness(self, others: FeatureMatrix, amounts: Int64s | None = None) -> Int64s:
+        """Return the sum, over the rows of another matrix, of the kernel with each row of the pool: [n], in units.
+
+        `amounts` says how often each of the other rows counts; once where there are none.
+        """
+        amounts = np.ones(len(others), np.int64) if amounts is None else amounts
         shares = Shares.above(self.shares.mean, others)
         sums, entries = np.zeros(len(self.shares.features), np.int64), self.vectors_of(shares)
 
         def add(part: Postings) -> None:
-            _add_rows(others.offsets, others.ids, entries, part, self.table, sums[part.low : part.high])
+            _add_rows(others.offsets, others.ids, entries, amounts, part, self.table, sums[part.low : part.high])
 
         with ThreadPoolExecutor(len(self.parts)) as threads:
             list(threads.map(add, self.parts))
@@ -126,7 +135,7 @@ class Herd:
     """Pick rows by herding, one after another.
 
     `closeness` [targets, n] holds the sums over the rows of each target, of which it has `sizes`; `budget_shares` says
-    how the targets share the budget.
+    how the targets share the budget. `amounts` [n] says how often a pick counts: once, or in proportion to its cost.
     """
 
     def __init__(
@@ -136,10 +145,13 @@ class Herd:
         sizes: Int64s,
         budget_shares: Floats,
         redundancy: float,
+        amounts: Int64s,
         state: ConstraintState,
     ) -> None:
         self._herding, self._closeness, self.state = herding, closeness, state
         self._sizes, self._shares, self._redundancy = sizes, budget_shares, redundancy
+        self._amounts = amounts
+        self._next = max(round(float(amounts[state.available].mean())), 1)  # what the next pick counts, on average
         self._sums = np.zeros_like(closeness)  # over the picks of each target's turns
         self._counts = np.zeros(len(sizes), np.int64)
         self._place = np.empty(len(state.order), np.int64)
@@ -169,7 +181,7 @@ class Herd:
 
     def turns(self) -> list[int]:
         """Return the targets, the one that is farthest behind its share of the picks first."""
-        behind = self._shares * (self._counts.sum() + 1) - self._counts
+        behind = self._shares * (self._counts.sum() + self._next) - self._counts
         return list(np.argsort(-behind, kind="stable"))
 
     def turn_of(self, row: int) -> int:
@@ -207,7 +219,7 @@ class Herd:
 
     def _factors(self, turn: int) -> tuple[float, float, float]:
         """Return what closeness and sums are divided by, and the weight of redundancy."""
-        return float(max(self._sizes[turn], 1) * UNITS), float((self._counts[turn] + 1) * UNITS), self._redundancy
+        return float(max(self._sizes[turn], 1)) * UNITS, float(self._counts[turn] + self._next) * UNITS, self._redundancy
 
     def nearness(self, row: int, turn: int) -> float:
         """Return the mean kernel of a row with the rows of a target."""
@@ -232,11 +244,12 @@ class Herd:
         self._fitting[row] = False
         if state.remaining_per_group[group] == 0 or state.remaining_budget[0] < np.inf:
             self._fitting = fitting(state)
-        self._counts[turn] += 1
+        self._counts[turn] += self._amounts[row]
         ids, entries = self._herding.row(row)
 
         def add(part: Postings, products: Products) -> None:
-            _add_row(ids, entries, part, products, self._herding.table, self._sums[turn, part.low : part.high])
+            sums = self._sums[turn, part.low : part.high]
+            _add_row(ids, entries, self._amounts[row], part, products, self._herding.table, sums)
 
         list(threads.map(add, self._herding.parts, self._products))
 
@@ -275,9 +288,9 @@ def _scaled(offsets: Int64s, amounts: Floats) -> Entries:
 
 @compiled
 def _add_row(
-    ids: NDArray[Any], entries: Entries, part: Postings, products: Products, table: Int64s, sums: Int64s
+    ids: NDArray[Any], entries: Entries, amount: int, part: Postings, products: Products, table: Int64s, sums: Int64s
 ) -> None:
-    """Add the kernel of one row with each row of a part to `sums`; `products` are 0 before and after."""
+    """Add the kernel of one row with each row of a part to `sums`, `amount` times; `products` are 0 before and after."""
     starts, rows, values = part.starts, part.rows, part.entries  # once: a field of a tuple is slow in a loop
     column_of, columns = part.column_of, part.columns
     for p in range(len(ids)):
@@ -290,18 +303,24 @@ def _add_row(
             for q in range(starts[feature], starts[feature + 1]):
                 products[rows[q]] += entry * np.int32(values[q])
     for i in range(len(products)):
-        sums[i] += table[min(products[i] >> SHIFT, STEPS)]  # 0 where nothing is shared
+        sums[i] += amount * table[min(products[i] >> SHIFT, STEPS)]  # 0 where nothing is shared
         products[i] = 0
 
 
 @compiled
 def _add_rows(
-    offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
+    offsets: Int64s,
+    ids: NDArray[Any],
+    entries: Entries,
+    amounts: Int64s,
+    part: Postings,
+    table: Int64s,
+    sums: Int64s,
 ) -> None:
     products = np.zeros(len(sums), np.int32)
     for i in range(len(offsets) - 1):
         start, end = offsets[i], offsets[i + 1]
-        _add_row(ids[start:end], entries[start:end], part, products, table, sums)
+        _add_row(ids[start:end], entries[start:end], amounts[i], part, products, table, sums)
 
 
 @compiled

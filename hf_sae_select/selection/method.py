@@ -37,13 +37,15 @@ class Method:
     """Whether it draws at random, with these options."""
     for_targets: frozenset[str] = frozenset()
     """Options that say something of the target alone, and are unknown without one."""
+    with_target: Mapping[str, Any] = field(default_factory=dict)
+    """The defaults of options that are others with a target."""
     threshold: float | None = None
     """The activation threshold where none is passed; None for the SAE's calibrated one."""
     top: int | None = None
     """How many of each row's strongest features count where `top` is not passed; None for all."""
     kind: str = "own"
-    """What decides: "distribution" or "coverage" of features, "nearness" to a target, "similarity" of vectors,
-    "length", "chance"; "own" for yours."""
+    """What decides: "distribution" or "coverage" of features, "nearness" to all rows or a target, "similarity" of
+    vectors, "length", "chance"; "own" for yours."""
 
     @property
     def options(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
 from .engine import Engine, drawn_order, sorted_by
-from .herding import WIDTH
+from .herding import TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
@@ -59,26 +59,28 @@ def herding(
     budget: int,
     rng: Rng,
     *,
-    target: Target,
     width: float = WIDTH,
-    redundancy: float = 0.5,
+    redundancy: float = 1.0,
+    target: Target | None = None,
     constraints: Constraints | None = None,
 ) -> Selection:
-    """Select rows that are near the rows of a target and far from each other, by a kernel of their features.
+    """Select rows that are near all rows, or those of a target, and far from each other, by a kernel of features.
 
-    Kernel herding (Chen, Welling & Smola, arXiv:1203.3472) towards a target. A row's vector are its shares above the
-    dataset's mean, see `match`, times how much more of its features the target has than the dataset; the 128 largest
-    count, scaled to length 1. The kernel of two rows is exp((cos - 1) / width), moved and scaled
-    so that it is 1 for equal rows and 0 for rows without a common feature. A row gains its mean kernel with the
-    target's rows, and `redundancy` times one less the mean kernel with the picks. Rows that share no feature with the
-    target come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 256
-    strongest features.
+    Kernel herding (Chen, Welling & Smola, arXiv:1203.3472). A row's vector are its shares above the dataset's mean,
+    see `match`; the 128 largest count, scaled to length 1. With a target, shares are weighed first by how much more of
+    a feature the target has than the dataset. The kernel of two rows is exp((cos - 1) / width), moved and scaled so
+    that it is 1 for equal rows and 0 for rows without a common feature. A row gains its mean kernel with the rows of
+    the dataset, 4,096 of a larger one, or with those of the target; and `redundancy` times one less the mean kernel
+    with the picks. Where rows have costs, they count by their costs in both means. Rows that share no feature with a
+    row of the target come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each
+    row's 256 strongest features.
 
     Args:
-        width (`float`, *optional*, defaults to `0.3`):
-            The width of the kernel: the smaller it is, the nearer a row must be to count.
-        redundancy (`float`, *optional*, defaults to `0.5`):
-            What nearness to earlier picks counts, where nearness to the target counts 1.
+        width (`float`, *optional*, defaults to `0.5`):
+            The width of the kernel, with a target `0.3`: the smaller it is, the nearer a row must be to count.
+        redundancy (`float`, *optional*, defaults to `1.0`):
+            What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
+            `0.5`.
     """
     return Engine(features, budget, rng, constraints, target).herding(float(width), float(redundancy))
 
@@ -305,12 +307,13 @@ METHODS: dict[str, Method] = {
     ),
     "herding": Method(
         herding,
-        "selects rows near those of the target and far from each other, by a kernel of features",
+        "selects rows near all rows and far from each other, by a kernel of features",
         "arXiv:1203.3472",
         {
             "width": partial(check_number, interval="[0.05, 10]"),
             "redundancy": partial(check_number, interval="[0, 10]"),
         },
+        with_target={"width": TARGET_WIDTH, "redundancy": 0.5},
         threshold=0.0,
         top=STRONGEST,
         kind="nearness",

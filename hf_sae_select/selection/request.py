@@ -335,7 +335,7 @@ def _complete_options(
     name: str, method: Method, options: Mapping[str, Any], has_target: bool = False
 ) -> dict[str, Any]:
     """Return all options of a method, checked."""
-    known = method.options
+    known = method.options | (dict(method.with_target) if has_target else {})
     if not has_target:
         if passed := sorted(options.keys() & method.for_targets):
             raise ValueError(f"`{passed[0]}` is of a selection towards a `target`; pass one, or leave it out")

@@ -24,7 +24,7 @@ from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST, Shares
 from .concept_rules import excluded_rows
-from .herding import UNITS, WIDTH, Herding
+from .herding import TARGET_WIDTH, UNITS, Herding
 from .request import Cuts
 from .result import Selection
 from .target_overlap import TargetOverlap
@@ -114,7 +114,7 @@ class TargetDistance:
 
     def _mean_kernel(self, rows: FeatureMatrix, others: FeatureMatrix) -> float:
         """Return the mean of the kernel over all pairs of a row and another one."""
-        herding = Herding(Shares.above(self._shares.mean, rows), WIDTH, self._weights)
+        herding = Herding(Shares.above(self._shares.mean, rows), TARGET_WIDTH, self._weights)
         return int(herding.closeness(others).sum()) / (len(rows) * len(others) * UNITS)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 SMOOTHING = 8.0  # of the weights of features
+SAMPLE = 4096  # rows of a larger pool that stand for it
 
 
 class Part(Protocol):
@@ -76,6 +77,8 @@ class TargetPart:
     """Its share of the budget."""
     name: str = ""
     """Its name; empty where it is the only one."""
+    amounts: Int64s | None = None
+    """How often each row counts in means: [rows]; None for once."""
 
     @property
     def rows(self) -> int:
@@ -83,7 +86,8 @@ class TargetPart:
 
     @property
     def size(self) -> int:
-        return int(np.count_nonzero(self.features.counts))
+        has_features = self.features.counts > 0
+        return int(np.sum(has_features if self.amounts is None else self.amounts[has_features]))
 
     @property
     def holders(self) -> Int64s:
@@ -101,7 +105,7 @@ class TargetPart:
         return Shares.above(mean, self.features).total
 
     def closeness(self, herding: Herding) -> Int64s:
-        return herding.closeness(self.features)
+        return herding.closeness(self.features, self.amounts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +179,29 @@ class Target:
         return [
             {"name": part.name, "rows": part.rows, "share": part.share, "sha256": part.sha256} for part in self.parts
         ]
+
+
+@dataclass(frozen=True, eq=False)
+class PoolSample(Target):
+    """Stand for the pool itself, where a selection has no target: all its rows, or `SAMPLE` of a larger one."""
+
+    @classmethod
+    def of(cls, features: FeatureMatrix, order: Int64s, amounts: Int64s) -> PoolSample:
+        """Draw rows evenly from a pool.
+
+        Args:
+            features: the features of all rows.
+            order: the rows of the pool; those without features do not count.
+            amounts: how often each of all rows counts.
+        """
+        rows = order[features.counts[order] > 0]
+        rows = rows[np.arange(SAMPLE) * len(rows) // SAMPLE] if len(rows) > SAMPLE else rows
+        rows = np.sort(rows)
+        return cls((TargetPart(features.take(rows), "", amounts=amounts[rows]),))
+
+    def weights(self, shares: Shares) -> Floats:
+        """Return 1 for each feature: nothing tells the pool from itself."""
+        return np.ones(shares.features.d_sae)
 
 
 def digest_of(features: FeatureMatrix) -> str:

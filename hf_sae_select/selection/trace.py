@@ -150,9 +150,8 @@ class Trace:
 
     @cached_property
     def closeness(self) -> Int64s:
-        """The sums of the kernel of each row with the rows of each target: [targets, n], in units."""
-        assert self.engine.target is not None
-        return self.engine.target.closeness(self.herding)
+        """The sums of the kernel of each row with the rows of each target, or of the pool: [targets, n], in units."""
+        return self.engine.aim.closeness(self.herding)
 
     def new_herd(self) -> Herd:
         """Begin a search by nearness in the state without picks."""
@@ -160,11 +159,11 @@ class Trace:
 
     @cached_property
     def is_apart(self) -> NDArray[np.bool_]:
-        """[n]: whether a row shares no feature with the target that counts; False where there is none at hand."""
+        """[n]: whether a row shares no feature that counts with the target, or without one with a row of the pool."""
+        if self.kind == "nearness" and not self.lacks_target:
+            return np.asarray(~self.closeness.any(axis=0))
         if self.engine.target is None or self.kind == "own":
             return np.zeros(len(self.features), np.bool_)
-        if self.kind == "nearness":
-            return np.asarray(~self.closeness.any(axis=0))
         assert self.measure is not None
         counts = self.measure.objective().weight[self.features.ids] > 0
         if len(self.measure.amounts):

@@ -126,20 +126,44 @@ def kernel_of(vectors, others, width):
     return kernel
 
 
-def naive_herding(pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, initial=(), last=()):
-    """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors."""
-    near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
+def naive_herding(
+    pool,
+    targets,
+    order,
+    budget,
+    *,
+    width,
+    redundancy,
+    shares,
+    sizes,
+    scale,
+    fits,
+    amounts,
+    target_amounts=None,
+    usual=1,
+    initial=(),
+    last=(),
+):
+    """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors.
+
+    Picks count by `amounts`, one to come as `usual`, and the rows of targets by `target_amounts`.
+    """
+    near = [
+        [sum(int(k) * n for k, n in zip(row, target_amounts or [1] * len(row), strict=True)) for row in kernel]
+        for kernel in (kernel_of(pool, target, width) for target in targets)
+    ]
     kernel = kernel_of(pool, pool, width)
     picks, gains, of_turn = [], [], [[] for _ in targets]
 
     def turns():
-        done = sum(map(len, of_turn))
-        behind = [share * (done + 1) - len(rows) for share, rows in zip(shares, of_turn, strict=True)]
+        counts = [sum(amounts[k] for k in rows) for rows in of_turn]
+        behind = [share * (sum(counts) + usual) - count for share, count in zip(shares, counts, strict=True)]
         return sorted(range(len(targets)), key=lambda turn: -behind[turn])
 
     def gain(turn, i):
-        redundant = int(sum(kernel[i, k] for k in of_turn[turn])) / ((len(of_turn[turn]) + 1) * 2**32)
-        return near[turn][i] / (sizes[turn] * 2**32) + redundancy * (1 - redundant) if near[turn][i] else 0.0
+        picked = sum(int(kernel[i, k]) * amounts[k] for k in of_turn[turn])
+        redundant = picked / (float(sum(amounts[k] for k in of_turn[turn]) + usual) * 2**32)
+        return near[turn][i] / (float(sizes[turn]) * 2**32) + redundancy * (1 - redundant) if near[turn][i] else 0.0
 
     def take(turn, i):
         gains.append(gain(turn, i))

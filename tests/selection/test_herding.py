@@ -1,4 +1,4 @@
-"""Selections towards a target equal naive ones, pick by pick, under random combinations of options and constraints."""
+"""Selections by herding, and towards a target, equal naive ones, pick by pick, under random combinations of options and constraints."""
 
 import itertools
 import math
@@ -48,7 +48,10 @@ def target_of(target):
 
 
 def herded(rows, target, **arguments):
-    return select_indices(features_with_acts(rows), target=target_of(target), overlap="keep", **arguments)
+    features = features_with_acts(rows)
+    if target is None:
+        return select_indices(features, **{"method": "herding"} | arguments)
+    return select_indices(features, target=target_of(target), overlap="keep", **arguments)
 
 
 def herding_with(size, common, strongest):
@@ -79,12 +82,27 @@ def weights_of(mean, pool, target):
     return np.float32((aimed + e) / (pooled + e)).astype(float)
 
 
+def amounts_of(rows, arguments, pool):
+    """How often each row counts: once, or in proportion to its cost."""
+    if "cost" not in arguments:
+        return [1] * len(rows)
+    price = np.array(arguments["columns"]["price"], float)
+    return [max(round(min(cost / price[pool].sum(), 1) * 2**30), 1) for cost in price.tolist()]
+
+
 def naive(rows, target, arguments, order, strongest):
-    """Select towards a target as `select_indices` should."""
+    """Select towards a target, or without one towards the pool, as `select_indices` should."""
     n, initial = len(rows), arguments["must_include"]
     pool = [i for i in range(n) if i not in arguments["exclude"]]
-    mean, scale = mean_of(rows, pool), scale_of(rows, arguments)
-    weights = weights_of(mean, [rows[i] for i in pool], target)
+    mean, scale, amounts = mean_of(rows, pool), scale_of(rows, arguments), amounts_of(rows, arguments, pool)
+    weights, target_amounts = np.ones(D_SAE), None
+    if target is None:
+        target = {"": ([rows[i] for i in pool], 1.0)}
+        target_amounts = [amounts[i] for i in pool]
+        sizes = [sum(amounts[i] for i in pool if rows[i])]
+    else:
+        weights = weights_of(mean, [rows[i] for i in pool], target)
+        sizes = [sum(map(bool, part)) for part, _ in target.values()]
 
     def vectors(rows):
         return whole_vectors(shares_above(mean, rows), weights, strongest)
@@ -97,7 +115,10 @@ def naive(rows, target, arguments, order, strongest):
         width=arguments["width"],
         redundancy=arguments["redundancy"],
         shares=[share for _, share in target.values()],
-        sizes=[sum(map(bool, part)) for part, _ in target.values()],
+        sizes=sizes,
+        amounts=amounts,
+        target_amounts=target_amounts,
+        usual=max(round(sum(amounts[i] for i in pool) / len(pool)), 1),
         scale=scale,
         fits=fits_of(rows, arguments),
         initial=initial,
@@ -108,7 +129,7 @@ def naive(rows, target, arguments, order, strongest):
 @few
 @short
 @thoroughly
-@given(task=tasks(), target=targets, options=options, size=st.integers(1, 9), data=st.data())
+@given(task=tasks(), target=st.none() | targets, options=options, size=st.integers(1, 9), data=st.data())
 def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, data):
     common, strongest = data.draw(st.sampled_from([0, 0.4, 1])), data.draw(st.sampled_from([2, 128]))
     rows, arguments = task[0], task[1] | options
@@ -130,7 +151,7 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
 
 @few
 @thoroughly
-@given(task=tasks(), target=targets, options=options, cut=st.integers(1, 8), seed=st.sampled_from([None, 0, 5]))
+@given(task=tasks(), target=st.none() | targets, options=options, cut=st.integers(1, 8), seed=st.sampled_from([None, 0, 5]))
 def test_a_smaller_budget_has_the_first_picks_of_a_larger_one(task, target, options, cut, seed):
     rows, arguments = task
     n = len(rows)
