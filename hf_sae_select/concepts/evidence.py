@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from ..sae.labels import one_line
+from ..selection.methods import METHODS
 from .markup import clean, marked_html
 
 NAMED = 3  # features that a sentence names
@@ -49,16 +50,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Aim:
-    """Hold what a target says of a pick of `herding`."""
+    """Hold how near a pick of `herding` is to what it selects towards: a target, or all rows."""
 
     name: str
-    """The name of the target whose turn it was; empty where there is only one."""
+    """The name of the target whose turn it was; empty where there is only one, or none."""
     nearness: float
-    """The mean of the kernel with the rows of the target: `parts` sum to it."""
+    """The mean of the kernel with the rows of the target, or of the pool: `parts` sum to it."""
     novelty: float
     """What the pick gains for being unlike earlier picks; with `nearness` it is the gain."""
     rows: tuple[Neighbour, ...]
-    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool."""
+    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool. Without a
+    target there are none."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ class Reason:
     method: str
     """The method that picked it."""
     kind: str
-    """What decided: "distribution" or "coverage" of features, "nearness" to a target, "similarity" of vectors,
-    "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own"
-    for a method of your own."""
+    """What decided: "distribution" or "coverage" of features, "nearness" to all rows or a target, "similarity" of
+    vectors, "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds
+    nothing, "own" for a method of your own."""
     gain: float
     """The gain, as the selection has it."""
     parts: tuple[Part, ...]
@@ -121,7 +123,7 @@ class Reason:
     lacks_target: bool = False
     """Whether this target is not at hand, so that nobody knows what the gain is made of."""
     aim: Aim | None = None
-    """How near the row is to the target, where the method decides by it."""
+    """How near the row is to the target, or to all rows, where the method decides by it."""
     is_apart: bool = False
     """Whether the row shares no feature with the target that counts."""
     text: str = ""
@@ -231,9 +233,10 @@ def _by_nearness(reason: Reason, with_parts: bool) -> str:
     aim = reason.aim
     assert aim is not None
     whose = f"the target “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else "the target"
+    where, rows = (whose, "the rows of the target") if reason.has_target else ("many rows of the pool", "all rows")
     text = (
-        f"it is near {whose}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with the rows "
-        f"of the target, and {aim.novelty:.4g} it gains for being unlike earlier picks"
+        f"it is near {where}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, "
+        f"and {aim.novelty:.4g} it gains for being unlike earlier picks"
     )
     if with_parts and reason.parts:
         text += f"; {_largest(reason, 'of the kernel ')}"
@@ -265,7 +268,8 @@ def _by_similarity(reason: Reason) -> str:
 
 def _also(reason: Reason) -> str:
     """Say how many features the row adds, where the method counts the new ones."""
-    if not reason.n_parts or reason.method in ("match", "concave", "herding"):
+    method = METHODS.get(reason.method)
+    if not reason.n_parts or reason.method == "concave" or (method is not None and method.decides_by_shares):
         return ""
     return f"; it adds {_count(reason.n_parts)} that no earlier pick{_of_round(reason)} has"
 
