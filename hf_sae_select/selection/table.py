@@ -111,7 +111,7 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         )
         form = ".1%" if column == "share" else FORMATS[column]
         texts = base.mark_text(align="left", color=TEXT).encode(
-            x=alt.value(WIDTH + 6), text=alt.Text("value:Q", format=form)
+            x=alt.value(WIDTH + 10), text=alt.Text("value:Q", format=form)
         )
         return alt.layer(marks, texts)
 
