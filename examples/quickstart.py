@@ -20,6 +20,7 @@ import hf_sae_select
 from hf_sae_select import FeatureMatrix
 from hf_sae_select.concepts.representation import FeatureShare, representation
 from hf_sae_select.sae.labels import labels_of
+from hf_sae_select.selection.table import Comparison
 
 LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
 SHOWN = 5
@@ -31,16 +32,33 @@ def main() -> None:
     print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
 
     started = time.perf_counter()
-    keep = "state" if hf_sae_select.METHODS[args.method].needs_vectors else ()  # the vectors that they compare
-    coded = ds.sae_encode(text=args.text, keep=keep)
+    needs_vectors = args.method is not None and hf_sae_select.METHODS[args.method].needs_vectors
+    coded = ds.sae_encode(text=args.text, keep="state" if needs_vectors else ())
     subset = coded.sae_select(args.budget, args.method)
-    print(f"{len(subset):,} rows picked by {args.method!r} in {time.perf_counter() - started:.1f} s\n")
-    # `share` is of all features that the rows cover, `likeness` says how like all rows they are, up to 1
-    print(coded.sae_compare(len(subset), [args.method]), end="\n\n")
+    method = subset.sae_selection.method
+    print(f"{len(subset):,} rows picked by {method!r} in {time.perf_counter() - started:.1f} s\n")
+    table = coded.sae_compare(len(subset), [method])
+    print(in_short(table, method))
+    print(table, end="\n\n")
     show_features(coded, subset)
     for reason in subset.sae_explain(range(min(SHOWN, len(subset))), spans=0):
         print(f"{reason}\n    {snippet(ds[reason.row])}")
     print(write_report(subset, args.report))
+
+
+def in_short(table: Comparison, method: str) -> str:
+    """Say how well the picks represent all rows, and why the longest rows cover so many features."""
+    picks, longest, every = table.loc[method], table.loc["longest"], table.loc["(all rows)"]
+    text = (
+        f"The {picks['rows']:,.0f} picks are as like all {every['rows']:,.0f} rows as {picks['random_rows']:,.0f} "
+        f"random rows are; they are {picks['length']:.2f} times as long as these."
+    )
+    if longest["share"] > picks["share"]:
+        text += (
+            f"\nThe longest rows cover more features, for they are {longest['length']:.1f} times as long as all rows; "
+            f"they are as like them as {longest['random_rows']:,.0f} random rows."
+        )
+    return text
 
 
 def show_features(coded: Dataset, subset: Dataset) -> None:
@@ -118,7 +136,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300), a share (0.05, 5%%), an amount")
     parser.add_argument("--report", default="report.html", help="the file to write the report to (report.html)")
     methods = sorted(name for name, method in hf_sae_select.METHODS.items() if not method.needs_target)
-    parser.add_argument("--method", default="match", choices=methods)
+    parser.add_argument("--method", choices=methods, help="by default that of the library")
     args = parser.parse_args()
     if args.data and Path(args.data).suffix in LOADERS and not Path(args.data).is_file():
         parser.error(f"--data: no such file: {args.data!r}")

@@ -37,7 +37,8 @@ def test_quickstart_on_a_file(tmp_path, method):
     printed = run(*command, cache=tmp_path / "c")
     assert "12 rows; columns: text" in printed
     assert f"4 rows picked by '{method}'" in printed
-    for name in ("share likeness", "random", "longest", "the picks have most often: #", "no pick has"):
+    assert "The 4 picks are as like all 12 rows as " in printed
+    for name in ("likeness random_rows", "random", "longest", "the picks have most often: #", "no pick has"):
         assert name in " ".join(printed.split())
     assert printed.count("Pick ") == 4 and printed.count("“") == 4
     assert printed.splitlines()[-1].endswith(f"Open it in a browser: {report.as_uri()}")

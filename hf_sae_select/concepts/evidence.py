@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from ..sae.labels import one_line
+from ..selection.methods import METHODS
 from .markup import clean, marked_html
 
 NAMED = 3  # features that a sentence names
@@ -49,17 +50,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Aim:
-    """Hold what the target, or without one all rows, says of a pick of `herding`."""
+    """Hold how near a pick of `herding` is to what it selects towards: a target, or all rows."""
 
     name: str
     """The name of the target whose turn it was; empty where there is only one, or none."""
     nearness: float
-    """The mean of the kernel with the rows of the target, or with all rows: `parts` sum to it."""
+    """The mean of the kernel with the rows of the target, or of the pool: `parts` sum to it."""
     novelty: float
     """What the pick gains for being unlike earlier picks; with `nearness` it is the gain."""
     rows: tuple[Neighbour, ...]
-    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool. None
-    without a target."""
+    """The nearest rows of the target, at most three: `row` counts in the target, and is no row of the pool. Without a
+    target there are none."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,13 @@ class Reason:
     """The method that picked it."""
     kind: str
     """What decided: "distribution" or "coverage" of features, "nearness" to all rows or a target, "similarity" of
-    vectors, "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds nothing, "own"
-    for a method of your own."""
+    vectors, "length" or "chance"; "earlier" for a row of `must_include` or `extend`, "filler" for one that adds
+    nothing, "own" for a method of your own."""
     gain: float
     """The gain, as the selection has it."""
     parts: tuple[Part, ...]
     """What the gain is the sum of, the largest first; at most `most`. Empty where it is no sum over features. Of a
-    method that decides by nearness, what `aim.nearness` is the sum of."""
+    method that decides by nearness to a target, what `aim.nearness` is the sum of."""
     n_parts: int
     """The number of all features that add to the gain."""
     nearest: Neighbour | None
@@ -122,7 +123,7 @@ class Reason:
     lacks_target: bool = False
     """Whether this target is not at hand, so that nobody knows what the gain is made of."""
     aim: Aim | None = None
-    """How near the row is to the target or to all rows, where the method decides by it."""
+    """How near the row is to the target, or to all rows, where the method decides by it."""
     is_apart: bool = False
     """Whether the row shares no feature with the target that counts."""
     text: str = ""
@@ -231,11 +232,10 @@ def _by_coverage(reason: Reason, with_parts: bool) -> str:
 def _by_nearness(reason: Reason, with_parts: bool) -> str:
     aim = reason.aim
     assert aim is not None
-    rows = "the rows of the target" if reason.has_target else "all rows"
-    whose = "the target" if reason.has_target else "all rows"
-    whose += f" “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else ""
+    whose = f"the target “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else "the target"
+    where, rows = (whose, "the rows of the target") if reason.has_target else ("many rows of the pool", "all rows")
     text = (
-        f"it is near {whose}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, "
+        f"it is near {where}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, "
         f"and {aim.novelty:.4g} it gains for being unlike earlier picks"
     )
     if with_parts and reason.parts:
@@ -268,7 +268,8 @@ def _by_similarity(reason: Reason) -> str:
 
 def _also(reason: Reason) -> str:
     """Say how many features the row adds, where the method counts the new ones."""
-    if not reason.n_parts or reason.method in ("match", "concave", "herding"):
+    method = METHODS.get(reason.method)
+    if not reason.n_parts or reason.method == "concave" or (method is not None and method.decides_by_shares):
         return ""
     return f"; it adds {_count(reason.n_parts)} that no earlier pick{_of_round(reason)} has"
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from ..features.kernels import new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import length_correlation
-from ..features.shares import Shares
+from ..features.shares import Shares, random_rows
 from ..selection.columns import class_names
-from ..selection.comparison import for_method
 from ..selection.concept_rules import ConceptRules, excluded_rows
+from ..selection.lines import for_method
 from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
 from ..selection.request import Cuts, SelectionRequest, arguments_of
@@ -32,7 +33,7 @@ Rows = NDArray[np.int64]
 
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 # What a method decides by -> what shows it; coverage for all others.
-MEASURES = {"distribution": ("likeness",), "similarity": ()}
+MEASURES = {"distribution": ("likeness",), "nearness": ("likeness",), "similarity": ()}
 MEASURES |= dict.fromkeys(("length", "chance"), ("likeness", "coverage"))
 MOST_VALUES = 30  # of the column of a quota that the record lists; it sums up the rest
 
@@ -54,6 +55,21 @@ class Measured:
     """For these and "pool" (all rows): what `compare` measures, and the distribution of the rows' tokens."""
     likeness: dict[str, float | None] | None
     """The likeness of "subset", "random" and "longest" to all rows; None for methods that it is no evidence for."""
+    shares: Shares | None = None
+    """The shares that likeness is of; None where it was not measured."""
+
+    @cached_property
+    def random_rows(self) -> dict[str, float]:
+        """For each part of `rows` how many random rows are as like all rows; nothing where likeness was not measured.
+
+        It is a mean of several draws, where "random" is one.
+        """
+        if self.shares is None:
+            return {}
+        pool, shares = self.rows["pool"], self.shares
+        curve = shares.random_curve(pool)
+        like = {name: random_rows(shares.likeness(part), curve) for name, part in self.rows.items()}
+        return like | {"pool": float(len(pool))}
 
 
 def measures_of(method: str, has_target: bool = False) -> tuple[str, ...]:
@@ -64,11 +80,9 @@ def measures_of(method: str, has_target: bool = False) -> tuple[str, ...]:
     return MEASURES.get(kind, ("coverage",))
 
 
-def likeness_text(likeness: float | None) -> str:
-    """Return a likeness with four digits; one below 1 is never rounded to 1."""
-    if likeness is None or math.isnan(likeness):
-        return "-"
-    return f"{1 if likeness > 1 - 1e-9 else min(likeness, 0.9999):.4f}"  # sums of floats that are 1 fall short of it
+def likens_what_it_read(method: str) -> bool:
+    """Tell whether likeness is by the features that a method read; of others by the strongest features of each row."""
+    return method in METHODS and METHODS[method].decides_by_shares
 
 
 def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | None = None) -> Measured:
@@ -81,8 +95,7 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     measures = measures_of(selection.method, has_target) if measures is None else measures
     arguments = arguments_of(selection)
     cuts: Cuts = arguments.pop("cuts")
-    # `match` maximises the likeness by the features that it read; the others do not decide by what is likened.
-    reads_all = "likeness" in measures and selection.method != "match"
+    reads_all = "likeness" in measures and not likens_what_it_read(selection.method)
     reads_all |= bool(arguments["concepts"])  # rules are of all features
     read = FeatureMatrix.from_dataset(dataset, threshold=0.0 if reads_all else cuts.threshold or 0.0)
     excluded = excluded_rows(selection.parameters, read, selection.indices)
@@ -106,10 +119,10 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     }
     if "likeness" not in measures:
         return Measured(read, features, rows, curves, figures, None)
-    shares = Shares.of(features, pool) if selection.method == "match" else Shares.of_strongest(read, pool)
+    shares = Shares.of(features, pool) if likens_what_it_read(selection.method) else Shares.of_strongest(read, pool)
     curves["likeness"] = {name: shares.curve(part) for name, part in picked.items()}
     likeness = {name: _finite(shares.likeness(part)) for name, part in picked.items()}
-    return Measured(read, features, rows, curves, figures, likeness)
+    return Measured(read, features, rows, curves, figures, likeness, shares)
 
 
 def count_quotas(dataset: Dataset, selection: Selection) -> list[dict[str, Any]]:

@@ -10,15 +10,15 @@ import numpy as np
 
 from .._secrets import masked
 from ..features.columns import encoding_record
+from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares
+from ..features.shares import Shares, likeness_text
 from ..sae.labels import labels_of, one_line
 from ..selection.attachment import Pool, pool_of, selection_of
 from ..selection.closeness import parts_of_picks
 from ..selection.concept_rules import excluded_rows
 from ..selection.result import Selection, facts, table
 from ..selection.trace import Trace
-from .measurement import likeness_text
 from .texts import Texts
 
 if TYPE_CHECKING:  # annotations only
@@ -40,8 +40,14 @@ def short_form(subset: Dataset) -> str | None:
     if features is not None and len(selection):
         excluded = excluded_rows(selection.parameters, features, selection.indices)
         rows = np.setdiff1d(np.arange(len(features)), excluded)
-        values["likeness"] = likeness_text(Shares.of_strongest(features, rows).likeness(selection.indices))
+        values["likeness"] = _likeness(Shares.of_strongest(features, rows), rows, selection.indices)
     return table("Selected subset", values) + _first_picks(selection, pool, features)
+
+
+def _likeness(shares: Shares, pool: Int64s, picks: Int64s) -> str:
+    """Return the likeness of picks to the pool, and that of as many random rows, in one draw."""
+    drawn = np.random.default_rng(0).permutation(pool)[: len(picks)]
+    return f"{likeness_text(shares.likeness(picks))}; as many random rows {likeness_text(shares.likeness(drawn))}"
 
 
 def _features(pool: Pool | None) -> FeatureMatrix | None:

@@ -162,19 +162,18 @@ def reasons_of(
 
 
 def _aims(trace: Trace, picks: Int64s, runners_up: bool) -> dict[int, Closeness]:
-    """Return how near each pick is to the target or to all rows, where the method decides by it."""
+    """Return how near each pick is to the target, or to all rows, where the method decides by that."""
     if trace.kind != "nearness" or trace.lacks_target:
         return {}
     return {near.pick: near for near in closeness(trace, picks, runners_up)}
 
 
 def _aim(trace: Trace, near: Closeness) -> Aim:
-    target = trace.engine.target
-    if target is None:  # the nearest of all rows is the pick itself
+    if trace.engine.target is None:
         return Aim("", near.nearness, near.novelty, ())
     rows = zip(near.rows.tolist(), near.cosines.tolist(), strict=True)
     nearest = tuple(Neighbour(row, cosine) for row, cosine in rows)
-    return Aim(target.parts[near.turn].name, near.nearness, near.novelty, nearest)
+    return Aim(trace.engine.target.parts[near.turn].name, near.nearness, near.novelty, nearest)
 
 
 def _why_unknown(trace: Trace, picks: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..features.duplicates import Duplicates
+from ..features.shares import likeness_text
 from ..sae.labels import Labels
 from ..selection.concept_rules import described
 from ..selection.methods import METHODS
 from ..selection.result import Selection
-from .measurement import QUANTILES, Measured, likeness_text
+from .measurement import QUANTILES, Measured, likens_what_it_read
 from .target_facts import (
     DISTANCES,
     MEANING,
@@ -47,6 +49,7 @@ class Table:
     """The row that stands out; -1 for none."""
 
 
+_STRONGEST_COUNT = "; the 256 strongest features of a row count"
 LONGER = 1.25  # times the pool's mean: from there on a warning
 MOST_CHARACTERS = 120  # of a value in a table
 
@@ -64,7 +67,7 @@ def sentences(selection: Selection, measured: Measured | None) -> list[str]:
     else:
         lines = [f"The method “{selection.method}” {summary_of(selection.method, 'target' in selection.parameters)}."]
     if measured is not None:
-        lines.append(_likeness(measured) + _coverage(measured))
+        lines.append((_distance(selection) or _likeness(measured)) + _coverage(measured))
     return lines
 
 
@@ -74,12 +77,25 @@ def baselines(measured: Measured) -> list[str]:
     return [name for name in ("random", "longest") if not np.array_equal(measured.rows[name], picked)]
 
 
+def _distance(selection: Selection) -> str:
+    distances = {name: distance for name, distance, _ in distances_of(selection.target)}
+    if not distances:
+        return ""
+    own = distances.pop(NAMES["subset"])
+    return (
+        f"The distance of the picks to the target is {own}{_beside([' '.join(line) for line in distances.items()])}. "
+    )
+
+
 def _likeness(measured: Measured) -> str:
     likeness = measured.likeness or {}
     if not likeness or None in likeness.values():
         return ""
     others = [f"{_name(measured, name)} {likeness_text(likeness[name])}" for name in baselines(measured)]
-    return f"The likeness of the picks to all rows is {likeness_text(likeness['subset'])}{_beside(others)}. "
+    return (
+        f"The picks are as like all rows as {measured.random_rows['subset']:,.0f} random rows: their likeness is "
+        f"{likeness_text(likeness['subset'])}{_beside(others)}. "
+    )
 
 
 def _coverage(measured: Measured) -> str:
@@ -116,7 +132,9 @@ def notes_of(selection: Selection, measured: Measured) -> list[str]:
     if measured.likeness:
         notes.append(
             "Likeness is 1 where rows have each feature as often and as strongly as all rows, and 0 where they have "
-            f"none of theirs{'' if selection.method == 'match' else '; the 256 strongest features of a row count'}."
+            f"none of theirs{'' if likens_what_it_read(selection.method) else _STRONGEST_COUNT}. More rows are more "
+            "alike, so it stands beside the likeness of random rows. These are one draw; how many random rows are as "
+            "like as the picks is a mean of several draws."
         )
     for name in ("random", "longest"):
         if name not in baselines(measured):
@@ -139,8 +157,12 @@ def facts(selection: Selection, measured: Measured | None) -> list[dict[str, Any
             result.append(_fact("features covered", f"{covered / selection.pool_coverage:.1%}", line))
         return [*result, _fact("sum of gains", f"{selection.gain:,.6g}", "in the method's own measure")]
     figures, likeness = measured.figures, measured.likeness or {}
-    if likeness.get("subset") is not None:
+    if distances := {name: distance for name, distance, _ in distances_of(selection.target)}:
+        own = distances.pop(NAMES["subset"])
+        result.append(_fact("distance to the target", own, *map(" ".join, distances.items())))
+    elif likeness.get("subset") is not None:
         lines = [f"{name} {likeness_text(likeness[name])}" for name in baselines(measured)]
+        lines.append(f"as like as {measured.random_rows['subset']:,.0f} random rows")
         result.append(_fact("likeness to all rows", likeness_text(likeness["subset"]), *lines))
     lines = [f"{name} {figures[name]['share']:.1%}" for name in baselines(measured)]
     result.append(_fact("features covered", f"{figures['subset']['share']:.1%}", *lines))
@@ -157,15 +179,21 @@ def figures_table(measured: Measured) -> Table:
             NAMES[name],
             f"{figures['rows']:,}",
             likeness_text(likeness.get(name)),
+            _number(measured.random_rows.get(name), ",.0f"),
+            _number(figures["tokens"], ",.1f"),
+            _number(figures["redundancy"], ".3f"),
             f"{figures['features']:,}",
             f"{figures['share']:.1%}",
             _number(figures["richness"], ",.1f"),
-            _number(figures["redundancy"], ".3f"),
             f"{_tokens(measured, name):,}",
         ]
         rows.append(cells)
-    columns = ["", "rows", "likeness", "features", "share", "features a row", "redundancy", "tokens"]
-    caption = "Random and longest rows have the same budget and constraints. Redundancy: how much two rows share."
+    columns = ["", "rows", "likeness", "as random rows", "tokens a row", "redundancy"]
+    columns += ["features", "share", "features a row", "tokens"]
+    caption = (
+        "Random and longest rows have the same budget and constraints. As random rows: so many random rows are as "
+        "like all rows. Redundancy: how much two rows share."
+    )
     return Table(caption, columns, rows, marked=0)
 
 
@@ -321,4 +349,4 @@ def _rows(count: int, total: int) -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return "-" if value is None or math.isnan(value) else format(value, form)

@@ -16,6 +16,11 @@ ROWS = {
     "random": "random rows",
     "pool": "all rows",
 }
+# By what decides: what a method selects towards a target; of other methods only features of the target count.
+TOWARDS = {
+    "distribution": "selects rows that together have the feature distribution of a target",
+    "nearness": "selects rows near those of the target and far from each other, by a kernel of features",
+}
 NAME_LETTERS = 60
 MOST_MISSING = 10  # features that are named
 OVERLAPS = {
@@ -38,14 +43,10 @@ NOT_HELP = (
 
 def summary_of(method: str, has_target: bool) -> str:
     """Return what a method of the library selects, as the end of a sentence, and what it selects towards a target."""
-    summary = METHODS[method].summary
-    if not has_target:
-        return summary
-    if METHODS[method].kind == "nearness":
-        return "selects rows near those of a target and far from each other, by a kernel of features"
-    if METHODS[method].kind == "distribution":
-        return "selects rows that together have the feature distribution of a target"
-    return f"{summary}; only features of a target count"
+    known = METHODS[method]
+    return (
+        TOWARDS.get(known.kind, f"{known.summary}; only features of a target count") if has_target else known.summary
+    )
 
 
 def lines_of(parts: Sequence[Mapping[str, Any]]) -> list[list[str]]:

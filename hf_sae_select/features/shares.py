@@ -18,6 +18,7 @@ from .kernels import Floats, Int64s
 from .matrix import FeatureMatrix
 
 STRONGEST = 256  # features of a row that count in its distribution, whatever their activation
+DRAWS = 4  # random orders of the pool whose likeness is averaged: of one, the number of rows is off by about 2 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,3 +76,25 @@ class Shares:
         if not self.total.any():
             return np.full(len(rows), math.nan)
         return kernels.affinities(features.offsets, features.ids, self.amounts, rows, self.total)
+
+    def random_curve(self, pool: Int64s) -> Floats:
+        """Return the likeness of the first 1, 2, ... of the rows `pool` in random order, a mean of several draws."""
+        rng = np.random.default_rng(0)
+        curves = np.stack([self.curve(rng.permutation(pool)) for _ in range(DRAWS)])
+        mean: Floats = curves.mean(axis=0)
+        return mean
+
+
+def random_rows(likeness: float, curve: Floats) -> float:
+    """Return how many random rows have a likeness, by the curve of random rows; all rows where none reach it."""
+    if math.isnan(likeness):
+        return math.nan
+    reaches = np.flatnonzero(curve >= likeness)
+    return float(reaches[0] + 1 if len(reaches) else len(curve)) if likeness else 0.0
+
+
+def likeness_text(likeness: float | None) -> str:
+    """Return a likeness with four digits; one below 1 is never rounded to 1."""
+    if likeness is None or math.isnan(likeness):
+        return "-"
+    return f"{1 if likeness > 1 - 1e-9 else min(likeness, 0.9999):.4f}"  # sums of floats that are 1 fall short of it

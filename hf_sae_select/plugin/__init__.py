@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..publishing.source import SourceName
     from ..sae.labels import Labels
     from ..sae.loading import SaeSource
-    from ..selection.comparison import Methods
     from ..selection.concept_rules import Boost, Concepts
+    from ..selection.lines import Methods
     from ..selection.method import MethodFunction
     from ..selection.quota import Quota
     from ..selection.references import References

@@ -14,6 +14,7 @@ from huggingface_hub.repocard_data import CardData, DatasetCardData
 from .._cards import PLAIN, code, escaped, render
 from .._secrets import masked
 from ..concepts.explanation import explain
+from ..concepts.measurement import likens_what_it_read
 from ..concepts.reason_table import Reasons
 from ..concepts.target_facts import DISTANCES, MEANING, NOT_HELP, missing_sentence, overlap_sentence, summary_of
 from ..concepts.texts import Texts
@@ -100,6 +101,7 @@ def subset_card(
         has_report=REPORT_FILE in record["files"],
         has_pool=draft.pool is not None and draft.pool.codes is not None,
         needs_vectors=method is not None and method.needs_vectors,
+        likens_what_it_read=likens_what_it_read(selection["method"]),
         arguments={level: _arguments(record, level) for level in ("select", "encode")},
         licence=_licence(record["license"], name),
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 from .._cards import code, escaped
 from .._secrets import masked
-from ..concepts.measurement import QUANTILES, likeness_text, measures_of
+from ..concepts.measurement import QUANTILES, measures_of
 from ..concepts.target_facts import distances_of, lines_of
+from ..features.shares import likeness_text
 
 ROWS = {"pool": "all rows", "subset": "this subset", "random": "random", "longest": "longest"}
 

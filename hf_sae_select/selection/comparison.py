@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .._datasets import check_dataset
 from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
-from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares
 from .api import available_codes
-from .concept_rules import RULES, ConceptArguments, ConceptRules, excluded_rows
+from .concept_rules import ConceptArguments, ConceptRules
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
 from .extension import earlier_selection
-from .method import Method, MethodFunction
-from .methods import BASELINES, METHODS
+from .line_figures import LineFigures
+from .lines import ALL_ROWS, Methods, lines_of, takes_target
 from .quota import Quota
 from .references import PoolEncoding
 from .request import Cuts, SelectionRequest
 from .result import Selection
-from .run import run_on_dataset
-from .summary import summarize, summarize_rows
 from .target_argument import TargetArgument
-from .target_distance import TargetDistance
 from .target_overlap import TargetOverlap
-from .targets import Target
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only
@@ -47,9 +33,6 @@ if TYPE_CHECKING:  # annotations only
     from .references import References
     from .table import Comparison
     from .target_argument import TargetSource
-
-ALL_ROWS = "(all rows)"
-Methods = Sequence[str | MethodFunction] | Mapping[str, Mapping[str, Any]]
 
 
 def compare(
@@ -83,14 +66,15 @@ def compare(
     batch_size: int = 32,
     **options: Any,
 ) -> Comparison:
-    """Select by several methods and return a table of what each covers, `longest` and `random` always among them.
+    """Select by several methods and return a table of how each represents the dataset, beside `longest` and `random`.
 
-    The table has one line a method and one for all rows. Its columns: `rows`; `features`, the distinct features
-    covered, and their `share` of those of all rows; `likeness` of the rows to all rows, `richness` and `redundancy`
-    as in `metrics`; `tokens`, the mean of a row; `rounds`; `saturated_at`, the picks after which all features were
-    covered (NaN if never); `seconds` of selecting. All lines are measured on the same features, cut by `threshold`,
-    `top` and `max_share`, whatever cut a method itself selects by; `likeness` is always of each row's 256 strongest
-    features. Excluded rows are not among all rows either.
+    The table has one line a method and one for all rows. Its columns: `rows`; `likeness` of the rows to all rows, as
+    in `metrics`, and how many `random_rows` are as like them, a mean of several draws; `tokens`, the mean of a row,
+    and `length`, the same where the mean of all rows is 1; `redundancy`, as in `metrics`; `features`, the distinct
+    features covered, and their `share` of those of all rows; `saturated_at`, the picks after which all features were
+    covered (NaN if never); `seconds` of selecting. The line `random` is one draw. All lines are measured on the same
+    features, cut by `threshold`, `top` and `max_share`, whatever cut a method itself selects by; likeness is always of
+    each row's 256 strongest features. Excluded rows are not among all rows either.
 
     Args:
         dataset (`Dataset`):
@@ -102,8 +86,8 @@ def compare(
             line, `{"label": {"method": "simscale", "max_overlap": 0.7}}`. By default "match", and "herding" too where
             a `target` is passed.
         target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
-            Rows to select towards, see `select`. Methods that take no target select without it. The table has one
-            column more: `distance`, the Hellinger distance of a line's rows to the target.
+            Rows to select towards, see `select`. Methods that take no target select without it. The table then has
+            `distance`, the Hellinger distance of a line's rows to the target, in place of `random_rows`.
         overlap (`str`, *optional*, defaults to `'exclude'`):
             What happens with rows that are in the target too, see `select`: the same in all lines.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
@@ -183,8 +167,8 @@ def compare(
     shared |= {"quality": quality, "cost": cost, "per_token": per_token}
     shared |= {"extend": earlier_selection(extend, dataset)}
     concepts = ConceptArguments(avoid, require, require_all, boost, labels)
-    lines = _lines(methods, shared, options, concepts)
-    aimed = {label: argument is not None and _takes_target(line.method) for label, line in lines.items()}
+    lines = lines_of(methods, shared, options, concepts)
+    aimed = {label: argument is not None and takes_target(line.method) for label, line in lines.items()}
     requests = {label: line.request(dataset, budget, cuts, aimed[label]) for label, line in lines.items()}
     codes = _codes(dataset, requests, sae, text=text, max_length=max_length)
     record = None if codes is None else encoding_record(codes)
@@ -216,111 +200,14 @@ def compare(
     parameters = {
         "constraints": {"exclude": list(exclude), "left_out": left_out, **shared_rules.resolved(calibrated).record()}
     }
-    measurement = _Measurement(encoded, measure, parameters, aim)
-    table = {label: measurement.line(request, aimed[label]) for label, request in requests.items()}
-    table[ALL_ROWS] = measurement.all_rows()
+    figures = LineFigures(encoded, measure, parameters, aim)
+    table = {label: figures.of_method(request, aimed[label]) for label, request in requests.items()}
+    table[ALL_ROWS] = figures.of_all_rows()
     from .table import FORMATS, Comparison  # needs pandas, which datasets loads late
 
-    columns = [name for name in FORMATS if name != "distance" or aim is not None]
+    absent = "distance" if aim is None else "random_rows"  # which are as like all rows, and not as near the target
+    columns = [name for name in FORMATS if name != absent]
     return Comparison(list(table.values()), index=list(table), columns=columns)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """Hold the arguments of one line of the table."""
-
-    method: str | MethodFunction
-    shared: dict[str, Any]
-    options: dict[str, Any]
-    concepts: ConceptArguments
-
-    def request(self, dataset: Dataset, budget: float | str, cuts: Cuts, has_target: bool) -> SelectionRequest:
-        arguments = {**self.shared, "has_target": has_target}
-        cuts = Cuts(cuts.threshold, cuts.top, cuts.max_share, arguments.pop("embedding"))
-        arguments["extend"] = earlier_selection(arguments["extend"], dataset)
-        return SelectionRequest.parse(len(dataset), dataset, budget, self.method, self.options, cuts=cuts, **arguments)
-
-
-def _lines(
-    methods: Methods, shared: dict[str, Any], options: dict[str, Any], concepts: ConceptArguments
-) -> dict[str, _Line]:
-    """Return the arguments for each label, the baselines last."""
-    if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
-        raise TypeError(f"`methods={methods!r}` must be a list of methods, or {{'label': {{'method': ...}}}}")
-    if "method" in options:
-        raise TypeError(f"`method={options['method']!r}` is for `select`; pass `methods`, a list of them")
-    lines: dict[str, _Line] = {}
-    for label, arguments in _labelled(methods):
-        method = arguments.pop("method")
-        _check_label(label, method, lines)
-        own_shared = {name: arguments.pop(name) for name in list(arguments) if name in shared}
-        own_rules = {name: arguments.pop(name) for name in (*RULES, "boost") if name in arguments}
-        is_baseline = _known(method) in BASELINES
-        own_options = arguments if is_baseline else options | arguments
-        rules = replace(replace(concepts, boost=None) if is_baseline else concepts, **own_rules)
-        lines[label] = _Line(method, for_method(method, shared) | own_shared, own_options, rules)
-    for name in BASELINES:
-        lines.setdefault(name, _Line(name, for_method(name, shared), {}, replace(concepts, boost=None)))
-    return lines
-
-
-def _labelled(methods: Methods) -> list[tuple[str, dict[str, Any]]]:
-    """Return the label of each line, and its own arguments."""
-    if not isinstance(methods, Mapping):
-        return [(_label(method), {"method": method}) for method in methods]
-    for label, arguments in methods.items():
-        if not isinstance(arguments, Mapping) or "method" not in arguments:
-            raise TypeError(
-                f"`methods` has {arguments!r} for {label!r}; it must be {{'method': ...}}, with or without options"
-            )
-    return [(label, dict(arguments)) for label, arguments in methods.items()]
-
-
-def _label(method: Any) -> str:
-    """Return the name of a method; that of a partial is its function's."""
-    if isinstance(method, str):
-        return method
-    if not callable(method):
-        raise TypeError(
-            f"`methods` has {method!r}; it must hold names and functions, or be {{'label': {{'method': ...}}}}"
-        )
-    name: str = getattr(getattr(method, "func", method), "__name__", type(method).__name__)
-    return name
-
-
-def _check_label(label: str, method: str | MethodFunction, lines: Mapping[str, Any]) -> None:
-    """Check that a label names one line only; a baseline may be named by itself."""
-    remedy = "choose another label: {'label': {'method': ...}}"
-    if label in lines:
-        raise ValueError(f"`methods` has {label!r} twice; {remedy}")
-    if label == ALL_ROWS or (label in BASELINES and _known(method) != label):
-        raise ValueError(f"`methods` has a method called {label!r}, which is a line of every table; {remedy}")
-
-
-def for_method(method: str | MethodFunction, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop shared arguments that a baseline does not accept, so that the other methods can have them."""
-    name = _known(method)
-    if name not in BASELINES:
-        return dict(shared)
-    defaults = {"quality": None, "per_token": 0.0}
-    refused = {argument: defaults[argument] for argument in METHODS[name].refuses if argument in shared}
-    kept = {**shared, **refused, **({"embedding": None} if "embedding" in shared else {})}
-    if "concepts" in shared:
-        kept["concepts"] = replace(shared["concepts"], boost=())
-    return kept | {"seed": 0} if name == "random" and kept.get("seed", 0) is None else kept
-
-
-def _known(method: Any) -> str:
-    """Return the name in `METHODS` of a method, passed by name or as the function; "" if it is not in the table."""
-    return next((name for name, known in METHODS.items() if method in (name, known.function)), "")
-
-
-def _takes_target(method: str | MethodFunction) -> bool:
-    """Tell whether a method takes a target; an unknown name is refused later."""
-    known = _known(method)
-    if known or isinstance(method, str):
-        return bool(known) and METHODS[known].takes_target
-    return Method(method).takes_target
 
 
 def _codes(
@@ -341,57 +228,3 @@ def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: Sa
 
     keep = {name for request in requests.values() for name in request.keep}
     return encode(dataset, sae, keep=sorted(keep), **how)
-
-
-class _Measurement:
-    """Measure lines of the table on the same features, whatever cuts their methods select by."""
-
-    def __init__(
-        self, encoded: Dataset, cuts: Cuts, parameters: Mapping[str, Any], target: Target | None = None
-    ) -> None:
-        self._target, self._encoded, self._all_features = target, encoded, FeatureMatrix.from_dataset(encoded)
-        self._excluded = excluded_rows(parameters, self._all_features)
-        self._features = cuts.apply(self._all_features, self._excluded)
-        self._shares: dict[tuple[int, ...], Shares] = {}  # for the excluded rows of a line, mostly those of all lines
-
-    def line(self, request: SelectionRequest, has_target: bool = False) -> dict[str, Any]:
-        """Select, towards the target if `has_target`, and return a line of the table."""
-        started = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
-            selection = run_on_dataset(request, self._encoded, self._target if has_target else None)
-        seconds = time.perf_counter() - started
-        excluded = excluded_rows(selection.parameters, self._all_features, selection.indices)
-        figures = summarize(self._features, selection, _pool(self._features, excluded))
-        figures |= {"likeness": self._likeness(selection.indices, excluded), "seconds": seconds}
-        return figures | self._distance(selection.indices)
-
-    def all_rows(self) -> dict[str, Any]:
-        """Return the line of all rows."""
-        pool = _pool(self._features, self._excluded)
-        return summarize_rows(self._features, pool, pool) | {
-            "likeness": self._likeness(pool, self._excluded),
-            "seconds": math.nan,
-            **self._distance(pool),
-        }
-
-    def _distance(self, rows: Int64s) -> dict[str, float]:
-        """Return the distance of rows to the target, if there is one."""
-        return {} if self._target_distance is None else {"distance": self._target_distance.hellinger(rows)}
-
-    @cached_property
-    def _target_distance(self) -> TargetDistance | None:
-        if self._target is None:
-            return None
-        return TargetDistance(self._all_features, _pool(self._all_features, self._excluded), self._target)
-
-    def _likeness(self, rows: NDArray[np.int64], excluded: Int64s) -> float:
-        key = tuple(excluded.tolist())
-        if key not in self._shares:
-            self._shares[key] = Shares.of_strongest(self._all_features, _pool(self._all_features, excluded))
-        return self._shares[key].likeness(rows)
-
-
-def _pool(features: FeatureMatrix, excluded: Int64s) -> Int64s:
-    """Return the rows that could be selected."""
-    return np.setdiff1d(np.arange(len(features)), excluded)

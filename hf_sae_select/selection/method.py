@@ -68,6 +68,11 @@ class Method:
         return self._keywords.get("target", None) is inspect.Parameter.empty
 
     @property
+    def decides_by_shares(self) -> bool:
+        """Tell whether it decides by the distributions of rows over features, which likeness is of."""
+        return self.kind in ("distribution", "nearness")
+
+    @property
     def _keywords(self) -> dict[str, Any]:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

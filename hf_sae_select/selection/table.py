@@ -8,32 +8,44 @@ from typing import Any
 import pandas as pd
 
 from .._charts import BLUE, GREY, TEXT, altair, data, label, styled
+from ..features.shares import likeness_text
 
 # The columns, in their order, and how they are printed.
 FORMATS = {
     "rows": ",.0f",
+    "distance": ".4f",
+    "likeness": ".4f",
+    "random_rows": ",.0f",
+    "tokens": ",.1f",
+    "length": ",.2f",
+    "redundancy": ".3f",
     "features": ",.0f",
     "share": ".3f",
-    "likeness": ".4f",
-    "distance": ".4f",
-    "richness": ",.2f",
-    "redundancy": ".3f",
-    "tokens": ",.1f",
-    "rounds": ",.0f",
     "saturated_at": ",.0f",
     "seconds": ",.2f",
 }
+NOTES = {
+    "distance": "to the target",
+    "likeness": "to all rows, up to 1",
+    "random_rows": "so many are as like all rows",
+    "length": "all rows have 1",
+}  # what columns are, below a printed table
 LINE_WIDTH, SHORTEST_LABEL = 100, 10
 WIDTH, SPACING = 160, 56  # of a panel of the figure, and between two
-PANELS = {"share": "share of all features", "likeness": "likeness to all rows", "tokens": "tokens of a row, mean"}
 TARGET_PANELS = {"distance": "distance to the target"}  # where the rows were compared with one
+PANELS = {
+    "likeness": "likeness to all rows",
+    "tokens": "tokens of a row, mean",
+    "redundancy": "redundancy",
+    "share": "share of all features",
+}
 
 
 class Comparison(pd.DataFrame):  # type: ignore[misc]
-    """Hold what rows picked by several methods cover, a line a method.
+    """Hold how rows picked by several methods represent all rows, a line a method.
 
-    It is a DataFrame with the numbers as they were measured. Printed, they are rounded, and a line has at most 100
-    characters: labels are shortened where it would have more.
+    It is a DataFrame with the numbers as they were measured. Printed, they are rounded, a line has at most 100
+    characters (labels are shortened where it would have more), and a last line says what columns are.
     """
 
     @property
@@ -48,13 +60,15 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         longest = max((len(label) for label in cells.index), default=0)
         room = max(longest - max(width - LINE_WIDTH, 0), SHORTEST_LABEL)
         cells.index = [label if len(label) <= room else f"{label[: room - 1]}…" for label in cells.index]
-        return str(cells.to_string())
+        return "\n".join([cells.to_string(), *self._notes()])
 
     def _repr_html_(self) -> str:
-        return str((self._cells() if self._is_ours else pd.DataFrame(self))._repr_html_())
+        if not self._is_ours:
+            return str(pd.DataFrame(self)._repr_html_())
+        return "".join([self._cells()._repr_html_(), *(f"<p>{note}</p>" for note in self._notes())])
 
     def plot(self) -> Any:
-        """Draw coverage, likeness and length of all lines side by side.
+        """Draw likeness, length, redundancy and coverage of all lines side by side.
 
         Returns:
             `altair.HConcatChart`: The figure.
@@ -73,9 +87,9 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         missing = [name for name in PANELS if name not in self.columns]
         if missing:
             raise ValueError(f"this table has no column `{missing[0]}`, which is drawn; plot what `compare` returned")
-        drawn = [*PANELS, *(name for name in TARGET_PANELS if name in self.columns)]
+        drawn = [*(name for name in TARGET_PANELS if name in self.columns), *PANELS]
         panels = [self._panel(column, is_first=not i) for i, column in enumerate(drawn)]
-        return styled(alt.hconcat(*panels, spacing=SPACING, title="What the rows of each method cover"))
+        return styled(alt.hconcat(*panels, spacing=SPACING, title="How the rows of each method represent all rows"))
 
     def _panel(self, column: str, is_first: bool) -> Any:
         """Draw one column: a mark a line, and the number beside it."""
@@ -97,7 +111,7 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         )
         form = ".1%" if column == "share" else FORMATS[column]
         texts = base.mark_text(align="left", color=TEXT).encode(
-            x=alt.value(WIDTH + 6), text=alt.Text("value:Q", format=form)
+            x=alt.value(WIDTH + 10), text=alt.Text("value:Q", format=form)
         )
         return alt.layer(marks, texts)
 
@@ -107,15 +121,22 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         is_known = bool(len(self.columns)) and self.columns.is_unique and set(self.columns) <= FORMATS.keys()
         return is_known and all(pd.api.types.is_numeric_dtype(kind) for kind in self.dtypes)
 
+    def _notes(self) -> list[str]:
+        """Return the line below the table, if a column needs it."""
+        notes = [f"{name}: {note}" for name, note in NOTES.items() if name in self.columns]
+        return ["; ".join(notes)] if notes else []
+
     def _cells(self) -> pd.DataFrame:
         """Return the table as it is printed."""
-        columns = {name: [_cell(value, FORMATS[name]) for value in self[name]] for name in self.columns}
+        columns = {name: [_cell(name, value) for value in self[name]] for name in self.columns}
         labels = [label(str(name)) for name in self.index]
         return pd.DataFrame(columns, index=labels)
 
 
-def _cell(value: Any, form: str) -> str:
-    return "-" if pd.isna(value) else format(float(value), form)
+def _cell(name: str, value: Any) -> str:
+    if pd.isna(value):
+        return "-"
+    return likeness_text(value) if name == "likeness" else format(float(value), FORMATS[name])
 
 
 def _number(value: Any) -> float | None:

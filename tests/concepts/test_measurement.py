@@ -9,17 +9,37 @@ from helpers.forge import RECORD
 from helpers.pools import coded
 
 from hf_sae_select import METHODS, FeatureMatrix, Selection, metrics
-from hf_sae_select.concepts.measurement import MOST_VALUES, count_quotas, measure, measures_of
+from hf_sae_select.concepts.measurement import (
+    MOST_VALUES,
+    count_quotas,
+    likens_what_it_read,
+    measure,
+    measures_of,
+)
 from hf_sae_select.selection.methods import BASELINES
 
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 0: 0.3}, {6: 0.7}]
 VECTORS = {"facility_location", "kcenter", "repr_filter"}
-EXPECTED = {"match": ("likeness",)} | dict.fromkeys(VECTORS, ()) | dict.fromkeys(BASELINES, ("likeness", "coverage"))
+LIKENED = {"match", "herding"}  # by the features that they read
+EXPECTED = (
+    dict.fromkeys(LIKENED, ("likeness",))
+    | dict.fromkeys(VECTORS, ())
+    | dict.fromkeys(BASELINES, ("likeness", "coverage"))
+)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "my own"])
 def test_each_method_has_the_measures_of_what_it_does(method):
     assert measures_of(method) == EXPECTED.get(method, ("coverage",))
+
+
+def test_towards_a_target_the_distance_is_evidence_and_not_the_likeness():
+    assert [measures_of(method, has_target=True) for method in ("match", "herding", "greedy")] == [()] * 3
+
+
+@pytest.mark.parametrize("method", [*METHODS, "my own"])
+def test_likeness_is_by_the_features_that_a_method_read_where_it_decides_by_shares(method):
+    assert likens_what_it_read(method) == (method in LIKENED)
 
 
 def measured(method, **options):
@@ -28,24 +48,33 @@ def measured(method, **options):
     return subset.sae_selection.indices, FeatureMatrix.from_dataset(ds), measure(ds, subset.sae_selection)
 
 
-@pytest.mark.parametrize("method", ["match", "random", "longest"])
+@pytest.mark.parametrize("method", ["match", "herding", "random", "longest"])
 def test_likeness_is_measured_as_match_reads_the_features(method):
     rows, features, figures = measured(method)
     assert figures.likeness["subset"] == pytest.approx(metrics.likeness(features, rows))
     assert figures.curves["likeness"]["subset"] == pytest.approx(metrics.likeness_curve(features, rows))
     assert list(figures.likeness) == list(figures.curves["likeness"]) == ["subset", "random", "longest"]
-    if method != "match":
+    if method in BASELINES:
         assert figures.likeness[method] == figures.likeness["subset"]
 
 
-def test_likeness_of_match_is_by_the_features_that_it_read():
-    rows, features, figures = measured("match", threshold=0.5, top=1, exclude=[2])
+@pytest.mark.parametrize("method", sorted(LIKENED))
+def test_likeness_of_what_decides_by_shares_is_by_the_features_that_it_read(method):
+    rows, features, figures = measured(method, threshold=0.5, top=1, exclude=[2])
     pool = [0, 1, 3, 4, 5]
     assert figures.likeness["subset"] == pytest.approx(metrics.likeness(features.above(0.5).top(1), rows, pool))
 
 
 def test_a_method_that_is_no_baseline_has_no_likeness():
-    assert measured("greedy")[2].likeness is None and list(measured("greedy")[2].curves) == ["coverage"]
+    figures = measured("greedy")[2]
+    assert figures.likeness is None and list(figures.curves) == ["coverage"] and figures.random_rows == {}
+
+
+def test_random_rows_are_counted_for_the_picks_the_baselines_and_all_rows():
+    ds = coded([{0: 0.9}, {1: 0.9}] * 50, record=RECORD)
+    figures = measure(ds, ds.sae_select(2, "match").sae_selection)
+    assert list(figures.random_rows) == ["pool", "subset", "random", "longest"]
+    assert figures.random_rows["pool"] == 100 and figures.random_rows["subset"] > 50
 
 
 def test_rows_without_features_are_like_nothing():

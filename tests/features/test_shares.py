@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select import FeatureMatrix, metrics, select_indices
-from hf_sae_select.features.shares import STRONGEST, Shares
+from hf_sae_select.features.shares import STRONGEST, Shares, random_rows
 
 ROWS = [{0, 1}, {0, 1}, {0, 2}]  # all have feature 0; the shares above the mean are {1}, {1} and {2}
 strengths = st.sampled_from([0.25, 1.0, 4.0])
@@ -130,3 +130,18 @@ def test_activations_of_zero_do_not_count():
 def test_rows_that_are_not_there_are_refused(name, rows):
     with pytest.raises(ValueError, match=f"`{name}` names rows 9 to 9"):
         metrics.likeness(features_of(ROWS), **rows)
+
+
+def test_so_many_random_rows_have_a_likeness():
+    curve = np.array([0.5, 0.8, 0.7, 0.9])
+    asked = [0, 0.1, 0.5, 0.6, 0.75, 0.85, 0.95]
+    assert [random_rows(likeness, curve) for likeness in asked] == [0, 1, 1, 2, 2, 4, 4]
+    assert math.isnan(random_rows(math.nan, curve))
+
+
+def test_the_curve_of_random_rows_ends_with_all_rows_and_is_the_same_each_time():
+    features = features_of([{0}, {1}, {2}, {3}] * 5)
+    shares = Shares.of_strongest(features, np.arange(20))
+    curve = shares.random_curve(np.arange(20))
+    assert len(curve) == 20 and curve[0] == pytest.approx(1 / 2) and curve[-1] == pytest.approx(1)
+    assert curve.tolist() == shares.random_curve(np.arange(20)).tolist()

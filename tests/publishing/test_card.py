@@ -156,6 +156,29 @@ def test_the_card_says_what_was_picked_from_what_and_how(tmp_path):
     ] + ["## Verify it", "## Licence", "## Citation"]
 
 
+@pytest.mark.parametrize("method", ["match", "herding"])
+def test_the_card_shows_likeness_and_beside_it_coverage_redundancy_and_lengths(tmp_path, method):
+    text = card_of(coded(ROWS, record=RECORD).sae_select(2, method, seed=None), tmp_path)[0]
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert titles[:2] == ["## How like the source it is", "## Length of the rows"]
+    for fact in (
+        "| this subset | 2 | 0.",
+        "](likeness.png)",
+        "of each row count the features that the method read (the 256 strongest)",
+        "so compare with `random`, which is one draw of as large a budget",
+        "By the features that the method read, this subset covers ",
+        "Redundancy, the share of their features that two rows have in common, is 0.",
+        "Each row weighs the same in the likeness, whatever its length.",
+    ):
+        assert fact in text
+    assert "match" not in text.split("## How like")[1] or method == "match"
+
+
+def test_the_card_of_what_counts_features_has_redundancy_and_no_likeness(tmp_path):
+    text = picked(tmp_path)[0]
+    assert "Redundancy, the share of their features that two rows have in common" in text and "Likeness" not in text
+
+
 def test_a_published_source_is_named_with_its_commit(hub, tmp_path, sae):
     text, _ = card_of(from_hub(hub, "license: mit\n", sae), tmp_path, license=None)
     commit = hub.commits("alice/OpenOrca", "dataset")[0].oid

@@ -9,7 +9,7 @@ from helpers.pools import coded
 
 from hf_sae_select import stage, verify
 from hf_sae_select._cards import section_of
-from hf_sae_select.concepts.measurement import likeness_text
+from hf_sae_select.features.shares import likeness_text
 from hf_sae_select.publishing.figures import tables
 from hf_sae_select.publishing.hashing import digest_of
 from hf_sae_select.publishing.layout import SECTION

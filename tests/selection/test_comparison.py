@@ -1,11 +1,12 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from helpers.pools import coded
 
-from hf_sae_select import FeatureMatrix, compare, metrics, select
+from hf_sae_select import FeatureMatrix, Selection, compare, metrics, select
 from hf_sae_select.selection.methods import greedy, instag, longest, random
 
 ROWS = [{0: 0.9, 1: 0.9}, {0: 0.9, 1: 0.9}, {2: 0.9}, {0: 0.9, 2: 0.9, 3: 0.9}, {4: 0.1}, {}]
@@ -17,9 +18,9 @@ def test_a_line_for_each_method_the_baselines_and_the_pool():
     greedy, everything = table.loc["greedy"], table.loc["(all rows)"]
     # rows 3 and one of 0 and 1 cover 0 1 2 3; feature 4 is below the threshold
     assert (greedy["rows"], greedy["features"], greedy["share"], greedy["saturated_at"]) == (2, 4, 1, 2)
-    assert (greedy["richness"], greedy["redundancy"], greedy["tokens"], greedy["rounds"]) == (2.5, 1 / 4, 3.5, 1)
+    assert (greedy["redundancy"], greedy["tokens"], greedy["length"]) == (1 / 4, 3.5, 3.5 / 2.5)
     assert (everything["rows"], everything["features"], everything["share"]) == (6, 4, 1)
-    assert everything["tokens"] == pytest.approx(15 / 6)
+    assert (everything["tokens"], everything["length"]) == (15 / 6, 1)
     assert math.isnan(everything["seconds"]) and greedy["seconds"] > 0
 
 
@@ -28,7 +29,7 @@ def test_match_alone_is_compared_by_default():
     table = compare(ds, 2)
     assert table.index.tolist() == ["match", "longest", "random", "(all rows)"]
     # what it goes by is weak, and is not what lines are measured by
-    assert (table.loc["match", "rows"], table.loc["match", "features"], table.loc["match", "rounds"]) == (2, 1, 1)
+    assert (table.loc["match", "rows"], table.loc["match", "features"]) == (2, 1)
     assert compare(ds, 2, threshold=0).loc["match", "features"] == 3
 
 
@@ -178,6 +179,39 @@ def test_likeness_is_measured_on_the_strongest_features_whatever_the_cut():
         table = compare(ds, 2, {"first": {"method": "longest", "seed": None}}, **cuts)
         assert table.loc["first", "likeness"] == pytest.approx(expected) == pytest.approx(math.sqrt(2 / 3))
         assert table.loc["(all rows)", "likeness"] == 1
+
+
+def test_random_rows_say_how_many_are_as_like():
+    # one row of each kind is as like all rows as can be, and few random rows have equally many of both
+    table = compare(coded([{0: 0.9}, {1: 0.9}] * 50), 2, ["match"])
+    assert table.loc["match", "likeness"] == 1 and table.loc["match", "random_rows"] > 50
+    # of equal rows, one is as like as all
+    table = compare(coded([{0: 0.9}] * 9), 3, ["match"])
+    assert table["likeness"].tolist() == [1, 1, 1, 1] and table["random_rows"].tolist() == [1, 1, 1, 9]
+
+
+def test_picks_without_features_are_like_no_row():
+    def second(features, budget, rng):
+        return Selection(np.array([1]), np.zeros(1), np.zeros(1, np.int64))
+
+    line = compare(coded([{0: 0.9}, {}]), 1, [second]).loc["second"]
+    assert (line["likeness"], line["random_rows"]) == (0, 0)
+
+
+def test_the_length_is_beside_that_of_the_rows_that_a_line_could_pick():
+    # the rows have 2, 2, 1 and 4 tokens, as many as features and one more
+    table = compare(coded([{0: 0.9}, {0: 0.9}, {}, {0: 0.9, 1: 0.9, 2: 0.9}]), 1, {"a": {"method": "longest"}})
+    lengths = table["tokens"] / table.loc["(all rows)", "tokens"]
+    assert table["length"].tolist() == pytest.approx(lengths.tolist())
+    without = compare(coded([{0: 0.9}, {0: 0.9}, {0: 0.9, 1: 0.9}]), 1, {"a": {"method": "longest", "exclude": [2]}})
+    assert without.loc["a", "length"] == 1 and without.loc["longest", "length"] > 1
+
+
+def test_towards_a_target_the_distance_stands_where_random_rows_would():
+    ds = coded(ROWS)
+    table = compare(ds, 2, target=ds.select([0] * 8), overlap="keep")
+    assert table.columns.tolist()[:3] == ["rows", "distance", "likeness"] and "random_rows" not in table
+    assert "distance" not in compare(ds, 2)
 
 
 def test_likeness_is_to_the_rows_that_a_line_could_pick():

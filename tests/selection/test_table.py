@@ -24,35 +24,34 @@ def of_labels(*labels):
 
 
 def test_a_printed_table_shows_all_columns_and_rounded_numbers():
-    header, line = repr(of_labels("a")).splitlines()
+    header, line, notes = repr(of_labels("a")).splitlines()
     assert header.split() == list(FORMATS)
     assert line.split() == [
-        *(
-            "a",
-            "52,002",
-            "52,002",
-            "0.333",
-            "0.9877",
-            "0.1234",
-            "52,002.00",
-            "52002.000",
-            "52,002.0",
-            "52,002",
-            "-",
-            "52,002.00",
-        )
+        *("a", "52,002", "0.1234", "0.9877", "52,002", "52,002.0", "52,002.00"),
+        *("52002.000", "52,002", "0.333", "-", "52,002.00"),
     ]
+    assert notes.startswith("distance: to the target; likeness: to all rows")
+
+
+def test_likeness_comes_before_coverage(table):
+    columns = table.columns.tolist()
+    assert columns[:6] == ["rows", "likeness", "random_rows", "tokens", "length", "redundancy"]
+    assert columns.index("share") > columns.index("redundancy")
+
+
+def test_a_likeness_below_1_is_not_printed_as_1(table):
+    assert "0.9999" in repr(table.assign(likeness=0.99998)) and "1.0000" not in repr(table.assign(likeness=0.99998))
 
 
 @pytest.mark.parametrize("label", ["facility_location", "my own rule with max_overlap=0.5 and quality", "x" * 300])
 def test_a_printed_line_fits_a_terminal(table, label):
     lines = repr(table.rename(index={"match": label})).splitlines()
-    assert len(lines) == 5 and max(map(len, lines)) <= LINE_WIDTH
+    assert len(lines) == 6 and max(map(len, lines)) <= LINE_WIDTH
     assert label[:9] in lines[1] and "..." not in lines[0]
 
 
 def test_a_label_neither_breaks_a_line_nor_moves_the_cursor():
-    assert len(repr(of_labels("a\nb", "c\x1b[2Jd")).splitlines()) == 3
+    assert len(repr(of_labels("a\nb", "c\x1b[2Jd")).splitlines()) == 4
     assert "\x1b" not in repr(of_labels("c\x1b[2Jd"))
 
 
@@ -78,12 +77,21 @@ def test_a_table_survives_pickling(table):
 def test_a_notebook_shows_labels_as_text():
     html = of_labels(HOSTILE)._repr_html_()
     assert "&lt;img" in html and "<img" not in html and "0.9877" in html
+    assert html.endswith("length: all rows have 1</p>")
 
 
 def test_a_figure_of_every_line(table):
     datasets = table.plot().to_dict()["datasets"].values()
-    for column in ("share", "likeness", "tokens"):
+    for column in ("likeness", "tokens", "redundancy", "share"):
         assert [{"method": label, "value": value} for label, value in table[column].items()] in datasets
+
+
+def test_the_panel_of_likeness_is_first_and_where_there_is_a_target_its_distance(table):
+    def first(figure):
+        return figure.to_dict()["hconcat"][0]["layer"][0]["encoding"]["x"]["title"]
+
+    assert first(table.plot()) == "likeness to all rows"
+    assert first(of_labels("a").plot()) == "distance to the target"
 
 
 def test_equal_tables_give_equal_pictures(table):
