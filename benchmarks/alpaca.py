@@ -90,7 +90,7 @@ def tensors(batch: list[Window], model: LanguageModel) -> tuple[torch.Tensor, to
 def table(coded: Dataset, budget: int) -> None:
     """Print what each method costs and covers, under the SAE's own threshold."""
     calls: dict[str, tuple[str, int | None]] = {
-        name: (name, None) for name, method in METHODS.items() if not (method.needs_vectors or method.needs_target)
+        name: (name, None) for name, method in METHODS.items() if not method.needs_vectors
     }
     calls["greedy, top=10"] = ("greedy", 10)
     timed = {name: [timed_select(coded, budget, *call) for _ in range(3)] for name, call in calls.items()}

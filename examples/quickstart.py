@@ -32,7 +32,7 @@ def main() -> None:
     print(f"{len(ds):,} rows; columns: {', '.join(ds.column_names)}")
 
     started = time.perf_counter()
-    needs_vectors = args.method is not None and hf_sae_select.METHODS[args.method].needs_vectors
+    needs_vectors = hf_sae_select.METHODS[args.method].needs_vectors
     coded = ds.sae_encode(text=args.text, keep="state" if needs_vectors else ())
     subset = coded.sae_select(args.budget, args.method)
     method = subset.sae_selection.method
@@ -135,8 +135,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text", help="the text column, where it is not found by itself")
     parser.add_argument("--budget", type=rows_or_share, default=300, help="rows (300), a share (0.05, 5%%), an amount")
     parser.add_argument("--report", default="report.html", help="the file to write the report to (report.html)")
-    methods = sorted(name for name, method in hf_sae_select.METHODS.items() if not method.needs_target)
-    parser.add_argument("--method", choices=methods, help="by default that of the library")
+    parser.add_argument("--method", default="herding", choices=sorted(hf_sae_select.METHODS))
     args = parser.parse_args()
     if args.data and Path(args.data).suffix in LOADERS and not Path(args.data).is_file():
         parser.error(f"--data: no such file: {args.data!r}")

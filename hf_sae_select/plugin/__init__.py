@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def sae_select(
     self: Dataset,
     budget: float | str,
-    method: str | MethodFunction | None = None,
+    method: str | MethodFunction = "herding",
     *,
     target: TargetSource | None = None,
     overlap: str = "exclude",

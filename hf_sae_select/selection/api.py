@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
 def select(
     dataset: Dataset,
     budget: float | str,
-    method: str | MethodFunction | None = None,
+    method: str | MethodFunction = "herding",
     *,
     target: TargetSource | None = None,
     overlap: str = "exclude",
@@ -82,9 +82,8 @@ def select(
         budget (`int`, `float` or `str`):
             Number of rows; a fraction of them, strictly between 0 and 1, or such as "10%"; or an amount of what rows
             cost, such as "200k tokens" or "1.5M chars", `chars` being a column.
-        method (`str` or `Callable`, *optional*):
-            A name in `METHODS`, by default "match", or "herding" where a `target` is passed; or a function of your
-            own: it takes `(features, budget, rng)` and returns a
+        method (`str` or `Callable`, *optional*, defaults to `'herding'`):
+            A name in `METHODS`, or a function of your own: it takes `(features, budget, rng)` and returns a
             `Selection`. Its keyword-only arguments are its options, and one named `constraints` lets it obey
             constraints, one named `target` towards a target.
         target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
@@ -101,11 +100,11 @@ def select(
         text (`str`, `list` or `Callable`, *optional*):
             The text of a row, see `encode`.
         threshold (`float`, *optional*):
-            Only activations above it count. By default the method's (0 for "match"), or else the SAE's calibrated
-            value.
+            Only activations above it count. By default the method's (0 for "herding" and "match"), or else the
+            SAE's calibrated value.
         top (`int`, *optional*):
             Only the `top` strongest features of each row count, so that long rows weigh less. By default the method's
-            (256 for "match"), or else all.
+            (256 for "herding" and "match"), or else all.
         max_share (`float`, *optional*):
             Features that more than this share of the rows have do not count.
         embedding (`str`, *optional*):

@@ -83,8 +83,8 @@ def compare(
             Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
         methods (`Sequence` or `dict`, *optional*):
             Names in `METHODS` or functions of your own; or, with options, constraints, a seed or an embedding for one
-            line, `{"label": {"method": "simscale", "max_overlap": 0.7}}`. By default "match", and "herding" too where
-            a `target` is passed.
+            line, `{"label": {"method": "simscale", "max_overlap": 0.7}}`. By default "herding" and
+            "match".
         target (`Dataset`, `list[str]`, `FeatureMatrix`, `str` or `dict`, *optional*):
             Rows to select towards, see `select`. Methods that take no target select without it. The table then has
             `distance`, the Hellinger distance of a line's rows to the target, in place of `random_rows`.
@@ -155,8 +155,7 @@ def compare(
     cuts, near = Cuts(threshold, top, max_share), NearArgument.parse(exclude_near)
     cuts.check()
     argument = TargetArgument.parse(target, overlap)
-    if methods is None:
-        methods = ("match",) if argument is None else ("herding", "match")
+    methods = ("herding", "match") if methods is None else methods
     shared: dict[str, Any] = {
         "seed": seed,
         "embedding": embedding,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # annotations only
 def select_indices(
     features: FeatureMatrix,
     budget: float | str,
-    method: str | MethodFunction | None = None,
+    method: str | MethodFunction = "herding",
     *,
     target: FeatureMatrix | Mapping[str, Any] | None = None,
     overlap: str = "exclude",
@@ -49,7 +49,7 @@ def select_indices(
 ) -> Selection:
     """Select rows by their features, without a dataset.
 
-    Features count as they are. `select` cuts them first: by `features.top(256)` for "match", and by
+    Features count as they are. `select` cuts them first: by `features.top(256)` for "herding" and "match", and by
     `features.above(threshold)` for most other methods. A warning says where fewer rows than `budget` qualify.
 
     Args:
@@ -57,9 +57,8 @@ def select_indices(
             The features of all rows.
         budget (`int`, `float` or `str`):
             Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
-        method (`str` or `Callable`, *optional*):
-            A name in `METHODS`, or a function of your own, see `select`. By default "match", or "herding" where a
-            `target` is passed.
+        method (`str` or `Callable`, *optional*, defaults to `'herding'`):
+            A name in `METHODS`, or a function of your own, see `select`.
         target (`FeatureMatrix` or `dict`, *optional*):
             The features of the rows to select towards, or several by name, see `select`.
         overlap (`str`, *optional*, defaults to `'exclude'`):

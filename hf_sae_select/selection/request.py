@@ -108,7 +108,7 @@ class SelectionRequest:
         n: int,
         columns: Any,
         budget: Any,
-        method: str | MethodFunction | None,
+        method: str | MethodFunction,
         options: Mapping[str, Any],
         *,
         seed: Any = 0,
@@ -119,15 +119,12 @@ class SelectionRequest:
         """Parse the arguments of a selection among `n` rows.
 
         Args:
-            method: None for "match", or for "herding" where the selection has a target.
             columns: what `quota`, `quality`, `cost` and `embedding` name: a Dataset, or a dict of lists.
             **constraints: the fields of `ConstraintArguments`.
 
         Raises:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
-        if method is None:
-            method = "herding" if has_target else "match"
         method, options = _without_partial(method, options)
         name, resolved = _resolve_method(method)
         _check_target(name, resolved, has_target)

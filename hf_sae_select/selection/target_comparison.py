@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
 
-
 def target_distances(subset: Dataset) -> pd.DataFrame:
     """Return how far a subset is from what it was selected towards, beside other rows of the same dataset.
 
@@ -74,7 +73,9 @@ def _untargeted_request(selection: Selection, pool: Pool) -> SelectionRequest:
         for name, value in options.items()
         if name not in method.for_targets and value != method.with_target.get(name)
     }
-    return SelectionRequest.parse(len(pool.source), pool.columns, method=selection.method, options=options, **arguments)
+    return SelectionRequest.parse(
+        len(pool.source), pool.columns, method=selection.method, options=options, **arguments
+    )
 
 
 def untargeted_picks(selection: Selection, pool: Pool) -> Int64s:

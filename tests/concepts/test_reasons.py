@@ -121,20 +121,17 @@ COLUMNS = {
     "good": [i % 4 for i in range(80)],
     "price": [1 + i % 3 for i in range(80)],
 }
-
-
-def towards(method, target):
-    """The argument `target`, for the methods that need one."""
-    return {"target": target} if METHODS[method].needs_target else {}
+CASES = [*((method, False) for method in sorted(METHODS)), ("herding", True)]  # and whether it has a target
 
 
 @pytest.mark.parametrize("constraints", CONSTRAINTS, ids=lambda constraints: "-".join(constraints) or "none")
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_explains_every_pick_under_every_constraint(method, constraints):
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_explains_every_pick_under_every_constraint(case, constraints):
+    method, has_target = case
     if set(constraints) & METHODS[method].refuses:
         return
     matrix = random_features()
-    target = towards(method, features_of([{0, 1, 2}, {3, 4}] * 4))
+    target = {"target": features_of([{0, 1, 2}, {3, 4}] * 4)} if has_target else {}
     selection = select_indices(matrix, 25, method, columns=COLUMNS, **constraints, **target)
     why = reasons(matrix, selection, columns=COLUMNS, most=100, **target)
     assert [(reason.pick, reason.row) for reason in why] == list(enumerate(selection.indices.tolist()))
@@ -168,14 +165,14 @@ def test_every_method_explains_every_pick_under_every_constraint(method, constra
 @pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*picks by features, and no row has one:UserWarning")
 @pytest.mark.filterwarnings("ignore:`target` has:UserWarning")
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("case", CASES)
 @thoroughly
 @given(task=tasks())
-def test_what_is_said_of_a_pick_is_true(method, task):
-    rows, arguments = task
+def test_what_is_said_of_a_pick_is_true(case, task):
+    (method, has_target), (rows, arguments) = case, task
     arguments = {name: value for name, value in arguments.items() if name not in METHODS[method].refuses}
     matrix, columns = with_all(features_with_acts(rows)), arguments["columns"]
-    target = towards(method, features_of([{0, 1, 2}, {3}], d_sae=D_SAE))
+    target = {"target": features_of([{0, 1, 2}, {3}], d_sae=D_SAE)} if has_target else {}
     try:
         selection = select_indices(matrix, method=method, **arguments, **target)
     except ValueError:  # nothing can be bought, or nothing drawn without a seed

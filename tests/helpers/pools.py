@@ -7,7 +7,6 @@ from datasets import Dataset
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from hf_sae_select import METHODS
 from hf_sae_select.features.columns import ACTS, IDS, TOKENS, column_types
 from hf_sae_select.features.matrix import FeatureMatrix
 
@@ -32,13 +31,6 @@ def with_all(features):
     for i in range(len(features)):
         vectors[i, features.row(i)] = 1
     return replace(features, vectors=vectors)
-
-
-def needs_of(method):
-    """Return the arguments that a method cannot do without: a target, which has a row for each feature."""
-    if method not in METHODS or not METHODS[method].needs_target:
-        return {}
-    return {"target": features_of([{i} for i in range(16)]), "overlap": "keep"}
 
 
 def coded(rows, *, record=RECORD):

@@ -443,8 +443,7 @@ def test_every_method_is_staged_and_selected_again(tmp_path, sae, method, seed):
     texts = [" ".join((tiny.WORDS * 2)[5 * i % 11 : 5 * i % 11 + i % 6]) for i in range(14)]
     seed = 7 if method == "random" and seed is None else seed
     ds = Dataset.from_dict({"text": texts})
-    target = {"target": texts[3:12], "overlap": "keep"} if METHODS[method].needs_target else {}
-    folder = stage(ds.sae_select(9, method, sae=sae, seed=seed, **target), tmp_path / "f", license="mit")
+    folder = stage(ds.sae_select(9, method, sae=sae, seed=seed), tmp_path / "f", license="mit")
     for passed in ({"level": "select"}, {"level": "encode", "source": ds, "sae": sae}):
         verification = verify(folder, **passed)
         assert verification, str(verification)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from datasets import Dataset
-from helpers.pools import coded, features_of, needs_of, with_all
+from helpers.pools import coded, features_of, with_all
 
 from hf_sae_select import METHODS, select, select_indices
 from hf_sae_select.selection.budget import Budget
@@ -164,7 +164,7 @@ def test_numbers_of_any_type_are_taken(budget):
     ],
 )
 def test_a_budget_that_buys_nothing_names_the_cheapest_row(method, arguments, message):
-    budget = {"seed": 0, "columns": PRICES, **needs_of(method), **arguments}
+    budget = {"seed": 0, "columns": PRICES, **arguments}
     with pytest.raises(ValueError) as error:
         select_indices(with_all(features_of(ROWS, tokens=[4, 3, 2, 3, 2, 0])), method=method, **budget)
     assert message in str(error.value)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from datasets import Dataset
-from helpers.pools import features_of, needs_of, thoroughly, with_all
+from helpers.pools import features_of, thoroughly, with_all
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ COLUMNS = {"kind": ["a", "a", "b", "b", "b", None], "good": [1, 2, 0, 1, 1, 1], 
 
 def pick(budget, method="greedy", *, seed=None, columns=COLUMNS, **asked):
     features = with_all(features_of(SIX))
-    return select_indices(features, budget, method, seed=seed, columns=columns, **needs_of(method), **asked)
+    return select_indices(features, budget, method, seed=seed, columns=columns, **asked)
 
 
 def picks(*arguments, **asked):
@@ -50,7 +50,7 @@ def test_a_budget_in_what_rows_cost_is_not_overspent(method):
 def test_excluding_rows_equals_not_having_them(method):
     kept = [0, 2, 3, 5]
     there, seed = with_all(features_of([SIX[i] for i in kept])), None if method != "random" else 0
-    found = select_indices(there, 3, method, seed=seed, **needs_of(method))
+    found = select_indices(there, 3, method, seed=seed)
     if method != "random":  # whose permutation is of all rows
         assert picks(3, method, exclude=[1, 4]) == [kept[i] for i in found.indices]
     assert pick(3, method, seed=0, exclude=[1, 4]).pool_coverage == found.pool_coverage == 6
@@ -258,7 +258,7 @@ def test_rows_of_no_quality_come_last_in_every_method():
     columns = {"q": [1, 0, 1, 0]}
     for method in set(METHODS) - {"longest"}:
         features = with_all(features_of([{0}, {0, 1, 2}, {1}, {3, 4, 5}]))
-        asked = {"quality": "q", "columns": columns, **needs_of(method)}
+        asked = {"quality": "q", "columns": columns}
         assert set(select_indices(features, 3, method, **asked).indices[:2]) == {0, 2}
     drawn = {
         tuple(select_indices(features, 4, "random", seed=seed, quality="q", columns=columns).indices)

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets, load_from_disk
-from helpers.pools import RECORD, coded, features_of, needs_of, with_all
+from helpers.pools import RECORD, coded, features_of, with_all
 
 from hf_sae_select import METHODS, FeatureMatrix, Selection, compare, select, select_indices
 
@@ -32,7 +32,7 @@ POOLS = {
 
 
 def arguments_of(method):
-    return {"embedding": "v"} if METHODS[method].needs_vectors else needs_of(method)
+    return {"embedding": "v"} if METHODS[method].needs_vectors else {}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -53,8 +53,8 @@ def test_rows_of_a_matrix_are_known_by_their_features(method, numbers):
         tokens = np.array([10 + i for i in numbers], np.int32)  # rows 0 and 3 have the same features
         return FeatureMatrix(features.offsets, features.ids, features.acts, 16, tokens, features.vectors)
 
-    earlier = select_indices(matrix(POOLS["the same"]), 2, method, **needs_of(method))
-    grown = select_indices(matrix(numbers), 4, method, extend=earlier, **needs_of(method))
+    earlier = select_indices(matrix(POOLS["the same"]), 2, method)
+    grown = select_indices(matrix(numbers), 4, method, extend=earlier)
     assert [numbers[i] for i in grown.indices[:2]] == earlier.indices.tolist()
 
 

@@ -134,7 +134,13 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
 
 @few
 @thoroughly
-@given(task=tasks(), target=st.none() | targets, options=options, cut=st.integers(1, 8), seed=st.sampled_from([None, 0, 5]))
+@given(
+    task=tasks(),
+    target=st.none() | targets,
+    options=options,
+    cut=st.integers(1, 8),
+    seed=st.sampled_from([None, 0, 5]),
+)
 def test_a_smaller_budget_has_the_first_picks_of_a_larger_one(task, target, options, cut, seed):
     rows, arguments = task
     n = len(rows)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
-from helpers.pools import coded, features_of, needs_of, thoroughly, with_all
+from helpers.pools import coded, features_of, thoroughly, with_all
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ ROWS = [{i % 7, 7 + i % 3} for i in range(20)]
 
 def pick(budget, quota, method="greedy", columns=None, **arguments):
     features = with_all(features_of(ROWS))
-    arguments |= {"columns": columns or {"lang": LANG}, **needs_of(method)}
+    arguments |= {"columns": columns or {"lang": LANG}}
     return select_indices(features, budget, method, quota=quota, **arguments)
 
 
