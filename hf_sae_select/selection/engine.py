@@ -18,7 +18,7 @@ from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
 from .herding import Herd, Herding
 from .result import Selection
-from .targets import PoolSample, Target
+from .targets import Target, sample_of
 
 NO_ROWS = np.empty(0, np.int64)
 
@@ -120,13 +120,13 @@ class Engine:
             return self.target
         allowed = np.ones(len(self.order), np.bool_)
         allowed[self.constraints.excluded] = False
-        return PoolSample.of(self.features, self.order[allowed[self.order]])
+        return sample_of(self.features, self.order[allowed[self.order]])
 
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
-        shares = Shares.of(self.features, self.constraints.pool)
-        weights = self.aim.weights(shares)
-        return Herding(shares, width, weights * self.boost() if self.constraints.boost else weights)
+        shares, boost = Shares.of(self.features, self.constraints.pool), self.boost()
+        weights = boost if self.target is None else self.target.weights(shares) * boost
+        return Herding(shares, width, weights)
 
     def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
         """Begin a search for rows near the aim, in the state without picks; `closeness` is the aim's."""

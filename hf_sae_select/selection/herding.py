@@ -8,7 +8,7 @@ for rows that share no feature, a row i scores, after the picks S,
 
     gain(i) = mean over rows t of K(i, t)  +  redundancy * (1 - sum over p in S of K(i, p) / (|S| + 1))
 
-The rows t are those of the target, or without one of the pool (`targets.PoolSample`). The next pick is the row with
+The rows t are those of the target, or without one of the pool (`targets.sample_of`). The next pick is the row with
 the largest gain times its `scale`. It is kernel herding (Chen, Welling & Smola 2010). The gain is not submodular, and
 no bound of greedy algorithms holds for it. A row that shares no feature with the rows t is no candidate.
 
@@ -38,7 +38,8 @@ from .coverage import ConstraintState, commit, fitting
 LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for rounding
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
-WIDTH, TARGET_WIDTH = 0.5, 0.3  # of the kernel where none is passed: without a target, and with one
+WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
+TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
 STRONGEST = 128  # weighted shares of a row that count
 COMMON = 0.1  # the share of the rows from which on a feature has a column
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53

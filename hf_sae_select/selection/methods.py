@@ -15,7 +15,7 @@ from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
 from .engine import Engine, drawn_order, sorted_by
-from .herding import TARGET_WIDTH, WIDTH
+from .herding import REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
@@ -60,7 +60,7 @@ def herding(
     rng: Rng,
     *,
     width: float = WIDTH,
-    redundancy: float = 1.0,
+    redundancy: float = REDUNDANCY,
     target: Target | None = None,
     constraints: Constraints | None = None,
 ) -> Selection:
@@ -68,16 +68,17 @@ def herding(
 
     Kernel herding (Chen, Welling & Smola, arXiv:1203.3472). A row's vector are its shares above the dataset's mean,
     see `match`; the 128 largest count, scaled to length 1. With a target, shares are weighed first by how much more of
-    a feature the target has than the dataset. The kernel of two rows is exp((cos - 1) / width), moved and scaled so
-    that it is 1 for equal rows and 0 for rows without a common feature. A row gains its mean kernel with the rows of
-    the dataset, 4,096 of a larger one, or with those of the target; and `redundancy` times one less the mean kernel
-    with the picks. Rows that share no feature with a row of the target come last, in the order of ties. No guarantee
-    of greedy algorithms holds. `select` passes each row's 256 strongest features.
+    a feature the target has than the dataset. The kernel of two rows is
+    exp((cos - 1) / width), moved and scaled so that it is 1 for equal rows and 0 for rows without a common feature. A
+    row gains its mean kernel with the rows of the dataset, 4,096 of a larger one, or with those of the target; and
+    `redundancy` times one less the mean kernel with the picks. Rows that share no feature with a row of the target
+    come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 256 strongest
+    features.
 
     Args:
         width (`float`, *optional*, defaults to `0.5`):
             The width of the kernel, with a target `0.3`: the smaller it is, the nearer a row must be to count.
-        redundancy (`float`, *optional*, defaults to `1.0`):
+        redundancy (`float`, *optional*, defaults to `1.25`):
             What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
             `0.5`.
     """
@@ -312,7 +313,7 @@ METHODS: dict[str, Method] = {
             "width": partial(check_number, interval="[0.05, 10]"),
             "redundancy": partial(check_number, interval="[0, 10]"),
         },
-        with_target={"width": TARGET_WIDTH, "redundancy": 0.5},
+        with_target={"width": TARGET_WIDTH, "redundancy": TARGET_REDUNDANCY},
         threshold=0.0,
         top=STRONGEST,
         kind="nearness",

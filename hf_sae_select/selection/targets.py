@@ -178,20 +178,14 @@ class Target:
         ]
 
 
-@dataclass(frozen=True, eq=False)
-class PoolSample(Target):
-    """Stand for the pool itself, where a selection has no target: all its rows, or `SAMPLE` of a larger one."""
+def sample_of(features: FeatureMatrix, order: Int64s) -> Target:
+    """Return what stands for a pool where a selection has no target: all its rows, or `SAMPLE` of a larger one.
 
-    @classmethod
-    def of(cls, features: FeatureMatrix, order: Int64s) -> PoolSample:
-        """Take rows evenly from those of the pool in some `order`; rows without features do not count."""
-        rows = order[features.counts[order] > 0]
-        rows = rows[np.arange(SAMPLE) * len(rows) // SAMPLE] if len(rows) > SAMPLE else rows
-        return cls((TargetPart(features.take(rows), ""),))
-
-    def weights(self, shares: Shares) -> Floats:
-        """Return 1 for each feature: nothing tells the pool from itself."""
-        return np.ones(shares.features.d_sae)
+    They are taken evenly from the rows of the pool in some `order`. Rows without features do not count.
+    """
+    rows = order[features.counts[order] > 0]
+    rows = rows[np.arange(SAMPLE) * len(rows) // SAMPLE] if len(rows) > SAMPLE else rows
+    return Target((TargetPart(features.take(rows), ""),))
 
 
 def digest_of(features: FeatureMatrix) -> str:

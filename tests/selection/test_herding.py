@@ -1,4 +1,4 @@
-"""Selections by herding, and towards a target, equal naive ones, pick by pick, under random combinations of options and constraints."""
+"""Selections by herding, and towards a target, equal naive ones under random options and constraints."""
 
 import itertools
 import math
