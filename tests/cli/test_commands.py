@@ -41,7 +41,7 @@ def test_encode_select_compare(rows, call):
     table = json.loads(done.out)["methods"]
     assert [line["method"] for line in table] == ["greedy", "match", "longest", "random", "(all rows)"]
     assert call("compare", "encoded.parquet", "3", "-o", "table.csv").code == 0
-    assert (rows / "table.csv").read_text().startswith("method,rows,features,")
+    assert (rows / "table.csv").read_text().startswith("method,rows,likeness,")
 
 
 @pytest.mark.usefixtures("saved_sae")

@@ -1,4 +1,4 @@
-"""What a report says of a selection first: how like all rows it is, or how near a target, and then what it covers."""
+"""What a report says of a selection first: how like all rows it is, or how near the target; then what it covers."""
 
 import pytest
 from helpers.forge import RECORD
@@ -36,8 +36,7 @@ def test_where_there_is_a_target_the_distance_to_it_stands_first():
 
 
 def test_the_table_has_likeness_lengths_and_redundancy_before_coverage():
-    _, figures = measured("match")
-    table = summary.figures_table(figures)
+    table = summary.figures_table(measured("match")[1])
     assert table.columns[1:7] == ["rows", "likeness", "as random rows", "tokens a row", "redundancy", "features"]
     assert table.rows[-1][:5] == ["all rows", "20", "1.0000", "20", "3.0"]
 
