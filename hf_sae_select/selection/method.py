@@ -37,6 +37,8 @@ class Method:
     """Whether it draws at random, with these options."""
     for_targets: frozenset[str] = frozenset()
     """Options that say something of the target alone, and are unknown without one."""
+    for_costs: frozenset[str] = frozenset()
+    """Options that say something of a budget in costs alone, and are unknown with one in rows."""
     threshold: float | None = None
     """The activation threshold where none is passed; None for the SAE's calibrated one."""
     top: int | None = None

@@ -131,12 +131,12 @@ class SelectionRequest:
         method, options = _without_partial(method, options)
         name, resolved = _resolve_method(method)
         _check_target(name, resolved, has_target)
-        complete = _complete_options(name, resolved, options, has_target)
+        arguments = ConstraintArguments(**constraints)
+        parsed = Budget.parse(budget, arguments.cost)
+        complete = _complete_options(name, resolved, options, has_target, parsed.unit is not None)
         _check_seed(name, seed, resolved.needs_seed(complete))
         cuts = Cuts() if cuts is None else cuts
         cuts.check()
-        arguments = ConstraintArguments(**constraints)
-        parsed = Budget.parse(budget, arguments.cost)
         arguments = replace(arguments, cost=parsed.unit)
         bound = arguments.parse(n, columns, parsed)
         _check_obeys(name, resolved, arguments)
@@ -243,13 +243,14 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
             raise ValueError(f"`extend={n!r}` is more than the {len(selection)} picks")
         starts = selection.round_starts[selection.round_starts < n]
         constraints["extend"] = type(selection)(selection.indices[:n], selection.gains[:n], starts)
-    budget, cost = parameters["budget"], constraints.pop("cost", None)
+    budget, cost, options = parameters["budget"], constraints.pop("cost", None), parameters["options"]
     if cost is not None:  # as text, since a number below 1 would be a fraction
         budget = Budget(budget, cost, is_fraction=False)
+        options = {"per_cost": True} | options if selection.method == "match" else options  # before it was an option
     return {
         "budget": budget,
         "has_target": "target" in parameters,
-        "options": parameters["options"],
+        "options": options,
         "seed": parameters["seed"],
         "cuts": Cuts(**parameters["cuts"]),
         **constraints,
@@ -332,14 +333,14 @@ def _check_target(name: str, method: Method, has_target: bool) -> None:
 
 
 def _complete_options(
-    name: str, method: Method, options: Mapping[str, Any], has_target: bool = False
+    name: str, method: Method, options: Mapping[str, Any], has_target: bool, has_costs: bool
 ) -> dict[str, Any]:
     """Return all options of a method, checked."""
-    known = method.options
-    if not has_target:
-        if passed := sorted(options.keys() & method.for_targets):
-            raise ValueError(f"`{passed[0]}` is of a selection towards a `target`; pass one, or leave it out")
-        known = {option: default for option, default in known.items() if option not in method.for_targets}
+    idle = {} if has_target else dict.fromkeys(method.for_targets, "a selection towards a `target`")
+    idle |= {} if has_costs else dict.fromkeys(method.for_costs, "a budget in what rows cost")
+    for option in sorted(idle.keys() & options):
+        raise ValueError(f"`{option}` is of {idle[option]}; pass one, or leave it out")
+    known = {option: default for option, default in method.options.items() if option not in idle}
     for option in options.keys() - known.keys():
         parts = (field.name for part in (ConstraintArguments, Cuts) for field in fields(part))
         arguments = [*known, *RULES, "boost", *parts]
