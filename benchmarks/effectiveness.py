@@ -33,7 +33,7 @@ from hf_sae_select import METHODS, FeatureMatrix, load_sae, select_indices
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.features.columns import STATE
 from hf_sae_select.features.metrics import length_correlation
-from hf_sae_select.selection.request import Cuts
+from hf_sae_select.selection.cuts import Cuts
 
 MAX_LENGTH = 256  # tokens of a row that are read: one window
 RULES = ("match", "greedy", "simscale", "weighted", "concave")

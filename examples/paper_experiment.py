@@ -51,7 +51,8 @@ from transformers import (
 from hf_sae_select import METHODS, TRAINING_PRESETS, SparseAutoencoder, load_sae, select, train_sae
 from hf_sae_select.encoding.distributed import processes
 from hf_sae_select.publishing.hashing import row_digests
-from hf_sae_select.selection.request import Cuts, SelectionRequest
+from hf_sae_select.selection.cuts import Cuts
+from hf_sae_select.selection.request import SelectionRequest
 
 WIZARDLM = "WizardLMTeam/WizardLM_evol_instruct_70k"
 ALPACA_EVAL = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval.json"  # `datasets` 4 does not run the repo's script

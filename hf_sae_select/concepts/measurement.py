@@ -18,10 +18,11 @@ from ..features.metrics import length_correlation
 from ..features.shares import Shares, random_rows
 from ..selection.columns import class_names
 from ..selection.concept_rules import ConceptRules, excluded_rows
+from ..selection.cuts import Cuts
 from ..selection.lines import for_method
 from ..selection.methods import BASELINES, METHODS
 from ..selection.quota import grouped, recorded
-from ..selection.request import Cuts, SelectionRequest, arguments_of
+from ..selection.request import SelectionRequest, arguments_of
 from ..selection.result import Selection
 from ..selection.run import by_concepts, run
 from ..selection.summary import summarize_rows

@@ -35,8 +35,8 @@ from ..features.kernels import Int64s
 from ..features.matrix import BLOCK_ROWS, FeatureMatrix
 from ..selection.attachment import Pool
 from ..selection.concept_rules import ConceptRules
+from ..selection.cuts import Cuts
 from ..selection.methods import BASELINES, METHODS
-from ..selection.request import Cuts
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
 from .layout import CLOSENESS, DIGEST, SHA256

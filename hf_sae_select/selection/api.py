@@ -16,11 +16,12 @@ from ..features.columns import STATE, code_columns, encoding_record, is_encoded,
 from .attachment import Pool, attach, codes_in_pool
 from .concept_rules import ConceptArguments
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
+from .cuts import Cuts
 from .extension import content_digests, digest_columns, earlier_selection
 from .method import MethodFunction
 from .quota import Quota
 from .references import PoolEncoding
-from .request import Cuts, SelectionRequest
+from .request import SelectionRequest
 from .result import Selection
 from .run import read_features, run_on_dataset
 from .target_argument import TargetArgument

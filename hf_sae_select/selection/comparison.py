@@ -12,12 +12,13 @@ from ..features.matrix import FeatureMatrix
 from .api import available_codes
 from .concept_rules import ConceptArguments, ConceptRules
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
+from .cuts import Cuts
 from .extension import earlier_selection
 from .line_figures import LineFigures
 from .lines import ALL_ROWS, Methods, lines_of, takes_target
 from .quota import Quota
 from .references import PoolEncoding
-from .request import Cuts, SelectionRequest
+from .request import SelectionRequest
 from .result import Selection
 from .target_argument import TargetArgument
 from .target_overlap import TargetOverlap

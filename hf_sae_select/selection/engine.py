@@ -91,8 +91,8 @@ class Engine:
             csr, measure.objective(), self.holders(), constraints.state(self.order), self.budget
         )
 
-    def greedy(self, measure: coverage.Measure, exhausted: str) -> Selection:
-        """Maximise an objective greedily, see `coverage.greedy_cover`."""
+    def greedy(self, measure: coverage.Measure, exhausted: str, per_cost: bool = True) -> Selection:
+        """Maximise an objective greedily, see `coverage.greedy_cover`; where rows have costs, also `per_cost`."""
 
         def run(constraints: Constraints) -> Selection:
             search = self.search(measure, constraints)
@@ -101,7 +101,7 @@ class Engine:
             last = self._last(self.order, exhausted)
             return Selection(*coverage.greedy_cover(search, constraints.initial, rounds, exhausted == "restart", last))
 
-        return self._best_by_cost(run)
+        return self._best_by_cost(run) if per_cost else run(self.constraints)
 
     def scan(
         self, measure: coverage.Measure, order: Int64s, max_overlap: float, nearest: bool, exhausted: str

@@ -15,7 +15,8 @@ from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares, random_rows
 from .concept_rules import excluded_rows
-from .request import Cuts, SelectionRequest
+from .cuts import Cuts
+from .request import SelectionRequest
 from .run import run_on_dataset
 from .summary import summarize, summarize_rows
 from .target_distance import TargetDistance

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .concept_rules import RULES, ConceptArguments
+from .cuts import Cuts
 from .extension import earlier_selection
 from .method import Method, MethodFunction
 from .methods import BASELINES, METHODS
-from .request import Cuts, SelectionRequest
+from .request import SelectionRequest
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset

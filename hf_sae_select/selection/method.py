@@ -39,6 +39,8 @@ class Method:
     """Options that say something of the target alone, and are unknown without one."""
     with_target: Mapping[str, Any] = field(default_factory=dict)
     """The defaults of options that are others with a target."""
+    for_costs: frozenset[str] = frozenset()
+    """Options that say something of a budget in costs alone, and are unknown with one in rows."""
     threshold: float | None = None
     """The activation threshold where none is passed; None for the SAE's calibrated one."""
     top: int | None = None

@@ -19,6 +19,7 @@ from .herding import REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
+from .vector_methods import facility_location, kcenter, repr_filter
 
 
 def match(
@@ -27,31 +28,33 @@ def match(
     rng: Rng,
     *,
     sharpen: float = 1.5,
+    per_cost: bool = False,
     target: Target | None = None,
     constraints: Constraints | None = None,
 ) -> Selection:
     """Select rows whose feature distribution is that of the dataset, counting only what is above average in a row.
 
-    The method greedily minimises the Hellinger distance between two distributions over features: that of the selected
-    rows and that of the dataset. x_ij is the share of feature j in the square roots of row i's activations, y_ij is
-    the part of x_ij above the dataset's mean share of j, divided by the sum of these parts over the row. So every row
-    weighs 1, long or short, and features at or below the mean weigh 0. A row without any feature above the mean keeps
-    its shares x_ij. With m_j the dataset's sum of y_ij and s_j that of the selected rows, the objective is
-    sum_j sqrt(m_j s_j), the Bhattacharyya affinity, which is largest where s is proportional to m. Time is linear in
-    the nonzeros. `select` passes each row's 256 strongest features.
+    The method greedily minimises the Hellinger distance between the distributions of the selected rows and of the
+    dataset. x_ij is the share of feature j in the square roots of row i's activations, y_ij is the part of x_ij above
+    the dataset's mean share of j, divided by the sum of these parts over the row. So every row weighs 1, long or
+    short, and features at or below the mean weigh 0. A row without any feature above the mean keeps its shares x_ij.
+    With m_j the dataset's sum of y_ij and s_j that of the selected rows, the objective is sum_j sqrt(m_j s_j), the
+    Bhattacharyya affinity, largest where s is proportional to m. `select` passes each row's 256 strongest features.
+    Costs change no gain: the next row is the best that fits, so the picks have the dataset's lengths, and its mix.
 
     With a target, m_j is the target's sum of y_ij to the power `sharpen`: 1 is the distance to the target, and more
     leaves out what few of its rows have. The means stay those of the dataset.
 
-    Example, rows {0, 1}, {0, 1}, {0, 2}, all equally active: they share feature 0, and budget 2 selects a row with 1,
-    then the row with 2.
+    Example: of rows {0, 1}, {0, 1}, {0, 2}, equally active, budget 2 selects one with feature 1, then that with 2.
 
     Args:
         sharpen (`float`, *optional*, defaults to `1.5`):
             Only with a target: the power of its masses.
+        per_cost (`bool`, *optional*, defaults to `False`):
+            Only with a budget in costs: select by gain per cost too, and return the better selection: cheap rows win.
     """
     engine = Engine(features, budget, rng, constraints, target)
-    return engine.greedy(objectives.affinity(engine, sharpen=sharpen), "never")
+    return engine.greedy(objectives.affinity(engine, sharpen=sharpen), "never", per_cost)
 
 
 def herding(
@@ -208,8 +211,7 @@ def instag(
 ) -> Selection:
     """Scan the rows, richest first, and select each one that adds any feature: #InsTag's complexity-first sampling.
 
-    Algorithm 1 of arXiv:2308.07074, on features in place of tags. It is also the other likely reading of
-    SAE-GreedSelect.
+    Algorithm 1 of arXiv:2308.07074, on features in place of tags; also the other likely reading of SAE-GreedSelect.
 
     Args:
         exhausted (`str`, *optional*, defaults to `'restart'`):
@@ -217,64 +219,6 @@ def instag(
     """
     engine = Engine(features, budget, rng, constraints)
     return engine.scan(objectives.new_features(engine), engine.ordered("richest"), 1.0, False, exhausted)
-
-
-def facility_location(
-    features: FeatureMatrix, budget: int, rng: Rng, *, center: bool = True, constraints: Constraints | None = None
-) -> Selection:
-    """Select representative rows: greedy on the sum of every row's similarity to its nearest selected row.
-
-    Similarity is the cosine of the rows' vectors, where it is positive (Mirchandani & Francis 1990; Wei, Iyer &
-    Bilmes 2015). The result is exact and needs no n x n matrix in memory; time grows with the square of the rows.
-
-    Args:
-        center (`bool`, *optional*, defaults to `True`):
-            Subtract the mean vector first: a transformer's hidden states all point in one direction.
-    """
-    return Engine(features, budget, rng, constraints).facility_location(center)
-
-
-def kcenter(
-    features: FeatureMatrix, budget: int, rng: Rng, *, center: bool = True, constraints: Constraints | None = None
-) -> Selection:
-    """Select the row farthest from the selected ones, again and again: k-center greedy, which prefers outliers.
-
-    Gonzalez 1985; for core-sets, Sener & Savarese 2018. The largest distance of a row to its nearest selected row is
-    at most twice the optimum, in the distance of unit vectors; gains are 1 - cos, half the squared distance.
-
-    Args:
-        center (`bool`, *optional*, defaults to `True`):
-            Subtract the mean vector first, see `facility_location`.
-    """
-    return Engine(features, budget, rng, constraints).kcenter(center)
-
-
-def repr_filter(
-    features: FeatureMatrix,
-    budget: int,
-    rng: Rng,
-    *,
-    max_similarity: float = 0.9,
-    center: bool = False,
-    exhausted: str = "restart",
-    constraints: Constraints | None = None,
-) -> Selection:
-    """Scan the rows, best quality first, and select each one whose cosine with every pick is at most a maximum.
-
-    The Repr Filter of DEITA, arXiv:2312.15685.
-
-    Args:
-        max_similarity (`float`, *optional*, defaults to `0.9`):
-            The maximum cosine, from -1 to 1.
-        center (`bool`, *optional*, defaults to `False`):
-            Subtract the mean vector first, see `facility_location`; DEITA does not.
-        exhausted (`str`, *optional*, defaults to `'restart'`):
-            What happens when no row passes. "restart" forgets the picks and begins a new round; "stop" returns fewer
-            rows.
-    """
-    engine = Engine(features, budget, rng, constraints)
-    order = sorted_by(engine.order, -engine.constraints.scale)
-    return engine.filter(order, float(max_similarity), center, exhausted)
 
 
 def longest(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
@@ -299,8 +243,9 @@ METHODS: dict[str, Method] = {
         match,
         "selects rows that together have the feature distribution of the dataset",
         "Hellinger distance, greedily",
-        {"sharpen": partial(check_number, interval="(0, 10]")},
+        {"sharpen": partial(check_number, interval="(0, 10]"), "per_cost": check_flag},
         for_targets=frozenset({"sharpen"}),
+        for_costs=frozenset({"per_cost"}),
         threshold=0.0,
         top=STRONGEST,
         kind="distribution",

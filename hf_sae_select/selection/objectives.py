@@ -18,7 +18,7 @@ from .coverage import Measure
 from .engine import Engine
 
 
-def affinity(engine: Engine, *, sharpen: float = 1.0) -> Measure:
+def affinity(engine: Engine, *, sharpen: float = 1.0, **_: Any) -> Measure:
     """Return the objective of `match`: the affinity of the picks' distribution and the target's, or the pool's."""
     shares = Shares.of(engine.features, engine.constraints.pool)
     mass = shares.total if engine.target is None else engine.target.mass(shares.mean, sharpen)

@@ -2,81 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validation import check_choice, check_int, check_number
+from .._validation import check_int
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .budget import Budget
 from .concept_rules import BOOSTED, RULES, ConceptRules
-from .constraints import ConstraintArguments, Constraints, plain, token_costs
+from .constraints import ConstraintArguments, Constraints, token_costs
+from .cuts import Cuts
 from .method import Method, MethodFunction
+from .method_argument import check_target, complete_options, resolve_method, snapshot, without_partial
 from .methods import METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from .result import Selection
     from .targets import Target
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """Say what a method sees of each row's features."""
-
-    threshold: float | None = None
-    """Only activations above it count; None for the method's or the SAE's own."""
-    top: int | None = None
-    """Only this many of a row's strongest features count; None for the method's own."""
-    max_share: float | None = None
-    """Features that more than this share of the rows have do not count; None for no limit."""
-    embedding: str | None = None
-    """The column of vectors that are compared; None for the mean hidden state."""
-
-    def check(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: If one is not allowed; the message names it.
-        """
-        check_number("threshold", self.threshold, "[0, inf)", optional=True)
-        check_int("top", self.top, optional=True)
-        check_number("max_share", self.max_share, "(0, 1)", optional=True)
-
-    def resolve(self, method: Method, calibrated: float) -> Cuts:
-        """Fill in the method's own values, or else `calibrated`, the SAE's threshold."""
-        check_number("threshold", calibrated, "(-inf, inf)")  # it may come from a foreign encoding record
-        own = calibrated if method.threshold is None else method.threshold
-        threshold = float(own if self.threshold is None else self.threshold)
-        top = method.top if self.top is None else int(self.top)
-        max_share = None if self.max_share is None else float(self.max_share)
-        return replace(self, threshold=threshold, top=top, max_share=max_share)
-
-    def apply_as(self, features: FeatureMatrix, pool: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
-        """Cut the features of other rows by resolved values, as `apply` cuts those of `pool`."""
-        features = features.above(self.threshold or 0.0)
-        if self.max_share is not None:
-            features = features.of_features(~pool.above(self.threshold or 0.0).common(self.max_share, excluded))
-        return features if self.top is None else features.top(self.top)
-
-    def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
-        """Cut features by resolved values; rows that are `excluded` do not count for `max_share`."""
-        features = features.above(self.threshold or 0.0)
-        features = features if self.max_share is None else features.rare(self.max_share, excluded)
-        return features if self.top is None else features.top(self.top)
-
-    def record(self) -> dict[str, Any]:
-        """Return the values as JSON."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,21 +72,21 @@ class SelectionRequest:
         Raises:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
-        method, options = _without_partial(method, options)
-        name, resolved = _resolve_method(method)
-        _check_target(name, resolved, has_target)
-        complete = _complete_options(name, resolved, options, has_target)
+        method, options = without_partial(method, options)
+        name, resolved = resolve_method(method)
+        check_target(name, resolved, has_target)
+        arguments = ConstraintArguments(**constraints)
+        parsed = Budget.parse(budget, arguments.cost)
+        complete = complete_options(name, resolved, options, has_target, parsed.unit is not None)
         _check_seed(name, seed, resolved.needs_seed(complete))
         cuts = Cuts() if cuts is None else cuts
         cuts.check()
-        arguments = ConstraintArguments(**constraints)
-        parsed = Budget.parse(budget, arguments.cost)
         arguments = replace(arguments, cost=parsed.unit)
         bound = arguments.parse(n, columns, parsed)
         _check_obeys(name, resolved, arguments)
         vectors = None if cuts.embedding is None else _vectors(resolved, columns, cuts.embedding)
         seed = None if seed is None else int(seed)
-        recorded = {option: _snapshot(value) for option, value in complete.items()}
+        recorded = {option: snapshot(value) for option, value in complete.items()}
 
         def parsed_with(**changed: Any) -> SelectionRequest:
             others: dict[str, Any] = {"seed": seed, "cuts": cuts, "has_target": has_target}
@@ -240,13 +187,14 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
             raise ValueError(f"`extend={n!r}` is more than the {len(selection)} picks")
         starts = selection.round_starts[selection.round_starts < n]
         constraints["extend"] = type(selection)(selection.indices[:n], selection.gains[:n], starts)
-    budget, cost = parameters["budget"], constraints.pop("cost", None)
+    budget, cost, options = parameters["budget"], constraints.pop("cost", None), parameters["options"]
     if cost is not None:  # as text, since a number below 1 would be a fraction
         budget = Budget(budget, cost, is_fraction=False)
+        options = {"per_cost": True} | options if selection.method == "match" else options  # before it was an option
     return {
         "budget": budget,
         "has_target": "target" in parameters,
-        "options": parameters["options"],
+        "options": options,
         "seed": parameters["seed"],
         "cuts": Cuts(**parameters["cuts"]),
         **constraints,
@@ -273,97 +221,6 @@ def request_of(selection: Selection, n: int, columns: Any) -> SelectionRequest:
 def _own(features: FeatureMatrix, budget: int, rng: Any, *, constraints: Any = None, target: Any = None) -> Selection:
     """Stand for the user's own method, of which only the name is recorded."""
     raise NotImplementedError
-
-
-def _resolve_method(method: Any) -> tuple[str, Method]:
-    """Look a method up by its name or its function; a function of the user's is a method too."""
-    if callable(method):
-        name = getattr(getattr(method, "func", method), "__name__", type(method).__name__)
-        for known, candidate in METHODS.items():
-            if candidate.function is method:
-                return known, candidate
-        own = Method(method)
-        _check_form(name, own)
-        return f"own_{name}" if name in METHODS else name, own  # not to be taken for ours
-    check_choice("method", method, sorted(METHODS))
-    return method, METHODS[method]
-
-
-def _without_partial(method: Any, options: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    """Return a method of the library that is wrapped in `partial` by itself, so that its checks and cuts hold."""
-    is_known = isinstance(method, partial) and any(method.func is known.function for known in METHODS.values())
-    if not is_known or method.args or "constraints" in method.keywords:
-        return method, options
-    return method.func, {**method.keywords, **options}
-
-
-def _check_form(name: str, method: Method) -> None:
-    """Check that a method of the user's own can be called as `run` does.
-
-    Raises:
-        TypeError: If it cannot.
-    """
-    form = "a method takes `(features, budget, rng)`, and its options by name only: `*, option=default`"
-    try:
-        signature = inspect.signature(method.function)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`method={name!r}` has no signature; {form}") from error
-    keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    try:
-        signature.bind(None, None, None, **dict.fromkeys(keywords))
-    except TypeError as error:
-        raise TypeError(f"`method={name!r}` has the form {signature}: {error}; {form}") from error
-    if inspect.iscoroutinefunction(method.function) or inspect.isgeneratorfunction(method.function):
-        raise TypeError(f"`method={name!r}` returns no Selection at once; {form}")
-
-
-def _check_target(name: str, method: Method, has_target: bool) -> None:
-    """Check that a target is passed where the method needs one, and not where it takes none."""
-    if has_target and not method.takes_target:
-        able = ", ".join(known for known, candidate in METHODS.items() if candidate.takes_target)
-        if name in METHODS:
-            raise ValueError(f"`target` makes no sense with `method={name!r}`; choose one of: {able}")
-        raise TypeError(f"`target` needs a method that takes it; give `{name}` a keyword argument `target`")
-    if method.needs_target and not has_target:
-        raise ValueError(f"`method={name!r}` selects towards a `target`; pass one, or choose another method")
-
-
-def _complete_options(
-    name: str, method: Method, options: Mapping[str, Any], has_target: bool = False
-) -> dict[str, Any]:
-    """Return all options of a method, checked."""
-    known = method.options | (dict(method.with_target) if has_target else {})
-    if not has_target:
-        if passed := sorted(options.keys() & method.for_targets):
-            raise ValueError(f"`{passed[0]}` is of a selection towards a `target`; pass one, or leave it out")
-        known = {option: default for option, default in known.items() if option not in method.for_targets}
-    for option in options.keys() - known.keys():
-        parts = (field.name for part in (ConstraintArguments, Cuts) for field in fields(part))
-        arguments = [*known, *RULES, "boost", *parts]
-        able = [known_name for known_name, other in METHODS.items() if option in other.options]
-        near = [f"method={able[0]!r}"] if able else difflib.get_close_matches(option, arguments, 1)
-        raise TypeError(
-            f"unknown option `{option}` for `method={name!r}`; it takes: {', '.join(sorted(known)) or 'no option'}"
-            + (f"; did you mean `{near[0]}`?" if near else "")
-        )
-    complete = known | {option: plain(value) for option, value in options.items()}
-    for option, value in complete.items():
-        if value is inspect.Parameter.empty:
-            raise TypeError(
-                f"`method={name!r}` needs its option `{option}`; pass it by name, or bind it with `partial`"
-            )
-        if option in method.checks:
-            method.checks[option](option, value)
-    return complete
-
-
-def _snapshot(value: Any) -> Any:
-    """Copy lists and mappings, with plain numbers in place of numpy's; JSON knows no tuples."""
-    if isinstance(value, list | tuple):
-        return [_snapshot(item) for item in value]
-    if isinstance(value, dict):
-        return {plain(name): _snapshot(item) for name, item in value.items()}
-    return plain(value)
 
 
 def _check_seed(name: str, seed: Any, is_needed: bool) -> None:

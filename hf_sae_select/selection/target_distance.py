@@ -24,8 +24,8 @@ from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST, Shares
 from .concept_rules import excluded_rows
+from .cuts import Cuts
 from .herding import TARGET_WIDTH, UNITS, Herding
-from .request import Cuts
 from .result import Selection
 from .target_overlap import TargetOverlap
 from .targets import Target, TargetPart

@@ -16,12 +16,13 @@ from . import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .coverage import Measure
+from .cuts import Cuts
 from .engine import Engine, drawn_order, sorted_by
 from .herding import Herd, Herding
 from .method import Rng
 from .methods import METHODS
 from .objectives import GAINS
-from .request import Cuts, SelectionRequest, request_of
+from .request import SelectionRequest, request_of
 from .result import Selection
 from .run import by_concepts
 from .targets import Target
@@ -229,7 +230,8 @@ class Trace:
         Both runs pick the row with the largest score, so a pick that lost to another row tells which run it was not.
         """
         by_gain, by_cost = self.constraints, self.constraints.per_cost()
-        if not by_gain.has_costs or self.method not in GREEDY or self.lacks_target:
+        has_two_runs = by_gain.has_costs and self.method in GREEDY and self.options.get("per_cost", True)
+        if not has_two_runs or self.lacks_target:
             return by_gain
         first, last = len(by_gain.initial), FIRST_PICKS
         while first < len(self.selection):

@@ -361,7 +361,7 @@ def test_a_baseline_is_not_compared_with_itself(method, tmp_path):
 
 def test_what_a_page_says_is_explained_once_and_without_backticks(tmp_path):
     pool = pool_of(TEXTS, columns={"q": [1.0 + i / 10 for i in range(12)], "c": [2.0] * 12})
-    subset = pool.sae_select("9 c", quality="q", must_include=[3])
+    subset = pool.sae_select("9 c", "match", quality="q", must_include=[3], per_cost=True)
     words = visible(subset.sae_report(tmp_path / "report.html", spans=0))
     assert "4 random rows have" in words and "the 4 longest rows have" in words
     assert "The score of a row is its gain, times its quality, column “q”, and divided by its cost, “c”" in words

@@ -243,7 +243,7 @@ PUBLISHED = {
         "exclude": [0, 39],
         "quality": "score",
     },
-    "match_tokens": {"budget": "150 tokens", "method": "match", "seed": 7},
+    "match_tokens": {"budget": "150 tokens", "method": "match", "seed": 7, "per_cost": True},  # 0.1.0 knew no other
     "own_rule": {"budget": 10, "method": few_features, "least": 2.5, "threshold": 7.0},
 }
 

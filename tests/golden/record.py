@@ -93,6 +93,8 @@ def cases():
             for budget, constraints in asked:
                 if not constraints.keys() & selector.refuses:
                     yield name, method, budget, {"constraints": constraints}
+            for budget, constraints in COSTS if "per_cost" in selector.for_costs else []:
+                yield name, method, budget, {"options": {"per_cost": True}, "constraints": constraints}
     for method in ("match", "greedy", "weighted", "concave", "simscale"):  # beyond one block of picks, and one round
         yield "heavy", method, 0.5, {"seed": 7}
 

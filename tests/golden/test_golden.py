@@ -127,10 +127,11 @@ def test_what_was_published_is_staged_again(name, tmp_path):
 
 
 def flattened(parameters):
-    """Return nested parameters as 0.1.0 wrote them: one mapping, hidden options as text."""
+    """Return nested parameters as 0.1.0 wrote them: one mapping, hidden options as text, and no `per_cost`."""
     options = {
         option: f"sha256:{value['sha256']}" if isinstance(value, dict) else value
         for option, value in parameters["options"].items()
+        if option != "per_cost"
     }
     others = {name: parameters[name] for name in ("budget", "seed", "encoding")}
     cuts = {

@@ -99,6 +99,40 @@ def test_a_budget_in_tokens():
     assert pick(0.5, cost="tokens").parameters["budget"] == 7.5  # of 15
 
 
+def test_match_spends_tokens_in_the_mix_of_the_dataset_and_per_cost_on_short_rows():
+    features = features_of([{0, 1}, {0, 2}] * 4, tokens=[4, 1] * 4)  # as many long rows as short ones
+    found = select_indices(features, "10 tokens", "match", seed=None)
+    assert features.tokens[found.indices].tolist() == [4, 1, 4, 1]
+    assert "per_cost" in found.parameters["options"] and "per_cost" not in pick(2, "match").parameters["options"]
+    cheap = select_indices(features, "10 tokens", "match", seed=None, per_cost=True)
+    assert features.tokens[cheap.indices].tolist() == [1, 1, 1, 1, 4]
+    assert cheap.gains.sum() > found.gains.sum()
+    with pytest.raises(ValueError, match="`per_cost` is of a budget in what rows cost; pass one, or leave it out"):
+        select_indices(features, 2, "match", per_cost=False)
+
+
+def test_match_is_nearer_to_the_mix_by_tokens_than_random_rows():
+    """Six kinds of rows, whose lengths differ twentyfold between kinds and threefold within them."""
+    rng = np.random.default_rng(0)
+    kinds = rng.permutation(np.repeat(np.arange(6), [90, 70, 50, 40, 30, 20]))
+    rows = [
+        {*(8 * kind + rng.choice(8, 4, replace=False)), *(48 + rng.choice(32, 6, replace=False))} for kind in kinds
+    ]
+    tokens = np.rint([5, 10, 20, 40, 70, 100] @ np.eye(6)[:, kinds] * rng.uniform(0.5, 1.5, len(kinds))).astype(int)
+    features = features_of(rows, d_sae=80, tokens=tokens.tolist())
+
+    def distance(picks):
+        there, spent = np.bincount(kinds, tokens), np.bincount(kinds[picks], tokens[picks], 6)
+        return abs(there / there.sum() - spent / spent.sum()).sum() / 2
+
+    for share in (0.05, 0.1, 0.2, 0.4):
+        asked = {"budget": share, "cost": "tokens"}
+        by_chance = [distance(select_indices(features, method="random", seed=s, **asked).indices) for s in range(50)]
+        found = distance(select_indices(features, method="match", **asked).indices)
+        assert found < np.mean(by_chance)
+        assert distance(select_indices(features, method="match", per_cost=True, **asked).indices) > 2 * found
+
+
 @pytest.mark.parametrize(
     "sizes, budget, room",
     [([10, 2, 9], 9, [4, 2, 3]), ([5, 5], 5, [3, 2]), ([1, 1], 9, [1, 1]), ([3], 0, [0]), ([2, 5], 1, [0, 1])],

@@ -22,19 +22,19 @@ def added_value(selection, scale, skip):
 
 
 @pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
-@pytest.mark.parametrize("method, options", GREEDY)
+@pytest.mark.parametrize("method, options", [*GREEDY, ("match", {"per_cost": True})])
 @thoroughly
 @given(task=tasks())
 def test_every_method_under_every_constraint_equals_naive_greedy(method, options, task):
     rows, arguments = task
-    if not is_possible(arguments, rows):
+    has_costs = "cost" in arguments
+    if not is_possible(arguments, rows) or (options.get("per_cost") and not has_costs):
         return
     n, skip, scale = len(rows), len(arguments["must_include"]), scale_of(rows, arguments)
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
     # with costs, greedy by score and greedy by score per cost; the selection of the larger value is returned
-    selections = [
-        naive(method, options, rows, arguments, order, per_cost) for per_cost in {"cost" in arguments, False}
-    ]
+    runs = {has_costs and options.get("per_cost", method != "match"), False}
+    selections = [naive(method, options, rows, arguments, order, per_cost) for per_cost in runs]
     values = [added_value(selection, scale, skip) for selection in selections]
     best = [s for s, value in zip(selections, values, strict=True) if value >= max(values) * (1 - 1e-12)]
     try:
@@ -59,6 +59,19 @@ def test_gains_never_grow_within_a_round(method, options, task):
     for start, end in itertools.pairwise([*result.round_starts, len(result)]):
         gains = result.gains[start:end].tolist()
         assert gains == sorted(gains, reverse=True)
+
+
+@thoroughly
+@given(task=tasks(), more=st.integers(0, 30))
+def test_match_with_costs_picks_what_it_picks_without_until_a_row_does_not_fit(task, more):
+    rows, columns = task[0], task[1]["columns"]
+    assume(any(rows))
+    budget = min(max(columns["price"]) + more, sum(columns["price"]))
+    at_once = select_indices(features_with_acts(rows), len(rows), "match").indices.tolist()
+    spent = np.cumsum([columns["price"][i] for i in at_once])
+    fitting = [i for i, cost in zip(at_once, spent, strict=True) if cost <= budget and rows[i]]
+    result = select_indices(features_with_acts(rows), budget, "match", cost="price", columns=columns)
+    assert result.indices[: len(fitting)].tolist() == fitting
 
 
 @pytest.mark.filterwarnings("ignore:.*unspent; returning . rows:UserWarning")

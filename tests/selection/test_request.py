@@ -10,7 +10,8 @@ from helpers.pools import coded, features_of
 
 from hf_sae_select import METHODS, Selection, select, select_indices
 from hf_sae_select.selection.budget import Budget
-from hf_sae_select.selection.request import Cuts, SelectionRequest, arguments_of
+from hf_sae_select.selection.cuts import Cuts
+from hf_sae_select.selection.request import SelectionRequest, arguments_of
 
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]
 COLUMNS = {"kind": ["a", "b", "b", "a"], "price": [1.0, 2.0, 3.0, 4.0], "good": [1, 2, 3, 0]}
