@@ -239,17 +239,6 @@ def random(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Const
 EXHAUSTED = {"exhausted": one_of("restart", "stop")}
 
 METHODS: dict[str, Method] = {
-    "match": Method(
-        match,
-        "selects rows that together have the feature distribution of the dataset",
-        "Hellinger distance, greedily",
-        {"sharpen": partial(check_number, interval="(0, 10]"), "per_cost": check_flag},
-        for_targets=frozenset({"sharpen"}),
-        for_costs=frozenset({"per_cost"}),
-        threshold=0.0,
-        top=STRONGEST,
-        kind="distribution",
-    ),
     "herding": Method(
         herding,
         "selects rows near all rows and far from each other, by a kernel of features",
@@ -262,6 +251,17 @@ METHODS: dict[str, Method] = {
         threshold=0.0,
         top=STRONGEST,
         kind="nearness",
+    ),
+    "match": Method(
+        match,
+        "selects rows that together have the feature distribution of the dataset",
+        "Hellinger distance, greedily",
+        {"sharpen": partial(check_number, interval="(0, 10]"), "per_cost": check_flag},
+        for_targets=frozenset({"sharpen"}),
+        for_costs=frozenset({"per_cost"}),
+        threshold=0.0,
+        top=STRONGEST,
+        kind="distribution",
     ),
     "greedy": Method(
         greedy,

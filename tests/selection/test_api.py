@@ -358,11 +358,11 @@ def test_by_default_a_subset_has_each_kind_of_row_in_its_proportion():
     subset = select(ds, 3, seed=None)
     assert subset["text"] == ["row 0", "row 4", "row 1"]
     receipt = subset.sae_selection
-    assert receipt.method == select_indices(features_of([{0}]), 1).method == "match"
+    assert receipt.method == select_indices(features_of([{0}]), 1).method == "herding"
     assert receipt.parameters == {
         "budget": 3,
         "seed": None,
-        "options": {},
+        "options": {"width": 0.5, "redundancy": 1.25},
         "constraints": {},
         "cuts": {"threshold": 0.0, "top": 256, "max_share": None, "embedding": None},
         "encoding": RECORD,

@@ -24,10 +24,10 @@ def test_a_line_for_each_method_the_baselines_and_the_pool():
     assert math.isnan(everything["seconds"]) and greedy["seconds"] > 0
 
 
-def test_match_alone_is_compared_by_default():
+def test_herding_and_match_are_compared_by_default():
     ds = coded([{0: 0.9, 1: 0.1}, {0: 0.9, 2: 0.1}, {0: 0.9, 2: 0.1}])  # encoded without `keep`
     table = compare(ds, 2)
-    assert table.index.tolist() == ["match", "longest", "random", "(all rows)"]
+    assert table.index.tolist() == ["herding", "match", "longest", "random", "(all rows)"]
     # what it goes by is weak, and is not what lines are measured by
     assert (table.loc["match", "rows"], table.loc["match", "features"]) == (2, 1)
     assert compare(ds, 2, threshold=0).loc["match", "features"] == 3
@@ -250,5 +250,3 @@ def test_a_target_is_drawn_beside_the_other_columns():
 def test_what_is_no_target_is_refused():
     with pytest.raises(ValueError, match="`overlap='keep'` is of the rows of a `target`"):
         compare(coded([{0: 0.9}] * 3), 1, overlap="keep")
-    with pytest.raises(ValueError, match="`method='herding'` selects towards a `target`; pass one"):
-        compare(coded([{0: 0.9}] * 3), 1, ["herding"])

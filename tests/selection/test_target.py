@@ -200,7 +200,7 @@ def test_the_distances_of_a_subset_stand_beside_those_of_picks_without_its_targe
     assert table["rows"].tolist() == [4, 4, 4, 24]
     for name, distances in subset.sae_selection.target["distances"].items():
         assert table.loc[name, ["hellinger", "kernel"]].to_dict() == distances
-    without = select(pool(), 4, "match")
+    without = select(pool(), 4, max_share=0.9)
     aim = TargetArgument.parse(target()).encoded(PoolEncoding(RECORD))
     distance = TargetDistance(FeatureMatrix.from_dataset(pool()), np.arange(24), aim, 0.5)
     assert table.loc["untargeted", "hellinger"] == pytest.approx(distance.hellinger(without.sae_selection.indices))
@@ -261,10 +261,10 @@ def test_a_target_that_is_none_is_named_before_any_model_loads(value, error, mes
 
 def test_what_makes_no_sense_with_a_target_is_refused_before_any_model_loads(no_models):
     for dataset in (pool(), RAW):
-        with pytest.raises(ValueError, match="`target` makes no sense with `method='random'`; choose one of: match"):
+        with pytest.raises(ValueError, match="`target` makes no sense with `method='random'`; choose one of: herding"):
             select(dataset, 3, "random", target=target())
-        with pytest.raises(ValueError, match="`method='herding'` selects towards a `target`; pass one"):
-            select(dataset, 3, "herding")
+        with pytest.raises(ValueError, match="`method='towards'` selects towards a `target`; pass one"):
+            select(dataset, 3, towards)
         with pytest.raises(TypeError, match="`target` needs a method that takes it; give `mine` a keyword argument"):
             select(dataset, 3, mine, target=target())
         with pytest.raises(ValueError, match="unknown `overlap='drop'`; choose one of: exclude, keep, only_report"):
@@ -278,6 +278,10 @@ def test_what_makes_no_sense_with_a_target_is_refused_before_any_model_loads(no_
 
 def mine(features, budget, rng):
     return Selection(np.arange(budget), np.zeros(budget), np.zeros(1, np.int64))
+
+
+def towards(features, budget, rng, *, target):
+    return mine(features, budget, rng)
 
 
 def test_few_rows_are_warned_of():
