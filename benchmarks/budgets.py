@@ -49,7 +49,10 @@ POOLS = {
 MEASURES = ("distance", "missing", "length", "likeness")
 BY_SOURCE = ("7 sources",)  # pools whose labels are the sources
 PER_COST = "match, per cost"  # the better of two runs, by gain and by gain per token
-CONTENDERS = ("random", "match", PER_COST, "facility_location", "concave", "weighted", "greedy", "simscale", "longest")
+CONTENDERS = (
+    *("random", "herding", "match", PER_COST, "facility_location"),
+    *("concave", "weighted", "greedy", "simscale", "longest"),
+)
 
 
 class Pool(NamedTuple):
