@@ -77,7 +77,7 @@ def convert(file: Path, folder: Path) -> None:
 
 
 def plain(quantized: Any) -> Any:
-    """Return the same model without the mark that it came from GGUF: transformers refuses to save a model that has it."""
+    """Return the same model without the mark that it came from GGUF, with which transformers refuses to save it."""
     config = quantized.config
     del config.quantization_config
     model = type(quantized)(config)
