@@ -41,55 +41,66 @@ def states_folder(out: Path, data: Path, device: str) -> Path:
     """Return the folder of states, OUT/states."""
     settings = {"hook": HOOK, "window": WINDOW, "max_norm_ratio": MAX_NORM_RATIO, "device": device, "data": data.name}
     here = Path(__file__).parent
-    sources = [__file__, here / "texts.py", here / "model.py", here.parent / "labelled.py"]
+    sources = [Path(__file__), here / "texts.py", here / "model.py", here.parent / "labelled.py"]
     return results_folder(out / "states", settings, sources)
 
 
 def compute(folder: Path, lm: LanguageModel, texts: Sequence[str], tokens: int) -> None:
-    """Write files of states, [tokens, d_in] in float16, until there are `tokens` tokens.
+    """Write files of states, [tokens, d_in] in float16, and of the tokens of each text, until there are `tokens`.
 
     Raises:
         SystemExit: the texts have fewer tokens.
     """
     folder.mkdir(exist_ok=True)
-    count, started, before = 0, time.perf_counter(), 0
+    count, started, computed = 0, time.perf_counter(), 0
     for start in range(0, len(texts), DOCUMENTS):
         if count >= tokens:
             return
-        file = folder / f"{start:07d}.npy"
+        file = folder / f"{start:07d}.npz"
         if not file.exists():
             windows = lm.windows(texts[start : start + DOCUMENTS], max_length=WINDOW)
-            states = torch.cat([states.half().cpu() for _, states in lm.states(windows)])
+            groups = list(lm.states(windows))
+            states = torch.cat([states.half().cpu() for _, states in groups])
+            lengths = [sum(window.is_text) for group, _ in groups for window in group]
             if not states.isfinite().all():
                 raise RuntimeError(f"{file}: a hidden state is beyond float16")
             part = file.with_suffix(".part")
             with open(part, "wb") as opened:
-                np.save(opened, states.numpy())
+                np.savez(opened, states=states.numpy(), lengths=np.array(lengths))
             os.replace(part, file)
-            before += len(states)
-        count += len(np.load(file, mmap_mode="r"))
-        if before:
-            speed = before / (time.perf_counter() - started)
+            computed += len(states)
+        count += tokens_of(file)
+        if computed:
+            speed = computed / (time.perf_counter() - started)
             print(f"{folder.name}: {count:,} of {tokens:,} tokens, {speed:,.0f} a second", flush=True)
     if count < tokens:
         raise SystemExit(f"`--tokens {tokens}`: the texts have only {count:,} tokens; pass fewer")
 
 
-def read(folder: Path, tokens: int) -> NDArray[np.float16]:
-    """Return the first `tokens` states, [tokens, d_in].
+def tokens_of(file: Path) -> int:
+    with np.load(file) as arrays:
+        return int(arrays["lengths"].sum())
+
+
+def read(folder: Path, tokens: int) -> tuple[NDArray[np.float16], list[int]]:
+    """Return about the first `tokens` states, [tokens, d_in], of whole texts, and the tokens of each text.
 
     Raises:
         SystemExit: fewer were computed.
     """
-    parts: list[NDArray[np.float16]] = []
-    for file in sorted(folder.glob("*.npy")):
-        if sum(map(len, parts)) >= tokens:
+    states: list[NDArray[np.float16]] = []
+    lengths: list[int] = []
+    for file in sorted(folder.glob("*.npz")):
+        if sum(lengths) >= tokens:
             break
-        parts.append(np.load(file, mmap_mode="r"))
-    count = sum(map(len, parts))
-    if count < tokens:
-        raise SystemExit(f"{folder} has {count:,} of {tokens:,} tokens; run states.py with `--tokens {tokens}`")
-    return np.concatenate(parts)[:tokens]
+        with np.load(file) as arrays:
+            states.append(arrays["states"])
+            lengths += arrays["lengths"].tolist()
+    if sum(lengths) < tokens:
+        raise SystemExit(
+            f"{folder} has {sum(lengths):,} of {tokens:,} tokens; run states.py with `--tokens {tokens}` or more"
+        )
+    return np.concatenate(states), lengths
 
 
 def main() -> None:
