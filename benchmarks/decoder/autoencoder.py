@@ -35,15 +35,10 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     model = decoder(args.out)
-    settings = {
-        "tokens": args.tokens,
-        "epochs": args.epochs,
-        "device": args.device,
-        "config": config_of(args).to_dict(),
-    }
-    folder = results_folder(args.out / "sae", settings, [__file__, Path(__file__).with_name("states.py")])
     states, lengths = read(args.out / "states" / "training", args.tokens)
     held_out, held_out_lengths = read(args.out / "states" / "held_out", min(HELD_OUT_TOKENS, args.tokens))
+    settings = {"tokens": args.tokens, "epochs": args.epochs, "device": args.device, **config_of(args).to_dict()}
+    folder = results_folder(args.out / "sae", settings, [Path(__file__), Path(__file__).with_name("states.py")])
     sae = trained(args, states[: args.tokens], str(model))
     x = torch.from_numpy(held_out.astype(np.float32)).to(sae.W_enc.device)
     quality = evaluate_sae_on_activations(sae, x.split(BATCH))

@@ -37,7 +37,7 @@ def results_folder(folder: Path, settings: Mapping[str, Any], sources: Sequence[
         write(file, json.dumps(origin, indent=2))
         return folder
     before = json.loads(file.read_text())
-    for name in sorted({*before, *origin}):
+    for name in {**origin, **before}:
         if before.get(name) != origin.get(name):
             change = f"`{name}` was {before.get(name)!r} and is {origin.get(name)!r}"
             raise SystemExit(f"{folder} holds other results: {change}; pass another folder or delete it")
