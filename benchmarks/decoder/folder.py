@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 
 
 def digest(sources: Sequence[str | Path]) -> str:
-    """Return a digest of code; comments, docstrings and line breaks do not count."""
+    """Return a digest of code; comments, line breaks and what docstrings say do not count."""
     trees = [ast.parse(Path(source).read_text(encoding="utf-8")) for source in sources]
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
