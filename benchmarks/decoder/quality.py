@@ -39,7 +39,7 @@ from training import sae_of, train_one
 from training_worker import CONTENDERS
 
 SHOWN = ("ours batchtopk", "ours topk", "sae-lens batchtopk", "sae-lens topk", "sparsify topk, adam")
-PREDICTED = 64  # held-out texts whose tokens the decoder predicts
+PREDICTED = 32  # held-out texts whose tokens the decoder predicts
 
 
 class Loss:
