@@ -82,6 +82,11 @@ def train_one(name: str, lr: float, peers: Path, folder: Path) -> float:
 
 def quality_of(folder: Path, k: int, held_out: Tensor) -> Quality:
     """Measure the SAE that a worker saved, at an L0 of k."""
+    return evaluate_sae_on_activations(sae_of(folder, k, held_out), torch.split(held_out, 2000))
+
+
+def sae_of(folder: Path, k: int, held_out: Tensor) -> SparseAutoencoder:
+    """Return the SAE that a worker saved; its thresholds give an L0 of k on the held-out states."""
     tensors = torch.load(folder / "sae.pt", weights_only=True)
     activation = "jumprelu" if "threshold" in tensors else "topk"
     d_in, d_sae = tensors["W_enc"].shape
@@ -90,7 +95,7 @@ def quality_of(folder: Path, k: int, held_out: Tensor) -> Quality:
     if sae.threshold is not None:
         pre = held_out[:10_000] @ sae.W_enc + sae.b_enc
         sae.threshold.mul_(threshold_factor(pre, sae.threshold, k))
-    return evaluate_sae_on_activations(sae, torch.split(held_out, 2000))
+    return sae
 
 
 def threshold_factor(pre: Tensor, threshold: Tensor, k: int) -> float:
