@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 Line = dict[str, Any]
 Values = dict[str, NDArray[np.float64]]  # pool -> a value for each draw
 LABELS, SHARES = ("1x", "2x"), ("1 %", "5 %")
-OURS = "herding"
+OURS = "SAE herding"
 SHOWN = (
-    *(OURS, "match", "dense herding 0.3", "last layer herding 0.3", "k-means", "facility_location"),
+    *(OURS, "match", "dense herding, width 0.3", "last layer herding, width 0.3", "k-means", "facility_location"),
     *(f"{OURS}, random weights", "match, random weights", "greedy", "simscale", "longest"),
 )
 
@@ -173,7 +173,13 @@ def draw_figures(lines: list[Line], folder: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for method, marker in ((OURS, "o"), ("match", "s"), ("dense herding 0.3", "d"), ("greedy", "^"), ("longest", "x")):
+    for method, marker in (
+        (OURS, "o"),
+        ("match", "s"),
+        ("dense herding, width 0.3", "d"),
+        ("greedy", "^"),
+        ("longest", "x"),
+    ):
         axes.plot([lifts[method][pool].mean() for pool in pools], range(len(pools)), marker, label=method)
     axes.axvline(0, color="grey", linewidth=1)
     axes.set(yticks=range(len(pools)), yticklabels=pools, xlabel="labels covered beyond chance, points (1x, 2x)")

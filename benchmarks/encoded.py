@@ -28,7 +28,7 @@ class Codes(NamedTuple):
     """By the default SAE (""), and by random weights ("random weights 0")."""
     words: FeatureMatrix
     vectors: dict[str, NDArray[np.float32]]
-    """Mean states where the SAE reads (""), and after the last layer ("last layer")."""
+    """Mean states where the SAE reads ("dense"), and after the last layer ("last layer")."""
 
 
 def rows_of(file: Path, make: Callable[[], Dataset]) -> Dataset:
@@ -44,7 +44,7 @@ def all_codes(rows: Dataset, out: Path) -> Codes:
     random = rows.sae_encode(random_saes(SEEDS, token_states(rows)), text="text", max_length=MAX_LENGTH)
     for seed, part in zip(SEEDS, parts(FeatureMatrix.from_dataset(random), len(SEEDS)), strict=True):
         features[f"random weights {seed}"] = part
-    vectors = {"": np.asarray(features[""].vectors), "last layer": last_states(rows, out / "last_states.npy")}
+    vectors = {"dense": np.asarray(features[""].vectors), "last layer": last_states(rows, out / "last_states.npy")}
     return Codes(features, word_counts(rows), vectors)
 
 

@@ -30,7 +30,7 @@ def exponential(cosine: Floats, width: float) -> Floats:
     return np.exp((cosine - 1) / np.float32(width))
 
 
-def herding(kernel: Floats, budget: int, redundancy: float = 1.0) -> Picks:
+def herding(kernel: Floats, budget: int, redundancy: float) -> Picks:
     """Pick rows near the pool's rows on average, and far from each other."""
     return kernel_herding(kernel.mean(axis=1), kernel.__getitem__, budget, redundancy)
 

@@ -86,7 +86,7 @@ def rules(codes: Codes) -> dict[str, Rule]:
         if label:
             found[f"herding, {label}"] = partial(library, features, "herding")
     for label, vectors in codes.vectors.items():
-        kind = label or "vectors"
+        kind = "vectors" if label == "dense" else label
         for width in (0.2, 0.3):
             found[f"herding, {kind}, width {width}"] = partial(by_vectors, vectors, partial(herding, width=width))
         found[f"round robin by cosine, {kind}"] = partial(by_vectors, vectors, round_robin)
