@@ -145,11 +145,10 @@ def mean(values: Values) -> float:
 
 
 def interval(values: Values) -> tuple[float, float]:
-    rng, pools = np.random.default_rng(0), list(values.values())
-    means = []
-    for _ in range(2000):
-        drawn = [pools[i] for i in rng.integers(len(pools), size=len(pools))]
-        means.append(np.mean([rng.choice(of_pool, len(of_pool)).mean() for of_pool in drawn]))
+    rng, draws = np.random.default_rng(0), min(map(len, values.values()))
+    table = np.stack([of_pool[:draws] for of_pool in values.values()])
+    pools = rng.integers(len(table), size=(2000, len(table), 1))
+    means = table[pools, rng.integers(draws, size=(2000, len(table), draws))].mean(axis=(1, 2))
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
