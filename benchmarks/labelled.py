@@ -19,6 +19,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 PER_LABEL = 50  # rows of each template of T0, of each novel, and of each first word of Alpaca's instructions
+KINDS = 60  # templates of T0, and first words, of each half
+MOST = 3000  # rows of another source
 COPIES, COPIED = 4, 240  # near-duplicates of a row, and how many rows have them
 JUNK = 150  # rows of each kind
 
@@ -79,13 +81,25 @@ class Pool(NamedTuple):
 
 def universe(data: Path) -> Dataset:
     """Return all rows that a pool may use: `text`, `source`, `label` and `origin`, the row that it is a copy of."""
-    parts = [t0(data), novels(data), verbs(data), *instructions(data)]
+    others = [part.sample(min(len(part), MOST), random_state=0).sort_index() for part in instructions(data)]
+    parts = [few(t0(data), KINDS, PER_LABEL), novels(data), few(verbs(data), KINDS, PER_LABEL), *others]
     rows = pd.concat(parts, ignore_index=True)
     rows["origin"] = np.arange(len(rows))
     mixed = rows[rows["source"].isin({source for sources in MIXTURES.values() for source in sources})]
     extra = pd.concat([copies(mixed), junk(mixed)], ignore_index=True)
     extra["origin"] = extra["origin"].fillna(pd.Series(np.arange(len(extra)) + len(rows))).astype(int)
     return Dataset.from_pandas(pd.concat([rows, extra], ignore_index=True), preserve_index=False)
+
+
+def few(rows: pd.DataFrame, kinds: int, most: int) -> pd.DataFrame:
+    """Keep, of each source, so many kinds, evenly over their names, and some rows of each."""
+    kept = rows.sample(frac=1, random_state=0).groupby(["source", "label"]).head(most).sort_index()
+    parts = []
+    for _, part in kept.groupby("source"):
+        names = np.array(sorted(set(part["label"])))
+        chosen = names[np.unique(np.linspace(0, len(names) - 1, min(kinds, len(names))).astype(int))]
+        parts.append(part[part["label"].isin(chosen)])
+    return pd.concat(parts)
 
 
 def pools(rows: Dataset, half: str, draws: int) -> Iterator[Pool]:
@@ -181,18 +195,6 @@ def verbs(data: Path, each: int = PER_LABEL) -> pd.DataFrame:
 
 def first_words(alpaca: pd.DataFrame) -> pd.Series:
     return alpaca["instruction"].str.strip().str.split().str[0].str.lower().str.strip(".,:!?")
-
-
-def other_passages(data: Path) -> list[str]:
-    """Return passages of the same novels that `novels` has not drawn, to pretrain on."""
-    found = []
-    for book in pd.read_parquet(data / "text_novels100.parquet").itertuples():
-        words = book.text.split()
-        starts = range(0, len(words) - 100, 100)
-        drawn = set(random.Random(book.file).sample(starts, PER_LABEL))
-        free = [start for start in starts if start not in drawn]
-        found += [" ".join(words[start : start + 100]) for start in random.Random(0).sample(free, min(300, len(free)))]
-    return found
 
 
 def halves(families: pd.Series) -> pd.Series:

@@ -70,26 +70,15 @@ def universe(data: Path) -> Dataset:
     """Return all rows that a pool may use: `text`, `source`, `label` and `origin`, the row that it is a copy of."""
     novels = labelled.novels(data, ROWS)
     novels["label"] = novels["label"].str.partition("_")[0]  # the author
-    parts = [few(part, KINDS, ROWS) for part in (labelled.t0(data, ROWS), labelled.verbs(data, ROWS), novels)]
+    parts = [labelled.few(part, KINDS, ROWS) for part in (labelled.t0(data, ROWS), labelled.verbs(data, ROWS), novels)]
     for part in labelled.instructions(data):
-        parts.append(few(part, len(part), INSTRUCTIONS[part["source"].iloc[0]]))
+        parts.append(labelled.few(part, len(part), INSTRUCTIONS[part["source"].iloc[0]]))
     rows = pd.concat(parts, ignore_index=True)
     rows["origin"] = np.arange(len(rows))
     mixed = rows[rows["source"].isin({*MIXTURES["a"], *MIXTURES["b"]})]
     extra = pd.concat([labelled.copies(mixed), labelled.junk(mixed)], ignore_index=True)
     extra["origin"] = extra["origin"].fillna(pd.Series(np.arange(len(extra)) + len(rows))).astype(int)
     return Dataset.from_pandas(pd.concat([rows, extra], ignore_index=True), preserve_index=False)
-
-
-def few(rows: pd.DataFrame, kinds: int, most: int) -> pd.DataFrame:
-    """Keep, of each source, so many kinds, evenly over their names, and some rows of each."""
-    kept = rows.sample(frac=1, random_state=0).groupby(["source", "label"]).head(most).sort_index()
-    found = []
-    for _, part in kept.groupby("source"):
-        names = np.array(sorted(set(part["label"])))
-        chosen = names[np.unique(np.linspace(0, len(names) - 1, min(kinds, len(names))).astype(int))]
-        found.append(part[part["label"].isin(chosen)])
-    return pd.concat(found)
 
 
 def cases(rows: Dataset, half: str, draws: int) -> Iterator[Case]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,21 @@ def nearest_to_mean(pool: Floats, reference: Floats, budget: int) -> Picks:
 
 def herding(pool: Floats, reference: Floats, budget: int, *, width: float, redundancy: float = 0.5) -> Picks:
     """Pick as the library's `herding` does, by the cosine of dense vectors."""
-    sums, picks = np.zeros(len(pool), np.float32), list[int]()
-    gain = np.exp((pool @ reference.T - 1) / width).mean(axis=1)
+
+    def kernel(row: int) -> Floats:
+        return np.exp((pool @ pool[row] - 1) / width)
+
+    return kernel_herding(np.exp((pool @ reference.T - 1) / width).mean(axis=1), kernel, budget, redundancy)
+
+
+def kernel_herding(nearness: Floats, kernel: Callable[[int], Floats], budget: int, redundancy: float) -> Picks:
+    """Pick rows of large `nearness`, but far from each other by their `kernel` with all rows."""
+    sums, picks = np.zeros_like(nearness), list[int]()
     while len(picks) < budget:
-        score = gain - redundancy * sums / (len(picks) + 1)
+        score = nearness - redundancy * sums / (len(picks) + 1)
         score[picks] = -np.inf
         picks.append(int(score.argmax()))
-        sums += np.exp((pool @ pool[picks[-1]] - 1) / width)
+        sums += kernel(picks[-1])
     return np.array(picks)
 
 

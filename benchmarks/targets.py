@@ -17,28 +17,21 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 import datasets
 import numpy as np
 import pandas as pd
-import torch
-from control import random_saes
-from datasets import Dataset
-from effectiveness import append, read, word_counts
+from encoded import SEEDS, Codes, all_codes, rows_of
 from numpy.typing import NDArray
+from results import append, read
 from target_pools import REFERENCES, Case, cases, universe
 from target_rivals import centred, dsir, herding, log_ratio, matrix, mona, nearest_to_mean, round_robin
-from torch import Tensor
 
-from hf_sae_select import METHODS, FeatureMatrix, load_sae, select_indices
-from hf_sae_select.encoding.language_model import LanguageModel, Window
-from hf_sae_select.features.columns import STATE
+from hf_sae_select import METHODS, FeatureMatrix, select_indices
 from hf_sae_select.selection import targets as library_targets
 
-MAX_LENGTH = 64  # tokens of a row that are read
-SEEDS = (0, 1, 2)  # of random weights
 OURS = "herding"
 RANDOM_WEIGHTS = f"{OURS}, random weights, mean of {len(SEEDS)}"
 KEY = ("half", "pool", "draw", "rows", "rule")  # of a line; `rows` are those of the reference
@@ -47,21 +40,11 @@ Rule = Callable[[Case, int], Picks]
 Line = dict[str, Any]
 
 
-class Codes(NamedTuple):
-    """Hold the rows of the universe in all ways that a rule may see them."""
-
-    features: dict[str, FeatureMatrix]
-    """By the default SAE (""), and by random weights ("random weights 0")."""
-    words: FeatureMatrix
-    vectors: dict[str, NDArray[np.float32]]
-    """Mean states where the SAE reads (""), and after the last layer ("last layer")."""
-
-
 def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = all_rows(args.out, args.data)
+    rows = rows_of(args.out / "universe.parquet", partial(universe, args.data))
     known = rules(all_codes(rows, args.out))
     file, draws = args.out / "targets.jsonl", 2 if args.quick else args.draws
     done = {tuple(line[name] for name in KEY) for line in read(file)}
@@ -87,68 +70,6 @@ def worth(case: Case, rule: Rule) -> Line:
     return {"budget": [str(k) for k in case.budgets], **found}
 
 
-# Rows and what is known of them
-
-
-def all_rows(out: Path, data: Path) -> Dataset:
-    """Return the universe from a file, so that `datasets` knows its codes again."""
-    file = out / "universe.parquet"
-    if not file.exists():
-        universe(data).to_parquet(f"{file}.part")
-        Path(f"{file}.part").rename(file)
-    return Dataset.from_parquet(str(file))
-
-
-def all_codes(rows: Dataset, out: Path) -> Codes:
-    coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
-    features = {"": FeatureMatrix.from_dataset(coded, vectors=STATE)}
-    random = rows.sae_encode(random_saes(SEEDS, token_states(rows)), text="text", max_length=MAX_LENGTH)
-    for seed, part in zip(SEEDS, parts(FeatureMatrix.from_dataset(random), len(SEEDS)), strict=True):
-        features[f"random weights {seed}"] = part
-    vectors = {"": np.asarray(features[""].vectors), "last layer": last_states(rows, out / "last_states.npy")}
-    return Codes(features, word_counts(rows, MAX_LENGTH).features, vectors)
-
-
-def parts(features: FeatureMatrix, count: int) -> list[FeatureMatrix]:
-    """Take apart the features of SAEs that were encoded side by side."""
-    d_sae, found = features.d_sae // count, []
-    for part in range(count):
-        mask = features.ids // d_sae == part
-        offsets = np.concatenate([[0], mask.cumsum()])[features.offsets]
-        found.append(FeatureMatrix(offsets, features.ids[mask] % d_sae, features.acts[mask], d_sae, features.tokens))
-    return found
-
-
-def token_states(rows: Dataset) -> Tensor:
-    """Return the states of the tokens of some rows where the default SAE reads."""
-    model = language_model(load_sae().config.hook)
-    texts = [rows["text"][int(row)] for row in np.random.default_rng(0).choice(len(rows), 128, replace=False)]
-    return torch.cat([states for _, states in model.states(windows(model, texts), 32)])
-
-
-def last_states(rows: Dataset, file: Path) -> NDArray[np.float32]:
-    """Return the mean state of each row after the last layer, from a file where there is one."""
-    if not file.exists():
-        model = language_model("encoder.layer.5")
-        sums, tokens = np.zeros((len(rows), model.width), np.float32), np.zeros(len(rows))
-        for group, states in model.states(windows(model, rows["text"][:]), 32):
-            lengths = [sum(window.is_text) for window in group]
-            for window, of_window in zip(group, states.split(lengths), strict=True):
-                sums[window.row] += of_window.sum(dim=0).numpy()
-                tokens[window.row] += len(of_window)
-        np.save(file, sums / np.maximum(tokens, 1)[:, None])
-    return np.asarray(np.load(file))
-
-
-def language_model(hook: str) -> LanguageModel:
-    config = load_sae().config
-    return LanguageModel.from_pretrained(config.model, hook, revision=config.model_revision)
-
-
-def windows(model: LanguageModel, texts: list[str]) -> list[Window]:
-    return model.windows(texts, max_length=MAX_LENGTH, special=True)
-
-
 # Rules
 
 
@@ -165,7 +86,7 @@ def rules(codes: Codes) -> dict[str, Rule]:
         if label:
             found[f"herding, {label}"] = partial(library, features, "herding")
     for label, vectors in codes.vectors.items():
-        kind = label or "vectors"
+        kind = "vectors" if label == "dense" else label
         for width in (0.2, 0.3):
             found[f"herding, {kind}, width {width}"] = partial(by_vectors, vectors, partial(herding, width=width))
         found[f"round robin by cosine, {kind}"] = partial(by_vectors, vectors, round_robin)

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-from effectiveness import all_rows, append, counted, default_codes, read
+from effectiveness import worth
 from effects import LABELS, SHARES, beyond_chance, spread, values
-from labelled import pools
+from encoded import default_codes, rows_of
+from labelled import pools, universe
 from numpy.typing import NDArray
+from results import append, read
 
 from hf_sae_select import METHODS, FeatureMatrix, Selection, select_indices
 from hf_sae_select.features import kernels as counting
@@ -48,21 +51,20 @@ CHANGED: dict[str, dict[str, Any]] = {
 def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
-    rows = all_rows(args)
+    rows = rows_of(args.out / "universe.parquet", partial(universe, args.data))
     ours = default_codes(rows)
-    kinds = {label: (ours, changed) for label, changed in CHANGED.items()}
     file = args.out / "variants.jsonl"
     done = {(line["pool"], line["draw"], line["method"]) for line in read(file)}
     for pool in pools(rows, args.half, args.draws):
-        for label, (known, changed) in kinds.items():
+        for label, changed in CHANGED.items():
             if (pool.name, pool.draw, label) in done or "sorted" in pool.name:
                 continue
-            features = known.features.take(pool.rows)
+            features = ours.take(pool.rows)
             picks = select_indices(features, max(pool.budgets.values()), variant, seed=pool.draw, **changed).indices
-            found = {name: counted(pool, picks[:size], known.features.tokens) for name, size in pool.budgets.items()}
+            measured = {name: worth(pool, picks[:size], features.tokens) for name, size in pool.budgets.items()}
             line = {"half": args.half, "pool": pool.name, "draw": pool.draw, "method": label}
-            append(file, line | {"found": found})
-    table([line for line in read(file) if line["half"] == args.half], list(kinds))
+            append(file, line | {"worth": measured})
+    table([line for line in read(file) if line["half"] == args.half], list(CHANGED))
 
 
 def variant(
