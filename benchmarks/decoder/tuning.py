@@ -47,11 +47,11 @@ class Decoder:
 
     def __init__(self, folder: Path, known: Pairs, layers: int, device: str) -> None:
         self.known, self.device = known, torch.device(device)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(self.device).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(self.device).eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         self.head = model.lm_head
-        self.upper = copy.deepcopy(model.model)
+        self.upper = copy.deepcopy(model.model).float()
         self.lower, cut = model.model, len(model.model.layers) - layers
         self.lower.layers, self.lower.norm = self.lower.layers[:cut], nn.Identity()
         self.upper.layers = self.upper.layers[cut:]
@@ -88,7 +88,7 @@ class Decoder:
         for group in grouped([row for row in dict.fromkeys(rows) if row not in self._states], self.known, EVALUATED):
             ids = [torch.from_numpy(self.known.ids[row]).long() for row in group]
             lengths = [len(row) for row in ids]
-            embedded = self.lower.embed_tokens(torch.cat(ids).to(self.device))[None]
+            embedded = self.lower.embed_tokens(torch.cat(ids).to(self.device))[None].float()
             with self.autocast():
                 states = run(self.lower, embedded, self.positions(lengths))
             for row, part in zip(group, states[0].bfloat16().cpu().split(lengths), strict=True):
