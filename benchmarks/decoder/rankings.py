@@ -36,13 +36,13 @@ BLENDED = "match and simscale, 7 to 3"
 LENGTHS = "length-matched"
 METHODS = (*RANDOM, *OF_LIBRARY, OF_VECTORS, BLENDED, LENGTHS)
 BY_DECODER, DECODER = ("herding", "simscale", "greedy"), "the decoder's SAE"
-WIDTHS = {"shares": 0.5, "vectors": 0.3}  # of the kernel
+KERNELS = {"shares": {"width": 0.5, "redundancy": 1.25}, "vectors": {"width": 0.3, "redundancy": 1.0}}
 STRONGEST = 128  # shares of a row that count in the kernel
 
 
 def encoded(known: Pairs, rows: Rows, sae: str | None = None) -> Dataset:
     """Encode rows by the packaged SAE, or by one of the decoder, and keep their mean states."""
-    how: dict[str, Any] = {} if sae is None else {"sae": sae}
+    how: dict[str, Any] = {} if sae is None else {"sae": sae, "dtype": "bfloat16"}
     return known.dataset(rows).sae_encode(text="text", keep="state", **how)
 
 
@@ -69,9 +69,9 @@ def methods(pool: Dataset, seed: int) -> dict[str, Method]:
     features = FeatureMatrix.from_dataset(pool, vectors=STATE)
     named: dict[str, Method] = {method: partial(library, method) for method in OF_LIBRARY}
     named |= {label: partial(shuffled, len(pool), [seed, number]) for number, label in enumerate(RANDOM)}
-    named["herding"] = towards_all(strongest_shares(features), WIDTHS["shares"])
+    named["herding"] = towards_all(strongest_shares(features), **KERNELS["shares"])
     states = np.asarray(features.vectors)
-    named[OF_VECTORS] = towards_all(centred(states, states)[0], WIDTHS["vectors"])
+    named[OF_VECTORS] = towards_all(centred(states, states)[0], **KERNELS["vectors"])
     named[BLENDED] = lambda count: blended(library("match", count), library("simscale", count))
     return named
 
@@ -108,9 +108,9 @@ def blended(most: Ranking, least: Ranking) -> Ranking:
     return np.array(list(rows))[: len(most)]
 
 
-def towards_all(vectors: NDArray[np.float32], width: float) -> Method:
+def towards_all(vectors: NDArray[np.float32], *, width: float, redundancy: float) -> Method:
     """Return kernel herding whose target is the pool itself."""
-    return lambda count: herding(vectors, vectors, count, width=width, redundancy=1.0)
+    return lambda count: herding(vectors, vectors, count, width=width, redundancy=redundancy)
 
 
 def strongest_shares(features: FeatureMatrix) -> NDArray[np.float32]:
