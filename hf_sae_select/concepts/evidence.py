@@ -125,7 +125,7 @@ class Reason:
     aim: Aim | None = None
     """How near the row is to the target, or to all rows, where the method decides by it."""
     is_apart: bool = False
-    """Whether the row shares no feature with the target that counts."""
+    """Whether the row shares no feature that counts with the target, or without one with the rows that stand for all."""
     text: str = ""
     """The row as the model read it; empty if it was not read again."""
 
@@ -183,7 +183,8 @@ def cause(reason: Reason, with_parts: bool = True) -> str:
         case "earlier":
             return f"picked before the method began, as a row of `{reason.source}`" + _also(reason)
         case "filler":
-            apart = "it shares no feature with the target that counts"
+            whom = "the target" if reason.has_target else "the rows that stand for all"
+            apart = f"it shares no feature that counts with {whom}"
             why = apart if reason.is_apart else "no row that was left had a score above 0"
             return f"it fills the budget: {why}" + _also(reason)
         case "own":

@@ -216,7 +216,7 @@ def test_a_pick_near_a_target_says_how_near_and_by_what():
     assert f"; row {first.aim.rows[0].row} of the target is nearest, with a cosine of " in str(first)
     apart = why[3]
     assert (apart.kind, apart.is_apart, apart.aim, apart.parts) == ("filler", True, None, ())
-    assert "it fills the budget: it shares no feature with the target that counts." in str(apart)
+    assert "it fills the budget: it shares no feature that counts with the target." in str(apart)
     json.dumps(why.to_dict(), allow_nan=False)
     bare = reasons(rows, selection)
     assert [(reason.aim, reason.parts, reason.runner_up, reason.lacks_target) for reason in bare] == [
