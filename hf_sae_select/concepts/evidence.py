@@ -125,7 +125,7 @@ class Reason:
     aim: Aim | None = None
     """How near the row is to the target, or to all rows, where the method decides by it."""
     is_apart: bool = False
-    """Whether the row shares no feature that counts with the target, or without one with the rows that stand for all."""
+    """Whether the row shares no feature that counts with the target, or with the rows that stand for all."""
     text: str = ""
     """The row as the model read it; empty if it was not read again."""
 
