@@ -37,7 +37,7 @@ def test_the_verbs_one_after_another(rows, process, processes):
     subset = Dataset.from_parquet("subset.parquet")
     assert subset["text"][:] == [Dataset.from_json("pool.jsonl")[row]["text"] for row in result["indices"]]
     assert json.loads(again.out) == result | {"out": "again.parquet"}
-    assert compare.code == 0 and compare.out.splitlines()[1].split()[:2] == ["match", "4"]
+    assert compare.code == 0 and compare.out.splitlines()[1].split()[:2] == ["herding", "4"]
     assert [reason["row"] for reason in json.loads(explain.out)["reasons"]] == result["indices"][:2]
     assert why_not.out.startswith("Row 0 ")
     assert (report.code, report.out) == (0, "report.html\n") and (rows / "report.html").is_file()

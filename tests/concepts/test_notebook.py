@@ -23,7 +23,7 @@ def test_a_subset_is_shown_as_a_table_and_any_other_dataset_as_text():
     dataset = coded(ROWS, record=RECORD)
     assert shown(dataset) == {"text": repr(dataset)}
     html = shown(dataset.sae_select(2))["_repr_html_"]
-    assert "<th>method</th><td>match</td>" in html and "<th>rows</th><td>2 of 4</td>" in html
+    assert "<th>method</th><td>herding</td>" in html and "<th>rows</th><td>2 of 4</td>" in html
     for other in (dataset.sae_select(2).select([0]), dataset.sae_select(2).filter(lambda row: False)):
         assert shown(other) == {"text": repr(other)}
 
@@ -75,7 +75,7 @@ def test_nothing_from_outside_is_markup(monkeypatch):
 def test_a_changed_or_unreadable_pool_is_no_reason_to_fail():
     for record in ({**RECORD, "text": {"columns": ["gone"]}}, {**RECORD, "text": {}}):
         html = coded(ROWS, record=record).sae_select(2)._repr_html_()
-        assert "<td>match</td>" in html and "row 0" not in html
+        assert "<td>herding</td>" in html and "row 0" not in html
     assert "<td>2 of 4</td>" in coded(ROWS, record=RECORD).sae_select(2).sae_selection._repr_html_()
 
 

@@ -227,7 +227,7 @@ def test_only_the_first_picks_say_what_they_were_chosen_over(tmp_path, monkeypat
     assert "What a pick was chosen over is shown for the first 2." in visible(file)
 
 
-METHODS = ["concave", "facility_location", "greedy", "instag", "kcenter", "longest", "match", "random", "simscale"]
+METHODS = ["concave", "facility_location", "greedy", "herding", "instag", "kcenter", "longest", "match", "random", "simscale"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -304,7 +304,7 @@ def test_the_code_that_repeats_a_selection_runs(tmp_path):
     selection = pool.sae_select(70, must_include=list(range(60)), exclude=[89], quota=None).sae_selection
     (encode, select), repetition = code_of(selection)
     assert encode == ((), {"text": "text", "max_length": 64})
-    assert select[0] == (70, "match") and select[1]["exclude"] == [89] and select[1]["top"] == 256
+    assert select[0] == (70, "herding") and select[1]["exclude"] == [89] and select[1]["top"] == 256
     assert repetition.notes == ["“must_include” is too long to be shown: 60 values, which the saved selection has."]
 
 
