@@ -38,7 +38,7 @@ def main() -> None:
     rows = universe(args.data)
     pool = next(pool for pool in pools(rows, HALF, 1) if pool.name == POOL)
     texts = rows.select(pool.rows.tolist()).select_columns(["text", "label"])
-    saes = {f"decoder, {args.out / 'sae'}": args.out / "sae", "packaged, MiniLM": None}
+    saes = {"decoder": args.out / "sae", "packaged, MiniLM": None}
     print(f"device {device_name(args.device)}; {POOL}: {len(texts):,} rows, {len(set(pool.labels))} labels")
     table = {name: lifts(encoded(texts, sae, args), pool) for name, sae in saes.items()}
     print("\n| labels covered beyond chance, points | " + " | ".join(table) + " |")
