@@ -227,7 +227,18 @@ def test_only_the_first_picks_say_what_they_were_chosen_over(tmp_path, monkeypat
     assert "What a pick was chosen over is shown for the first 2." in visible(file)
 
 
-METHODS = ["concave", "facility_location", "greedy", "herding", "instag", "kcenter", "longest", "match", "random", "simscale"]
+METHODS = [
+    "concave",
+    "facility_location",
+    "greedy",
+    "herding",
+    "instag",
+    "kcenter",
+    "longest",
+    "match",
+    "random",
+    "simscale",
+]
 
 
 @pytest.mark.parametrize("method", METHODS)
