@@ -16,16 +16,15 @@ import argparse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import labelled
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from effectiveness import append, read
 from numpy.typing import NDArray
-from target_pools import few
+from results import append, read
 from targets import spread
 
 from hf_sae_select import METHODS, FeatureMatrix, select_indices
@@ -98,8 +97,8 @@ def all_rows(out: Path, data: Path) -> Dataset:
 def universe(data: Path) -> Dataset:
     """Return `text`, `source` and `label` of all rows."""
     novels = labelled.novels(data, 3).assign(label="novels", source="novels")
-    parts = [few(labelled.t0(data, OF_EACH).assign(source="t0"), KINDS, OF_EACH), novels]
-    parts += [few(part, len(part), ROWS[part["source"].iloc[0]]) for part in labelled.instructions(data)]
+    parts = [labelled.few(labelled.t0(data, OF_EACH).assign(source="t0"), KINDS, OF_EACH), novels]
+    parts += [labelled.few(part, len(part), ROWS[part["source"].iloc[0]]) for part in labelled.instructions(data)]
     return Dataset.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
 
 
@@ -119,7 +118,9 @@ def pools(rows: Dataset, draws: int) -> Iterator[Pool]:
 
 def picks_of(method: str, features: FeatureMatrix, threshold: float) -> Iterator[list[NDArray[np.int64]]]:
     """Yield, for each budget, the rows that a method picks by the features that `select` would pass it."""
-    name, options = ("match", {"per_cost": True}) if method == PER_COST else (method, {})
+    name, options = method, dict[str, Any]()
+    if method == PER_COST:
+        name, options = "match", {"per_cost": True}
     cut = Cuts().resolve(METHODS[name], threshold).apply(features)
     for share in SHARES:
         with warnings.catch_warnings():

@@ -135,7 +135,7 @@ def dense_herding(label: str, width: float | None, draw: Draw, budget: int, redu
 
 def both(draw: Draw, budget: int) -> Picks:
     """Herd by the mean of the cosines of shares and of vectors."""
-    cosine = (draw.cosines("", STRONGEST) + draw.cosines("dense")) / 2
+    cosine = (draw.cosines("", STRONGEST) + draw.cosines("dense")) / np.float32(2)
     return herding(kernel(cosine, WIDTH), budget, REDUNDANCY)
 
 

@@ -73,9 +73,9 @@ def measure(file: Path, half: str, codes: Codes, drawn: list[Pool]) -> None:
 def worths(draw: Draw, label: str, contender: Contender) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what the picks of each budget are worth; but for two rules, a smaller one's are a larger one's first."""
     pool = draw.pool
-    most = [] if label in NOT_NESTED else contender(draw, max(pool.budgets.values()))
+    most = None if label in NOT_NESTED else contender(draw, max(pool.budgets.values()))
     for name, budget in pool.budgets.items():
-        picks = contender(draw, budget) if label in NOT_NESTED else most[:budget]
+        picks = contender(draw, budget) if most is None else most[:budget]
         yield name, worth(pool, picks, draw.features().tokens)
 
 

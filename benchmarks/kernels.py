@@ -90,7 +90,7 @@ def views(draw: Draw) -> dict[str, Floats]:
     """Return the cosines of all pairs of rows, as they are seen in several ways."""
     shares = {f"shares, {strongest} strongest": draw.cosines("", strongest) for strongest in (64, 128, 256)}
     dense, last = draw.cosines("dense"), draw.cosines("last layer")
-    both = {"shares and dense": (shares["shares, 256 strongest"] + dense) / 2}
+    both = {"shares and dense": (shares["shares, 256 strongest"] + dense) / np.float32(2)}
     return shares | {"dense": dense, "last layer": last} | both
 
 

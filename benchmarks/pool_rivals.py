@@ -12,12 +12,11 @@ from target_rivals import centred, kernel_herding
 
 Floats = NDArray[np.float32]
 Picks = NDArray[np.int64]
-Rows = Floats | sparse.csr_matrix
 
 
-def cosines(rows: Rows) -> Floats:
+def cosines(rows: Floats | sparse.csr_matrix) -> Floats:
     """Return the cosine of each pair of rows, dense or sparse."""
-    if sparse.issparse(rows):
+    if not isinstance(rows, np.ndarray):
         lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))).ravel()
         units = sparse.diags(1 / np.maximum(lengths, 1e-9)) @ rows
         return np.asarray((units @ units.T).toarray(), np.float32)
@@ -27,7 +26,7 @@ def cosines(rows: Rows) -> Floats:
 
 def exponential(cosine: Floats, width: float) -> Floats:
     """Return the exponential kernel: 1 for equal rows, and e times less for each `width` of cosine."""
-    return np.exp((cosine - 1) / np.float32(width))
+    return np.asarray(np.exp((cosine - 1) / np.float32(width)))
 
 
 def herding(kernel: Floats, budget: int, redundancy: float) -> Picks:

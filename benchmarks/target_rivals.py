@@ -50,7 +50,7 @@ def herding(pool: Floats, reference: Floats, budget: int, *, width: float, redun
     """Pick as the library's `herding` does, by the cosine of dense vectors."""
 
     def kernel(row: int) -> Floats:
-        return np.exp((pool @ pool[row] - 1) / width)
+        return np.asarray(np.exp((pool @ pool[row] - 1) / width))
 
     return kernel_herding(np.exp((pool @ reference.T - 1) / width).mean(axis=1), kernel, budget, redundancy)
 
