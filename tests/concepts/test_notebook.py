@@ -31,8 +31,8 @@ def test_a_subset_is_shown_as_a_table_and_any_other_dataset_as_text():
 def test_the_first_picks_have_their_rows_gains_features_and_texts():
     html = coded(ROWS, record=RECORD).sae_select(2, seed=None)._repr_html_()
     assert "<th>likeness</th><td>0.8165; as many random rows 0." in html  # the square root of 2 / 3
-    assert "<td>0</td><td>0</td><td>1</td><td>#1</td><td>row 0</td>" in html
-    assert "<td>1</td><td>1</td><td>1</td><td>#2</td><td>row 1</td>" in html
+    assert "<td>0</td><td>0</td><td>1.583</td><td>#1</td><td>row 0</td>" in html
+    assert "<td>1</td><td>1</td><td>1.583</td><td>#2</td><td>row 1</td>" in html
 
 
 def test_columns_of_codes_may_be_constraints():

@@ -58,7 +58,7 @@ def test_parts_are_in_the_state_before_the_pick_and_rounds_begin_anew():
 
 def test_match_takes_its_gain_apart():
     rows = features_of([{0, 1}, {0, 1}, {0, 2}])
-    first, second = reasons(rows, select_indices(rows, 2, seed=None))
+    first, second = reasons(rows, select_indices(rows, 2, "match", seed=None))
     # shares {1: 1}, {1: 1}, {2: 1}; the mass of 1 is 2, so the first pick gains sqrt(2)
     assert [(part.feature, part.gain) for part in first.parts] == [(1, pytest.approx(math.sqrt(2)))]
     assert first.kind == "distribution" and first.runner_up.difference == 0
@@ -74,11 +74,11 @@ def test_a_gain_of_many_parts_is_said_to_be_spread_and_the_largest_come_first():
     rows = features_of([{1, 2, 3, 4, 5, 6}, {7}, set()])
     rows.acts[:6] = [9, 8, 7, 6, 5, 4]
     named = Labels([Label(5, "cats"), Label(6, "dogs")], d_sae=16)
-    why = reasons(rows, select_indices(rows, 1, seed=None, exclude=[1]), labels=named)[0]
+    why = reasons(rows, select_indices(rows, 1, "match", seed=None, exclude=[1]), labels=named)[0]
     assert [part.feature for part in why.parts] == [1, 2, 3, 4, 5, 6]
     assert "spread over 6 features; the largest parts are #1 (" in str(why)
     assert ", and the largest with a name is #5 cats (" in str(why) and "#6" not in str(why)
-    one = reasons(rows, select_indices(rows, 1, seed=None, exclude=[1]), labels=Labels([], d_sae=16))[0]
+    one = reasons(rows, select_indices(rows, 1, "match", seed=None, exclude=[1]), labels=Labels([], d_sae=16))[0]
     assert "spread over 6 features; the largest parts are #1 (" in str(one)
 
 
@@ -304,7 +304,8 @@ def test_vectors_say_what_is_near():
     assert "What it was chosen over is not known: rows have costs" in str(reasons(matrix, priced, columns=columns)[0])
     matrix.__dict__["vectors"] = None
     without = reasons(
-        matrix, Selection(**{**vars(select_indices(features_of([{0}, {1}, {0}, {1}]), 2)), "method": "kcenter"})
+        matrix,
+        Selection(**{**vars(select_indices(features_of([{0}, {1}, {0}, {1}]), 2, "match")), "method": "kcenter"}),
     )
     assert "picked by the similarity of vectors, which are not at hand" in str(without[0])
 
