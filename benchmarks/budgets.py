@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,10 @@ import labelled
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from effectiveness import append, read
+from encoded import rows_of
+from labelled import few
 from numpy.typing import NDArray
-from target_pools import few
+from results import append, open_results, read, settings_of
 from targets import spread
 
 from hf_sae_select import METHODS, FeatureMatrix, select_indices
@@ -67,8 +69,8 @@ class Pool(NamedTuple):
 def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows = all_rows(args.out, args.data)
+    open_results(args.out, settings_of([Path(__file__), Path(labelled.__file__)]))
+    rows = rows_of(args.out / "universe.parquet", partial(universe, args.data))
     coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
     features, threshold = FeatureMatrix.from_dataset(coded, vectors=STATE), encoding_record(coded)["threshold"]
     file, draws = args.out / "budgets.jsonl", 2 if args.quick else args.draws
@@ -84,15 +86,6 @@ def main() -> None:
 
 
 # Rows
-
-
-def all_rows(out: Path, data: Path) -> Dataset:
-    """Return the rows of all pools from a file, so that `datasets` knows their codes again."""
-    file = out / "universe.parquet"
-    if not file.exists():
-        universe(data).to_parquet(f"{file}.part")
-        Path(f"{file}.part").rename(file)
-    return Dataset.from_parquet(str(file))
 
 
 def universe(data: Path) -> Dataset:
