@@ -15,16 +15,19 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import datasets
 import labelled
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from encoded import rows_of
+from labelled import few
 from numpy.typing import NDArray
-from results import append, read
+from results import append, open_results, read, settings_of
 from targets import spread
 
 from hf_sae_select import METHODS, FeatureMatrix, select_indices
@@ -66,8 +69,8 @@ class Pool(NamedTuple):
 def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows = all_rows(args.out, args.data)
+    open_results(args.out, settings_of([Path(__file__), Path(labelled.__file__)]))
+    rows = rows_of(args.out / "universe.parquet", partial(universe, args.data))
     coded = rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH)
     features, threshold = FeatureMatrix.from_dataset(coded, vectors=STATE), encoding_record(coded)["threshold"]
     file, draws = args.out / "budgets.jsonl", 2 if args.quick else args.draws
@@ -85,20 +88,11 @@ def main() -> None:
 # Rows
 
 
-def all_rows(out: Path, data: Path) -> Dataset:
-    """Return the rows of all pools from a file, so that `datasets` knows their codes again."""
-    file = out / "universe.parquet"
-    if not file.exists():
-        universe(data).to_parquet(f"{file}.part")
-        Path(f"{file}.part").rename(file)
-    return Dataset.from_parquet(str(file))
-
-
 def universe(data: Path) -> Dataset:
     """Return `text`, `source` and `label` of all rows."""
     novels = labelled.novels(data, 3).assign(label="novels", source="novels")
-    parts = [labelled.few(labelled.t0(data, OF_EACH).assign(source="t0"), KINDS, OF_EACH), novels]
-    parts += [labelled.few(part, len(part), ROWS[part["source"].iloc[0]]) for part in labelled.instructions(data)]
+    parts = [few(labelled.t0(data, OF_EACH).assign(source="t0"), KINDS, OF_EACH), novels]
+    parts += [few(part, len(part), ROWS[part["source"].iloc[0]]) for part in labelled.instructions(data)]
     return Dataset.from_pandas(pd.concat(parts, ignore_index=True), preserve_index=False)
 
 
@@ -118,9 +112,7 @@ def pools(rows: Dataset, draws: int) -> Iterator[Pool]:
 
 def picks_of(method: str, features: FeatureMatrix, threshold: float) -> Iterator[list[NDArray[np.int64]]]:
     """Yield, for each budget, the rows that a method picks by the features that `select` would pass it."""
-    name, options = method, dict[str, Any]()
-    if method == PER_COST:
-        name, options = "match", {"per_cost": True}
+    name, options = ("match", {"per_cost": True}) if method == PER_COST else (method, {})
     cut = Cuts().resolve(METHODS[name], threshold).apply(features)
     for share in SHARES:
         with warnings.catch_warnings():
