@@ -39,6 +39,7 @@ LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for roundi
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
 WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
+COST_REDUNDANCY = 1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the mix of the pool
 TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
 STRONGEST = 128  # weighted shares of a row that count
 COMMON = 0.1  # the share of the rows from which on a feature has a column

@@ -39,6 +39,8 @@ class Method:
     """Options that say something of the target alone, and are unknown without one."""
     with_target: Mapping[str, Any] = field(default_factory=dict)
     """The defaults of options that are others with a target."""
+    with_costs: Mapping[str, Any] = field(default_factory=dict)
+    """The defaults of options that are others with a budget in costs and no target."""
     for_costs: frozenset[str] = frozenset()
     """Options that say something of a budget in costs alone, and are unknown with one in rows."""
     threshold: float | None = None

@@ -78,7 +78,8 @@ def complete_options(
     idle |= {} if has_costs else dict.fromkeys(method.for_costs, "a budget in what rows cost")
     for option in sorted(idle.keys() & options):
         raise ValueError(f"`{option}` is of {idle[option]}; pass one, or leave it out")
-    known = method.options | (dict(method.with_target) if has_target else {})
+    own = method.with_target if has_target else method.with_costs if has_costs else {}
+    known = method.options | dict(own)
     known = {option: default for option, default in known.items() if option not in idle}
     for option in options.keys() - known.keys():
         parts = (field.name for part in (ConstraintArguments, Cuts) for field in fields(part))

@@ -15,7 +15,7 @@ from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
 from .engine import Engine, drawn_order, sorted_by
-from .herding import REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
+from .herding import COST_REDUNDANCY, REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
@@ -83,7 +83,7 @@ def herding(
             The width of the kernel, with a target `0.3`: the smaller it is, the nearer a row must be to count.
         redundancy (`float`, *optional*, defaults to `1.25`):
             What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
-            `0.5`.
+            `0.5`, with a budget in costs and no target `1.0`.
     """
     return Engine(features, budget, rng, constraints, target).herding(float(width), float(redundancy))
 
@@ -248,6 +248,7 @@ METHODS: dict[str, Method] = {
             "redundancy": partial(check_number, interval="[0, 10]"),
         },
         with_target={"width": TARGET_WIDTH, "redundancy": TARGET_REDUNDANCY},
+        with_costs={"redundancy": COST_REDUNDANCY},
         threshold=0.0,
         top=STRONGEST,
         kind="nearness",
