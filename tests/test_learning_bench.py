@@ -146,25 +146,6 @@ def test_a_pair_with_a_long_prompt_is_left_out_and_a_long_response_is_cut(script
     assert known.prompts.tolist() == [2]
 
 
-# Rankings
-
-
-def test_seven_rows_of_one_ranking_and_three_of_another_take_turns(script):
-    most, least = np.arange(14), np.array([20, 21, 1, 22, 23, 24])
-    blended = script("rankings").blended(most, least).tolist()
-    assert blended == [0, 1, 2, 3, 4, 5, 6, 20, 21, 7, 8, 9, 10, 11]  # row 1 is picked once
-
-
-def test_length_matched_rows_are_one_of_each_stretch_of_lengths(script):
-    tokens = np.array([9, 1, 5, 2, 8, 6])
-    picks = script("rankings").length_matched(tokens, 3, seed=0)
-    assert [sorted(tokens[picks])[place] in stretch for place, stretch in enumerate([(1, 2), (5, 6), (8, 9)])] == [
-        True,
-        True,
-        True,
-    ]
-
-
 # Tables
 
 
@@ -212,6 +193,13 @@ def test_the_table_says_how_many_arms_were_run_and_on_which_device(script, tmp_p
     assert "| nothing, nats | 1 | | | | 4.000 | 4.000 | 4.000 | 4.000 |" in printed
     assert "| random, nats | 1 | 1 | 0.0001 | 2 | 4.000 | 4.000 | 4.000 | 4.000 |" in printed
     assert "| match | 1 | 1 | 0.0001 | 2 | +0 | +0 | +0 | +0 |" in printed
+
+
+def test_a_file_of_an_arm_has_a_plain_name(script, tmp_path):
+    pool = script("pairs").Draw("mixture", 2, np.array([]), {}, {})
+    arm = script("learning").Arm(64, "tokens", "to code: round robin, the decoder's SAE", 3e-4)
+    name = arm.file(tmp_path, pool).name
+    assert name == "mixture-2.64-tokens.to-code-round-robin-the-decoders-SAE.0.0003.json"
 
 
 # IFEval

@@ -59,7 +59,7 @@ class Arm(NamedTuple):
 
     def file(self, folder: Path, pool: Draw) -> Path:
         """Return the file of what was measured."""
-        method = self.method.replace(",", "").replace("'", "").replace(" ", "-")
+        method = "".join(letter for letter in self.method.replace(" ", "-") if letter not in ",:'")
         return folder / f"{pool.name}.{self.budget}-{self.equal}.{method}.{self.rate:g}.json"
 
 
@@ -178,7 +178,7 @@ class Bench:
 
 def hash_of(sae: str) -> str:
     """Return the first digits of the SHA-256 of an SAE's weights."""
-    with open(Path(sae) / "sae.safetensors", "rb") as opened:
+    with open(Path(sae) / "sae_weights.safetensors", "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
 
 

@@ -90,9 +90,9 @@ class Arms:
         arms = self.lines[method, rate]
         return np.array([np.mean([measure(line, rows) for line in arms[number]]) for number in draws])
 
-    def less_random(self, method: str, measure: Measure) -> Any:
+    def less_random(self, method: str, measure: Measure, draws: list[int] | None = None) -> Any:
         """Return the differences to random rows in thousandths of a nat, both at their best rates: [draws]."""
-        draws = self.compared(method)
+        draws = self.compared(method) if draws is None else draws
         values, random = (
             self.values(label, self.best(label), draws, measure, REPORTED) for label in (method, "random")
         )
@@ -220,7 +220,8 @@ def print_targets(arms: Arms) -> None:
         target = next(target for target in TARGETS if method.startswith(f"to {target}:"))
         rows = np.mean([line["sources"].get(target, np.nan) / len(line["rows"]) for line in arms.at_best(method)])
         cells = [f"{rows:.0%}" if rows == rows else ""]
-        cells += [spread(arms.less_random(label, of(target))) for label in (method, "herding")]
+        draws = arms.compared(method)
+        cells += [spread(arms.less_random(label, of(target), draws)) for label in (method, "herding")]
         print(
             f"| {method} | {len(arms.compared(method))} | "
             + " | ".join([*cells, spread(arms.less_random(method, micro))])

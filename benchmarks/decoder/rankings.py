@@ -20,10 +20,11 @@ from pairs import Draw, Pairs, Rows
 
 from hf_sae_select import FeatureMatrix
 from hf_sae_select.features.columns import STATE
-from hf_sae_select.features.shares import Shares
 
 sys.path.append(str(Path(__file__).parent.parent))
-from target_rivals import centred, herding, round_robin
+from pool_rivals import exponential, in_turns, length_matched
+from pool_rivals import herding as kernel_herding
+from target_rivals import centred, round_robin
 
 Ranking = NDArray[np.int64]  # places in the pool
 Method = Callable[[int], Ranking]
@@ -36,8 +37,7 @@ BLENDED = "match and simscale, 7 to 3"
 LENGTHS = "length-matched"
 METHODS = (*RANDOM, *OF_LIBRARY, OF_VECTORS, BLENDED, LENGTHS)
 BY_DECODER, DECODER = ("herding", "simscale", "greedy"), "the decoder's SAE"
-KERNELS = {"shares": {"width": 0.5, "redundancy": 1.25}, "vectors": {"width": 0.3, "redundancy": 1.0}}
-STRONGEST = 128  # shares of a row that count in the kernel
+WIDTH, REDUNDANCY = 0.3, 1.0  # of herding by vectors
 
 
 def encoded(known: Pairs, rows: Rows, sae: str | None = None) -> Dataset:
@@ -69,10 +69,11 @@ def methods(pool: Dataset, seed: int) -> dict[str, Method]:
     features = FeatureMatrix.from_dataset(pool, vectors=STATE)
     named: dict[str, Method] = {method: partial(library, method) for method in OF_LIBRARY}
     named |= {label: partial(shuffled, len(pool), [seed, number]) for number, label in enumerate(RANDOM)}
-    named["herding"] = towards_all(strongest_shares(features), **KERNELS["shares"])
     states = np.asarray(features.vectors)
-    named[OF_VECTORS] = towards_all(centred(states, states)[0], **KERNELS["vectors"])
-    named[BLENDED] = lambda count: blended(library("match", count), library("simscale", count))
+    units, _ = centred(states, states)
+    kernel = exponential(units @ units.T, WIDTH)
+    named[OF_VECTORS] = lambda count: kernel_herding(kernel, count, REDUNDANCY)
+    named[BLENDED] = lambda count: in_turns(library("match", count), library("simscale", count), 0.7)
     return named
 
 
@@ -87,38 +88,5 @@ def ranked_towards(known: Pairs, draw: Draw, target: str, count: int) -> dict[st
     return {f"to {target}: {label}": draw.rows[ranking].tolist() for label, ranking in rankings.items()}
 
 
-# Rules that the library does not have
-
-
 def shuffled(rows: int, seed: list[int], count: int) -> Ranking:
     return np.random.default_rng(seed).permutation(rows)[:count]
-
-
-def length_matched(tokens: NDArray[np.int64], budget: int, seed: int) -> Ranking:
-    """Draw at random one row from each of `budget` stretches of the rows in order of length."""
-    rng = np.random.default_rng(seed)
-    stretches = np.array_split(np.argsort(tokens, kind="stable"), budget)
-    return rng.permutation([rng.choice(stretch) for stretch in stretches])
-
-
-def blended(most: Ranking, least: Ranking) -> Ranking:
-    """Take seven rows of one ranking, then three of another, and so on; no row twice."""
-    turns = zip(np.array_split(most, -(-len(most) // 7)), np.array_split(least, -(-len(least) // 3)), strict=False)
-    rows = dict.fromkeys(int(row) for turn in turns for part in turn for row in part)
-    return np.array(list(rows))[: len(most)]
-
-
-def towards_all(vectors: NDArray[np.float32], *, width: float, redundancy: float) -> Method:
-    """Return kernel herding whose target is the pool itself."""
-    return lambda count: herding(vectors, vectors, count, width=width, redundancy=redundancy)
-
-
-def strongest_shares(features: FeatureMatrix) -> NDArray[np.float32]:
-    """Return unit vectors of each row's strongest shares above the pool's mean: [rows, d_sae]."""
-    shares = Shares.of_strongest(features, np.arange(len(features)))
-    dense = np.zeros((len(features), features.d_sae), np.float32)
-    for row in range(len(features)):
-        entries = slice(*shares.features.offsets[row : row + 2])
-        strongest = np.argsort(-shares.amounts[entries], kind="stable")[:STRONGEST]
-        dense[row, shares.features.ids[entries][strongest]] = shares.amounts[entries][strongest]
-    return np.asarray(dense / np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-9))
