@@ -228,3 +228,12 @@ def test_numbers_up_to_the_bounds_neither_overflow_nor_vanish(argument):
 def test_a_power_of_tokens_that_overflows_is_refused(per_token):
     with pytest.raises(ValueError, match=r"`per_token=.*` must be a finite number in \[0, 10\]"):
         select(coded([{0: 1.0}]), 1, per_token=per_token)
+
+
+def test_the_redundancy_of_herding_is_another_by_default_with_a_budget_in_costs_and_with_a_target():
+    features = with_all(features_of([{0, 1}, {0, 2}, {1, 2}, {0}]))
+    cases = {1.25: {"budget": 2}, 1.0: {"budget": "4 price", "columns": {"price": [2, 2, 2, 2]}}}
+    cases[0.5] = {"budget": 2, "target": features_of([{0, 1}] * 8), "overlap": "keep"}
+    for redundancy, arguments in cases.items():
+        assert select_indices(features, **arguments).parameters["options"]["redundancy"] == redundancy
+    assert select_indices(features, **cases[1.0], redundancy=2).parameters["options"]["redundancy"] == 2
