@@ -50,7 +50,7 @@ def ranked(known: Pairs, draw: Draw, budget: int, count: int) -> dict[str, list[
     """Return the first `count` rows of each method; of length-matched, which has no order, `budget` rows."""
     pool = encoded(known, draw.rows)
     rankings = {label: method(count) for label, method in methods(pool, draw.number).items()}
-    rankings[LENGTHS] = length_matched(known.tokens[draw.rows], budget, draw.number)
+    rankings[LENGTHS] = length_matched(known.tokens[draw.rows].astype(np.int32), budget, draw.number)
     return {label: draw.rows[ranking].tolist() for label, ranking in rankings.items()}
 
 
