@@ -125,7 +125,7 @@ class Reason:
     aim: Aim | None = None
     """How near the row is to the target, or to all rows, where the method decides by it."""
     is_apart: bool = False
-    """Whether the row shares no feature that counts with the target, or with the rows that stand for all."""
+    """Whether the row shares no feature that counts with the target."""
     text: str = ""
     """The row as the model read it; empty if it was not read again."""
 
@@ -183,8 +183,7 @@ def cause(reason: Reason, with_parts: bool = True) -> str:
         case "earlier":
             return f"picked before the method began, as a row of `{reason.source}`" + _also(reason)
         case "filler":
-            whom = "the target" if reason.has_target else "the rows that stand for all"
-            apart = f"it shares no feature that counts with {whom}"
+            apart = "it shares no feature that counts with the target"
             why = apart if reason.is_apart else "no row that was left had a score above 0"
             return f"it fills the budget: {why}" + _also(reason)
         case "own":
@@ -234,10 +233,10 @@ def _by_nearness(reason: Reason, with_parts: bool) -> str:
     aim = reason.aim
     assert aim is not None
     whose = f"the target “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else "the target"
-    where, rows = (whose, "the rows of the target") if reason.has_target else ("many rows of the pool", "all rows")
+    where, rows = (f"it is near {whose}: ", "the rows of the target") if reason.has_target else ("", "all rows")
     text = (
-        f"it is near {where}: of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, "
-        f"and {aim.novelty:.4g} it gains for being unlike earlier picks"
+        f"{where}of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, and "
+        f"{aim.novelty:.4g} it gains for being unlike earlier picks"
     )
     if with_parts and reason.parts:
         text += f"; {_largest(reason, 'of the kernel ')}"

@@ -322,7 +322,7 @@ CAUSES = {
     "length": "rows that are at least as long came first, and spent the budget",
     "chance": "it was not drawn",
     "own": "the method is your own, and only it knows",
-    "apart": "it shares no feature that counts with the target, or without one with the rows that stand for all",
+    "apart": "it shares no feature that counts with the target",
     "in_target": "it repeats a row of the target",
 }
 

@@ -16,7 +16,7 @@ MOST_CHARACTERS = 120  # of a value in the code
 class Repetition:
     """Hold the code that repeats a selection, and notes on the values that have no place in it.
 
-    Example, a selection of 5 rows by the default method: `code` is "subset = dataset.sae_select(5, 'match', ...)".
+    Example, a selection of 5 rows by the default method: `code` is "subset = dataset.sae_select(5, 'herding', ...)".
     """
 
     def __init__(self, selection: Selection) -> None:

@@ -1,4 +1,4 @@
-"""Closeness: how near each pick of `herding` was to the target, by which features, and what it was chosen over."""
+"""Closeness: how near each pick of `herding` was to the target or to all rows, by which features, and what lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..features.kernels import Floats, Int64s
 from ..features.shares import Shares
 from .herding import LENGTH, SHIFT, STEPS, UNITS, Herd
-from .targets import TargetPart
+from .targets import PoolSample, TargetPart
 from .trace import SAME_GAIN, Parts, Trace
 
 NEAREST = 3  # rows of a target that are named
@@ -19,19 +19,19 @@ NEAREST = 3  # rows of a target that are named
 
 @dataclass(frozen=True, eq=False)
 class Closeness:
-    """Hold what a target says of one pick, in the state before it."""
+    """Hold what a target, or without one the pool, says of one pick, in the state before it."""
 
     pick: int
     turn: int
     """The target whose turn it was, as its position."""
     nearness: float
-    """The mean of the kernel with the rows of this target."""
+    """The mean of the kernel with the rows of this target, or with those of the pool."""
     novelty: float
     """What the pick gains for being unlike earlier picks: nearness and novelty sum to the gain."""
     parts: Parts | None
     """What each feature adds to the nearness; None where the features of the target are not at hand."""
     rows: Int64s
-    """The nearest rows of the target, by the product of vectors, the nearest first."""
+    """The nearest rows of the target, or of those that stand for the pool, the nearest first."""
     cosines: Floats
     """Their cosines with the pick."""
     runner_up: int
@@ -141,8 +141,10 @@ class _TargetVectors:
         sums = np.concatenate([[0], terms.cumsum()])
         products = sums[offsets[1:]] - sums[offsets[:-1]]
         kernel = trace.herding.table[np.minimum(products >> SHIFT, STEPS)]
-        weight = np.divide(kernel, products, out=np.zeros(len(products)), where=products > 0)
+        times, itself = part.counts_for(row) if isinstance(part, PoolSample) else (1.0, 0.0)
+        weight = np.divide(kernel * times, products, out=np.zeros(len(products)), where=products > 0)
         added = np.bincount(ids, terms * np.repeat(weight, part.features.counts), minlength=len(own))
+        added += own**2 * (itself * trace.herding.own[row] / max(int((own**2).sum()), 1))
         gains = added[row_ids] / (max(part.size, 1) * UNITS)
         nearest = np.argsort(-products, kind="stable")[:NEAREST]
         nearest = nearest[products[nearest] > 0]

@@ -149,7 +149,7 @@ def compare(
     Example:
 
     ```python
-    compare(dataset, 3000, ["match", "greedy", "simscale"])
+    compare(dataset, 3000, ["herding", "greedy", "simscale"])
     ```
     """
     check_dataset("dataset", dataset, "select")

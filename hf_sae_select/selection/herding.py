@@ -39,7 +39,9 @@ LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for roundi
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
 WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
-COST_REDUNDANCY = 1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the mix of the pool
+COST_REDUNDANCY = (
+    1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the mix of the pool
+)
 TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
 STRONGEST = 128  # weighted shares of a row that count
 COMMON = 0.1  # the share of the rows from which on a feature has a column
@@ -107,6 +109,14 @@ class Herding:
         with ThreadPoolExecutor(len(self.parts)) as threads:
             list(threads.map(add, self.parts))
         return sums
+
+    @cached_property
+    def own(self) -> Int64s:
+        """The kernel of each row of the pool with itself: [n], in units; 0 for rows without features."""
+        sums = np.concatenate([[0], np.square(self.entries, dtype=np.int64).cumsum()])
+        offsets = self.shares.features.offsets
+        squares = sums[offsets[1:]] - sums[offsets[:-1]]
+        return np.asarray(self.table[np.minimum(squares >> SHIFT, STEPS)])
 
     def row(self, i: int) -> tuple[NDArray[Any], Entries]:
         """Return the vector of a row of the pool: features and entries."""

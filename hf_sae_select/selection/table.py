@@ -80,7 +80,7 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         Example:
 
         ```python
-        dataset.sae_compare(3000, ["match", "greedy"]).plot().save("comparison.svg")
+        dataset.sae_compare(3000, ["herding", "greedy"]).plot().save("comparison.svg")
         ```
         """
         alt = altair()

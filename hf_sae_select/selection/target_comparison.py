@@ -23,11 +23,10 @@ if TYPE_CHECKING:  # annotations only
 def target_distances(subset: Dataset) -> pd.DataFrame:
     """Return how far a subset is from what it was selected towards, beside other rows of the same dataset.
 
-    The lines are `subset`; `untargeted`, the picks of the same method without the target, or of `match` where it needs
-    one; `random`, as many random rows; and `pool`, all rows that could be selected. The columns are `rows`;
-    `hellinger`, the Hellinger distance of the rows' and the target's distributions over features; and `kernel`, the
-    maximum mean discrepancy by the kernel of `herding`. Both are of each row's 256 strongest features, and 0 is
-    nearest. This selects once more; `Selection.target` has the other lines already.
+    The lines are `subset`; `untargeted`, the picks of the same method without the target; `random`, as many random
+    rows; and `pool`, all rows that could be selected. The columns are `rows`; `hellinger`, the Hellinger distance of
+    the rows' and the target's distributions over features; and `kernel`, the maximum mean discrepancy by the kernel of
+    `herding`. Both are of each row's 256 strongest features, and 0 is nearest. This selects once more; `Selection.target` has the other lines already.
 
     Args:
         subset (`Dataset`):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -178,14 +178,43 @@ class Target:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class PoolSample(TargetPart):
+    """Hold rows of the pool that stand for all of it, where a selection has no target."""
+
+    places: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    """Which rows of the pool they are: [rows]."""
+    pool_rows: int = 0
+    """The number of rows of the pool that have features."""
+
+    def closeness(self, herding: Herding) -> Int64s:
+        """Sum the kernel of each row of the pool with as many rows of the pool as the sample has: [n], in units.
+
+        A row's kernel with itself is many times that with others. So a sample counts it apart, for every row by its
+        share of the pool: otherwise the rows of the sample would be picked for being in it.
+        """
+        sums, m = super().closeness(herding), len(self.places)
+        if m < self.pool_rows:
+            sums[self.places] = (sums[self.places] - herding.own[self.places]) * m // max(m - 1, 1)
+            sums += herding.own * m // self.pool_rows
+        return sums
+
+    def counts_for(self, row: int) -> tuple[Floats, float]:
+        """Return how often each row of the sample, and a row itself beside them, counts in the sum of the row."""
+        m, is_itself = len(self.places), self.places == row
+        if m == self.pool_rows:
+            return np.ones(m), 0.0
+        return np.where(is_itself, 0.0, m / max(m - 1, 1) if is_itself.any() else 1.0), m / self.pool_rows
+
+
 def sample_of(features: FeatureMatrix, order: Int64s) -> Target:
     """Return what stands for a pool where a selection has no target: all its rows, or `SAMPLE` of a larger one.
 
     They are taken evenly from the rows of the pool in some `order`. Rows without features do not count.
     """
     rows = order[features.counts[order] > 0]
-    rows = rows[np.arange(SAMPLE) * len(rows) // SAMPLE] if len(rows) > SAMPLE else rows
-    return Target((TargetPart(features.take(rows), ""),))
+    places = rows[np.arange(SAMPLE) * len(rows) // SAMPLE] if len(rows) > SAMPLE else rows
+    return Target((PoolSample(features.take(places), "", places=places, pool_rows=len(rows)),))
 
 
 def digest_of(features: FeatureMatrix) -> str:

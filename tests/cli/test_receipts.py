@@ -70,7 +70,7 @@ def test_explain_and_why_not(subset, call):
     assert reasons[0]["parts"][0]["spans"]
     row = next(row for row in range(8) if row not in expected.sae_selection.indices)
     done = call("why-not", "subset.parquet", row)
-    assert done.code == 0 and done.out.startswith(f"Row {row} was not picked by `match`")
+    assert done.code == 0 and done.out.startswith(f"Row {row} was not picked by `herding`")
     done = call("explain", "subset.parquet", "--picks", "x")
     assert done.code == 2 and "`picks='x'` must be numbers of rows" in done.err
 

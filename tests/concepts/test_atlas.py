@@ -26,7 +26,7 @@ def file(tmp_path):
 
 
 def test_a_subset_is_on_the_map_of_its_pool(file):
-    subset = coded(ROWS, record=RECORD).sae_select(2, seed=None)
+    subset = coded(ROWS, record=RECORD).sae_select(2, "match", seed=None)
     assert export_atlas(subset, file) == file
     table = pq.read_table(file).to_pydict()
     assert table["text"] == ["row 0", "row 1", "row 2", "row 3"]

@@ -126,10 +126,16 @@ def kernel_of(vectors, others, width):
     return kernel
 
 
-def naive_herding(pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, initial=(), last=()):
-    """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors."""
+def naive_herding(
+    pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, stand=(), of=0, initial=(), last=()
+):
+    """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors.
+
+    The first target may be rows of the pool, `stand`, that stand for `of` rows: a row itself counts as one of these.
+    """
     near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
     kernel = kernel_of(pool, pool, width)
+    near = [leave_out(near[0], kernel, stand, of)] if len(stand) < of else near
     picks, gains, of_turn = [], [], [[] for _ in targets]
 
     def turns():
@@ -162,6 +168,14 @@ def naive_herding(pool, targets, order, budget, *, width, redundancy, shares, si
             gains.append(0.0)
             picks.append(i)
     return picks, gains
+
+
+def leave_out(near, kernel, stand, of):
+    """Count the kernel of each row with itself by its share of `of` rows, where `stand` stands for them."""
+    m = len(stand)
+    own = [int(kernel[i, i]) for i in range(len(near))]
+    others = [(near[i] - own[i]) * m // max(m - 1, 1) if i in stand else near[i] for i in range(len(near))]
+    return [total + itself * m // of for total, itself in zip(others, own, strict=True)]
 
 
 def exact_tail(n, k, holders, count):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hf_sae_select import select_indices
 from hf_sae_select.features.shares import Shares
+from hf_sae_select.selection import targets as targets_module
 from hf_sae_select.selection.closeness import closeness, gains_of, parts_of, parts_of_picks, scores_at
 from hf_sae_select.selection.target_argument import TargetArgument
 from hf_sae_select.selection.targets import SMOOTHING
@@ -175,6 +176,16 @@ def test_without_a_target_nearness_is_to_all_rows(task):
         assert near.nearness == pytest.approx(sum(kernels) / max(len(kernels), 1) / 2**32, abs=1e-12)
         assert near.parts.gains.sum() == pytest.approx(near.nearness, abs=1e-12)
         assert near.nearness + near.novelty == pytest.approx(selection.gains[near.pick], abs=1e-12)
+
+
+def test_parts_of_a_pick_sum_to_its_nearness_where_a_sample_stands_for_the_pool(monkeypatch):
+    monkeypatch.setattr(targets_module, "SAMPLE", 10)
+    rng = np.random.default_rng(0)
+    features = features_of([set(rng.choice(14, 4, replace=False).tolist()) for _ in range(40)])
+    selection = select_indices(features, 12, "herding")
+    for near in closeness(Trace.of(features, selection), np.arange(12)):
+        assert near.nearness + near.novelty == pytest.approx(selection.gains[near.pick], abs=1e-12)
+        assert near.parts.gains.sum() == pytest.approx(near.nearness, abs=1e-9)  # which is of whole units
 
 
 @pytest.mark.filterwarnings("ignore:.*says little:UserWarning")

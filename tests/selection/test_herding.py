@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from hf_sae_select import select_indices
 from hf_sae_select.selection import herding
+from hf_sae_select.selection import targets as targets_module
 
 few = pytest.mark.filterwarnings("ignore:.*so few say little of what is wanted:UserWarning")
 short = pytest.mark.filterwarnings("ignore:.*returning . rows:UserWarning", "ignore:`quota` wants:UserWarning")
@@ -54,8 +55,10 @@ def herded(rows, target, **arguments):
     return select_indices(features, target=target_of(target), overlap="keep", **arguments)
 
 
-def herding_with(size, common, strongest):
-    """Split matrices into parts of `size` rows; features that more than a share `common` have are columns."""
+def herding_with(size, common, strongest, sample):
+    """Let a sample of so many rows stand for a pool.
+
+    Split matrices into parts of `size` rows; features that more than a share `common` have are columns."""
     stack = ExitStack()
 
     def blocks(offsets):
@@ -65,7 +68,14 @@ def herding_with(size, common, strongest):
     stack.enter_context(patch.object(herding, "blocks", blocks))
     stack.enter_context(patch.object(herding, "COMMON", common))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
+    stack.enter_context(patch.object(targets_module, "SAMPLE", sample))
     return stack
+
+
+def sample_of(rows, order, sample):
+    """The rows that stand for those of a pool: all with features, or some of them evenly."""
+    rows = [i for i in order if rows[i]]
+    return [rows[n * len(rows) // sample] for n in range(sample)] if len(rows) > sample else rows
 
 
 def distribution(mean, rows):
@@ -82,13 +92,16 @@ def weights_of(mean, pool, target):
     return np.float32((aimed + e) / (pooled + e)).astype(float)
 
 
-def naive(rows, target, arguments, order, strongest):
+def naive(rows, target, arguments, order, strongest, sample):
     """Select towards a target, or without one towards the pool, as `select_indices` should."""
     n, initial = len(rows), arguments["must_include"]
     pool = [i for i in range(n) if i not in arguments["exclude"]]
     mean, scale = mean_of(rows, pool), scale_of(rows, arguments)
     weights = np.ones(D_SAE) if target is None else weights_of(mean, [rows[i] for i in pool], target)
-    target = {"": ([rows[i] for i in pool], 1.0)} if target is None else target
+    stand, of = [], 0
+    if target is None:
+        stand, of = sample_of(rows, [i for i in order if i in pool], sample), sum(bool(rows[i]) for i in pool)
+        target = {"": ([rows[i] for i in stand], 1.0)}
 
     def vectors(rows):
         return whole_vectors(shares_above(mean, rows), weights, strongest)
@@ -104,6 +117,8 @@ def naive(rows, target, arguments, order, strongest):
         sizes=[sum(map(bool, part)) for part, _ in target.values()],
         scale=scale,
         fits=fits_of(rows, arguments),
+        stand=stand,
+        of=of,
         initial=initial,
         last=() if "cost" in arguments else sorted(order, key=lambda i: scale[i] == 0),
     )
@@ -115,14 +130,15 @@ def naive(rows, target, arguments, order, strongest):
 @given(task=tasks(), target=st.none() | targets, options=options, size=st.integers(1, 9), data=st.data())
 def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, data):
     common, strongest = data.draw(st.sampled_from([0, 0.4, 1])), data.draw(st.sampled_from([2, 128]))
+    sample = data.draw(st.sampled_from([1, 3, 4096]))
     rows, arguments = task[0], task[1] | options
     if not is_possible(arguments, rows):
         return
     n = len(rows)
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
-    picks, gains = naive(rows, target, arguments, order, strongest)
+    picks, gains = naive(rows, target, arguments, order, strongest, sample)
     try:
-        with herding_with(size, common, strongest):
+        with herding_with(size, common, strongest, sample):
             result = herded(rows, target, **arguments)
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
@@ -173,6 +189,15 @@ def test_the_order_of_the_target_and_repeating_all_of_it_change_nothing(task, pa
     two = herded(rows, {"a": (part, 0.5), "b": (more, 0.5)}, budget=n)
     again = herded(rows, {"a": (shuffled * 2, 0.5), "b": (more * 2, 0.5)}, budget=n)
     assert again.indices.tolist() == two.indices.tolist()
+
+
+def test_rows_that_stand_for_a_large_pool_are_picked_no_more_often_than_others(monkeypatch):
+    monkeypatch.setattr(targets_module, "SAMPLE", 100)
+    rng = np.random.default_rng(0)
+    rows = [{i % 40, *rng.choice(np.arange(40, 200), 4, replace=False).tolist()} for i in range(1000)]
+    sample = sample_of(rows, np.random.default_rng(0).permutation(1000).tolist(), 100)
+    picks = select_indices(features_of(rows, d_sae=200), 200, "herding").indices
+    assert np.isin(picks, sample).sum() <= 20  # they are a tenth of the pool
 
 
 # ---- small pools written by hand
