@@ -144,7 +144,7 @@ class _TargetVectors:
         times, itself = part.counts_for(row) if isinstance(part, PoolSample) else (1.0, 0.0)
         weight = np.divide(kernel * times, products, out=np.zeros(len(products)), where=products > 0)
         added = np.bincount(ids, terms * np.repeat(weight, part.features.counts), minlength=len(own))
-        added += own**2 * (itself * trace.herding.own[row] / max(int((own**2).sum()), 1))
+        added = added + own**2 * (itself * trace.herding.own[row] / max(int((own**2).sum()), 1))
         gains = added[row_ids] / (max(part.size, 1) * UNITS)
         nearest = np.argsort(-products, kind="stable")[:NEAREST]
         nearest = nearest[products[nearest] > 0]

@@ -26,7 +26,8 @@ def target_distances(subset: Dataset) -> pd.DataFrame:
     The lines are `subset`; `untargeted`, the picks of the same method without the target; `random`, as many random
     rows; and `pool`, all rows that could be selected. The columns are `rows`; `hellinger`, the Hellinger distance of
     the rows' and the target's distributions over features; and `kernel`, the maximum mean discrepancy by the kernel of
-    `herding`. Both are of each row's 256 strongest features, and 0 is nearest. This selects once more; `Selection.target` has the other lines already.
+    `herding`. Both are of each row's 256 strongest features, and 0 is nearest. This selects once more;
+    `Selection.target` has the other lines already.
 
     Args:
         subset (`Dataset`):
