@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import labelled
@@ -112,7 +112,9 @@ def pools(rows: Dataset, draws: int) -> Iterator[Pool]:
 
 def picks_of(method: str, features: FeatureMatrix, threshold: float) -> Iterator[list[NDArray[np.int64]]]:
     """Yield, for each budget, the rows that a method picks by the features that `select` would pass it."""
-    name, options = ("match", {"per_cost": True}) if method == PER_COST else (method, {})
+    name, options = method, dict[str, Any]()
+    if method == PER_COST:
+        name, options = "match", {"per_cost": True}
     cut = Cuts().resolve(METHODS[name], threshold).apply(features)
     for share in SHARES:
         with warnings.catch_warnings():
