@@ -67,12 +67,13 @@ def word_counts(rows: Dataset) -> FeatureMatrix:
 
 def parts(features: FeatureMatrix, count: int) -> list[FeatureMatrix]:
     """Take apart the features of SAEs that were encoded side by side."""
-    d_sae, found = features.d_sae // count, []
+    d_sae, matrices = features.d_sae // count, []
     for part in range(count):
         mask = features.ids // d_sae == part
         offsets = np.concatenate([[0], mask.cumsum()])[features.offsets]
-        found.append(FeatureMatrix(offsets, features.ids[mask] % d_sae, features.acts[mask], d_sae, features.tokens))
-    return found
+        arrays = offsets, features.ids[mask] % d_sae, features.acts[mask]
+        matrices.append(FeatureMatrix(*arrays, d_sae, features.tokens))
+    return matrices
 
 
 def token_states(rows: Dataset) -> Tensor:

@@ -73,8 +73,8 @@ def measure(draw: Draw) -> dict[str, list[float]]:
 
     def add(label: str, picks: Picks) -> None:
         of_budgets = [worth(pool, picks[: pool.budgets[budget]], tokens) for budget in ("1x", "2x")]
-        lift = np.mean([each["coverage"] - each["by chance"] for each in of_budgets])
-        figures[label] = [100 * float(lift), 100 * float(np.mean([each["distance"] for each in of_budgets]))]
+        lift = np.mean([worth["coverage"] - worth["by chance"] for worth in of_budgets])
+        figures[label] = [100 * float(lift), 100 * float(np.mean([worth["distance"] for worth in of_budgets]))]
 
     for label, cosine in views(draw).items():
         for width, redundancy in product(WIDTHS, REDUNDANCIES):

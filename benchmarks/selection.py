@@ -55,6 +55,7 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "concave": ("concave", {}),
     "concave, log": ("concave", {"curve": "log"}),
     "concave, mass": ("concave", {"by": "mass"}),
+    "herding": ("herding", {}),
     "match": ("match", {}),
     "simscale": ("simscale", {}),
     "simscale, nearest": ("simscale", {"against": "nearest"}),
