@@ -270,7 +270,8 @@ def _score(selection: Selection) -> list[str]:
         factors.append(f"times its quality, column “{constraints['quality']}”")
     if constraints.get("per_token"):
         factors.append(f"divided by its tokens to the power of {constraints['per_token']:g}")
-    if constraints.get("cost") and selection.parameters["options"].get("per_cost", True):
+    method = METHODS.get(selection.method)
+    if constraints.get("cost") and method is not None and method.runs_by_cost(selection.parameters["options"]):
         factors.append(f"divided by its cost, “{constraints['cost']}”, if that order of picks had the larger gain")
     return [f"The score of a row is its gain, {', and '.join(factors)}."] if factors else []
 

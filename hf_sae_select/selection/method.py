@@ -35,6 +35,8 @@ class Method:
     """Whether it compares vectors, not features."""
     needs_seed: Callable[[Mapping[str, Any]], bool] = lambda options: False
     """Whether it draws at random, with these options."""
+    runs_by_cost: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    """Whether it also selects by gain per cost where rows have costs, with these options, and returns the better."""
     for_targets: frozenset[str] = frozenset()
     """Options that say something of the target alone, and are unknown without one."""
     with_target: Mapping[str, Any] = field(default_factory=dict)

@@ -260,6 +260,7 @@ METHODS: dict[str, Method] = {
         {"sharpen": partial(check_number, interval="(0, 10]"), "per_cost": check_flag},
         for_targets=frozenset({"sharpen"}),
         for_costs=frozenset({"per_cost"}),
+        runs_by_cost=lambda options: bool(options.get("per_cost", True)),  # before it was an option it always did
         threshold=0.0,
         top=STRONGEST,
         kind="distribution",
@@ -269,6 +270,7 @@ METHODS: dict[str, Method] = {
         "selects the row that adds the most features not yet covered, again and again (SAE-GreedSelect)",
         "arXiv:2502.14050",
         {"idf": check_flag, **EXHAUSTED},
+        runs_by_cost=lambda options: True,
         kind="coverage",
     ),
     "simscale": Method(
@@ -289,6 +291,7 @@ METHODS: dict[str, Method] = {
         "selects as `greedy`, where a feature is worth its share of all activation",
         "Gillick & Favre 2009",
         {"idf": check_flag, **EXHAUSTED},
+        runs_by_cost=lambda options: True,
         kind="coverage",
     ),
     "concave": Method(
@@ -296,6 +299,7 @@ METHODS: dict[str, Method] = {
         "selects as `greedy`, where each further row with a feature adds less",
         "Wei et al. 2015; MIG, arXiv:2504.13835",
         {"curve": one_of("sqrt", "log"), "by": one_of("count", "mass"), "idf": check_flag},
+        runs_by_cost=lambda options: True,
         kind="coverage",
     ),
     "instag": Method(
@@ -311,6 +315,7 @@ METHODS: dict[str, Method] = {
         "Wei et al. 2015",
         {"center": check_flag},
         needs_vectors=True,
+        runs_by_cost=lambda options: True,
         kind="similarity",
     ),
     "kcenter": Method(

@@ -230,7 +230,7 @@ class Trace:
         Both runs pick the row with the largest score, so a pick that lost to another row tells which run it was not.
         """
         by_gain, by_cost = self.constraints, self.constraints.per_cost()
-        has_two_runs = by_gain.has_costs and self.method in GREEDY and self.options.get("per_cost", True)
+        has_two_runs = by_gain.has_costs and self.method in GREEDY and METHODS[self.method].runs_by_cost(self.options)
         if not has_two_runs or self.lacks_target:
             return by_gain
         first, last = len(by_gain.initial), FIRST_PICKS

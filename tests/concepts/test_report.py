@@ -370,6 +370,15 @@ def test_a_baseline_is_not_compared_with_itself(method, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "is_divided"), [("herding", False), ("match", False), ("random", False), ("greedy", True)]
+)
+def test_a_page_says_that_scores_are_divided_by_costs_where_they_are(method, is_divided, tmp_path):
+    pool = pool_of(TEXTS, columns={"c": [2.0] * 12})
+    subset = pool.sae_select("8 c", method)
+    assert ("divided by its cost" in visible(subset.sae_report(tmp_path / "report.html", spans=0))) == is_divided
+
+
 def test_what_a_page_says_is_explained_once_and_without_backticks(tmp_path):
     pool = pool_of(TEXTS, columns={"q": [1.0 + i / 10 for i in range(12)], "c": [2.0] * 12})
     subset = pool.sae_select("9 c", "match", quality="q", must_include=[3], per_cost=True)

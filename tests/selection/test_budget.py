@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 from helpers.pools import coded, features_of, with_all
 
-from hf_sae_select import METHODS, select, select_indices
+from hf_sae_select import METHODS, Constraints, select, select_indices
 from hf_sae_select.selection.budget import Budget
 
 ROWS = [{0, 1, 2}, {0, 1}, {3}, {4, 5}, {6}, set()]  # 4, 3, 2, 3, 2 and 1 tokens
@@ -237,3 +237,14 @@ def test_the_redundancy_of_herding_is_another_by_default_with_a_budget_in_costs_
     for redundancy, arguments in cases.items():
         assert select_indices(features, **arguments).parameters["options"]["redundancy"] == redundancy
     assert select_indices(features, **cases[1.0], redundancy=2).parameters["options"]["redundancy"] == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_runs_by_cost_as_it_says(method, monkeypatch):
+    runs, per_cost = [], Constraints.per_cost
+    monkeypatch.setattr(Constraints, "per_cost", lambda self: runs.append(method) or per_cost(self))
+    features = with_all(features_of([{0, 1}, {0, 2}, {1, 2}, {0}]))
+    for options in ({}, {"per_cost": True}) if method == "match" else ({},):
+        runs.clear()
+        selection = select_indices(features, "4 price", method, columns={"price": [2] * 4}, **options)
+        assert bool(runs) == METHODS[method].runs_by_cost(selection.parameters["options"])
