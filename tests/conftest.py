@@ -3,8 +3,11 @@
 The tests may share their work among processes (`pytest -n 2`): no test uses a fixed port or a folder of another.
 """
 
+import importlib
 import os
 import shutil
+import sys
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -17,6 +20,8 @@ from helpers import forge, tiny
 from hub import connect, serve
 
 from hf_sae_select import SaeConfig
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
@@ -66,3 +71,15 @@ def folder(staged_once, tmp_path):
 def whole(hub, sae, bert, tmp_path):
     """A staged subset whose model, SAE and source are all on the local Hub."""
     return forge.stage_whole(hub, sae, bert, tmp_path)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a file of `benchmarks/decoder` by its name, as its neighbours do."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS / "decoder"), *sys.path])
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and BENCHMARKS in Path(file).parents:
+            del sys.modules[name]

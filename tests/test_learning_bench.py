@@ -1,6 +1,5 @@
 """The bench in which a decoder learns from picked rows, on a random decoder of three layers and short rows."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -10,20 +9,6 @@ import pytest
 import torch
 from helpers import tiny
 from torch.nn import functional as F
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import a file of `benchmarks/decoder` by its name, as its neighbours do."""
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS / "decoder"), *sys.path])
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and BENCHMARKS in Path(file).parents:
-            del sys.modules[name]
 
 
 def rows_of(pairs, *ids, prompts, source="a"):
