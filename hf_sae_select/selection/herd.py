@@ -231,17 +231,15 @@ class Herd:
         return rows
 
     def _fill(self) -> None:
-        """Let rows take the places of candidates that were picked or no longer fit, until one can win."""
-        while len(rows := self._next_rows(0, self._size - int(self._fits.sum()))):
+        """Let rows take the places of candidates that were picked, no longer fit, or share no feature with the aim."""
+        while len(rows := self._next_rows(0, self._size - self._n_live)):
             self._enter(rows)
-            if self._n_live:
-                return
 
     def _enter(self, rows: Int64s) -> None:
-        """Begin to compare rows. Rows that were picked or no longer fit are compared no more."""
+        """Begin to compare rows. Those that can no longer win are compared no more."""
         self._is_candidate[rows] = True
         old, watched = self._rows, self._watched[~self._is_taken[self._watched]]
-        stays = self._fits | np.isin(old, watched)
+        stays = (self._fits & self._closeness.any(axis=0)) | np.isin(old, watched)
         new = np.setdiff1d(np.concatenate([rows, watched]), old[stays])
         vectors = self._herding.vectors(new)
         sums = np.zeros((len(self._counts), len(new)), np.int64)
