@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, blocks, compiled
 from .coverage import ConstraintState, commit, fitting
-from .herding import UNITS, Advance, Herding, Postings, Products, Vector, Vectors, add_row
+from .herding import MOST_ROWS, UNITS, Advance, Herding, Postings, Products, Vector, Vectors, add_row
 from .targets import Target
 
 WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
 COST_REDUNDANCY = 1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the pool's mix
 TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
-CANDIDATES = 4096  # rows that are compared at a pick
+CANDIDATES = 8192  # rows that are compared at a pick
 STEP = 4096  # rows that are looked at together where all may be compared
 NO_ROWS = np.empty(0, np.int64)
 
@@ -259,7 +259,7 @@ class Herd:
         """Set the rows that are compared, and what is known of them."""
         self._rows, self._vectors, self._closeness, self._sums = rows, vectors, closeness, sums
         self._local[rows] = np.arange(len(rows))
-        self._parts = [vectors.postings(low, high) for low, high in blocks(vectors.offsets) if low < high]
+        self._parts = [vectors.postings(low, high) for low, high in _ranges(vectors.offsets)]
         self._products: list[Products] = [np.zeros(part.high - part.low, np.int32) for part in self._parts]
         self._scale, self._places = self.state.scale[rows], self._place[rows]
         self._look_again()
@@ -268,6 +268,12 @@ class Herd:
         """Look which of the rows may be picked, and how many can win."""
         self._fits = self._is_candidate[self._rows] & fitting(self.state, self._rows)
         self._n_live = int(np.count_nonzero(self._fits & self._closeness.any(axis=0)))
+
+
+def _ranges(offsets: Int64s) -> list[tuple[int, int]]:
+    """Cut rows into ranges for the threads, each of which one index can hold."""
+    cuts = [range(low, high, MOST_ROWS) for low, high in blocks(offsets)]
+    return [(low, min(low + MOST_ROWS, part.stop)) for part in cuts for low in part]
 
 
 def _joined(picks: list[Vector], d_sae: int) -> Vectors:

@@ -29,7 +29,7 @@ LENGTH = 4096  # of a vector: the product of two is at most 2^24, but for roundi
 SHIFT = 10  # products are cut to 2^14 steps
 STEPS = LENGTH**2 >> SHIFT
 STRONGEST = 128  # weighted shares of a row that count
-COMMON = 0.1  # the share of the rows from which on a feature has a column
+MOST_ROWS = 2**16  # of one index
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
 
 BLOCK_ROWS = 2048  # rows whose postings one thread has at a time
@@ -80,37 +80,26 @@ class Vectors:
         return Vectors(offsets, ids, entries, self.d_sae)
 
     def postings(self, low: int, high: int) -> Postings:
-        """Index the vectors from `low` to `high`."""
+        """Index the vectors from `low` to `high`, at most `MOST_ROWS`."""
         within = slice(self.offsets[low], self.offsets[high])
-        ids, values = self.ids[within], self.entries[within]
-        rows = np.repeat(np.arange(high - low, dtype=np.int32), np.diff(self.offsets[low : high + 1]))
-        counts = np.bincount(ids, minlength=self.d_sae)
-        common = np.flatnonzero(counts > COMMON * (high - low))
-        column_of = np.full(self.d_sae, -1, np.int32)
-        column_of[common] = np.arange(len(common))
-        in_column = column_of[ids] >= 0
-        columns = np.zeros((len(common), high - low), np.int16)
-        columns[column_of[ids[in_column]], rows[in_column]] = values[in_column]
-        others = np.flatnonzero(~in_column)
-        order = others[np.argsort(ids[others], kind="stable")]
-        starts = np.concatenate([[0], np.bincount(ids[order], minlength=self.d_sae).cumsum()])
-        return Postings(low, high, starts, rows[order], values[order].astype(np.int16), column_of, columns)
+        ids, rows = self.ids[within], np.arange(high - low, dtype=np.uint16)
+        order = np.argsort(ids, kind="stable")
+        starts = np.concatenate([[0], np.bincount(ids, minlength=self.d_sae).cumsum()]).astype(np.uint64)
+        of_entries = np.repeat(rows, np.diff(self.offsets[low : high + 1]))
+        return Postings(low, high, starts, of_entries[order], self.entries[within][order].astype(np.int16))
 
 
 class Postings(NamedTuple):
     """Which of the vectors from `low` to `high` have each feature; a vector is its number from 0 on.
 
-    The entries of a feature that many of the vectors have are a column with an entry for each vector: adding a column
-    up takes less time than a tenth of its vectors one by one.
+    Numbers without a sign: with one, compiled code would look at each whether it counts from the end.
     """
 
     low: int
     high: int
-    starts: Int64s  # [d_sae + 1], of features without a column
-    rows: NDArray[np.int32]
+    starts: NDArray[np.uint64]  # [d_sae + 1]
+    rows: NDArray[np.uint16]
     entries: NDArray[np.int16]
-    column_of: NDArray[np.int32]  # [d_sae]: -1 without a column
-    columns: NDArray[np.int16]  # [columns, vectors]
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,18 +185,12 @@ def add_row(
 ) -> None:
     """Add the kernel of one row with each row of a part to `sums`; `products` are 0 before and after."""
     starts, rows, values = part.starts, part.rows, part.entries  # once: a field of a tuple is slow in a loop
-    column_of, columns = part.column_of, part.columns
     for p in range(len(ids)):
-        entry, feature = entries[p], ids[p]
-        if column_of[feature] >= 0:
-            column = columns[column_of[feature]]
-            for i in range(len(products)):
-                products[i] += entry * np.int32(column[i])
-        else:
-            for q in range(starts[feature], starts[feature + 1]):
-                products[rows[q]] += entry * np.int32(values[q])
+        entry = entries[p]
+        for q in range(starts[ids[p]], starts[ids[p] + 1]):
+            products[rows[q]] += entry * np.int32(values[q])
     for i in range(len(products)):
-        sums[i] += table[min(products[i] >> SHIFT, STEPS)]  # 0 where nothing is shared
+        sums[i] += table[np.uint32(min(products[i] >> SHIFT, STEPS))]  # 0 where nothing is shared
         products[i] = 0
 
 

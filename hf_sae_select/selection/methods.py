@@ -88,7 +88,7 @@ def herding(
         redundancy (`float`, *optional*, defaults to `1.25`):
             What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
             `0.5`, with a budget in costs and no target `1.0`.
-        candidates (`int`, *optional*, defaults to `4096`):
+        candidates (`int`, *optional*, defaults to `8192`):
             Only without a target: the number of rows that are compared at each pick. None compares all.
     """
     engine = Engine(features, budget, rng, constraints, target)
@@ -259,6 +259,7 @@ METHODS: dict[str, Method] = {
         with_costs={"redundancy": COST_REDUNDANCY},
         threshold=0.0,
         top=STRONGEST,
+        gains_decide=True,
         kind="nearness",
     ),
     "match": Method(
@@ -271,6 +272,7 @@ METHODS: dict[str, Method] = {
         runs_by_cost=lambda options: bool(options.get("per_cost", True)),  # before it was an option it always did
         threshold=0.0,
         top=STRONGEST,
+        gains_decide=True,
         kind="distribution",
     ),
     "greedy": Method(
@@ -279,6 +281,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2502.14050",
         {"idf": check_flag, **EXHAUSTED},
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="coverage",
     ),
     "simscale": Method(
@@ -300,6 +303,7 @@ METHODS: dict[str, Method] = {
         "Gillick & Favre 2009",
         {"idf": check_flag, **EXHAUSTED},
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="coverage",
     ),
     "concave": Method(
@@ -308,6 +312,7 @@ METHODS: dict[str, Method] = {
         "Wei et al. 2015; MIG, arXiv:2504.13835",
         {"curve": one_of("sqrt", "log"), "by": one_of("count", "mass"), "idf": check_flag},
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="coverage",
     ),
     "instag": Method(
@@ -324,6 +329,7 @@ METHODS: dict[str, Method] = {
         {"center": check_flag},
         needs_vectors=True,
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="similarity",
     ),
     "kcenter": Method(

@@ -55,10 +55,10 @@ def herded(rows, target, **arguments):
     return select_indices(features, target=target_of(target), overlap="keep", **arguments)
 
 
-def herding_with(size, common, strongest, sample):
+def herding_with(size, strongest, sample):
     """Let a sample of so many rows stand for a pool.
 
-    Split matrices into parts of `size` rows; features that more than a share `common` have are columns."""
+    Split matrices into parts of `size` rows."""
     stack = ExitStack()
 
     def blocks(offsets):
@@ -68,7 +68,6 @@ def herding_with(size, common, strongest, sample):
     stack.enter_context(patch.object(herd, "blocks", blocks))
     stack.enter_context(patch.object(herding, "BLOCK_ROWS", size))
     stack.enter_context(patch.object(herd, "STEP", size))
-    stack.enter_context(patch.object(herding, "COMMON", common))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
     stack.enter_context(patch.object(targets_module, "SAMPLE", sample))
     return stack
@@ -132,7 +131,7 @@ def naive(rows, target, arguments, order, strongest, sample, candidates):
 @thoroughly
 @given(task=tasks(), target=st.none() | targets, options=options, size=st.integers(1, 9), data=st.data())
 def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, data):
-    common, strongest = data.draw(st.sampled_from([0, 0.4, 1])), data.draw(st.sampled_from([2, 128]))
+    strongest = data.draw(st.sampled_from([2, 128]))
     sample = data.draw(st.sampled_from([1, 3, 4096]))
     candidates = None if target else data.draw(st.sampled_from([None, 1, 2, 5, 4096]))
     rows, arguments = task[0], task[1] | options
@@ -142,7 +141,7 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
     picks, gains = naive(rows, target, arguments, order, strongest, sample, candidates)
     try:
-        with herding_with(size, common, strongest, sample):
+        with herding_with(size, strongest, sample):
             result = herded(rows, target, candidates=candidates, **arguments)
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
