@@ -134,7 +134,7 @@ class Candidates:
         """Return the rows of the largest estimates among those that fit, of equal ones the first in order of ties."""
         state, order = self._state, self._state.order
         is_apart = self._is_known & (self._closeness[0] == 0)
-        rows = order[(fitting(state) & (state.scale > 0) & ~is_apart)[order]]
+        rows: Int64s = order[(fitting(state) & (state.scale > 0) & ~is_apart)[order]]
         if len(rows) <= self._size:
             return rows
         estimates = self._estimates()[rows]
