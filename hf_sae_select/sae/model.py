@@ -16,22 +16,31 @@ A pre-encoder bias, an input scale or a gate is folded into these tensors when a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .config import SaeConfig
 from .hub_mixin import HubMixin
-from .segments import chunks, stable_product
+from .segments import Piece, chunk_sizes, pieces, stable_product
 from .serialization import tensor_shapes
 
-# Floats of pre-activations computed at once: 16 MB, which stay in the cache and in reused memory.
-CHUNK_FLOATS = 2**22
+# Floats of pre-activations computed at once: on a CPU 16 MB, which stay in the cache; on a GPU 1 GB.
+CHUNK_FLOATS, GPU_CHUNK_FLOATS = 2**22, 2**28
+DIGEST_FLOATS = 2**22  # floats of a tensor that are copied and hashed at once
 NORM_EPSILON = 1e-5  # as in SAELens and OpenAI's code
 # Activations that treat each latent separately and never decrease as `pre` grows: they commute with a maximum.
 MONOTONE = ("relu", "jumprelu")
+
+
+class Strongest(NamedTuple):
+    """Pre-activations of a few latents of each vector, and which latents: [..., k] each."""
+
+    values: Tensor
+    indices: Tensor
 
 
 class SparseAutoencoder(nn.Module, HubMixin):
@@ -184,19 +193,24 @@ class SparseAutoencoder(nn.Module, HubMixin):
         mean, size = self._moments(x)
         return output * size + mean
 
-    def encode_max(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    def encode_max(
+        self, x: Tensor, lengths: Sequence[int], product: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Return the largest activation of each feature in each segment of consecutive vectors.
 
         This equals the maximum of `encode` over the segment, but at least 0: negative activations of `abstopk` are
         ignored. For `relu` and `jumprelu` the maximum of the pre-activations is taken first, so that bias and
         activation are computed once per segment instead of once per token. A segment's result does not depend on the
-        other segments, to the last bit.
+        other segments, to the last bit. A vector with NaN or infinity makes NaN or infinity of its segment.
 
         Args:
             x (`Tensor`):
                 Vectors [sum(lengths), d_in]; segment `i` is the next `lengths[i]` rows.
             lengths (`Sequence[int]`):
                 Lengths of the segments, each at least 1.
+            product (`Callable`, *optional*):
+                Maps vectors [n, d_in] to their products with `W_enc`, [n, d_sae] in the type of the parameters. By
+                default `x @ W_enc`.
 
         Returns:
             `Tensor`: Maxima [len(lengths), d_sae].
@@ -214,34 +228,55 @@ class SparseAutoencoder(nn.Module, HubMixin):
             raise ValueError(
                 f"`lengths` must be positive and add up to the {len(x)} vectors; they add to {sum(lengths)}"
             )
-        x = self._normalized(x)
-        maxima = x.new_empty(len(lengths), self.config.d_sae)
+        if product is None or self.config.input_norm != "none":
+            x = self._normalized(x.to(self.W_enc.dtype))
+        multiply = product or (lambda rows: rows @ self.W_enc)
         monotone = self.config.activation in MONOTONE
-        start = segment = 0
-        for chunk in chunks(lengths, CHUNK_FLOATS // self.config.d_sae):
-            pre = stable_product(x[start : start + sum(chunk)], self.W_enc)
-            values = pre if monotone else self._activate(pre + self.b_enc)
-            for rows in torch.split(values, chunk):
-                torch.amax(rows, dim=0, out=maxima[segment])
-                segment += 1
-            start += sum(chunk)
-        return self._activate(maxima.add_(self.b_enc)) if monotone else maxima.relu_()
+        maxima = (torch.empty if monotone else torch.zeros)(
+            len(lengths), self.config.d_sae, dtype=self.W_enc.dtype, device=x.device
+        )
+        floats = GPU_CHUNK_FLOATS if x.is_cuda else CHUNK_FLOATS
+        sizes = chunk_sizes(len(x), floats // self.config.d_sae)
+        for rows, chunk in zip(x.split(sizes), pieces(lengths, sizes), strict=True):
+            (self._pool if monotone else self._pool_strongest)(maxima, stable_product(rows, multiply), chunk)
+        return self._activate(maxima.add_(self.b_enc)) if monotone else maxima
+
+    def _pool(self, maxima: Tensor, pre: Tensor, chunk: list[Piece]) -> None:
+        """Take the maximum of the rows of each piece, and of what `maxima` has of its segment."""
+        for piece, rows in zip(chunk, pre.split([piece.rows for piece in chunk]), strict=True):
+            largest = maxima[piece.segment]
+            if piece.begins:
+                torch.amax(rows, dim=0, out=largest)
+            else:
+                torch.maximum(largest, rows.amax(dim=0), out=largest)
+
+    def _pool_strongest(self, maxima: Tensor, pre: Tensor, chunk: list[Piece]) -> None:
+        """Do the same for activations that keep a few latents of each vector, without writing all the others."""
+        strongest = self._strongest(pre.add_(self.b_enc))
+        segments = np.repeat([piece.segment for piece in chunk], [piece.rows for piece in chunk])
+        starts = torch.from_numpy(segments * self.config.d_sae).to(pre.device, non_blocking=True)
+        places = strongest.indices + starts[:, None]
+        maxima.view(-1).scatter_reduce_(0, places.flatten(), strongest.values.flatten(), "amax")
 
     def _activate(self, pre: Tensor) -> Tensor:
         if self.threshold is not None:
-            return torch.where(pre > self.threshold, pre, 0.0).relu()
-        activation, k = self.config.activation, self.config.k or 0
-        if activation == "relu":
+            return torch.where(pre <= self.threshold, 0.0, pre).relu()  # NaN stays
+        if self.config.activation == "relu":
             return pre.relu()
-        if activation == "abstopk":
+        strongest = self._strongest(pre)
+        values = strongest.values if self.config.activation == "abstopk" else strongest.values.relu()
+        return torch.zeros_like(pre).scatter(-1, strongest.indices, values)
+
+    def _strongest(self, pre: Tensor) -> Strongest:
+        """Return the latents of each vector that topk, abstopk or groupmax keeps."""
+        k = self.config.k or 0
+        if self.config.activation == "abstopk":
             indices = pre.abs().topk(k, dim=-1).indices
-            return torch.zeros_like(pre).scatter(-1, indices, pre.gather(-1, indices))
-        if activation == "groupmax":
-            groups = pre.unflatten(-1, (k, -1))
-            largest = groups.max(dim=-1, keepdim=True)
-            return torch.zeros_like(groups).scatter(-1, largest.indices, largest.values.relu()).flatten(-2)
-        largest = pre.topk(k, dim=-1)
-        return torch.zeros_like(pre).scatter(-1, largest.indices, largest.values.relu())
+            return Strongest(pre.gather(-1, indices), indices)
+        if self.config.activation == "groupmax":
+            values, places = pre.unflatten(-1, (k, -1)).max(dim=-1)
+            return Strongest(values, places + torch.arange(0, pre.shape[-1], pre.shape[-1] // k, device=pre.device))
+        return Strongest(*pre.topk(k, dim=-1))
 
     def _normalized(self, x: Tensor) -> Tensor:
         if self.config.input_norm == "none":
@@ -266,8 +301,8 @@ class SparseAutoencoder(nn.Module, HubMixin):
         norm = "" if self.config.input_norm == "none" else f" {self.config.input_norm}"
         digest = hashlib.sha256(f"{self.config.activation} {self.config.k}{norm}".encode())
         for tensor in (self.W_enc, self.b_enc, self.threshold):
-            if tensor is not None:
-                digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+            for part in () if tensor is None else tensor.detach().flatten().split(DIGEST_FLOATS):
+                digest.update(part.to("cpu", torch.float32).numpy().data)
         return digest.hexdigest()
 
     def _tensors(self) -> dict[str, Tensor]:

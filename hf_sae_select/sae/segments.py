@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +12,50 @@ from torch import Tensor, nn
 FEW_ROWS = 256
 
 
-def stable_product(x: Tensor, weights: Tensor) -> Tensor:
-    """Return `x @ weights`; each row's result is independent of the number of rows."""
+def stable_product(x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `product(x)`; each row's result is independent of the number of rows."""
     if len(x) >= FEW_ROWS:
-        return x @ weights
-    return (nn.functional.pad(x, (0, 0, 0, FEW_ROWS - len(x))) @ weights)[: len(x)]
+        return product(x)
+    return product(nn.functional.pad(x, (0, 0, 0, FEW_ROWS - len(x))))[: len(x)]
 
 
-def chunks(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Group consecutive segments into chunks of at most `size` rows. A longer segment is a chunk of its own."""
-    chunk: list[int] = []
-    rows = 0
-    for length in lengths:
-        if chunk and rows + length > size:
-            yield chunk
-            chunk, rows = [], 0
-        chunk.append(length)
-        rows += length
-    if chunk:
+def chunk_sizes(rows: int, size: int) -> list[int]:
+    """Cut a number of rows into chunks of `size` rows; the last one may be longer or shorter.
+
+    No chunk but a single one has fewer than `FEW_ROWS` rows, so that none is filled up with zeros.
+    """
+    size = max(size, FEW_ROWS)
+    sizes = [size] * (rows // size)
+    rest = rows % size
+    if sizes and rest < FEW_ROWS:
+        sizes[-1] += rest
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+class Piece(NamedTuple):
+    """The rows of one segment in one chunk."""
+
+    segment: int
+    rows: int
+    begins: bool
+    """Whether the segment begins with these rows."""
+
+
+def pieces(lengths: Sequence[int], sizes: Sequence[int]) -> Iterator[list[Piece]]:
+    """Yield the pieces of consecutive segments in each of consecutive chunks of as many rows."""
+    segments = iter(enumerate(lengths))
+    segment = rest = 0
+    for size in sizes:
+        chunk = []
+        while size:
+            begins = not rest
+            if begins:
+                segment, rest = next(segments)
+            rows = min(size, rest)
+            chunk.append(Piece(segment, rows, begins))
+            size, rest = size - rows, rest - rows
         yield chunk
 
 

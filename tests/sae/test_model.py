@@ -104,9 +104,31 @@ def drawn(activation, norm="none"):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_encode_max_is_the_maximum_of_encode(activation, norm, chunk, monkeypatch):
     monkeypatch.setattr("hf_sae_select.sae.model.CHUNK_FLOATS", chunk)
+    monkeypatch.setattr("hf_sae_select.sae.segments.FEW_ROWS", 1)
     sae, x, lengths = drawn(activation, norm)
     expected = torch.stack([part.amax(dim=0) for part in sae.encode(x).relu().split(lengths)])
     torch.testing.assert_close(sae.encode_max(x, lengths), expected)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_segment_has_the_same_bits_whatever_is_around_it(activation, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.sae.model.CHUNK_FLOATS", 20 * 300)
+    sae, _, _ = drawn(activation)
+    lengths = [3, 700, 1, 290, 6, 400]  # chunks of 300 rows end within the long ones
+    parts = torch.randn(sum(lengths), 4, generator=torch.Generator().manual_seed(1)).split(lengths)
+    together = sae.encode_max(torch.cat(parts), lengths)
+    backwards = sae.encode_max(torch.cat(parts[::-1]), lengths[::-1]).flip(0)
+    alone = torch.cat([sae.encode_max(part, [len(part)]) for part in parts])
+    assert torch.equal(backwards, together) and torch.equal(alone, together)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_vector_that_is_not_finite_shows_in_its_segment_alone(activation, value):
+    sae, x, lengths = drawn(activation)
+    x[5, 2] = value
+    is_finite = sae.encode_max(x, lengths).isfinite().all(dim=1)
+    assert is_finite.tolist() == [True, True, False, True]
 
 
 def test_the_digest_follows_the_encoder_and_only_the_encoder(sae):

@@ -3,7 +3,7 @@
 import torch
 from torch import tensor
 
-from hf_sae_select.sae.segments import chunks, segment_sums, stable_product
+from hf_sae_select.sae.segments import FEW_ROWS, chunk_sizes, pieces, segment_sums, stable_product
 
 
 def test_segment_sums():
@@ -26,14 +26,25 @@ def test_neither_the_columns_nor_the_threads_change_a_bit_of_a_sum():
         torch.set_num_threads(1)
 
 
-def test_chunks_are_as_full_as_they_can_be_and_a_long_segment_is_one():
-    assert list(chunks([2, 3, 1, 9, 1, 4, 2], 5)) == [[2, 3], [1], [9], [1, 4], [2]]
-    assert list(chunks([], 5)) == []
+def test_chunks_are_full_and_the_last_takes_what_would_be_too_few():
+    assert chunk_sizes(1500, 500) == [500, 500, 500]
+    assert chunk_sizes(1256, 500) == [500, 500, 256]
+    assert chunk_sizes(1255, 500) == [500, 755]
+    assert chunk_sizes(600, 1) == [FEW_ROWS, 344]
+    assert chunk_sizes(7, 500) == [7] and chunk_sizes(0, 500) == []
+
+
+def test_segments_are_cut_where_chunks_end():
+    assert list(pieces([2, 5, 1], [3, 4, 1])) == [
+        [(0, 2, True), (1, 1, True)],
+        [(1, 4, False)],
+        [(2, 1, True)],
+    ]
 
 
 def test_neither_the_number_nor_the_order_of_rows_changes_a_bit_of_a_product():
     generator = torch.Generator().manual_seed(0)
     x, weights = torch.randn(300, 64, generator=generator), torch.randn(64, 500, generator=generator)
-    whole = stable_product(x, weights)
+    whole = stable_product(x, lambda rows: rows @ weights)
     for rows in (1, 2, 7, 255, 256, 299):
-        assert torch.equal(stable_product(x[-rows:], weights), whole[-rows:])
+        assert torch.equal(stable_product(x[-rows:], lambda rows: rows @ weights), whole[-rows:])
