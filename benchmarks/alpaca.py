@@ -20,7 +20,8 @@ import torch
 from datasets import Dataset
 
 from hf_sae_select import METHODS, FeatureMatrix, load_sae
-from hf_sae_select.encoding.language_model import PAD_TO, LanguageModel, Window
+from hf_sae_select.encoding.batches import Window
+from hf_sae_select.encoding.language_model import PAD_TO, LanguageModel
 from hf_sae_select.encoding.text import find_text
 from hf_sae_select.features.metrics import coverage, length_correlation
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_sae_select import FeatureMatrix, load_sae
-from hf_sae_select.encoding.language_model import LanguageModel, Window
+from hf_sae_select.encoding.batches import Window
+from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.features.columns import STATE
 
 MAX_LENGTH = 64  # tokens of a row that are read

@@ -10,11 +10,13 @@ from typing import Any, Self
 import torch
 
 from .._validation import check_choice, check_flag, check_int
+from ..sae.products import PRECISIONS
 from .chat_template import RESERVED_VARIABLES
 from .distributed import processes
 from .text import TextSource
 
 KEEP = ("state",)
+DEFAULT_WINDOWS, DEFAULT_GPU_TOKENS = 32, 16_384  # of a forward pass
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 # Keys of `model_kwargs` that would contradict what the library passes to transformers -> what to do instead.
@@ -31,6 +33,17 @@ RESERVED = {
     "dtype": "pass `dtype` to `encode`",
     "torch_dtype": "pass `dtype` to `encode`",
     "output_loading_info": "leave it out",
+    "output_hidden_states": "the states at the hook of the SAE are read",
+    "output_attentions": "the states at the hook of the SAE are read",
+    "return_dict": "leave it out",
+    "use_cache": "nothing is generated, so nothing is cached",
+    "hidden_size": "set `model` in the config of the SAE",
+    "vocab_size": "set `model` in the config of the SAE",
+    "layer_types": "set `model` in the config of the SAE",
+    **dict.fromkeys(
+        ("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+        "the layers above the hook of the SAE are left out without it",
+    ),
     "cache_dir": "set the environment variable HF_HUB_CACHE",
     "local_files_only": "set the environment variable HF_HUB_OFFLINE",
     "proxies": "set the environment variable HTTPS_PROXY",
@@ -46,10 +59,12 @@ class EncodingArguments:
     text: TextSource | None
     max_length: int | None
     batch_size: int
+    tokens_per_batch: int | None
     keep_state: bool
     device: torch.device
     dtype: str
     """Type of the language model's weights, as `from_pretrained` takes it."""
+    precision: str
     model_kwargs: dict[str, Any]
     model_kwargs_record: dict[str, Any]
     """`model_kwargs` as JSON."""
@@ -57,16 +72,24 @@ class EncodingArguments:
     """Variables of the chat template, as JSON."""
     show_progress_bar: bool | None
 
+    @property
+    def budget(self) -> int | None:
+        """Number of tokens of a forward pass; None if it has `batch_size` windows."""
+        is_default = self.tokens_per_batch is None and self.batch_size == DEFAULT_WINDOWS
+        return DEFAULT_GPU_TOKENS if is_default and self.device.type == "cuda" else self.tokens_per_batch
+
     @classmethod
     def parse(
         cls,
         *,
         text: TextSource | None = None,
         max_length: int | None = None,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_WINDOWS,
+        tokens_per_batch: int | None = None,
         keep: str | Collection[str] = (),
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        precision: str | None = None,
         model_kwargs: Mapping[str, Any] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         show_progress_bar: bool | None = None,
@@ -79,6 +102,12 @@ class EncodingArguments:
         """
         check_int("max_length", max_length, optional=True)
         check_int("batch_size", batch_size)
+        check_int("tokens_per_batch", tokens_per_batch, optional=True)
+        if tokens_per_batch is not None and batch_size != DEFAULT_WINDOWS:
+            raise ValueError(
+                f"`batch_size={batch_size}` and `tokens_per_batch={tokens_per_batch}` both say how large a forward pass "
+                "is; pass one of them"
+            )
         if show_progress_bar is not None:
             check_flag("show_progress_bar", show_progress_bar)
         record = _as_json_dict(
@@ -101,9 +130,11 @@ class EncodingArguments:
             text=text,
             max_length=None if max_length is None else int(max_length),
             batch_size=int(batch_size),
+            tokens_per_batch=None if tokens_per_batch is None else int(tokens_per_batch),
             keep_state=keep_state,
             device=parsed_device,
             dtype=_dtype(dtype, parsed_device),
+            precision=_precision(precision, parsed_device),
             model_kwargs=dict(model_kwargs or {}),
             model_kwargs_record=record,
             chat_template_kwargs=template_kwargs,
@@ -142,11 +173,24 @@ def _device(device: Any) -> torch.device:
 def _dtype(dtype: Any, device: torch.device) -> str:
     """Return the name of the language model's dtype, as `from_pretrained` takes it."""
     if dtype is None:
-        # A GPU holds large models in the dtype they were saved in; a CPU is slow in half precision.
+        # A GPU holds large models in the dtype they were saved in. Many CPUs are slow in half precision.
         return "auto" if device.type == "cuda" else "float32"
     name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
     check_choice("dtype", name, DTYPES)
     return str(name)
+
+
+def _precision(precision: Any, device: torch.device) -> str:
+    """Return how the SAE multiplies."""
+    if precision is None:
+        return "float32"
+    check_choice("precision", precision, PRECISIONS)
+    if precision != "float32" and device.type == "cuda" and not hasattr(torch.ops.aten.mm, "dtype"):
+        raise ValueError(
+            f"`precision={precision!r}` needs a newer torch than {torch.__version__}, which multiplies bfloat16 into "
+            "float32 on a GPU; upgrade torch, or pass precision='float32'"
+        )
+    return str(precision)
 
 
 def _as_json_dict(name: str, values: Any, reserved: Mapping[str, str], what: str, example: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,14 @@ from torch import Tensor
 
 from ..features.columns import ACTS, FLAGS, IDS, STATE, TOKENS, RowFlags, column_types
 from ..sae.model import SparseAutoencoder
+from ..sae.products import SplitProduct
 from ..sae.segments import segment_sums
 from .arguments import EncodingArguments
+from .batches import Window
 from .chat_template import ChatTemplate
 from .hooks import reads_residual
-from .language_model import READING_DEFAULTS, LanguageModel, Window
-from .pretrained import look_up
+from .language_model import READING_DEFAULTS, LanguageModel
+from .pretrained import look_up, resolve
 from .text import Rendering, Text
 
 ENCODING_VERSION = 2  # raise it when the same input gives other codes: then no older cache file is read
@@ -47,6 +48,15 @@ class Encoder:
                 f"this SAE reads vectors of d_in={config.d_in}, but {config.model} has width {width}; "
                 "it was trained on another model, or its config names the wrong one"
             )
+        if arguments.precision != "float32" and sae.W_enc.dtype != torch.float32:
+            dtype = str(sae.W_enc.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"`precision={arguments.precision!r}` is for an SAE in float32, and this one is in {dtype}; load it with "
+                "dtype=torch.float32, or leave `precision` out"
+            )
+        if config.context_size is not None:
+            self._check_budget(config.context_size)
+        self.product: SplitProduct | None = None
         self.template = None
         if rendering.chat:
             self.template = ChatTemplate.of(config.model, self.revision, arguments.chat_template_kwargs)
@@ -78,8 +88,21 @@ class Encoder:
         }
         if self.template is not None and self.template.options:
             record["chat_template_kwargs"] = dict(self.template.options)
+        if self.arguments.precision != "float32":
+            record["precision"] = self.arguments.precision
+        if (matmul := torch.get_float32_matmul_precision()) != "highest":
+            record["float32_matmul_precision"] = matmul
         model_kwargs = self.arguments.model_kwargs_record
         return record | {"model_kwargs": model_kwargs} if model_kwargs else record
+
+    def resolved(self) -> dict[str, str] | None:
+        """Return dtype and attention of the model, where transformers or the device chooses; they are no key."""
+        if self.arguments.dtype != "auto" and self.arguments.device.type == "cpu":
+            return None
+        model = self.sae.config.model
+        return resolve(
+            LanguageModel.auto_class, model, self.revision, self.arguments.dtype, self.arguments.model_kwargs
+        )
 
     def load(self) -> None:
         """Load the language model, and copy the SAE to the device if it is on another one.
@@ -101,8 +124,55 @@ class Encoder:
                 f"this SAE reads vectors of d_in={config.d_in}, but those at `{self.model.hook.path}` have width "
                 f"{width}; its config names the wrong `model` or `hook`"
             )
-        if self.sae.W_enc.device != device:
-            self.sae = copy.deepcopy(self.sae).to(device)  # the caller's SAE stays where it is
+        if self.sae.W_enc.device != device:  # the caller's SAE stays where it is
+            tensors = {name: tensor.detach().to(device) for name, tensor in self.sae.named_parameters()}
+            self.sae = SparseAutoencoder.from_tensors(config, tensors)
+        if self.arguments.precision != "float32":
+            self.product = SplitProduct(self.sae.W_enc, self.arguments.precision)
+        longest = self._check_budget(self.model.window, len(self.model.tokens.before + self.model.tokens.after))
+        if self.model.device.type == "cuda":  # a GPU without room for a window is found before the work
+            self.model.check_room(min(longest, self.arguments.budget or longest))
+
+    def _check_budget(self, window: int, special: int = 0) -> int:
+        """Return the number of tokens of the longest window, with `special` ones beside its text.
+
+        Raises:
+            ValueError: `tokens_per_batch` is smaller.
+        """
+        length, budget = self.arguments.max_length, self.arguments.tokens_per_batch
+        longest = window if length is None else min(window, length + special)
+        if budget is not None and budget < longest:
+            raise ValueError(
+                f"`tokens_per_batch={budget}` is below one window of {longest} tokens; pass {longest} or more, or a "
+                "smaller `max_length`"
+            )
+        return longest
+
+    def check_finite(self, codes: pa.Table, rows: NDArray[np.int64]) -> None:
+        """Check that the codes of rows of the dataset, by their numbers, are finite.
+
+        Raises:
+            ValueError: they are not; the first such row is named.
+        """
+        acts = codes.column(ACTS).combine_chunks()
+        overflows = np.flatnonzero(~np.isfinite(acts.flatten().to_numpy()))
+        if not len(overflows):
+            return
+        row = int(rows[np.searchsorted(acts.offsets.to_numpy(), overflows[0], side="right") - 1])
+        config, dtype = self.sae.config, str(self.model.model.dtype).removeprefix("torch.")
+        remedy = "leave the row out, or look at the weights of the model"
+        if dtype not in ("float32", "float64"):
+            remedy = "pass dtype='float32'" + (" or dtype='bfloat16'" if dtype == "float16" else "")
+        raise ValueError(
+            f"row {row} of `dataset` has activations that are NaN or infinite: at `{config.hook}` of {config.model} in "
+            f"dtype={dtype!r}; {remedy}"
+        )
+
+    def maxima(self, states: Tensor, lengths: list[int]) -> Tensor:
+        """Return the largest activations of windows [windows, d_sae]; window i has the next `lengths[i]` vectors."""
+        device, dtype = self.sae.W_enc.device, self.sae.W_enc.dtype
+        states = states.to(device, dtype if self.product is None else states.dtype)
+        return self.sae.encode_max(states, lengths, self.product)
 
     @torch.no_grad()
     def __call__(self, texts: list[Text]) -> pa.Table:
@@ -114,7 +184,7 @@ class Encoder:
         codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
         tokens = np.zeros(len(texts), np.int32)
         state_sums = np.zeros((len(texts), self.state_width or 0))
-        for group, states in self.model.states(windows, self.arguments.batch_size):
+        for group, states in self.model.states(windows, self.arguments.batch_size, self.arguments.budget):
             states = states.to(self.sae.W_enc.device)
             lengths = [sum(window.is_text) for window in group]
             for window, length, code in zip(group, lengths, self._codes(states, lengths), strict=True):
@@ -128,7 +198,7 @@ class Encoder:
 
     def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
         """Return the code of each window; window i has the next `lengths[i]` vectors of `states`."""
-        largest = self.sae.encode_max(states.to(self.sae.W_enc.dtype), lengths)
+        largest = self.maxima(states, lengths)
         window, ids = largest.nonzero(as_tuple=True)
         ends = torch.bincount(window, minlength=len(lengths)).cumsum(0)[:-1].cpu().numpy()
         columns = (ids, largest[window, ids].float())

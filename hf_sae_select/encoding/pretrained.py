@@ -69,8 +69,8 @@ def is_quantized(name: str, revision: str | None, model_kwargs: Mapping[str, Any
     return getattr(load("AutoConfig", name, revision), "quantization_config", None) is not None
 
 
-def load(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any:
-    """Load with one of transformers' Auto classes, without its reports: they complain of heads that are not needed.
+def load(kind: str | type, name: str, revision: str | None, **kwargs: Any) -> Any:
+    """Load with a class of transformers or the name of one, without its reports: they complain of unneeded heads.
 
     Raises:
         FileNotFoundError: `name` is no Hub id, and no folder that exists.
@@ -88,9 +88,10 @@ def load(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any
     transformers_logging.disable_progress_bar()
     try:
         # By default transformers would ask whether to run a repo's code; the name may come from a stranger's config.
-        loaded = getattr(transformers, auto_class).from_pretrained(path, trust_remote_code=False, **where, **kwargs)
+        loader: Any = getattr(transformers, kind) if isinstance(kind, str) else kind
+        loaded = loader.from_pretrained(path, trust_remote_code=False, **where, **kwargs)
         # Where its files are missing, transformers makes a tokenizer that knows special tokens alone.
-        if auto_class == "AutoTokenizer" and len(loaded) <= len(set(loaded.all_special_ids)):
+        if kind == "AutoTokenizer" and len(loaded) <= len(set(loaded.all_special_ids)):
             raise OSError("the tokenizer has no words, so files of it are missing")
         return loaded
     except Exception as error:  # what raises without the Hub is not always an OSError
@@ -108,14 +109,28 @@ def load(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any
             transformers_logging.enable_progress_bar()
 
 
-def empty_model(auto_class: str, name: str, revision: str | None) -> Any:
+def resolve(
+    auto_class: str, name: str, revision: str | None, dtype: str, model_kwargs: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the dtype and the attention that a model runs with, by its config alone."""
+    config = load("AutoConfig", name, revision)
+    if dtype == "auto":  # else transformers looks at the weights
+        saved = config.dtype or config.get_text_config().dtype
+        dtype = str(saved or dtype).removeprefix("torch.")
+    attention = {key: value for key, value in model_kwargs.items() if key == "attn_implementation"}
+    empty = empty_model(auto_class, name, revision, **attention)
+    chosen = None if empty is None else empty.config.get_text_config()._attn_implementation
+    return {"dtype": dtype, **({"attn_implementation": str(chosen)} if chosen else {})}
+
+
+def empty_model(auto_class: str, name: str, revision: str | None, **kwargs: Any) -> Any:
     """Return a model without numbers, from its config alone; None if it cannot be made so."""
     import torch
     import transformers
 
     try:
         with torch.device("meta"):
-            return getattr(transformers, auto_class).from_config(load("AutoConfig", name, revision))
+            return getattr(transformers, auto_class).from_config(load("AutoConfig", name, revision), **kwargs)
     except Exception:  # a model may compute with its weights when it is made, or need a library; loading it will tell
         return None
 

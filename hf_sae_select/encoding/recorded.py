@@ -60,6 +60,7 @@ def recorded_arguments(record: Mapping[str, Any], **changed: Any) -> EncodingArg
     arguments = {
         "max_length": record["max_length"],
         "dtype": None if dtype == "auto" else dtype,
+        "precision": record.get("precision"),
         "model_kwargs": record.get("model_kwargs"),
         "chat_template_kwargs": record.get("chat_template_kwargs"),
     }

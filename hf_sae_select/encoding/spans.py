@@ -129,12 +129,11 @@ def text_spans(encoder: Encoder, texts: Sequence[Text], threshold: float = 0.0) 
     parts: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in texts]
     windows = model.windows(plain, max_length=encoder.arguments.max_length)
     for group, states in model.states(windows, encoder.arguments.batch_size):
-        states = states.to(sae.W_enc.device, sae.W_enc.dtype)
         window_of, place = _places(group, len(model.tokens.before))
         size = max(SLICE_FLOATS // sae.config.d_sae, 1)
         for start in range(0, len(states), size):
             # Segments of one token: the same products as those of the row's code, so the same numbers to the bit.
-            acts = sae.encode_max(states[start : start + size], [1] * len(states[start : start + size]))
+            acts = encoder.maxima(states[start : start + size], [1] * len(states[start : start + size]))
             fires = (acts > threshold).nonzero(as_tuple=True)
             token, ids, amounts = (column.cpu().numpy() for column in (*fires, acts[fires].float()))
             token += start

@@ -291,7 +291,9 @@ def of_encoding(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str | 
     """Compare how the rows were encoded with how they are encoded now."""
     # The places of SAE and model decide nothing: `sae_sha256` identifies the SAE, and it may have been passed.
     # Of the types, only the SAE's is compared. The model's depends on the device; the features show what it changes.
-    ignored = {"chat_template", "sae", "rows"} | ({"model", "model_revision"} if recorded["model"] is None else set())
+    ignored = {"chat_template", "sae", "rows", "resolved"} | (
+        {"model", "model_revision"} if recorded["model"] is None else set()
+    )
     if recorded.get("version") in range(1, again["version"]):  # the features show whether an older one differs
         ignored.add("version")
     one, other = (

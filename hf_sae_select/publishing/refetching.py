@@ -137,6 +137,7 @@ def _encoded(
             batch_size=batch_size,
             keep=keep,
             dtype=None if encoding["dtype"][0] == "auto" else encoding["dtype"][0],
+            precision=encoding.get("precision"),
             model_kwargs=_model_kwargs(encoding),
             chat_template_kwargs=encoding.get("chat_template_kwargs"),
         )

@@ -12,8 +12,9 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..encoding.batches import Window
 from ..encoding.chat_template import ChatTemplate
-from ..encoding.language_model import LanguageModel, Window
+from ..encoding.language_model import LanguageModel
 from ..encoding.rows import RowReader
 from ..encoding.text import Rendering
 

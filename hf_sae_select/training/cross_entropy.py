@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..encoding.batches import Window
 from ..encoding.families import INPUT
-from ..encoding.language_model import LanguageModel, Window
+from ..encoding.language_model import LanguageModel
 from ..encoding.pretrained import load
 from ..sae.model import SparseAutoencoder
 
@@ -37,8 +38,10 @@ class CausalLanguageModel(LanguageModel):
             )
 
     @classmethod
-    def load_model(cls, name: str, revision: str | None, dtype: torch.dtype | str, **model_kwargs: Any) -> Any:
-        """Load a model with its head.
+    def load_model(
+        cls, name: str, revision: str | None, dtype: torch.dtype | str, kind: type | None = None, **model_kwargs: Any
+    ) -> Any:
+        """Load a whole model with its head, whatever `kind` says.
 
         Raises:
             ValueError: If the checkpoint has no weights for the head, which would then be random.
@@ -65,9 +68,10 @@ class CausalLanguageModel(LanguageModel):
         """
         loss, count = 0.0, 0
         for window in windows:
-            ids, mask, text = self._padded([window], len(window.ids))
+            ids = torch.tensor([window.ids], device=self.device)
+            text = torch.tensor([window.is_text], device=self.device)
             with self._replaced(text, replace):
-                logits = self.model(input_ids=ids, attention_mask=mask).logits[0, :-1]
+                logits = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, :-1]
             is_text = text[0, 1:]
             losses = nn.functional.cross_entropy(logits.float(), ids[0, 1:], reduction="none")
             loss, count = loss + losses[is_text].sum().item(), count + int(is_text.sum())

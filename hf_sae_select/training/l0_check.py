@@ -13,8 +13,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from .._validation import check_type
+from ..encoding.batches import Window
 from ..encoding.hooks import Hook, find_hook
-from ..encoding.language_model import LanguageModel, Window
+from ..encoding.language_model import LanguageModel
 from ..encoding.text import TextSource
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
@@ -152,7 +153,7 @@ def check_l0(
     """
     check_type("sae", sae, SparseAutoencoder, "a SparseAutoencoder; `load_sae` returns one")
     reading = TextReading.of("texts", [SAMPLE] if texts is None else texts, text, "measure on")
-    model = LanguageModel.of(sae.config, device=sae.W_enc.device)
+    model = LanguageModel.of(sae.config, device=sae.W_enc.device, whole=True)  # its neighbours are read too
     windows = reading.windows(model, sae.config)
     states = _states(sae, model, windows)
     tokens = sum(map(len, states))

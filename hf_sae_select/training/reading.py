@@ -10,8 +10,9 @@ from typing import Any, Self
 from datasets import Dataset
 
 from .._datasets import check_dataset
+from ..encoding.batches import Window
 from ..encoding.chat_template import ChatTemplate
-from ..encoding.language_model import LanguageModel, Window
+from ..encoding.language_model import LanguageModel
 from ..encoding.rows import RowReader
 from ..encoding.text import Rendering, TextSource, find_text
 from ..sae.config import SaeConfig

@@ -8,8 +8,9 @@ import torch
 import transformers
 from helpers import families, tiny
 
+from hf_sae_select.encoding.batches import Window
 from hf_sae_select.encoding.hooks import PLACES
-from hf_sae_select.encoding.language_model import LanguageModel, Window
+from hf_sae_select.encoding.language_model import LanguageModel
 
 DOCS = Path(__file__).parents[2] / "docs" / "encoding.md"
 IDS = torch.arange(5, 13)[None]
