@@ -105,8 +105,8 @@ class EncodingArguments:
         check_int("tokens_per_batch", tokens_per_batch, optional=True)
         if tokens_per_batch is not None and batch_size != DEFAULT_WINDOWS:
             raise ValueError(
-                f"`batch_size={batch_size}` and `tokens_per_batch={tokens_per_batch}` both say how large a forward pass "
-                "is; pass one of them"
+                f"`batch_size={batch_size}` and `tokens_per_batch={tokens_per_batch}` both say how large a forward "
+                "pass is; pass one of them"
             )
         if show_progress_bar is not None:
             check_flag("show_progress_bar", show_progress_bar)

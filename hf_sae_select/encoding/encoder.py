@@ -51,8 +51,8 @@ class Encoder:
         if arguments.precision != "float32" and sae.W_enc.dtype != torch.float32:
             dtype = str(sae.W_enc.dtype).removeprefix("torch.")
             raise ValueError(
-                f"`precision={arguments.precision!r}` is for an SAE in float32, and this one is in {dtype}; load it with "
-                "dtype=torch.float32, or leave `precision` out"
+                f"`precision={arguments.precision!r}` is for an SAE in float32, and this one is in {dtype}; load it "
+                "with dtype=torch.float32, or leave `precision` out"
             )
         if config.context_size is not None:
             self._check_budget(config.context_size)
@@ -164,8 +164,8 @@ class Encoder:
         if dtype not in ("float32", "float64"):
             remedy = "pass dtype='float32'" + (" or dtype='bfloat16'" if dtype == "float16" else "")
         raise ValueError(
-            f"row {row} of `dataset` has activations that are NaN or infinite: at `{config.hook}` of {config.model} in "
-            f"dtype={dtype!r}; {remedy}"
+            f"row {row} of `dataset` has activations that are NaN or infinite: at `{config.hook}` of {config.model} "
+            f"in dtype={dtype!r}; {remedy}"
         )
 
     def maxima(self, states: Tensor, lengths: list[int]) -> Tensor:

@@ -1,5 +1,7 @@
 """The arguments of `encode`: what they change, and what is refused before a model is loaded."""
 
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hf_sae_select.encoding.arguments import RESERVED, EncodingArguments
 from hf_sae_select.encoding.distributed import processes
 from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.encoding.recorded import recorded_arguments
 from hf_sae_select.encoding.text import find_text
 from hf_sae_select.features.columns import encoding_record
 
@@ -21,6 +24,17 @@ from hf_sae_select.features.columns import encoding_record
     [
         ({"batch_size": 0}, ValueError, "`batch_size=0` must be a positive integer"),
         ({"batch_size": True}, ValueError, "`batch_size=True`"),
+        ({"tokens_per_batch": 0}, ValueError, "`tokens_per_batch=0` must be a positive integer"),
+        (
+            {"tokens_per_batch": 64, "batch_size": 2},
+            ValueError,
+            "`batch_size=2` and `tokens_per_batch=64` both say how large",
+        ),
+        (
+            {"precision": "tf32"},
+            ValueError,
+            "unknown `precision='tf32'`; choose one of: float32, bfloat16x3, bfloat16",
+        ),
         ({"max_length": 2.5}, ValueError, "`max_length=2.5`"),
         ({"keep": "means"}, ValueError, "unknown `keep='means'`; pass 'state'"),
         ({"keep": ["state", 3]}, ValueError, r"unknown `keep=\['state', 3\]`"),
@@ -58,6 +72,35 @@ def test_arguments_that_contradict_ours_are_refused_by_name(ds, sae, loads, name
     with pytest.raises(ValueError, match=f"`model_kwargs` must not have `{name}`: "):
         encode(ds, sae, model_kwargs={"attn_implementation": "eager", name: None})
     assert not loads
+
+
+def test_a_policy_of_precision_is_for_an_sae_in_float32(ds, sae, loads):
+    with pytest.raises(
+        ValueError, match="`precision='bfloat16'` is for an SAE in float32, and this one is in float64"
+    ):
+        encode(ds, sae.double(), precision="bfloat16")
+    assert not loads
+
+
+def test_a_budget_of_tokens_below_one_window_is_refused(ds, sae, loads):
+    with pytest.raises(ValueError, match="`tokens_per_batch=15` is below one window of 16 tokens; pass 16 or more"):
+        encode(ds, sae, tokens_per_batch=15)  # as many as the model reads
+    with pytest.raises(ValueError, match="`tokens_per_batch=6` is below one window of 7 tokens"):
+        encode(ds, sae, tokens_per_batch=6, max_length=5)
+    loads.clear()
+    sae.config = replace(sae.config, context_size=12)
+    with pytest.raises(ValueError, match="`tokens_per_batch=11` is below one window of 12 tokens"):
+        encode(ds, sae, tokens_per_batch=11)
+    assert not loads
+
+
+def test_a_gpu_has_a_budget_of_tokens_by_default_and_a_cpu_has_none(monkeypatch):
+    assert EncodingArguments.parse(device="cpu").budget is None
+    assert EncodingArguments.parse(device="cpu", tokens_per_batch=99).budget == 99
+    monkeypatch.setattr("hf_sae_select.encoding.arguments._device", lambda _: torch.device("cuda", 0))
+    assert EncodingArguments.parse().budget == 16_384
+    assert EncodingArguments.parse(tokens_per_batch=99).budget == 99
+    assert EncodingArguments.parse(batch_size=8).budget is None
 
 
 def test_arguments_have_one_form():
@@ -100,6 +143,39 @@ def test_a_dtype_is_recorded_and_changes_the_codes_a_little(ds, sae):
     assert encode(ds, sae, dtype="bfloat16")._fingerprint == half._fingerprint
     first, expected = codes(half)[0], codes(plain)[0]
     assert first != expected and len(first.keys() & expected.keys()) > len(expected) / 2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16x3", "bfloat16"])
+def test_a_policy_of_precision_is_recorded_and_changes_the_activations_a_little(ds, sae, precision):
+    plain, other = encode(ds, sae), encode(ds, sae, precision=precision)
+    assert encoding_record(other) == encoding_record(plain) | {"precision": precision}
+    assert other._fingerprint != plain._fingerprint
+    near = {"bfloat16x3": 1e-5, "bfloat16": 0.05}[precision]
+    for row, expected in zip(codes(other), codes(plain), strict=True):
+        assert {i: row.get(i, 0) for i in expected} == pytest.approx(expected, abs=near)
+    again = recorded_arguments(encoding_record(other))
+    assert again.precision == precision
+
+
+def test_the_precision_of_products_in_this_process_is_recorded_unless_it_is_the_highest(ds, sae, loads):
+    plain = encode(ds, sae)
+    assert encode(ds, sae, precision="float32")._fingerprint == plain._fingerprint and len(loads) == 1
+    torch.set_float32_matmul_precision("high")
+    try:
+        other = encode(ds, sae)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert encoding_record(other) == encoding_record(plain) | {"float32_matmul_precision": "high"}
+    assert other._fingerprint != plain._fingerprint
+
+
+def test_what_transformers_chooses_is_recorded_and_no_key(ds, sae, loads):
+    plain, auto = encode(ds, sae), encode(ds, sae, dtype="auto")
+    resolved = {"dtype": "float32", "attn_implementation": "sdpa"}
+    assert encoding_record(auto) == encoding_record(plain) | {"dtype": ["auto", "float32"], "resolved": resolved}
+    eager = encode(ds, sae, dtype="auto", model_kwargs={"attn_implementation": "eager"})
+    assert encoding_record(eager)["resolved"] == {"dtype": "float32", "attn_implementation": "eager"}
+    assert codes(auto) == codes(plain) and len(loads) == 3
 
 
 def test_configs_are_recorded_by_their_dict():

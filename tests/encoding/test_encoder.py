@@ -73,6 +73,50 @@ def test_a_dataset_of_blank_rows_encodes(sae):
     assert coded["sae_state"][:] == [[0.0] * 16] * 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_row_whose_activations_are_not_finite_is_named(ds, sae, monkeypatch, dtype):
+    load = LanguageModel.load_model
+
+    def broken(*arguments, **options):
+        model = load(*arguments, **options)
+        model.embeddings.word_embeddings.weight.data[tiny.VOCABULARY["moon"]] = torch.inf
+        return model
+
+    monkeypatch.setattr(LanguageModel, "load_model", broken)
+    ds = Dataset.from_dict({"text": ["the cat", "", "a dog ran", "the moon and it", "a moon"]})
+    remedy = "dtype='float16'; pass dtype='float32' or dtype='bfloat16'" if dtype == torch.float16 else "leave the row"
+    with pytest.raises(
+        ValueError, match=rf"row 3 of `dataset` has .* NaN or infinite: at `encoder.layer.1` .*{remedy}"
+    ):
+        encode(ds, sae, dtype=dtype)
+
+
+def test_neither_a_budget_of_tokens_nor_memory_changes_a_bit(sae, monkeypatch):
+    words = tiny.WORDS
+    texts = [
+        " ".join(words[(i + j * (1 + i // len(words))) % len(words)] for j in range(1 + i % 13)) for i in range(300)
+    ]
+    ds = Dataset.from_dict({"text": texts})
+    plain = codes(encode(ds, sae))
+    run, sizes = LanguageModel._run, []
+
+    def of_little_memory(self, ids, mask):
+        sizes.append(ids.numel())
+        if ids.numel() > 256 + 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, ids, mask)
+
+    monkeypatch.setattr(LanguageModel, "_run", of_little_memory)
+    datasets.disable_caching()
+    try:
+        for arguments in ({"batch_size": 500}, {"tokens_per_batch": 999}):
+            assert codes(encode(ds, sae, **arguments)) == plain
+            assert sum(size > 256 + 16 for size in sizes) in range(1, 3)  # no batch is tried in vain again
+            sizes.clear()
+    finally:
+        datasets.enable_caching()
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_neither_order_nor_batch_size_changes_a_bit(sae, batch_size):
     texts = [" ".join((tiny.WORDS * 2)[i : i + 1 + i % 13 + i // 15 * 14]) for i in range(20)]  # the last in windows

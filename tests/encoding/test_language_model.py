@@ -3,7 +3,7 @@ import torch
 from helpers import tiny
 from transformers import PretrainedConfig
 
-from hf_sae_select.encoding.language_model import LanguageModel
+from hf_sae_select.encoding.language_model import LanguageModel, _is_causal
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "the big red bird flew over the moon and then it was small"]
 
@@ -162,6 +162,44 @@ def test_a_hook_without_a_vector_per_token_is_refused():
 def test_a_window_without_room_for_text_is_refused():
     with pytest.raises(ValueError, match=r"a window of 2 tokens \(`context_size`\) leaves no room"):
         language_model("bert", "encoder.layer.0", window=2).windows(TEXTS)
+
+
+def test_a_single_window_that_does_not_fit_in_memory_is_an_error_with_a_remedy(monkeypatch):
+    lm = language_model("bert", "encoder.layer.0")
+
+    def fail(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(lm, "_run", fail)
+    message = (
+        r"a single window of {} tokens does not fit in the memory of `device='cpu'` in .*float32`: pass a smaller"
+    )
+    with pytest.raises(torch.OutOfMemoryError, match=message.format(8)):
+        states_of(lm, TEXTS[:1])
+    with pytest.raises(torch.OutOfMemoryError, match=message.format(16)):
+        lm.check_room(99)
+
+
+def test_an_encoder_decoder_that_runs_out_of_memory_is_no_model_whose_encoder_has_run(monkeypatch):
+    lm = language_model("bert", "encoder.layer.0")
+    lm.model.config.is_encoder_decoder = True
+
+    def fail(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(lm.model, "forward", fail)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA"):
+        lm.width  # noqa: B018
+
+
+@pytest.mark.parametrize(("kind", "masks"), [("llama", False), ("gpt2", False), ("bert", True), ("roberta", True)])
+def test_only_a_decoder_does_without_a_mask(kind, masks):
+    path = {"llama": "layers.1", "gpt2": "h.1"}.get(kind, "encoder.layer.1")
+    lm = language_model(kind, path)
+    assert (not _is_causal(lm.model) or lm._padding_matters(masked=False)) is masks and lm._masks
+    lm._masks = masks  # as on a GPU
+    for row, states in states_of(lm, TEXTS).items():
+        torch.testing.assert_close(states, states_of(language_model(kind, path), TEXTS)[row], atol=1e-5, rtol=1e-5)
 
 
 def test_outliers_are_left_out_window_by_window():
