@@ -111,7 +111,7 @@ def test_neither_a_budget_of_tokens_nor_memory_changes_a_bit(sae, monkeypatch):
     try:
         for arguments in ({"batch_size": 500}, {"tokens_per_batch": 999}):
             assert codes(encode(ds, sae, **arguments)) == plain
-            assert sum(size > 256 + 16 for size in sizes) in range(1, 3)  # no batch is tried in vain again
+            assert 1 <= sum(size > 256 + 16 for size in sizes) <= 5  # halvings: no batch is tried in vain again
             sizes.clear()
     finally:
         datasets.enable_caching()
