@@ -75,8 +75,8 @@ def whole(hub, sae, bert, tmp_path):
 
 @pytest.fixture
 def script(monkeypatch):
-    """Import a file of `benchmarks/decoder` by its name, as its neighbours do."""
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS / "decoder"), *sys.path])
+    """Import a file of `benchmarks` or `benchmarks/decoder` by its name, as its neighbours do."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS / "decoder"), str(BENCHMARKS), *sys.path])
     before = set(sys.modules)
     yield importlib.import_module
     for name in set(sys.modules) - before:

@@ -109,7 +109,7 @@ def names_of(places: Collection[str]) -> list[str]:
 
 
 def layers_needed(model: nn.Module, hook: Hook) -> tuple[str, int] | None:
-    """Return the path of the stack of layers that a hook is in, and how many of its layers run until the hook is read.
+    """Return the path of the stack of layers that a hook is in, and how many of its layers are needed to read it.
 
     None if all of them may: the hook is in no stack under a known name, and is not the embedding.
     """
@@ -118,7 +118,8 @@ def layers_needed(model: nn.Module, hook: Hook) -> tuple[str, int] | None:
     for stack in stacks:
         if match := re.match(rf"{re.escape(stack)}\.(\d+)(\.|$)", hook.path):
             return stack, int(match[1]) + 1
-    return (stacks[0], 0) if len(stacks) == 1 and hook.path == _embedding_path(model, modules) else None
+    is_embedding = hook.path == _embedding_path(model, modules)
+    return (stacks[0], 1) if is_embedding and len(stacks) == 1 else None  # XMOD looks at a layer before it embeds
 
 
 def _stacks(modules: Mapping[str, nn.Module]) -> list[str]:
