@@ -24,9 +24,9 @@ from hf_sae_select import SaeConfig, SparseAutoencoder, load_sae
 from hf_sae_select.encoding.batches import Window
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.text import find_text
-from hf_sae_select.sae.model import CHUNK_FLOATS
+from hf_sae_select.sae.model import CHUNK_FLOATS, TILE
 from hf_sae_select.sae.products import PARTS, SplitProduct
-from hf_sae_select.sae.segments import FEW_ROWS, chunk_sizes
+from hf_sae_select.sae.segments import FEW_ROWS, Product, chunk_sizes
 
 TINY = [" ".join(["the harbour was built twice"] * (1 + i % 7)) for i in range(16)]
 
@@ -51,7 +51,7 @@ def main() -> None:
     print(f"{len(rows):,} rows, {tokens:,} tokens, {len(passes['float32'])} forward passes, ", end="")
     print(f"{torch.get_num_threads()} threads")
     print_chunks(passes["float32"], args.latents, args.repeats)
-    print_policies(sae, passes, args.repeats)
+    print_policies(sae, {dtype: whole[:: args.share] for dtype, whole in passes.items()}, args.repeats)
     print_models(models, windows, args.repeats)
 
 
@@ -61,18 +61,17 @@ def passes_of(model: LanguageModel, windows: Sequence[Window]) -> list[Pass]:
 
 def print_chunks(passes: list[Pass], sizes: Sequence[int], repeats: int) -> None:
     """Print what `encode_max` of random SAEs computes and takes, beside the floor."""
-    print("\n| latents | rows / tokens | relu | topk | pre-activations at once, MB |\n|---|---|---|---|---|")
+    print("\n| latents | relu, rows / tokens | time | topk, rows / tokens | time |\n|---|---|---|---|---|")
     tokens, d_in = sum(len(states) for states, _ in passes), passes[0].states.shape[1]
     for d_sae in sizes:
-        chunks = [
-            max(size, FEW_ROWS) for part in passes for size in chunk_sizes(len(part.states), CHUNK_FLOATS // d_sae)
-        ]
         some = passes[:: max(1, d_sae // 8192)]  # of all lengths, since the longest come first
-        ratios = [ratio_to_floor(some, d_in, d_sae, activation, repeats) for activation in ("relu", "topk")]
-        times = " | ".join(f"{ratio:.2f}x" for ratio in ratios)
-        print(
-            f"| {d_sae:,} | {sum(chunks) / tokens:.2f} | {times} | {max(chunks) * d_sae * 4 / 1e6:.0f} |", flush=True
-        )
+        cells = [f"{d_sae:,}"]
+        for activation, latents in (("relu", min(d_sae, TILE)), ("topk", d_sae)):
+            sizes = [chunk_sizes(len(states), CHUNK_FLOATS // latents) for states, _ in passes]
+            computed = sum(max(size, FEW_ROWS) for chunks in sizes for size in chunks)
+            times = ratio_to_floor(some, d_in, d_sae, activation, repeats)
+            cells += [f"{computed / tokens:.2f}", f"{times:.2f}x"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def ratio_to_floor(passes: list[Pass], d_in: int, d_sae: int, activation: str, repeats: int) -> float:
@@ -98,31 +97,31 @@ def print_policies(sae: SparseAutoencoder, passes: dict[str, list[Pass]], repeat
     order = torch.randperm(sae.config.d_in)
     reordered = sae.W_enc[order].contiguous()
     double = SparseAutoencoder.from_tensors(sae.config, {n: p.double() for n, p in sae.named_parameters()})
-    exact = fired(double, passes["float32"], lambda x: x.double() @ double.W_enc)
+    exact = fired(double, passes["float32"], lambda x, latents: x.double() @ double.W_enc[:, latents])
 
-    def line(dtype: str, name: str, product: Callable[[Tensor], Tensor], reference: Tensor) -> None:
+    def line(dtype: str, name: str, product: Product, reference: Tensor) -> None:
         flips = (fired(sae, passes[dtype], product) != reference).sum(dim=1)
         times = ratio(
-            lambda: [product(states) for states, _ in passes[dtype]],
+            lambda: [product(states, slice(None)) for states, _ in passes[dtype]],
             lambda: [states @ sae.W_enc for states, _ in passes["float32"]],
             repeats,
         )
         share = (flips > 0).double().mean()
         print(f"| {dtype} | {name} | {times:.2f}x | {flips.double().mean():.4f} | {share:.2%} |", flush=True)
 
-    line("float32", "float32", lambda x: x @ sae.W_enc, exact)
-    line("float32", "float32, terms in another order", lambda x: x[:, order] @ reordered, exact)
+    line("float32", "float32", lambda x, latents: x @ sae.W_enc[:, latents], exact)
+    line("float32", "float32, terms in another order", lambda x, latents: x[:, order] @ reordered[:, latents], exact)
     for precision in PARTS:
         line("float32", precision, SplitProduct(sae.W_enc, precision), exact)
-    of_half = fired(double, passes["bfloat16"], lambda x: x.double() @ double.W_enc)
-    line("bfloat16", "float32", lambda x: x.float() @ sae.W_enc, of_half)
+    of_half = fired(double, passes["bfloat16"], lambda x, latents: x.double() @ double.W_enc[:, latents])
+    line("bfloat16", "float32", lambda x, latents: x.float() @ sae.W_enc[:, latents], of_half)
     for precision in PARTS:
         line("bfloat16", precision, SplitProduct(sae.W_enc, precision), of_half)
     flips, active = ((of_half != exact).sum(dim=1).double().mean(), exact.sum(dim=1).double().mean())
     print(f"\nThe model in bfloat16 itself flips {flips:.2f} features a row, of {active:.1f}.")
 
 
-def fired(sae: SparseAutoencoder, passes: list[Pass], product: Callable[[Tensor], Tensor]) -> Tensor:
+def fired(sae: SparseAutoencoder, passes: list[Pass], product: Product) -> Tensor:
     """Return which features of each window are above the SAE's threshold."""
     maxima = [sae.encode_max(states, lengths, product) for states, lengths in passes]
     return torch.cat(maxima) > sae.config.feature_threshold
@@ -156,6 +155,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--latents", type=int, nargs="+", default=[8192, 65536, 131072], help="of random SAEs")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--share", type=int, default=1, help="policies are measured on every SHARE-th forward pass")
     parser.add_argument("--tiny", action="store_true", help="a few short rows and small SAEs, for the tests")
     args = parser.parse_args()
     if args.tiny:

@@ -16,7 +16,7 @@ A pre-encoder bias, an input scale or a gate is folded into these tensors when a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from .config import SaeConfig
 from .hub_mixin import HubMixin
-from .segments import Piece, chunk_sizes, pieces, stable_product
+from .segments import Piece, Product, chunk_sizes, column_tiles, pieces, stable_product
 from .serialization import tensor_shapes
 
 # Floats of pre-activations computed at once: on a CPU 16 MB, which stay in the cache; on a GPU 1 GB.
 CHUNK_FLOATS, GPU_CHUNK_FLOATS = 2**22, 2**28
+TILE = 2**13  # latents computed at once on a CPU, where each latent is treated separately: then many tokens fit too
 DIGEST_FLOATS = 2**22  # floats of a tensor that are copied and hashed at once
 NORM_EPSILON = 1e-5  # as in SAELens and OpenAI's code
 # Activations that treat each latent separately and never decrease as `pre` grows: they commute with a maximum.
@@ -193,9 +194,7 @@ class SparseAutoencoder(nn.Module, HubMixin):
         mean, size = self._moments(x)
         return output * size + mean
 
-    def encode_max(
-        self, x: Tensor, lengths: Sequence[int], product: Callable[[Tensor], Tensor] | None = None
-    ) -> Tensor:
+    def encode_max(self, x: Tensor, lengths: Sequence[int], product: Product | None = None) -> Tensor:
         """Return the largest activation of each feature in each segment of consecutive vectors.
 
         This equals the maximum of `encode` over the segment, but at least 0: negative activations of `abstopk` are
@@ -209,8 +208,8 @@ class SparseAutoencoder(nn.Module, HubMixin):
             lengths (`Sequence[int]`):
                 Lengths of the segments, each at least 1.
             product (`Callable`, *optional*):
-                Maps vectors [n, d_in] to their products with `W_enc`, [n, d_sae] in the type of the parameters. By
-                default `x @ W_enc`.
+                Maps vectors [n, d_in] and a range of latents to the products with these columns of `W_enc`, in the
+                type of the parameters. By default `x @ W_enc[:, latents]`.
 
         Returns:
             `Tensor`: Maxima [len(lengths), d_sae].
@@ -230,15 +229,18 @@ class SparseAutoencoder(nn.Module, HubMixin):
             )
         if product is None or self.config.input_norm != "none":
             x = self._normalized(x.to(self.W_enc.dtype))
-        multiply = product or (lambda rows: rows @ self.W_enc)
+        multiply = product or (lambda rows, latents: rows @ self.W_enc[:, latents])
         monotone = self.config.activation in MONOTONE
         maxima = (torch.empty if monotone else torch.zeros)(
             len(lengths), self.config.d_sae, dtype=self.W_enc.dtype, device=x.device
         )
         floats = GPU_CHUNK_FLOATS if x.is_cuda else CHUNK_FLOATS
-        sizes = chunk_sizes(len(x), floats // self.config.d_sae)
-        for rows, chunk in zip(x.split(sizes), pieces(lengths, sizes), strict=True):
-            (self._pool if monotone else self._pool_strongest)(maxima, stable_product(rows, multiply), chunk)
+        is_tiled = monotone and not x.is_cuda
+        for latents in column_tiles(self.config.d_sae, TILE if is_tiled else self.config.d_sae):
+            sizes = chunk_sizes(len(x), floats // (latents.stop - latents.start))
+            for rows, chunk in zip(x.split(sizes), pieces(lengths, sizes), strict=True):
+                pre = stable_product(rows, multiply, latents)
+                (self._pool if monotone else self._pool_strongest)(maxima[:, latents], pre, chunk)
         return self._activate(maxima.add_(self.b_enc)) if monotone else maxima
 
     def _pool(self, maxima: Tensor, pre: Tensor, chunk: list[Piece]) -> None:

@@ -44,10 +44,10 @@ class SplitProduct:
         if not weights.is_cuda and self.count > 1:
             self.weights = self.weights.float()
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, columns: slice = slice(None)) -> Tensor:
         parts = [x] if x.dtype == torch.bfloat16 else split(x, self.count)
         products = [
-            self._product(part.repeat(1, self.count - i), self.weights[: (self.count - i) * self.d_in])
+            self._product(part.repeat(1, self.count - i), self.weights[: (self.count - i) * self.d_in, columns])
             for i, part in enumerate(parts)
         ]
         total = products.pop()

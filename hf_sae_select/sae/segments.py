@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -12,11 +13,22 @@ from torch import Tensor, nn
 FEW_ROWS = 256
 
 
-def stable_product(x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return `product(x)`; each row's result is independent of the number of rows."""
+Product = Callable[[Tensor, slice], Tensor]
+"""Maps rows and a range of columns of a matrix to the products of these rows and columns."""
+
+
+def stable_product(x: Tensor, product: Product, columns: slice = slice(None)) -> Tensor:
+    """Return `product(x, columns)`; each row's result is independent of the number of rows."""
     if len(x) >= FEW_ROWS:
-        return product(x)
-    return product(nn.functional.pad(x, (0, 0, 0, FEW_ROWS - len(x))))[: len(x)]
+        return product(x, columns)
+    return product(nn.functional.pad(x, (0, 0, 0, FEW_ROWS - len(x))), columns)[: len(x)]
+
+
+def column_tiles(columns: int, size: int) -> list[slice]:
+    """Cut a number of columns into ranges of at most `size`, all of about the same size."""
+    count = -(-columns // size)
+    bounds = [columns * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 def chunk_sizes(rows: int, size: int) -> list[int]:

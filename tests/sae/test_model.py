@@ -104,6 +104,7 @@ def drawn(activation, norm="none"):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_encode_max_is_the_maximum_of_encode(activation, norm, chunk, monkeypatch):
     monkeypatch.setattr("hf_sae_select.sae.model.CHUNK_FLOATS", chunk)
+    monkeypatch.setattr("hf_sae_select.sae.model.TILE", 7)
     monkeypatch.setattr("hf_sae_select.sae.segments.FEW_ROWS", 1)
     sae, x, lengths = drawn(activation, norm)
     expected = torch.stack([part.amax(dim=0) for part in sae.encode(x).relu().split(lengths)])

@@ -3,7 +3,7 @@
 import torch
 from torch import tensor
 
-from hf_sae_select.sae.segments import FEW_ROWS, chunk_sizes, pieces, segment_sums, stable_product
+from hf_sae_select.sae.segments import FEW_ROWS, chunk_sizes, column_tiles, pieces, segment_sums, stable_product
 
 
 def test_segment_sums():
@@ -34,6 +34,12 @@ def test_chunks_are_full_and_the_last_takes_what_would_be_too_few():
     assert chunk_sizes(7, 500) == [7] and chunk_sizes(0, 500) == []
 
 
+def test_tiles_are_of_about_the_same_size():
+    assert column_tiles(8, 8) == [slice(0, 8)]
+    assert column_tiles(9, 4) == [slice(0, 3), slice(3, 6), slice(6, 9)]
+    assert column_tiles(17, 8) == [slice(0, 5), slice(5, 11), slice(11, 17)]
+
+
 def test_segments_are_cut_where_chunks_end():
     assert list(pieces([2, 5, 1], [3, 4, 1])) == [
         [(0, 2, True), (1, 1, True)],
@@ -45,6 +51,15 @@ def test_segments_are_cut_where_chunks_end():
 def test_neither_the_number_nor_the_order_of_rows_changes_a_bit_of_a_product():
     generator = torch.Generator().manual_seed(0)
     x, weights = torch.randn(300, 64, generator=generator), torch.randn(64, 500, generator=generator)
-    whole = stable_product(x, lambda rows: rows @ weights)
+    multiply = lambda rows, columns: rows @ weights[:, columns]  # noqa: E731
+    whole = stable_product(x, multiply)
     for rows in (1, 2, 7, 255, 256, 299):
-        assert torch.equal(stable_product(x[-rows:], lambda rows: rows @ weights), whole[-rows:])
+        assert torch.equal(stable_product(x[-rows:], multiply), whole[-rows:])
+
+
+def test_a_range_of_columns_has_the_bits_of_the_whole_product():
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(300, 384, generator=generator), torch.randn(384, 20_001, generator=generator)
+    whole = x @ weights
+    for columns in column_tiles(20_001, 8192):
+        assert torch.equal(x @ weights[:, columns], whole[:, columns])
