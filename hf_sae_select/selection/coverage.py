@@ -192,7 +192,8 @@ def _pick_rounds(
             restore_round(search, search.indices[round_starts[-1] if round_starts else 0 : round_start])
             break
         round_starts.append(round_start)
-    fill(search, last)
+    if counters[PICKED] < budget:
+        fill(search, last)
     picked, unit = counters[PICKED], search.objective.unit
     in_features = len(search.csr.amounts) == 0 and unit == 1
     gains = search.gains[:picked].astype(np.int64) if in_features else search.gains[:picked] * unit

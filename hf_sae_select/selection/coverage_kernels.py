@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled, compiled_for_bounds
+from ..features.kernels import Floats, Int64s, compiled, compiled_beyond, compiled_for_bounds
 from .coverage_state import (
     LIVE_IDS,
     LOG,
@@ -33,7 +33,12 @@ from .coverage_state import (
 )
 
 
-@compiled
+def _ids_of(search: Search, rows: Int64s) -> int:
+    """Count the ids of some rows."""
+    return int((search.csr.ends[rows] - search.csr.starts[rows]).sum())
+
+
+@compiled_beyond(lambda *_: 1)
 def fits(state: ConstraintState, i: int) -> bool:
     """Tell whether row i may be picked. A row that does not fit never fits again: what remains only shrinks."""
     return bool(
@@ -44,7 +49,7 @@ def fits(state: ConstraintState, i: int) -> bool:
     )
 
 
-@compiled
+@compiled_beyond(lambda *_: 1)
 def commit(state: ConstraintState, i: int) -> None:
     """Take row i, and what it costs, from what remains."""
     state.available[i] = False
@@ -53,7 +58,7 @@ def commit(state: ConstraintState, i: int) -> None:
     state.remaining_budget[0] -= state.cost[i]
 
 
-@compiled
+@compiled_beyond(lambda state, order, _: len(order))
 def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
     """Pick the rows of `order` that fit, one after another, at most `budget`."""
     picks, n = np.empty(budget, np.int64), 0
@@ -67,7 +72,7 @@ def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
     return picks[:n]
 
 
-@compiled
+@compiled_beyond(lambda search, csr, ranking, max_reads: max_reads)
 def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> bool:
     """Pick greedily by lazy evaluation (CELF); return whether the round is over.
 
@@ -119,7 +124,7 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> b
     return True
 
 
-@compiled
+@compiled_beyond(lambda search, *_: len(search.csr.ids))
 def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float) -> None:
     """Pick the rows of `order` that add something and have at most a share `max_overlap` of their total covered."""
     starts, ends, ids, _ = search.csr
@@ -134,7 +139,7 @@ def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float
                 _pick(search, i, gain)
 
 
-@compiled
+@compiled_beyond(lambda search, *_: len(search.csr.ids) * len(search.indices))
 def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: float, round_start: int) -> None:
     """Pick the rows of `order` that share at most `max_overlap` of their total with every pick of the round."""
     csr, initial_value = search.csr, search.objective.initial_value
@@ -148,7 +153,7 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
                 value_in_row[feature] = initial_value[feature]
             largest = 0  # value that the row shares with the pick nearest to it
             for pick in search.indices[round_start : search.counters[PICKED]]:
-                shared = 0
+                shared = np.int64(0)
                 for feature in csr.ids[csr.starts[pick] : csr.ends[pick]]:
                     shared += value_in_row[feature]
                 largest = max(largest, shared)
@@ -160,16 +165,18 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
                 _pick(search, i, _count_gain(row, search.objective.marginal_value))
 
 
-@compiled
+@compiled_beyond(lambda search, rows, _: _ids_of(search, rows))
 def take_initial(search: Search, rows: Int64s, round_starts: Int64s) -> None:
     """Pick `rows`, whatever they add; rounds begin at the positions `round_starts`."""
+    starts = 0  # rounds begun
     for n, i in enumerate(rows):
-        if n in round_starts:
+        if starts < len(round_starts) and n == round_starts[starts]:
             begin_round(search)
+            starts += 1
         _pick(search, i, _gain(search.csr, search.objective, i))
 
 
-@compiled
+@compiled_beyond(lambda search, order: len(order))
 def fill(search: Search, order: Int64s) -> None:
     """Pick the rows of `order` that fit, whatever they add, until the budget is used."""
     for i in order:
@@ -179,28 +186,31 @@ def fill(search: Search, order: Int64s) -> None:
             _pick(search, i, _gain(search.csr, search.objective, i))
 
 
-@compiled
+@compiled_beyond(lambda search: len(search.holders))
 def begin_round(search: Search) -> None:
     """Reset coverage for a new round."""
     objective, counters = search.objective, search.counters
-    objective.count_or_mass[:] = 0
-    objective.sqrt_mass[:] = 0
-    objective.marginal_value[:] = objective.initial_value
+    count_or_mass, sqrt_mass = objective.count_or_mass, objective.sqrt_mass
+    value, initial_value = objective.marginal_value, objective.initial_value
     counters[UNCOVERED] = counters[LIVE_IDS] = 0
     for feature, holders in enumerate(search.holders):
-        if objective.initial_value[feature] > 0 and holders > 0:
+        count_or_mass[feature] = 0
+        value[feature] = initial_value[feature]
+        if len(sqrt_mass) > 0:
+            sqrt_mass[feature] = 0
+        if initial_value[feature] > 0 and holders > 0:
             counters[UNCOVERED] += 1
             counters[LIVE_IDS] += holders
 
 
-@compiled
+@compiled_beyond(_ids_of)
 def restore_round(search: Search, rows: Int64s) -> None:
     """Restore the coverage by `rows`, the picks of a round, after a new round that added nothing."""
     for i in rows:
         _cover(search.csr, search.objective, i)
 
 
-@compiled
+@compiled_beyond(lambda low, high, csr, *_: len(csr.ids))
 def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDArray[np.bool_], gains: Floats) -> None:
     """Compute the gains of the fitting rows from `low` to `high`."""
     starts, ends, ids, amounts = csr
@@ -214,7 +224,7 @@ def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDAr
             gains[i] = _count_gain(ids[start:end], value)
 
 
-@compiled
+@compiled_beyond(lambda csr, _, i: csr.ends[i] - csr.starts[i])
 def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
     """Return what each feature of row i adds to the marginal gain of the row, in units: the sum is the gain."""
     start, end = csr.starts[i], csr.ends[i]
@@ -229,7 +239,7 @@ def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
     return parts
 
 
-@compiled
+@compiled_beyond(lambda search, wanted, *_: len(search.csr.ids) * len(wanted))
 def next_best(
     search: Search,
     wanted: NDArray[np.bool_],
@@ -325,7 +335,7 @@ def _gain(csr: Csr, objective: Objective, i: int) -> float:
 @compiled
 def _count_gain(ids: NDArray[Any], marginal_value: NDArray[Any]) -> float:
     """Return the marginal gain of a row under a count objective."""
-    total = 0
+    total = np.int64(0)
     for feature in ids:
         total += marginal_value[feature]
     return float(total)

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, blocks, compiled, largest_of_rows
+from ..features.kernels import Floats, Int64s, blocks, compiled, compiled_beyond, largest_of_rows
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from .coverage import ConstraintState, commit, fitting
@@ -285,7 +285,7 @@ def _scaled(offsets: Int64s, amounts: Floats) -> Entries:
     return entries
 
 
-@compiled
+@compiled_beyond(lambda ids, entries, part, products, *_: STRONGEST * len(products))
 def _add_row(
     ids: NDArray[Any], entries: Entries, part: Postings, products: Products, table: Int64s, sums: Int64s
 ) -> None:
@@ -306,7 +306,7 @@ def _add_row(
         products[i] = 0
 
 
-@compiled
+@compiled_beyond(lambda offsets, ids, entries, part, table, sums: len(ids) * len(sums))
 def _add_rows(
     offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
 ) -> None:
@@ -316,12 +316,12 @@ def _add_rows(
         _add_row(ids[start:end], entries[start:end], part, products, table, sums)
 
 
-@compiled
+@compiled_beyond(lambda *_: 1)
 def _gain(closeness: int, total: int, of_target: float, of_picks: float, redundancy: float) -> float:
     return closeness / of_target + redundancy * (1 - total / of_picks)
 
 
-@compiled
+@compiled_beyond(lambda closeness, *_: len(closeness))
 def _best(
     closeness: Int64s,
     sums: Int64s,
