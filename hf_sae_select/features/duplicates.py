@@ -183,10 +183,9 @@ def ranked(offsets: Int64s, ids: NDArray[Any], amounts: Float32s, rank: Int64s) 
     for i in range(len(offsets) - 1):
         start, end = offsets[i], offsets[i + 1]
         order = np.argsort(rank[ids[start:end]]) + start
-        total = 0.0
+        total = np.float64(0)
         for p in range(end - 1, start - 1, -1):
-            amount = float(amounts[order[p - start]])
-            total += amount * amount
+            total += amounts[order[p - start]] * amounts[order[p - start]]
             rest[p] = np.sqrt(total)
         length = np.sqrt(total) if total > 0 else 1.0
         for p in range(start, end):
