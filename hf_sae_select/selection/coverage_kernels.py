@@ -125,18 +125,25 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> b
 
 
 @compiled_beyond(lambda search, *_: len(search.csr.ids))
-def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float) -> None:
-    """Pick the rows of `order` that add something and have at most a share `max_overlap` of their total covered."""
+def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float, patience: int) -> int:
+    """Pick the rows of `order` that add something and have at most a share `max_overlap` of their total covered.
+
+    Return the place in `order` where it stopped, after it refused `patience` rows without a pick in between.
+    """
     starts, ends, ids, _ = search.csr
     value, state, counters = search.objective.marginal_value, search.constraints, search.counters
+    refused = 0
     # One pass is the whole round: coverage only grows, so a row that was refused stays refused.
-    for i in order:
-        if counters[PICKED] == len(search.indices) or counters[UNCOVERED] == 0:
-            break
+    for place, i in enumerate(order):
+        if counters[PICKED] == len(search.indices) or counters[UNCOVERED] == 0 or refused == patience:
+            return place
         if fits(state, i):
             gain = _count_gain(ids[starts[i] : ends[i]], value)
+            refused += 1
             if gain > 0 and (totals[i] - gain) / totals[i] <= max_overlap:
                 _pick(search, i, gain)
+                refused = 0
+    return len(order)
 
 
 @compiled_beyond(lambda search, *_: len(search.csr.ids) * len(search.indices))
