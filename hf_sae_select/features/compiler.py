@@ -1,4 +1,4 @@
-"""numba, which compiles the loops of `kernels.py`, and a progress bar meanwhile. Only what compiles imports this file."""
+"""numba, which compiles loops, and a progress bar meanwhile. `kernels.py` imports this file when it compiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class Progress(Listener):  # type: ignore[misc]
     """Show a progress bar while numba compiles; what it reads from its files is no work, and shows nothing."""
 
     def __init__(self) -> None:
-        self._depth, self._bar = 0, None  # a function compiles the functions that it calls: their events are nested
+        self._depth = 0  # a function compiles the functions that it calls: their events are nested
+        self._bar: Any = None
 
     def on_start(self, event: Event) -> None:
         if self._depth == 0:

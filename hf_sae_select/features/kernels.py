@@ -74,18 +74,23 @@ _thread = _Thread()
 
 def sizes(*arguments: Any) -> int:
     """Return the sizes of all arrays among the arguments, in tuples too."""
-    return sum(a.size if isinstance(a, np.ndarray) else sizes(*a) for a in arguments if isinstance(a, np.ndarray | tuple))
+    arrays = sum(a.size for a in arguments if isinstance(a, np.ndarray))
+    return arrays + sum(sizes(*a) for a in arguments if isinstance(a, tuple))
 
 
 def compiled_beyond(steps: Steps, **options: Any) -> Callable[[F], F]:
     """Make a kernel of a function; `steps` estimates from its arguments how often its innermost loop runs."""
-    return lambda function: cast(F, Kernel(function, steps, **options))
+
+    def kernel(function: F) -> F:
+        return cast(F, Kernel(function, steps, **options))
+
+    return kernel
 
 
-compiled = compiled_beyond(sizes)
+compiled: Callable[[F], F] = compiled_beyond(sizes)
 
 # For bounds alone: sums in any order, so that the processor adds several numbers at a time.
-compiled_for_bounds = compiled_beyond(sizes, fastmath=True)
+compiled_for_bounds: Callable[[F], F] = compiled_beyond(sizes, fastmath=True)
 
 Int64s = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -174,7 +174,7 @@ def scan(
     parts = _parts(search.csr)
     totals = _all_gains(search, search.csr, parts)
     if nearest:
-        pick_round = partial(scan_nearest, search, order, totals, max_overlap)
+        pick_round: Callable[[int], None] = partial(scan_nearest, search, order, totals, max_overlap)
     else:
         pick_round = _union_rounds(search, order, totals, max_overlap, parts)
     return _pick_rounds(search, pick_round, initial, initial_rounds, restart, last)
@@ -185,8 +185,8 @@ def _union_rounds(
 ) -> Callable[[int], None]:
     """Return what picks a round of a scan against all picks together.
 
-        scan until many rows in a row are refused
-        scan the others that a screen lets pass
+    scan until many rows in a row are refused
+    scan the others that a screen lets pass
     """
     counters, screen, rows_read = search.counters, None, 0
 

@@ -158,7 +158,7 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
             row = csr.ids[csr.starts[i] : csr.ends[i]]
             for feature in row:
                 value_in_row[feature] = initial_value[feature]
-            largest = 0  # value that the row shares with the pick nearest to it
+            largest = np.int64(0)  # value that the row shares with the pick nearest to it
             for pick in search.indices[round_start : search.counters[PICKED]]:
                 shared = np.int64(0)
                 for feature in csr.ids[csr.starts[pick] : csr.ends[pick]]:

@@ -40,7 +40,7 @@ class Screen:
 
     @classmethod
     def of(cls, csr: Csr, frequency: Int64s, parts: Sequence[tuple[int, int]]) -> Screen:
-        """Index rows by their features, of which `frequency` [d_sae] rows have each; a range of rows for each thread."""
+        """Index the rows of each feature, `frequency` [d_sae] in number; each thread will read one range of rows."""
         is_rare = frequency <= COMMON * len(csr.starts)
         holders = []
         for low, high in parts:
@@ -61,9 +61,9 @@ class Screen:
         in_threads(_add, self.holders, value, bounds)
         bounds += value[~self.is_rare].sum(dtype=np.int64)
         gain, total = bounds[order], totals[order]
-        with np.errstate(invalid="ignore"):  # 0 / 0, of a row without features
-            passes: NDArray[np.bool_] = (total - gain) / total <= max_overlap
-        return order[passes & (gain > 0)]
+        with np.errstate(divide="ignore", invalid="ignore"):  # of rows without features
+            passes: NDArray[np.bool_] = (total - gain) / total <= max_overlap  # rounded as in `scan_union`
+        return order[passes & (gain > 0) & (total > 0)]
 
 
 @compiled_beyond(lambda low, high, csr, *_: len(csr.ids))
@@ -75,9 +75,7 @@ def _count(low: int, high: int, csr: Csr, is_rare: NDArray[np.bool_], counts: In
 
 
 @compiled_beyond(lambda low, high, csr, *_: len(csr.ids))
-def _list(
-    low: int, high: int, csr: Csr, is_rare: NDArray[np.bool_], places: Int64s, rows: NDArray[Any]
-) -> None:
+def _list(low: int, high: int, csr: Csr, is_rare: NDArray[np.bool_], places: Int64s, rows: NDArray[Any]) -> None:
     """Write each row to the next place of each of its rare features."""
     starts, ends, ids = csr.starts, csr.ends, csr.ids
     for i in range(low, high):

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.pools import with_all
-from helpers.tasks import D_SAE, GREEDY, features_with_acts, is_possible, tasks
+from helpers.tasks import GREEDY, features_with_acts, is_possible, tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +129,8 @@ def nearest(features):
 
 
 def shared_words(features):
-    texts = ["one two three four five six seven eight nine " * 2, "ten eleven", "one two three four five six seven eight"]
+    eight = "one two three four five six seven eight"
+    texts = [f"{eight} nine {eight}", "ten eleven", eight]
     overlap = overlap_of(texts * 3, texts[::-1])
     return overlap.rows, overlap.share
 
