@@ -2,7 +2,7 @@
 
     python benchmarks/first_use.py [--example] [--repeats 3]
 
-Each line is the median of `--repeats` processes. "first" finds no machine code on disk, "second" what the first one left;
+Each line is the median of `--repeats` processes. "first" finds no machine code on disk, "second" what it left;
 `functions` counts what numba compiled, its own helpers too. `all` is the whole process, `call` is `sae_select` alone.
 The rows are synthetic: 700 features of 8,192 each. `--example` also runs the example of README.md, which needs the
 default SAE's model on this machine; beside it stands what its imports of torch and transformers alone cost.
