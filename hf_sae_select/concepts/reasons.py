@@ -156,7 +156,7 @@ def reasons_of(
             has_target=bool(trace.selection.parameters.get("target")),
             lacks_target=trace.lacks_target,
             aim=None if aim is None else _aim(trace, aim),
-            is_apart=bool(trace.is_apart[row]),
+            is_apart=trace.is_apart(row),
         )
     return [result[pick] for pick in picks]
 

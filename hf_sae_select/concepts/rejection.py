@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._validation import is_number
 from ..features.duplicates import LEAST
@@ -166,8 +167,8 @@ def rejection(trace: Trace, row: int, labels: Labels | None = None) -> WhyNot:
         cause = "budget"
     elif trace.kind == "own":
         cause = "own"
-    elif not trace.can_win[row]:
-        is_apart = trace.is_apart[row] and trace.features.counts[row] > 0
+    elif not trace.can_win(row):
+        is_apart = trace.is_apart(row) and trace.features.counts[row] > 0
         cause = "quality" if scale[row] == 0 else "apart" if is_apart else "blank"
     elif trace.has_scores:
         cause, closest, gain_at_end = _by_score(trace, row)
@@ -211,11 +212,15 @@ def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[
     return largest_parts(own, total, trace.engine.holders(), labels, MOST_PARTS)
 
 
-def _gains(trace: Trace, row: int) -> Floats:
-    """Return the gain that a row would have had at each pick, and after the last: [k + 1]."""
+def _gains(trace: Trace, row: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the gain that a row would have had at each pick, and after the last: [k + 1].
+
+    And whether it was compared with other rows at each pick: [k].
+    """
     if trace.kind == "nearness":
         return closeness.gains_of(trace, row)
-    return nearness.gains_of(trace, row) if trace.finds_by_vectors else trace.gains_of(row)
+    gains = nearness.gains_of(trace, row) if trace.finds_by_vectors else trace.gains_of(row)
+    return gains, np.ones(len(gains) - 1, np.bool_)
 
 
 def _rank(trace: Trace, row: int, pick: int) -> int | None:
@@ -228,27 +233,31 @@ def _rank(trace: Trace, row: int, pick: int) -> int | None:
 
 def _by_score(trace: Trace, row: int) -> tuple[str, Attempt | None, float | None]:
     """Compare the scores of a row and of the picks: it lost to all of them, but where it was not allowed."""
-    gains = _gains(trace, row)
+    gains, is_candidate = _gains(trace, row)
+    if not is_candidate.any() and len(is_candidate):
+        return "candidates", None, float(gains[-1])
     if trace.method == "facility_location" and trace.constraints.has_costs:
         return _in_either_run(trace, row, gains)
-    cause, attempt = _lost(trace, row, gains, trace.deciding.scale)
+    cause, attempt = _lost(trace, row, gains, trace.deciding.scale, is_candidate)
     return cause, attempt, float(gains[-1])
 
 
 def _in_either_run(trace: Trace, row: int, gains: Floats) -> tuple[str, Attempt | None, float | None]:
     """Say what holds in both runs, by gain and by gain per cost: it is not known which of them picked the rows."""
     scales = (trace.constraints.scale, trace.constraints.per_cost().scale)
-    causes = {_lost(trace, row, gains, scale)[0] for scale in scales}
+    causes = {_lost(trace, row, gains, scale, True)[0] for scale in scales}
     obstacle = str(trace.obstacles(row)[-1]) if gains[-1] > 0 else ""
     return obstacle or (causes.pop() if len(causes) == 1 else "score"), None, float(gains[-1])
 
 
-def _lost(trace: Trace, row: int, gains: Floats, scale: Floats) -> tuple[str, Attempt | None]:
+def _lost(
+    trace: Trace, row: int, gains: Floats, scale: Floats, is_candidate: NDArray[np.bool_] | bool
+) -> tuple[str, Attempt | None]:
     """Say what decided where scores do: the first step that the row would have won, or that which it nearly won."""
     selection, place = trace.selection, trace.place
     contested = np.array([trace.kind_of(pick) == trace.kind for pick in range(len(selection))], np.bool_)
     differences = selection.gains * scale[selection.indices] - gains[:-1] * scale[row]
-    differences = np.where(contested, differences, np.inf)
+    differences = np.where(contested & is_candidate, differences, np.inf)
     obstacles = trace.obstacles(row)
     is_open = obstacles[:-1] == ""
     wins = (differences < 0) | ((differences == 0) & (place[row] < place[selection.indices]))
@@ -321,6 +330,7 @@ CAUSES = {
     "budget": "the rows of `must_include` and `extend` spent the budget, so nothing else was picked",
     "length": "rows that are at least as long came first, and spent the budget",
     "chance": "it was not drawn",
+    "candidates": "the method compares some rows at each pick, see its option `candidates`, and it was not among them",
     "own": "the method is your own, and only it knows",
     "apart": "it shares no feature that counts with the target",
     "in_target": "it repeats a row of the target",

@@ -148,10 +148,16 @@ def new_features(offsets: Int64s, ids: NDArray[Any], d_sae: int, indices: Int64s
     return new
 
 
-@compiled
 def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, d_sae: int) -> Floats:
     """Sum each feature's share of its row's amounts over `rows`: [d_sae]. Every row with amounts adds 1 in all."""
     masses = np.zeros(d_sae)
+    add_mass(offsets, ids, amounts, rows, masses)
+    return masses
+
+
+@compiled
+def add_mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, masses: Floats) -> None:
+    """Add each feature's share of its row's amounts to `masses` [d_sae], row after row."""
     for i in rows:
         total = np.float64(0)
         for p in range(offsets[i], offsets[i + 1]):
@@ -159,7 +165,6 @@ def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows:
         for p in range(offsets[i], offsets[i + 1]):
             if amounts[p] > 0:
                 masses[ids[p]] += amounts[p] / total
-    return masses
 
 
 @compiled_beyond(lambda offsets, ids, *_: len(ids))

@@ -18,6 +18,7 @@ from .kernels import Floats, Int64s
 from .matrix import FeatureMatrix
 
 STRONGEST = 256  # features of a row that count in its distribution, whatever their activation
+BLOCK_ROWS = 2**16  # rows whose roots of activations are in memory together
 DRAWS = 4  # random orders of the pool whose likeness is averaged: of one, the number of rows is off by about 2 %
 
 
@@ -41,16 +42,14 @@ class Shares:
     @classmethod
     def of(cls, features: FeatureMatrix, pool: Int64s) -> Shares:
         """Compute the shares of `features` as they are, above the mean of the rows `pool`."""
-        mean = kernels.mass(features.offsets, features.ids, np.sqrt(features.acts), pool, features.d_sae)
-        mean /= max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
-        return cls.above(mean, features, pool)
+        return cls.above(mean_shares(features, pool), features, pool)
 
     @classmethod
     def above(cls, mean: Floats, features: FeatureMatrix, pool: Int64s | None = None) -> Shares:
         """Compute the shares of `features` above a mean; their sum is over the rows `pool`, by default over all."""
         pool = np.arange(len(features)) if pool is None else pool
         offsets, ids, d_sae = features.offsets, features.ids, features.d_sae
-        amounts = kernels.shares_above(offsets, ids, np.sqrt(features.acts), mean)
+        amounts = amounts_above(mean, features)
         return cls(features, amounts, kernels.mass(offsets, ids, amounts, pool, d_sae), mean)
 
     @classmethod
@@ -83,6 +82,23 @@ class Shares:
         curves = np.stack([self.curve(rng.permutation(pool)) for _ in range(DRAWS)])
         mean: Floats = curves.mean(axis=0)
         return mean
+
+
+def mean_shares(features: FeatureMatrix, pool: Int64s) -> Floats:
+    """Return the mean share of each feature in the roots of activations, over the ascending rows `pool`: [d_sae]."""
+    offsets, mean = features.offsets, np.zeros(features.d_sae)
+    for start in range(0, len(pool), BLOCK_ROWS):  # the roots of all activations would be as large as these
+        rows = pool[start : start + BLOCK_ROWS]
+        first, last = rows[0], rows[-1] + 1
+        entries = slice(offsets[first], offsets[last])
+        of_rows, ids, roots = offsets[first : last + 1], features.ids[entries], np.sqrt(features.acts[entries])
+        kernels.add_mass(of_rows - of_rows[0], ids, roots, rows - first, mean)
+    return mean / max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
+
+
+def amounts_above(mean: Floats, features: FeatureMatrix) -> NDArray[np.float32]:
+    """Return each entry's share above a mean [d_sae], as a share of its row: float32 [nnz]."""
+    return kernels.shares_above(features.offsets, features.ids, np.sqrt(features.acts), mean)
 
 
 def random_rows(likeness: float, curve: Floats) -> float:

@@ -15,19 +15,18 @@ from .._secrets import masks_tokens
 from .._validation import check_choice, check_int
 from ..concepts.measurement import count_quotas, measure
 from ..features.columns import encoding_record, is_encoded, without_codes
-from ..features.matrix import FeatureMatrix
 from ..selection.method import MethodFunction
 from ..selection.recorded_target import numbers_of
 from ..selection.references import PoolEncoding
 from ..selection.target_argument import TargetArgument, argument_name
 from ..selection.targets import Target, TargetPart
-from . import checks
+from . import checks, devices
+from .encoding_steps import compared_features, encoding_step, sae_step, source_step
 from .hashing import Digests, row_digests
-from .provenance import has_target, public
+from .provenance import has_target
 from .published import PublishedSubset, Unreadable, open_published
-from .refetching import NotAsRecorded, encode_again, encode_target, refetch_sae, refetch_source
+from .refetching import NotAsRecorded, encode_target
 from .replay import replay
-from .tables import needs_state, stored
 from .target_checks import of_digests, of_distances, of_missing, of_record, of_target
 from .verdict import LEVELS, Check, Verification
 from .verify_arguments import VerifyArguments, check_arguments
@@ -239,9 +238,17 @@ def _passed_pool(subset: PublishedSubset, features: Dataset) -> tuple[Dataset, D
 
 
 def _select_again(
-    level: str, subset: PublishedSubset, pool: Dataset, method: MethodFunction | None, target: Target | None
+    level: str,
+    subset: PublishedSubset,
+    pool: Dataset,
+    method: MethodFunction | None,
+    target: Target | None,
+    has_equal_codes: bool = True,
 ) -> Iterator[Check]:
-    """Select again by the recorded parameters, and compare picks and figures."""
+    """Select again by the recorded parameters, and compare picks and figures.
+
+    Where the codes are not known to be those of the selection, bit for bit, picks are judged by what they are worth.
+    """
     record, selection = subset.record, subset.recorded_selection
     name = "picks"
     if extended := selection.parameters["constraints"].get("extend"):
@@ -249,7 +256,10 @@ def _select_again(
     tolerance = checks.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
     try:
         again = replay(pool, selection, method, target)
-        yield Check(level, name, checks.of_picks(selection, again, tolerance))
+        difference = checks.of_picks(selection, again, tolerance)
+        if difference is not None and not has_equal_codes:
+            name, difference = devices.judged(name, difference, selection, again, pool, target)
+        yield Check(level, name, difference)
         if target is not None:
             yield from _distances(level, subset, pool, target, tolerance)
         quotas = count_quotas(pool, selection)
@@ -261,8 +271,10 @@ def _select_again(
         yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
     if measured is None:
         return
-    yield Check(level, "counts", checks.of_counts(subset.feature_counts, measured.features.counts[selection.indices]))
-    yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures))
+    of_counts = checks.SUM_TOLERANCE if has_equal_codes else checks.DEVICE_TOLERANCE
+    counts = measured.features.counts[selection.indices]
+    yield Check(level, "counts", checks.of_counts(subset.feature_counts, counts, of_counts))
+    yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures, of_counts))
     if (measured.likeness or record["likeness"]) and not subset.lacks_likeness:
         yield Check(level, "likeness", checks.of_likeness(record["likeness"], measured.likeness, tolerance))
 
@@ -285,26 +297,27 @@ def _encode(subset: PublishedSubset, arguments: VerifyArguments) -> Iterator[Che
 
     A step that returns nothing to go on with is the last one.
     """
-    rows, check = _source_step(subset, arguments)
+    rows, check = source_step(subset, arguments)
     yield check
     if rows is None:
         return
-    sae, check = _sae_step(subset, arguments)
+    sae, check = sae_step(subset, arguments)
     yield check
     if sae is None:
         return
-    encoded, check = _encoding_step(subset, arguments, rows, sae)
+    encoded, check = encoding_step(subset, arguments, rows, sae)
     yield check
     if encoded is None:
         return
+    has_equal_codes, difference = compared_features(subset, encoded)
     if subset.has_pool:
-        yield Check("encode", "features", _compare_features(subset, encoded))
+        yield Check("encode", "features", difference)
     target = None
     if subset.record["target"] is not None:
         target, check = _target_again(subset, arguments, sae, encoded)
         yield check
     if target is not None or subset.record["target"] is None:
-        yield from _select_again("encode", subset, encoded, arguments.method, target)
+        yield from _select_again("encode", subset, encoded, arguments.method, target, has_equal_codes)
 
 
 def _target_again(
@@ -330,60 +343,3 @@ def _target_again(
         return again, Check("encode", "target", _compared(subset, recorded, again, pool))
     except NotAsRecorded as error:
         return None, Check("encode", "target", str(error))
-
-
-def _source_step(subset: PublishedSubset, arguments: VerifyArguments) -> tuple[Dataset | None, Check]:
-    """Return the source, as passed or from the Hub, if it has the recorded content."""
-    record, passed = subset.record, arguments.source
-    name = "source" if passed is None else "source (as passed)"
-    try:
-        rows = refetch_source(record, arguments.token) if passed is None else without_codes(passed)
-    except NotAsRecorded as error:
-        return None, Check("encode", name, str(error))
-    difference = checks.of_columns(record, rows.features.to_dict()) or checks.of_source(
-        record, subset.selection, subset.row_digests, row_digests(rows, "Hashing the source")
-    )
-    return None if difference else rows, Check("encode", name, difference)
-
-
-def _sae_step(subset: PublishedSubset, arguments: VerifyArguments) -> tuple[SparseAutoencoder | None, Check]:
-    """Return the SAE, as passed or from the Hub, even if it is another one: the features show what that changes."""
-    recorded = subset.record["encoding"]
-    file_digest = None
-    if arguments.sae is None:
-        try:
-            sae = refetch_sae(recorded, arguments.token)
-        except NotAsRecorded as error:
-            return None, Check("encode", "sae", str(error))
-        file_digest = sae.config.source.get("sha256")
-    else:
-        from ..sae.loading import load_sae  # needs torch
-
-        sae = load_sae(arguments.sae, encoder_only=True)
-    return sae, Check("encode", "sae", checks.of_sae(recorded, sae.digest(), file_digest))
-
-
-def _encoding_step(
-    subset: PublishedSubset, arguments: VerifyArguments, rows: Dataset, sae: SparseAutoencoder
-) -> tuple[Dataset | None, Check]:
-    """Return the source, encoded again."""
-    recorded = subset.record["encoding"]
-    keep = ["state"] if needs_state(subset.recorded_selection) else []
-    try:
-        encoded = encode_again(subset.record, rows, sae, arguments.text, arguments.batch_size, keep)
-    except NotAsRecorded as error:
-        return None, Check("encode", "encoding", str(error))
-    encoding = public(encoding_record(encoded))
-    if arguments.text is not None:  # a function's hash depends on the lines around it; the features show what it wrote
-        encoding |= {"text": recorded["text"]}
-    return encoded, Check("encode", "encoding", checks.of_encoding(recorded, encoding))
-
-
-def _compare_features(subset: PublishedSubset, encoded: Dataset) -> str | None:
-    """Compare the published features with those of the rows encoded again."""
-    try:
-        published = FeatureMatrix.from_dataset(subset.read_pool()[0])
-        again = stored(FeatureMatrix.from_dataset(encoded), subset.recorded_selection, subset.lacks_likeness)
-        return checks.of_codes(published, again)
-    except (ValueError, ArithmeticError, NoSuchFile) as error:
-        return str(error)

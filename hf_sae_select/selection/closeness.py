@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s
-from ..features.shares import Shares
-from .herding import LENGTH, SHIFT, STEPS, UNITS, Herd
+from .herd import Herd
+from .herding import LENGTH, SHIFT, STEPS, UNITS
 from .targets import PoolSample, TargetPart
 from .trace import SAME_GAIN, Parts, Trace
 
@@ -47,7 +48,8 @@ def closeness(trace: Trace, picks: Int64s, runners_up: bool = True) -> Iterator[
     """
     if not len(picks):
         return
-    herd, wanted, near = trace.new_herd(), set(picks.tolist()), _TargetVectors(trace)
+    wanted, near = set(picks.tolist()), _TargetVectors(trace)
+    herd = trace.new_herd(watched=trace.selection.indices[: picks[-1] + 1])
     with ThreadPoolExecutor() as threads:
         for pick, row in enumerate(trace.selection.indices[: picks[-1] + 1].tolist()):
             turn = herd.turn_of(row)
@@ -64,16 +66,21 @@ def parts_of_picks(trace: Trace, picks: Int64s) -> Iterator[Parts]:
         yield from (near.parts for near in closeness(trace, picks, runners_up=False) if near.parts is not None)
 
 
-def gains_of(trace: Trace, row: int) -> Floats:
-    """Return the gain that another row would have had at each pick, in its turn, and after the last: [k + 1]."""
-    herd, gains = trace.new_herd(), np.empty(len(trace.selection) + 1)
+def gains_of(trace: Trace, row: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return what another row would have gained at each pick, in its turn, and after the last: [k + 1].
+
+    And whether the row was a candidate at each pick: [k].
+    """
+    picks = trace.selection.indices
+    gains, is_candidate = np.empty(len(picks) + 1), np.empty(len(picks), np.bool_)
+    herd = trace.new_herd(watched=np.append(picks, row))
     with ThreadPoolExecutor() as threads:
-        for pick, other in enumerate(trace.selection.indices.tolist()):
+        for pick, other in enumerate(picks.tolist()):
             turn = herd.turn_of(other)
-            gains[pick] = herd.gain(row, turn)
+            gains[pick], is_candidate[pick] = herd.gain(row, turn), herd.is_candidate(row)
             herd.take(other, turn, threads)
     gains[-1] = herd.gain(row, herd.turn_of(row))
-    return gains
+    return gains, is_candidate
 
 
 def scores_at(trace: Trace, pick: int) -> Floats:
@@ -90,9 +97,10 @@ def parts_of(trace: Trace, row: int, pick: int) -> Parts | None:
 
 def _herd_at(trace: Trace, pick: int) -> Herd:
     """Return the search in the state before a pick."""
-    herd = trace.new_herd()
+    picks = trace.selection.indices[: pick + 1]
+    herd = trace.new_herd(watched=picks)
     with ThreadPoolExecutor() as threads:
-        for row in trace.selection.indices[:pick].tolist():
+        for row in picks[:-1].tolist():
             herd.take(row, herd.turn_of(row), threads)
     return herd
 
@@ -119,7 +127,7 @@ class _TargetVectors:
     def __init__(self, trace: Trace) -> None:
         self._trace, self._parts, herding = trace, trace.engine.aim.parts, trace.herding
         self._vectors = {
-            turn: herding.vectors_of(Shares.above(herding.shares.mean, part.features))
+            turn: herding.vectors_of(part.features)
             for turn, part in enumerate(self._parts)
             if isinstance(part, TargetPart)
         }
@@ -133,19 +141,20 @@ class _TargetVectors:
         part, none = self._parts[turn], np.empty(0, np.int64)
         if not isinstance(part, TargetPart):
             return None, none, np.empty(0)
-        trace, offsets, ids = self._trace, part.features.offsets, part.features.ids
-        own = np.zeros(part.features.d_sae, np.int64)
-        row_ids, entries = trace.herding.row(row)
-        own[row_ids] = entries
-        terms = own[ids] * self._vectors[turn]
+        trace, vectors = self._trace, self._vectors[turn]
+        own, own_vector = np.zeros(vectors.d_sae, np.int64), trace.herding.vectors(np.array([row]))
+        own[own_vector.ids] = own_vector.entries
+        offsets, ids, terms = vectors.offsets, vectors.ids, own[vectors.ids] * vectors.entries
         sums = np.concatenate([[0], terms.cumsum()])
         products = sums[offsets[1:]] - sums[offsets[:-1]]
         kernel = trace.herding.table[np.minimum(products >> SHIFT, STEPS)]
         times, itself = part.counts_for(row) if isinstance(part, PoolSample) else (1.0, 0.0)
         weight = np.divide(kernel * times, products, out=np.zeros(len(products)), where=products > 0)
-        added = np.bincount(ids, terms * np.repeat(weight, part.features.counts), minlength=len(own))
-        added = added + own**2 * (itself * trace.herding.own[row] / max(int((own**2).sum()), 1))
-        gains = added[row_ids] / (max(part.size, 1) * UNITS)
+        added = np.bincount(ids, terms * np.repeat(weight, np.diff(offsets)), minlength=len(own))
+        added = added + own**2 * (
+            itself * int(trace.herding.own(np.array([row]))[0]) / max(int(own_vector.squares[0]), 1)
+        )
+        gains = added[trace.features.row(row)] / (max(part.size, 1) * UNITS)
         nearest = np.argsort(-products, kind="stable")[:NEAREST]
         nearest = nearest[products[nearest] > 0]
         cosines = np.minimum(products[nearest] / LENGTH**2, 1)

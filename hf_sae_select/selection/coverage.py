@@ -350,11 +350,12 @@ def _compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
     return gains
 
 
-def fitting(state: ConstraintState) -> NDArray[np.bool_]:
-    """[n]: `fits` of every row."""
-    is_open = state.available & (state.remaining_per_group > 0)[state.group]
-    cheap = state.cost <= np.minimum(state.remaining_budget, state.remaining_cost_per_group)[state.group]
-    return is_open & cheap
+def fitting(state: ConstraintState, rows: Int64s | None = None) -> NDArray[np.bool_]:
+    """Tell of `rows`, by default all, whether each `fits`."""
+    which = slice(None) if rows is None else rows
+    group, left = state.group[which], np.minimum(state.remaining_budget, state.remaining_cost_per_group)
+    is_open = state.available[which] & (state.remaining_per_group > 0)[group]
+    return np.asarray(is_open & (state.cost[which] <= left[group]))
 
 
 def _rank(search: Search, gains: Floats) -> Ranking:

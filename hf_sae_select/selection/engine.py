@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from ..features import kernels
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares
+from ..features.shares import Shares, mean_shares
 from . import coverage, similarity
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
-from .herding import Herd, Herding
+from .herd import Herd
+from .herding import Herding
 from .result import Selection
 from .targets import Target, sample_of
 
@@ -124,21 +125,24 @@ class Engine:
 
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
-        shares, boost = Shares.of(self.features, self.constraints.pool), self.boost()
-        weights = boost if self.target is None else self.target.weights(shares) * boost
-        return Herding(shares, width, weights)
+        pool, weights = self.constraints.pool, self.boost()
+        if self.target is None:
+            return Herding(self.features, mean_shares(self.features, pool), width, weights)
+        shares = Shares.of(self.features, pool)
+        return Herding(self.features, shares.mean, width, self.target.weights(shares) * weights)
 
-    def new_herd(self, herding: Herding, closeness: Int64s, redundancy: float) -> Herd:
-        """Begin a search for rows near the aim, in the state without picks; `closeness` is the aim's."""
-        state = self.constraints.state(self.order)
-        return Herd(herding, closeness, self.aim.sizes(), self.aim.shares, redundancy, state)
+    def closeness(self, herding: Herding) -> Int64s:
+        """Return the sums of the kernel of each row with the rows of each part of the aim: [parts, n], in units."""
+        with _progress_bar(len(self.aim.parts) * len(self.features), "Comparing") as bar:
+            return self.aim.closeness(herding, np.arange(len(self.features)), bar.update)
 
-    def herding(self, width: float, redundancy: float) -> Selection:
+    def herding(self, width: float, redundancy: float, candidates: int | None) -> Selection:
         """Pick rows near the target or the pool and far from each other, see `herding`; others fill the budget."""
-        herding = self.kernel(width)
-        with _progress_bar(self.budget) as bar:
-            herd = self.new_herd(herding, self.aim.closeness(herding), redundancy)
-            indices, gains = herd.pick(self.budget, self.constraints.initial, bar.update)
+        herding, state, initial = self.kernel(width), self.constraints.state(self.order), self.constraints.initial
+        closeness = self.closeness(herding) if candidates is None else None
+        with _progress_bar(self.budget, "Selecting") as bar:
+            herd = Herd(herding, self.aim, redundancy, state, candidates, closeness, initial)
+            indices, gains = herd.pick(self.budget, initial, bar.update)
         return self._filled(indices, gains, np.arange(len(indices))[:1], herd.state, "never")
 
     def facility_location(self, center: bool) -> Selection:
@@ -191,7 +195,7 @@ class Engine:
         blank = state.available & ~vectors.any(axis=1)
         blank[constraints.initial] = False
         state.available[blank] = False  # until the budget is filled: a blank row is far from every row
-        with _progress_bar(self.budget) as bar:
+        with _progress_bar(self.budget, "Selecting") as bar:
             indices, gains = algorithm(unit, state, self.budget, constraints.initial, bar)
         state.available[blank] = True
         return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
@@ -277,7 +281,7 @@ def drawn_order(engine: Engine, rng: np.random.Generator | None) -> Int64s:
     return sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
 
 
-def _progress_bar(budget: int) -> Any:
+def _progress_bar(rows: int, what: str) -> Any:
     from datasets.utils import tqdm  # the bar that `datasets.disable_progress_bars` switches off
 
-    return tqdm(total=budget, desc="Selecting", unit=" rows")
+    return tqdm(total=rows, desc=what, unit=" rows")

@@ -37,6 +37,8 @@ class Method:
     """Whether it draws at random, with these options."""
     runs_by_cost: Callable[[Mapping[str, Any]], bool] = lambda options: False
     """Whether it also selects by gain per cost where rows have costs, with these options, and returns the better."""
+    gains_decide: bool = False
+    """Whether it picks rows that gain most, so that the sum of gains says what picks are worth."""
     for_targets: frozenset[str] = frozenset()
     """Options that say something of the target alone, and are unknown without one."""
     with_target: Mapping[str, Any] = field(default_factory=dict)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from .._validation import check_flag, check_number
+from .._validation import check_flag, check_int, check_number
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
 from .engine import Engine, drawn_order, sorted_by
-from .herding import COST_REDUNDANCY, REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
+from .herd import CANDIDATES, COST_REDUNDANCY, REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
 from .targets import Target
@@ -64,6 +64,7 @@ def herding(
     *,
     width: float = WIDTH,
     redundancy: float = REDUNDANCY,
+    candidates: int | None = CANDIDATES,
     target: Target | None = None,
     constraints: Constraints | None = None,
 ) -> Selection:
@@ -78,14 +79,20 @@ def herding(
     come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 256 strongest
     features.
 
+    Without a target, `candidates` rows are compared at each pick: the first in the order of ties, or those of the
+    largest quality. Others take the places of picked ones. So the time of a pick does not grow with the dataset.
+
     Args:
         width (`float`, *optional*, defaults to `0.5`):
             The width of the kernel, with a target `0.3`: the smaller it is, the nearer a row must be to count.
         redundancy (`float`, *optional*, defaults to `1.25`):
             What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
             `0.5`, with a budget in costs and no target `1.0`.
+        candidates (`int`, *optional*, defaults to `8192`):
+            Only without a target: the number of rows that are compared at each pick. None compares all.
     """
-    return Engine(features, budget, rng, constraints, target).herding(float(width), float(redundancy))
+    engine = Engine(features, budget, rng, constraints, target)
+    return engine.herding(float(width), float(redundancy), candidates)
 
 
 def greedy(
@@ -246,11 +253,13 @@ METHODS: dict[str, Method] = {
         {
             "width": partial(check_number, interval="[0.05, 10]"),
             "redundancy": partial(check_number, interval="[0, 10]"),
+            "candidates": partial(check_int, optional=True),
         },
-        with_target={"width": TARGET_WIDTH, "redundancy": TARGET_REDUNDANCY},
+        with_target={"width": TARGET_WIDTH, "redundancy": TARGET_REDUNDANCY, "candidates": None},
         with_costs={"redundancy": COST_REDUNDANCY},
         threshold=0.0,
         top=STRONGEST,
+        gains_decide=True,
         kind="nearness",
     ),
     "match": Method(
@@ -263,6 +272,7 @@ METHODS: dict[str, Method] = {
         runs_by_cost=lambda options: bool(options.get("per_cost", True)),  # before it was an option it always did
         threshold=0.0,
         top=STRONGEST,
+        gains_decide=True,
         kind="distribution",
     ),
     "greedy": Method(
@@ -271,6 +281,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2502.14050",
         {"idf": check_flag, **EXHAUSTED},
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="coverage",
     ),
     "simscale": Method(
@@ -292,6 +303,7 @@ METHODS: dict[str, Method] = {
         "Gillick & Favre 2009",
         {"idf": check_flag, **EXHAUSTED},
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="coverage",
     ),
     "concave": Method(
@@ -300,6 +312,7 @@ METHODS: dict[str, Method] = {
         "Wei et al. 2015; MIG, arXiv:2504.13835",
         {"curve": one_of("sqrt", "log"), "by": one_of("count", "mass"), "idf": check_flag},
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="coverage",
     ),
     "instag": Method(
@@ -316,6 +329,7 @@ METHODS: dict[str, Method] = {
         {"center": check_flag},
         needs_vectors=True,
         runs_by_cost=lambda options: True,
+        gains_decide=True,
         kind="similarity",
     ),
     "kcenter": Method(

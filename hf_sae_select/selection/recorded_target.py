@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
-from .herding import Herding
+from .herding import Advance, Herding
 from .request import request_of
 from .result import Selection
 from .run import read_features
@@ -44,15 +44,15 @@ class RecordedPart:
         """Return the sum of the shares of each feature, which was recorded for this mean: [d_sae]."""
         return self.total
 
-    def closeness(self, herding: Herding) -> Int64s:
-        """Return the sum of the kernel of each row of the pool, which was recorded for this one: [n], in units.
+    def closeness(self, herding: Herding, rows: Int64s, advance: Advance | None = None) -> Int64s:
+        """Return the sums of the kernel of some rows of the pool, which were recorded for it: [rows], in units.
 
         Raises:
             ValueError: It was not recorded.
         """
         if self.sums is None:
             raise ValueError("nobody recorded how near rows are to the target; pass it as `target`")
-        return self.sums
+        return self.sums[rows]
 
 
 def numbers_of(target: Target, selection: Selection, pool: Dataset) -> Target:

@@ -25,7 +25,8 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST, Shares
 from .concept_rules import excluded_rows
 from .cuts import Cuts
-from .herding import TARGET_WIDTH, UNITS, Herding
+from .herd import TARGET_WIDTH
+from .herding import UNITS, Herding
 from .result import Selection
 from .target_overlap import TargetOverlap
 from .targets import Target, TargetPart
@@ -114,8 +115,10 @@ class TargetDistance:
 
     def _mean_kernel(self, rows: FeatureMatrix, others: FeatureMatrix) -> float:
         """Return the mean of the kernel over all pairs of a row and another one."""
-        herding = Herding(Shares.above(self._shares.mean, rows), TARGET_WIDTH, self._weights)
-        return int(herding.closeness(others).sum()) / (len(rows) * len(others) * UNITS)
+        herding = Herding(rows, self._shares.mean, TARGET_WIDTH, self._weights)
+        return int(herding.closeness(herding.vectors_of(others), np.arange(len(rows))).sum()) / (
+            len(rows) * len(others) * UNITS
+        )
 
 
 def target_record_again(

@@ -18,7 +18,8 @@ from .constraints import Constraints
 from .coverage import Measure
 from .cuts import Cuts
 from .engine import Engine, drawn_order, sorted_by
-from .herding import Herd, Herding
+from .herd import NO_ROWS, Herd
+from .herding import Herding
 from .method import Rng
 from .methods import METHODS
 from .objectives import GAINS
@@ -121,7 +122,9 @@ class Trace:
         if self.kind == "own":
             return "own"
         has_score = self.selection.gains[pick] > 0 or not self.has_scores
-        return self.kind if has_score and self.can_win[row] else "filler"
+        if self.kind == "nearness":  # a row that cannot win gains nothing
+            return self.kind if has_score else "filler"
+        return self.kind if has_score and self.can_win(row) else "filler"
 
     def source_of(self, pick: int) -> str:
         """Name the argument that brought an initial row; "" for other rows."""
@@ -152,25 +155,36 @@ class Trace:
     @cached_property
     def closeness(self) -> Int64s:
         """The sums of the kernel of each row with the rows of each target, or of the pool: [targets, n], in units."""
-        return self.engine.aim.closeness(self.herding)
+        return self.engine.closeness(self.herding)
 
-    def new_herd(self) -> Herd:
-        """Begin a search by nearness in the state without picks."""
-        return self.engine.new_herd(self.herding, self.closeness, float(self.options["redundancy"]))
+    def new_herd(self, watched: Int64s = NO_ROWS) -> Herd:
+        """Begin a search by nearness in the state without picks, see `Herd` for the rows `watched`."""
+        engine, candidates = self.engine, self.options["candidates"]
+        state, closeness = engine.constraints.state(engine.order), self.closeness if candidates is None else None
+        redundancy = float(self.options["redundancy"])
+        return Herd(self.herding, engine.aim, redundancy, state, candidates, closeness, watched)
+
+    def is_apart(self, row: int) -> bool:
+        """Tell whether a row shares no feature that counts with the target, or without one with a row of the pool."""
+        if self.kind == "nearness" and not self.lacks_target:
+            rows = np.array([row])
+            known = self.options["candidates"] is None
+            near = self.closeness[:, rows] if known else self.engine.aim.closeness(self.herding, rows)
+            return not near.any()
+        if self.engine.target is None or self.kind == "own":
+            return False
+        assert self.measure is not None
+        entries = slice(self.features.offsets[row], self.features.offsets[row + 1])
+        counts = self._weight[self.features.ids[entries]] > 0
+        if len(self.measure.amounts):
+            counts &= self.measure.amounts[entries] > 0
+        return not counts.any()
 
     @cached_property
-    def is_apart(self) -> NDArray[np.bool_]:
-        """[n]: whether a row shares no feature that counts with the target, or without one with a row of the pool."""
-        if self.kind == "nearness" and not self.lacks_target:
-            return np.asarray(~self.closeness.any(axis=0))
-        if self.engine.target is None or self.kind == "own":
-            return np.zeros(len(self.features), np.bool_)
+    def _weight(self) -> Floats:
+        """The weights of the features, where gains are sums over them: [d_sae]."""
         assert self.measure is not None
-        counts = self.measure.objective().weight[self.features.ids] > 0
-        if len(self.measure.amounts):
-            counts &= self.measure.amounts > 0
-        sums = np.concatenate([[0], counts.cumsum()])
-        return np.asarray(sums[self.features.offsets[1:]] == sums[self.features.offsets[:-1]])
+        return self.measure.objective().weight
 
     @cached_property
     def place(self) -> Int64s:
@@ -179,15 +193,15 @@ class Trace:
         place[self.turns] = np.arange(len(place))
         return place
 
-    @cached_property
-    def can_win(self) -> NDArray[np.bool_]:
-        """[n]: whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
-        has_quality = self.constraints.scale > 0
+    def can_win(self, row: int) -> bool:
+        """Tell whether the method can pick a row, other than to fill the budget: not a blank one or of quality 0."""
+        if self.constraints.scale[row] == 0:
+            return False
         if self.kind == "similarity" and self.features.vectors is not None:
-            return has_quality & self.engine.vectors().any(axis=1)
+            return bool(self.features.vectors[row].any())
         by_features = self.kind in ("distribution", "coverage", "nearness")
-        read = self.features.counts > 0 if by_features else self.features.tokens > 0
-        return has_quality & read & ~self.is_apart
+        is_read = len(self.features.row(row)) > 0 if by_features else self.features.tokens[row] > 0
+        return bool(is_read) and not self.is_apart(row)
 
     @property
     def has_earlier(self) -> NDArray[np.bool_]:

@@ -127,11 +127,28 @@ def kernel_of(vectors, others, width):
 
 
 def naive_herding(
-    pool, targets, order, budget, *, width, redundancy, shares, sizes, scale, fits, stand=(), of=0, initial=(), last=()
+    pool,
+    targets,
+    order,
+    budget,
+    *,
+    width,
+    redundancy,
+    shares,
+    sizes,
+    scale,
+    fits,
+    stand=(),
+    of=0,
+    candidates=None,
+    initial=(),
+    last=(),
 ):
     """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors.
 
     The first target may be rows of the pool, `stand`, that stand for `of` rows: a row itself counts as one of these.
+    With `candidates`, so many rows are compared: after each quarter of that number of picks, or where none is left,
+    the next ones that can win fill their places.
     """
     near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
     kernel = kernel_of(pool, pool, width)
@@ -147,16 +164,29 @@ def naive_herding(
         redundant = int(sum(kernel[i, k] for k in of_turn[turn])) / ((len(of_turn[turn]) + 1) * 2**32)
         return near[turn][i] / (sizes[turn] * 2**32) + redundancy * (1 - redundant) if near[turn][i] else 0.0
 
+    waiting = sorted((i for i in order if scale[i] > 0), key=lambda i: -scale[i])
+    compared = [] if candidates else list(order)
+
+    def live():
+        return [i for i in compared if i not in picks and fits(picks, i) and any(sums[i] for sums in near)]
+
+    def fill():
+        while candidates and waiting and len(live()) < candidates:
+            compared.append(waiting.pop(0))
+
     def take(turn, i):
         gains.append(gain(turn, i))
         picks.append(i)
         of_turn[turn].append(i)
+        if candidates and (len(picks) % max(candidates // 4, 1) == 0 or not live()):
+            fill()
 
+    fill()
     for i in initial:
         take(next((turn for turn in turns() if near[turn][i]), turns()[0]), i)
     while len(picks) < budget:
         for turn in turns():
-            scores = {i: gain(turn, i) * scale[i] for i in order if i not in picks and fits(picks, i)}
+            scores = {i: gain(turn, i) * scale[i] for i in order if i in live()}
             best = max(scores, key=scores.get, default=None)  # of equal scores the first
             if best is not None and scores[best] > 0:
                 break

@@ -376,5 +376,5 @@ def test_weights_of_herding():
     features = features_of([{0, 1}, {0, 2}])
     weights = np.ones(16)
     weights[0] = 0
-    herding = Herding(Shares.of(features, np.arange(2)), 0.3, weights)
-    assert herding.closeness(features_of([{0}])).tolist() == [0, 0]
+    herding = Herding(features, Shares.of(features, np.arange(2)).mean, 0.3, weights)
+    assert herding.closeness(herding.vectors_of(features_of([{0}])), np.arange(2)).tolist() == [0, 0]

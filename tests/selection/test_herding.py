@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select import select_indices
-from hf_sae_select.selection import herding
+from hf_sae_select.selection import herd, herding
 from hf_sae_select.selection import targets as targets_module
 
 few = pytest.mark.filterwarnings("ignore:.*so few say little of what is wanted:UserWarning")
@@ -55,18 +55,19 @@ def herded(rows, target, **arguments):
     return select_indices(features, target=target_of(target), overlap="keep", **arguments)
 
 
-def herding_with(size, common, strongest, sample):
+def herding_with(size, strongest, sample):
     """Let a sample of so many rows stand for a pool.
 
-    Split matrices into parts of `size` rows; features that more than a share `common` have are columns."""
+    Split matrices into parts of `size` rows."""
     stack = ExitStack()
 
     def blocks(offsets):
         rows = len(offsets) - 1
         return [(start, min(start + size, rows)) for start in range(0, rows, size)]
 
-    stack.enter_context(patch.object(herding, "blocks", blocks))
-    stack.enter_context(patch.object(herding, "COMMON", common))
+    stack.enter_context(patch.object(herd, "blocks", blocks))
+    stack.enter_context(patch.object(herding, "BLOCK_ROWS", size))
+    stack.enter_context(patch.object(herd, "STEP", size))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
     stack.enter_context(patch.object(targets_module, "SAMPLE", sample))
     return stack
@@ -92,7 +93,7 @@ def weights_of(mean, pool, target):
     return np.float32((aimed + e) / (pooled + e)).astype(float)
 
 
-def naive(rows, target, arguments, order, strongest, sample):
+def naive(rows, target, arguments, order, strongest, sample, candidates):
     """Select towards a target, or without one towards the pool, as `select_indices` should."""
     n, initial = len(rows), arguments["must_include"]
     pool = [i for i in range(n) if i not in arguments["exclude"]]
@@ -119,6 +120,7 @@ def naive(rows, target, arguments, order, strongest, sample):
         fits=fits_of(rows, arguments),
         stand=stand,
         of=of,
+        candidates=candidates,
         initial=initial,
         last=() if "cost" in arguments else sorted(order, key=lambda i: scale[i] == 0),
     )
@@ -129,17 +131,18 @@ def naive(rows, target, arguments, order, strongest, sample):
 @thoroughly
 @given(task=tasks(), target=st.none() | targets, options=options, size=st.integers(1, 9), data=st.data())
 def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, data):
-    common, strongest = data.draw(st.sampled_from([0, 0.4, 1])), data.draw(st.sampled_from([2, 128]))
+    strongest = data.draw(st.sampled_from([2, 128]))
     sample = data.draw(st.sampled_from([1, 3, 4096]))
+    candidates = None if target else data.draw(st.sampled_from([None, 1, 2, 5, 4096]))
     rows, arguments = task[0], task[1] | options
     if not is_possible(arguments, rows):
         return
     n = len(rows)
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
-    picks, gains = naive(rows, target, arguments, order, strongest, sample)
+    picks, gains = naive(rows, target, arguments, order, strongest, sample, candidates)
     try:
-        with herding_with(size, common, strongest, sample):
-            result = herded(rows, target, **arguments)
+        with herding_with(size, strongest, sample):
+            result = herded(rows, target, candidates=candidates, **arguments)
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
         return
@@ -159,8 +162,8 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
 )
 def test_a_smaller_budget_has_the_first_picks_of_a_larger_one(task, target, options, cut, seed):
     rows, arguments = task
-    n = len(rows)
-    asked = {"seed": seed, **options} | {
+    n, candidates = len(rows), None if target else 3
+    asked = {"seed": seed, "candidates": candidates, **options} | {
         name: arguments[name] for name in ("exclude", "per_token", "quality", "columns") if name in arguments
     }
     most = n - len(asked["exclude"])
