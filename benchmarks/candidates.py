@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from hf_sae_select import FeatureMatrix, select_indices
 
-PARTS = {"all": 1, "a quarter": 4, "an eighth": 8, "a sixteenth": 16}
+PARTS = {"all": 1, "an eighth": 8, "a thirty-second": 32}
 RESAMPLES = 2000
 
 

@@ -93,7 +93,8 @@ def mean_shares(features: FeatureMatrix, pool: Int64s) -> Floats:
         entries = slice(offsets[first], offsets[last])
         of_rows, ids, roots = offsets[first : last + 1], features.ids[entries], np.sqrt(features.acts[entries])
         kernels.add_mass(of_rows - of_rows[0], ids, roots, rows - first, mean)
-    return mean / max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
+    mean /= max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
+    return mean
 
 
 def amounts_above(mean: Floats, features: FeatureMatrix) -> NDArray[np.float32]:

@@ -219,7 +219,7 @@ def of_counts(counts: NDArray[np.int64] | None, again: NDArray[np.int64], tolera
     if counts is None:
         return "the table of picks does not have the numbers of features"
     is_near = abs(int(counts.sum()) - int(again.sum())) <= tolerance * int(counts.sum())
-    differ = np.flatnonzero(counts != again) if tolerance < DEVICE_TOLERANCE or not is_near else []
+    differ = np.flatnonzero((counts != again) & (tolerance < DEVICE_TOLERANCE or not is_near))
     return (
         f"pick {differ[0]} has {again[differ[0]]} features, recorded are {counts[differ[0]]}" if len(differ) else None
     )

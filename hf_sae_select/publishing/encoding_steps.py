@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from datasets import Dataset
 
 from .._hub import NoSuchFile
 from ..features.columns import encoding_record, without_codes
 from ..features.matrix import FeatureMatrix
-from ..sae.model import SparseAutoencoder
 from . import checks, devices
 from .hashing import row_digests
 from .provenance import public
@@ -16,6 +17,9 @@ from .refetching import NotAsRecorded, encode_again, refetch_sae, refetch_source
 from .tables import needs_state, stored
 from .verdict import Check
 from .verify_arguments import VerifyArguments
+
+if TYPE_CHECKING:  # annotations only
+    from ..sae.model import SparseAutoencoder
 
 
 def source_step(subset: PublishedSubset, arguments: VerifyArguments) -> tuple[Dataset | None, Check]:

@@ -16,7 +16,8 @@ from ..selection.target_argument import argument_name
 from ..selection.target_comparison import untargeted_picks
 from ..selection.target_distance import DISTANCES, distance_of
 from ..selection.targets import Part, Target, TargetPart
-from .checks import DEVICE_TOLERANCE, SUM_TOLERANCE, is_close
+from .checks import SUM_TOLERANCE, is_close
+from .devices import DEVICE_TOLERANCE
 from .layout import RECORD_FILE
 from .provenance import Record
 

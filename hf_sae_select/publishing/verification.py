@@ -253,7 +253,7 @@ def _select_again(
     name = "picks"
     if extended := selection.parameters["constraints"].get("extend"):
         name += f" (the first {extended} of {len(selection)} are taken from an earlier selection)"
-    tolerance = checks.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
+    tolerance = devices.DEVICE_TOLERANCE if level == "encode" else checks.SUM_TOLERANCE
     try:
         again = replay(pool, selection, method, target)
         difference = checks.of_picks(selection, again, tolerance)
@@ -271,7 +271,7 @@ def _select_again(
         yield Check(level, "quotas", checks.of_quotas(record["quotas"] or [], quotas))
     if measured is None:
         return
-    of_counts = checks.SUM_TOLERANCE if has_equal_codes else checks.DEVICE_TOLERANCE
+    of_counts = checks.SUM_TOLERANCE if has_equal_codes else devices.DEVICE_TOLERANCE
     counts = measured.features.counts[selection.indices]
     yield Check(level, "counts", checks.of_counts(subset.feature_counts, counts, of_counts))
     yield Check(level, "coverage", checks.of_coverage(record["coverage"], measured.figures, of_counts))

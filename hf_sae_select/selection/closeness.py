@@ -55,7 +55,7 @@ def closeness(trace: Trace, picks: Int64s, runners_up: bool = True) -> Iterator[
             turn = herd.turn_of(row)
             if pick in wanted and trace.kind_of(pick) != "filler":
                 yield _of_pick(trace, herd, near, pick, turn, threads if runners_up else None)
-            herd.take(row, turn, threads)
+            herd.take(row, turn)
 
 
 def parts_of_picks(trace: Trace, picks: Int64s) -> Iterator[Parts]:
@@ -74,11 +74,10 @@ def gains_of(trace: Trace, row: int) -> tuple[Floats, NDArray[np.bool_]]:
     picks = trace.selection.indices
     gains, is_candidate = np.empty(len(picks) + 1), np.empty(len(picks), np.bool_)
     herd = trace.new_herd(watched=np.append(picks, row))
-    with ThreadPoolExecutor() as threads:
-        for pick, other in enumerate(picks.tolist()):
-            turn = herd.turn_of(other)
-            gains[pick], is_candidate[pick] = herd.gain(row, turn), herd.is_candidate(row)
-            herd.take(other, turn, threads)
+    for pick, other in enumerate(picks.tolist()):
+        turn = herd.turn_of(other)
+        gains[pick], is_candidate[pick] = herd.gain(row, turn), herd.is_candidate(row)
+        herd.take(other, turn)
     gains[-1] = herd.gain(row, herd.turn_of(row))
     return gains, is_candidate
 
@@ -99,9 +98,8 @@ def _herd_at(trace: Trace, pick: int) -> Herd:
     """Return the search in the state before a pick."""
     picks = trace.selection.indices[: pick + 1]
     herd = trace.new_herd(watched=picks)
-    with ThreadPoolExecutor() as threads:
-        for row in picks[:-1].tolist():
-            herd.take(row, herd.turn_of(row), threads)
+    for row in picks[:-1].tolist():
+        herd.take(row, herd.turn_of(row))
     return herd
 
 
@@ -151,9 +149,7 @@ class _TargetVectors:
         times, itself = part.counts_for(row) if isinstance(part, PoolSample) else (1.0, 0.0)
         weight = np.divide(kernel * times, products, out=np.zeros(len(products)), where=products > 0)
         added = np.bincount(ids, terms * np.repeat(weight, np.diff(offsets)), minlength=len(own))
-        added = added + own**2 * (
-            itself * int(trace.herding.own(np.array([row]))[0]) / max(int(own_vector.squares[0]), 1)
-        )
+        added = added + own**2 * (itself * int(trace.herding.own(own_vector)[0]) / max(int(own_vector.squares[0]), 1))
         gains = added[trace.features.row(row)] / (max(part.size, 1) * UNITS)
         nearest = np.argsort(-products, kind="stable")[:NEAREST]
         nearest = nearest[products[nearest] > 0]

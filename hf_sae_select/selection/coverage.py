@@ -37,12 +37,12 @@ from .compaction import compact_rows
 from .coverage_kernels import (
     begin_round,
     commit,
+    cover,
     fill,
     fits,
     gain_parts,
     lazy_greedy,
     next_best,
-    restore_round,
     row_gains,
     scan_nearest,
     scan_union,
@@ -225,7 +225,9 @@ def _pick_rounds(
         begin_round(search)
         pick_round(round_start)
         if counters[PICKED] == round_start:
-            restore_round(search, search.indices[round_starts[-1] if round_starts else 0 : round_start])
+            # what the picks of the last round cover, again
+            for row in search.indices[round_starts[-1] if round_starts else 0 : round_start]:
+                cover(search.csr, search.objective, row)
             break
         round_starts.append(round_start)
     if counters[PICKED] < budget:

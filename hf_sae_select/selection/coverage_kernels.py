@@ -33,11 +33,6 @@ from .coverage_state import (
 )
 
 
-def _ids_of(search: Search, rows: Int64s) -> int:
-    """Count the ids of some rows."""
-    return int((search.csr.ends[rows] - search.csr.starts[rows]).sum())
-
-
 @compiled_beyond(lambda *_: 1)
 def fits(state: ConstraintState, i: int) -> bool:
     """Tell whether row i may be picked. A row that does not fit never fits again: what remains only shrinks."""
@@ -172,14 +167,12 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
                 _pick(search, i, _count_gain(row, search.objective.marginal_value))
 
 
-@compiled_beyond(lambda search, rows, _: _ids_of(search, rows))
+@compiled_beyond(lambda search, rows, _: len(rows) * (len(search.csr.ids) // len(search.csr.starts)))
 def take_initial(search: Search, rows: Int64s, round_starts: Int64s) -> None:
     """Pick `rows`, whatever they add; rounds begin at the positions `round_starts`."""
-    starts = 0  # rounds begun
     for n, i in enumerate(rows):
-        if starts < len(round_starts) and n == round_starts[starts]:
+        if n in round_starts:
             begin_round(search)
-            starts += 1
         _pick(search, i, _gain(search.csr, search.objective, i))
 
 
@@ -197,24 +190,14 @@ def fill(search: Search, order: Int64s) -> None:
 def begin_round(search: Search) -> None:
     """Reset coverage for a new round."""
     objective, counters = search.objective, search.counters
-    count_or_mass, sqrt_mass = objective.count_or_mass, objective.sqrt_mass
-    value, initial_value = objective.marginal_value, objective.initial_value
+    objective.count_or_mass[:] = 0
+    objective.sqrt_mass[:] = 0
     counters[UNCOVERED] = counters[LIVE_IDS] = 0
     for feature, holders in enumerate(search.holders):
-        count_or_mass[feature] = 0
-        value[feature] = initial_value[feature]
-        if len(sqrt_mass) > 0:
-            sqrt_mass[feature] = 0
-        if initial_value[feature] > 0 and holders > 0:
+        objective.marginal_value[feature] = objective.initial_value[feature]
+        if objective.initial_value[feature] > 0 and holders > 0:
             counters[UNCOVERED] += 1
             counters[LIVE_IDS] += holders
-
-
-@compiled_beyond(_ids_of)
-def restore_round(search: Search, rows: Int64s) -> None:
-    """Restore the coverage by `rows`, the picks of a round, after a new round that added nothing."""
-    for i in rows:
-        _cover(search.csr, search.objective, i)
 
 
 @compiled_beyond(lambda low, high, csr, *_: len(csr.ids))
@@ -390,13 +373,13 @@ def _pick(search: Search, i: int, gain: float) -> None:
         holders[feature] -= 1
         counters[LIVE_IDS] -= value[feature] > 0
         counters[UNCOVERED] -= value[feature] > 0 and holders[feature] == 0
-    for feature in _cover(search.csr, search.objective, i):
+    for feature in cover(search.csr, search.objective, i):
         counters[LIVE_IDS] -= holders[feature]
         counters[UNCOVERED] -= holders[feature] > 0
 
 
-@compiled
-def _cover(csr: Csr, objective: Objective, i: int) -> list[int]:
+@compiled_beyond(lambda csr, _, i: csr.ends[i] - csr.starts[i])
+def cover(csr: Csr, objective: Objective, i: int) -> list[int]:
     """Add row i to the counts or masses; return the features that are covered from now on."""
     starts, ends, ids, amounts = csr
     count_or_mass, sqrt_mass = objective.count_or_mass, objective.sqrt_mass

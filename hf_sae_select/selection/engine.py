@@ -14,6 +14,7 @@ from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares, mean_shares
 from . import coverage, similarity
+from .compared import AllRows, Candidates
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
 from .herd import Herd
@@ -22,6 +23,7 @@ from .result import Selection
 from .targets import Target, sample_of
 
 NO_ROWS = np.empty(0, np.int64)
+ROWS_AT_ONCE = 2**15  # whose vectors are in memory together
 
 
 class Engine:
@@ -133,17 +135,36 @@ class Engine:
 
     def closeness(self, herding: Herding) -> Int64s:
         """Return the sums of the kernel of each row with the rows of each part of the aim: [parts, n], in units."""
-        with _progress_bar(len(self.aim.parts) * len(self.features), "Comparing") as bar:
-            return self.aim.closeness(herding, np.arange(len(self.features)), bar.update)
+        parts = [np.empty((len(self.aim.parts), 0), np.int64)]
+        with _progress_bar(len(self.features), "Comparing") as bar:
+            for start in range(0, len(self.features), ROWS_AT_ONCE):
+                rows = np.arange(start, min(start + ROWS_AT_ONCE, len(self.features)))
+                parts.append(self.aim.closeness(herding, rows, herding.vectors(rows)))
+                bar.update(len(rows))
+        return np.concatenate(parts, axis=1)
 
     def herding(self, width: float, redundancy: float, candidates: int | None) -> Selection:
         """Pick rows near the target or the pool and far from each other, see `herding`; others fill the budget."""
         herding, state, initial = self.kernel(width), self.constraints.state(self.order), self.constraints.initial
         closeness = self.closeness(herding) if candidates is None else None
+        compared = self.compared(herding, redundancy, candidates, state, closeness)
         with _progress_bar(self.budget, "Selecting") as bar:
-            herd = Herd(herding, self.aim, redundancy, state, candidates, closeness, initial)
+            herd = Herd(herding, self.aim, redundancy, state, compared, initial)
             indices, gains = herd.pick(self.budget, initial, bar.update)
-        return self._filled(indices, gains, np.arange(len(indices))[:1], herd.state, "never")
+        return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
+
+    def compared(
+        self,
+        herding: Herding,
+        redundancy: float,
+        candidates: int | None,
+        state: ConstraintState,
+        closeness: Int64s | None,
+    ) -> AllRows | Candidates:
+        """Return which rows herding compares: candidates, or all, whose `closeness` is known."""
+        if closeness is not None:
+            return AllRows(herding, self.aim.sizes(), redundancy, state, closeness)
+        return Candidates(herding, self.aim, redundancy, state, candidates or len(state.order))
 
     def facility_location(self, center: bool) -> Selection:
         """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""

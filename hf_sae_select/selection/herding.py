@@ -12,9 +12,9 @@ whatever the order of rows and the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
 BLOCK_ROWS = 2048  # rows whose postings one thread has at a time
 
 Products = NDArray[np.int32]
-Entries = NDArray[np.int32]
+Entries = NDArray[np.int16]
 Vector = tuple[NDArray[Any], Entries]
 """The features of a row that count, and its entries for them."""
 Advance = Callable[[int], Any]
@@ -75,18 +75,19 @@ class Vectors:
         sums = np.concatenate([[0], np.square(self.entries, dtype=np.int64).cumsum()])
         return np.asarray(sums[self.offsets[1:]] - sums[self.offsets[:-1]])
 
-    def taken(self, mask: NDArray[np.bool_]) -> Vectors:
-        """Return the vectors where `mask` is true."""
-        counts = np.diff(self.offsets)
-        entries = np.repeat(mask, counts)
-        offsets = np.concatenate([[0], counts[mask].cumsum()])
+    def take(self, rows: Int64s) -> Vectors:
+        """Return some of the vectors."""
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], counts.cumsum()])
+        entries = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
         return Vectors(offsets, self.ids[entries], self.entries[entries], self.d_sae)
 
-    def joined(self, others: Vectors) -> Vectors:
-        """Return these vectors, and then the others."""
-        offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
-        ids, entries = np.concatenate([self.ids, others.ids]), np.concatenate([self.entries, others.entries])
-        return Vectors(offsets, ids, entries, self.d_sae)
+    @classmethod
+    def joined(cls, parts: Sequence[Vectors]) -> Vectors:
+        """Return the vectors of all parts, one part after another."""
+        counts = np.concatenate([np.diff(part.offsets) for part in parts])
+        ids, entries = np.concatenate([part.ids for part in parts]), np.concatenate([part.entries for part in parts])
+        return cls(np.concatenate([[0], counts.cumsum()]), ids, entries, parts[0].d_sae)
 
     def postings(self, low: int, high: int) -> Postings:
         """Index the vectors from `low` to `high`, at most `MOST_ROWS`."""
@@ -95,7 +96,13 @@ class Vectors:
         order = np.argsort(ids, kind="stable")
         starts = np.concatenate([[0], np.bincount(ids, minlength=self.d_sae).cumsum()]).astype(np.uint64)
         of_entries = np.repeat(rows, np.diff(self.offsets[low : high + 1]))
-        return Postings(low, high, starts, of_entries[order], self.entries[within][order].astype(np.int16))
+        return Postings(low, high, starts, of_entries[order], self.entries[within][order])
+
+    @cached_property
+    def index(self) -> list[Postings]:
+        """The postings of all vectors."""
+        starts = range(0, len(self), MOST_ROWS)
+        return [self.postings(low, min(low + MOST_ROWS, len(self))) for low in starts]
 
 
 class Postings(NamedTuple):
@@ -123,6 +130,7 @@ class Herding:
     """The width of the kernel."""
     weights: Floats
     """The factor of each feature's shares: [d_sae]."""
+    _others: dict[FeatureMatrix, Vectors] = field(default_factory=dict, repr=False)
 
     @cached_property
     def table(self) -> Int64s:
@@ -134,7 +142,14 @@ class Herding:
 
     def vectors(self, rows: Int64s) -> Vectors:
         """Return the vectors of some rows of the pool."""
-        return self.vectors_of(self.features.take(rows))
+        blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS)] or [rows]
+        return Vectors.joined(in_threads(lambda block: self.vectors_of(self.features.take(block)), blocks))
+
+    def others(self, features: FeatureMatrix) -> Vectors:
+        """Return the vectors of rows that the pool is compared with again and again; they are computed once."""
+        if features not in self._others:
+            self._others[features] = self.vectors_of(features)
+        return self._others[features]
 
     def vectors_of(self, features: FeatureMatrix) -> Vectors:
         """Return the vectors of any rows."""
@@ -145,46 +160,48 @@ class Herding:
         counts = offsets_of(offsets, entries > 0)
         return Vectors(counts, features.ids[positions][entries > 0], entries[entries > 0], features.d_sae)
 
-    def closeness(self, others: Vectors, rows: Int64s, advance: Advance | None = None) -> Int64s:
-        """Return the sum, over other vectors, of the kernel with rows of the pool: [rows], in units.
+    def closeness(self, others: Sequence[Postings], vectors: Vectors) -> Int64s:
+        """Return the sum, over other vectors, of the kernel with each vector: int64 [vectors], in units."""
+        sums = np.zeros(len(vectors), np.int64)
+        for index in others:
 
-        `advance` is called with the number of rows that are done.
-        """
+            def add(start: int, index: Postings = index) -> None:
+                add_sums(
+                    vectors.offsets[start : start + BLOCK_ROWS + 1],
+                    vectors.ids,
+                    vectors.entries,
+                    index,
+                    self.table,
+                    sums[start:],
+                )
 
-        def sums(start: int) -> Int64s:
-            vectors = self.vectors(rows[start : start + BLOCK_ROWS])
-            added = np.zeros(len(vectors), np.int64)
-            self.add(others, vectors.postings(0, len(vectors)), added)
-            return added
+            in_threads(add, range(0, len(vectors), BLOCK_ROWS))
+        return sums
 
-        parts = [np.empty(0, np.int64)]
-        with ThreadPoolExecutor(min(cores(), MOST_THREADS)) as threads:
-            for added in threads.map(sums, range(0, len(rows), BLOCK_ROWS)):
-                parts.append(added)
-                if advance is not None:
-                    advance(len(added))
-        return np.concatenate(parts)
+    def own(self, vectors: Vectors) -> Int64s:
+        """Return the kernel of each vector with itself: [vectors], in units; 0 for one without features."""
+        return np.asarray(self.table[np.minimum(vectors.squares >> SHIFT, STEPS)])
 
-    def own(self, rows: Int64s) -> Int64s:
-        """Return the kernel of rows of the pool with themselves, in units; 0 for rows without features."""
-        return np.asarray(self.table[np.minimum(self.vectors(rows).squares >> SHIFT, STEPS)])
 
-    def add(self, vectors: Vectors, part: Postings, sums: Int64s) -> None:
-        """Add the kernel of each row of a part with each of some vectors to `sums`."""
-        add_rows(vectors.offsets, vectors.ids, vectors.entries, part, self.table, sums)
+def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """Call a function with each part, in threads where there are several."""
+    if len(parts) < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(min(cores(), MOST_THREADS)) as threads:
+        return list(threads.map(work, parts))
 
 
 @compiled
 def _scaled(offsets: Int64s, amounts: Floats) -> Entries:
     """Scale the vector of each row to `LENGTH`, and round it: [nnz]."""
-    entries = np.zeros(len(amounts), np.int32)
+    entries = np.zeros(len(amounts), np.int16)
     for i in range(len(offsets) - 1):
         square = 0.0
         for p in range(offsets[i], offsets[i + 1]):
             square += amounts[p] * amounts[p]
         if square > 0:
             for p in range(offsets[i], offsets[i + 1]):
-                entries[p] = np.int32(np.rint(amounts[p] * LENGTH / np.sqrt(square)))
+                entries[p] = np.int16(np.rint(amounts[p] * LENGTH / np.sqrt(square)))
     return entries
 
 
@@ -195,7 +212,7 @@ def add_row(
     """Add the kernel of one row with each row of a part to `sums`; `products` are 0 before and after."""
     starts, rows, values = part.starts, part.rows, part.entries  # once: a field of a tuple is slow in a loop
     for p in range(len(ids)):
-        entry = entries[p]
+        entry = np.int32(entries[p])
         for q in range(starts[ids[p]], starts[ids[p] + 1]):
             products[rows[q]] += entry * np.int32(values[q])
     for i in range(len(products)):
@@ -203,11 +220,20 @@ def add_row(
         products[i] = 0
 
 
-@compiled_beyond(lambda offsets, ids, entries, part, table, sums: len(ids) * len(sums))
-def add_rows(
+@compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
+def add_sums(
     offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
 ) -> None:
-    products = np.zeros(len(sums), np.int32)
+    """Add to the sum of each vector its kernel with all rows of a part."""
+    starts, rows, values = part.starts, part.rows, part.entries
+    products = np.zeros(part.high - part.low, np.int32)
     for i in range(len(offsets) - 1):
-        start, end = offsets[i], offsets[i + 1]
-        add_row(ids[start:end], entries[start:end], part, products, table, sums)
+        for p in range(offsets[i], offsets[i + 1]):
+            entry = np.int32(entries[p])
+            for q in range(starts[ids[p]], starts[ids[p] + 1]):
+                products[rows[q]] += entry * np.int32(values[q])
+        total = 0
+        for t in range(len(products)):
+            total += table[np.uint32(min(products[t] >> SHIFT, STEPS))]
+            products[t] = 0
+        sums[i] += total

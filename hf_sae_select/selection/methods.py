@@ -79,8 +79,8 @@ def herding(
     come last, in the order of ties. No guarantee of greedy algorithms holds. `select` passes each row's 256 strongest
     features.
 
-    Without a target, `candidates` rows are compared at each pick: the first in the order of ties, or those of the
-    largest quality. Others take the places of picked ones. So the time of a pick does not grow with the dataset.
+    Without a target, `candidates` rows are compared at each pick: those that a quick estimate of the score ranks
+    first, ranked anew after an eighth more picks. Rows of a pool of that size or less are all compared.
 
     Args:
         width (`float`, *optional*, defaults to `0.5`):
@@ -88,7 +88,7 @@ def herding(
         redundancy (`float`, *optional*, defaults to `1.25`):
             What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
             `0.5`, with a budget in costs and no target `1.0`.
-        candidates (`int`, *optional*, defaults to `8192`):
+        candidates (`int`, *optional*, defaults to `1024`):
             Only without a target: the number of rows that are compared at each pick. None compares all.
     """
     engine = Engine(features, budget, rng, constraints, target)

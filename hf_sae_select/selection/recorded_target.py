@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
-from .herding import Advance, Herding
+from .herding import Herding, Vectors
 from .request import request_of
 from .result import Selection
 from .run import read_features
@@ -44,7 +44,7 @@ class RecordedPart:
         """Return the sum of the shares of each feature, which was recorded for this mean: [d_sae]."""
         return self.total
 
-    def closeness(self, herding: Herding, rows: Int64s, advance: Advance | None = None) -> Int64s:
+    def closeness(self, herding: Herding, rows: Int64s, vectors: Vectors) -> Int64s:
         """Return the sums of the kernel of some rows of the pool, which were recorded for it: [rows], in units.
 
         Raises:

@@ -116,7 +116,7 @@ class TargetDistance:
     def _mean_kernel(self, rows: FeatureMatrix, others: FeatureMatrix) -> float:
         """Return the mean of the kernel over all pairs of a row and another one."""
         herding = Herding(rows, self._shares.mean, TARGET_WIDTH, self._weights)
-        return int(herding.closeness(herding.vectors_of(others), np.arange(len(rows))).sum()) / (
+        return int(herding.closeness(herding.vectors_of(others).index, herding.vectors_of(rows)).sum()) / (
             len(rows) * len(others) * UNITS
         )
 

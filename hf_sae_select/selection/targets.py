@@ -17,7 +17,7 @@ from ..features.shares import Shares
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .herding import Advance, Herding
+    from .herding import Herding, Vectors
 
 
 SMOOTHING = 8.0  # of the weights of features
@@ -61,8 +61,8 @@ class Part(Protocol):
     def mass(self, mean: Floats) -> Floats:
         """Sum the shares of each feature above the pool's `mean`: [d_sae]."""
 
-    def closeness(self, herding: Herding, rows: Int64s, advance: Advance | None = None) -> Int64s:
-        """Sum the kernel of each of some rows of the pool with those of the target: [rows], in units."""
+    def closeness(self, herding: Herding, rows: Int64s, vectors: Vectors) -> Int64s:
+        """Sum the kernel of rows of the pool, which have `vectors`, with those of the target: [rows], in units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +101,8 @@ class TargetPart:
     def mass(self, mean: Floats) -> Floats:
         return Shares.above(mean, self.features).total
 
-    def closeness(self, herding: Herding, rows: Int64s, advance: Advance | None = None) -> Int64s:
-        return herding.closeness(herding.vectors_of(self.features), rows, advance)
+    def closeness(self, herding: Herding, rows: Int64s, vectors: Vectors) -> Int64s:
+        return herding.closeness(herding.others(self.features).index, vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +163,9 @@ class Target:
         """Tell of each feature whether any row has it: [d_sae]."""
         return np.asarray(sum(part.holders for part in self.parts)) > 0
 
-    def closeness(self, herding: Herding, rows: Int64s, advance: Advance | None = None) -> Int64s:
-        """Sum the kernel of each of some rows of the pool with those of each part: [parts, rows], in units."""
-        return np.stack([part.closeness(herding, rows, advance) for part in self.parts])
+    def closeness(self, herding: Herding, rows: Int64s, vectors: Vectors) -> Int64s:
+        """Sum the kernel of rows of the pool with those of each part: [parts, rows], in units."""
+        return np.stack([part.closeness(herding, rows, vectors) for part in self.parts])
 
     def sizes(self) -> Int64s:
         """Return the number of rows with features of each part: [parts]."""
@@ -187,15 +187,15 @@ class PoolSample(TargetPart):
     pool_rows: int = 0
     """The number of rows of the pool that have features."""
 
-    def closeness(self, herding: Herding, rows: Int64s, advance: Advance | None = None) -> Int64s:
+    def closeness(self, herding: Herding, rows: Int64s, vectors: Vectors) -> Int64s:
         """Sum the kernel of each of some rows with as many rows of the pool as the sample has: [rows], in units.
 
         A row's kernel with itself is many times that with others. So a sample counts it apart, for every row by its
         share of the pool: otherwise the rows of the sample would be picked for being in it.
         """
-        sums, m = super().closeness(herding, rows, advance), len(self.places)
+        sums, m = super().closeness(herding, rows, vectors), len(self.places)
         if m < self.pool_rows:
-            own, is_itself = herding.own(rows), np.isin(rows, self.places)
+            own, is_itself = herding.own(vectors), np.isin(rows, self.places)
             sums[is_itself] = (sums[is_itself] - own[is_itself]) * m // max(m - 1, 1)
             sums += own * m // self.pool_rows
         return sums

@@ -159,17 +159,18 @@ class Trace:
 
     def new_herd(self, watched: Int64s = NO_ROWS) -> Herd:
         """Begin a search by nearness in the state without picks, see `Herd` for the rows `watched`."""
-        engine, candidates = self.engine, self.options["candidates"]
-        state, closeness = engine.constraints.state(engine.order), self.closeness if candidates is None else None
-        redundancy = float(self.options["redundancy"])
-        return Herd(self.herding, engine.aim, redundancy, state, candidates, closeness, watched)
+        engine, redundancy = self.engine, float(self.options["redundancy"])
+        state = engine.constraints.state(engine.order)
+        closeness = self.closeness if self.options["candidates"] is None else None
+        compared = engine.compared(self.herding, redundancy, self.options["candidates"], state, closeness)
+        return Herd(self.herding, engine.aim, redundancy, state, compared, watched)
 
     def is_apart(self, row: int) -> bool:
         """Tell whether a row shares no feature that counts with the target, or without one with a row of the pool."""
         if self.kind == "nearness" and not self.lacks_target:
             rows = np.array([row])
             known = self.options["candidates"] is None
-            near = self.closeness[:, rows] if known else self.engine.aim.closeness(self.herding, rows)
+            near = self.closeness[:, rows] if known else self._closeness_of(rows)
             return not near.any()
         if self.engine.target is None or self.kind == "own":
             return False
@@ -179,6 +180,9 @@ class Trace:
         if len(self.measure.amounts):
             counts &= self.measure.amounts[entries] > 0
         return not counts.any()
+
+    def _closeness_of(self, rows: Int64s) -> Int64s:
+        return self.engine.aim.closeness(self.herding, rows, self.herding.vectors(rows))
 
     @cached_property
     def _weight(self) -> Floats:

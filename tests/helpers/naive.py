@@ -126,7 +126,7 @@ def kernel_of(vectors, others, width):
     return kernel
 
 
-def naive_herding(
+def naive_herding(  # noqa: C901
     pool,
     targets,
     order,
@@ -147,8 +147,8 @@ def naive_herding(
     """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors.
 
     The first target may be rows of the pool, `stand`, that stand for `of` rows: a row itself counts as one of these.
-    With `candidates`, so many rows are compared: after each quarter of that number of picks, or where none is left,
-    the next ones that can win fill their places.
+    With `candidates`, so many rows are compared, those of the largest estimates, chosen again after an eighth
+    more picks, and where none is left.
     """
     near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
     kernel = kernel_of(pool, pool, width)
@@ -164,29 +164,37 @@ def naive_herding(
         redundant = int(sum(kernel[i, k] for k in of_turn[turn])) / ((len(of_turn[turn]) + 1) * 2**32)
         return near[turn][i] / (sizes[turn] * 2**32) + redundancy * (1 - redundant) if near[turn][i] else 0.0
 
-    waiting = sorted((i for i in order if scale[i] > 0), key=lambda i: -scale[i])
-    compared = [] if candidates else list(order)
+    least = math.exp(-1 / width)
+    slope = least / (1 - least) / width / 4096**2
+    compared, at = list(order), [1]
 
-    def live():
-        return [i for i in compared if i not in picks and fits(picks, i) and any(sums[i] for sums in near)]
+    def live(rows):
+        return [i for i in rows if i not in picks and fits(picks, i) and any(sums[i] for sums in near)]
 
-    def fill():
-        while candidates and waiting and len(live()) < candidates:
-            compared.append(waiting.pop(0))
+    def estimate(i):
+        near_target = int((targets[0] @ pool[i]).sum()) / max(len(targets[0]), 1)
+        near_picks = int(sum(pool[k] @ pool[i] for k in picks)) / (len(picks) + 1)
+        return (slope * (near_target - redundancy * near_picks) + redundancy) * scale[i]
+
+    def choose():
+        if candidates:
+            rows = [i for i in live(order) if scale[i] > 0]
+            compared[:] = sorted(rows, key=lambda i: -estimate(i))[:candidates]
 
     def take(turn, i):
         gains.append(gain(turn, i))
         picks.append(i)
         of_turn[turn].append(i)
-        if candidates and (len(picks) % max(candidates // 4, 1) == 0 or not live()):
-            fill()
+        if candidates and (len(picks) >= at[-1] or not live(compared)):
+            at.append(len(picks) + min(max(len(picks) // 8, 1), max(candidates // 4, 1)))
+            choose()
 
-    fill()
+    choose()
     for i in initial:
         take(next((turn for turn in turns() if near[turn][i]), turns()[0]), i)
     while len(picks) < budget:
         for turn in turns():
-            scores = {i: gain(turn, i) * scale[i] for i in order if i in live()}
+            scores = {i: gain(turn, i) * scale[i] for i in order if i in live(compared)}
             best = max(scores, key=scores.get, default=None)  # of equal scores the first
             if best is not None and scores[best] > 0:
                 break

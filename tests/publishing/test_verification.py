@@ -34,7 +34,7 @@ from helpers.pools import coded
 
 from hf_sae_select import Selection, encode, push, stage, verify
 from hf_sae_select.encoding.encoder import Encoder
-from hf_sae_select.publishing import checks
+from hf_sae_select.publishing import checks, devices
 from hf_sae_select.publishing.verdict import CONCLUSIONS
 
 
@@ -557,9 +557,9 @@ def test_rows_compared_by_vectors_alone_are_verified_from_these(tmp_path, featur
 @pytest.mark.parametrize(
     "off, close, says",
     [
-        (1e-3, checks.DEVICE_TOLERANCE, None),
+        (1e-3, devices.DEVICE_TOLERANCE, None),
         (1e-3, checks.SUM_TOLERANCE, "gains"),
-        (0.1, checks.DEVICE_TOLERANCE, "gains"),
+        (0.1, devices.DEVICE_TOLERANCE, "gains"),
     ],
 )
 def test_gains_that_are_sums_of_activations_may_differ_a_little_where_rows_are_encoded_again(off, close, says):
@@ -569,7 +569,7 @@ def test_gains_that_are_sums_of_activations_may_differ_a_little_where_rows_are_e
     assert actual is None if says is None else f"`{says}` is 200.0" in actual
     counts = replace(receipt, gains=gains.astype(np.int64))  # a count is right or wrong
     assert "`gains` is 200, again 201" in checks.of_picks(
-        counts, replace(counts, gains=counts.gains + 1), checks.DEVICE_TOLERANCE
+        counts, replace(counts, gains=counts.gains + 1), devices.DEVICE_TOLERANCE
     )
 
 

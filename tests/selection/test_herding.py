@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select import select_indices
-from hf_sae_select.selection import herd, herding
+from hf_sae_select.selection import compared, herd, herding
 from hf_sae_select.selection import targets as targets_module
 
 few = pytest.mark.filterwarnings("ignore:.*so few say little of what is wanted:UserWarning")
@@ -67,7 +67,7 @@ def herding_with(size, strongest, sample):
 
     stack.enter_context(patch.object(herd, "blocks", blocks))
     stack.enter_context(patch.object(herding, "BLOCK_ROWS", size))
-    stack.enter_context(patch.object(herd, "STEP", size))
+    stack.enter_context(patch.object(compared, "STEP", size))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
     stack.enter_context(patch.object(targets_module, "SAMPLE", sample))
     return stack
@@ -133,7 +133,7 @@ def naive(rows, target, arguments, order, strongest, sample, candidates):
 def test_herding_under_every_constraint_equals_naive_herding(task, target, options, size, data):
     strongest = data.draw(st.sampled_from([2, 128]))
     sample = data.draw(st.sampled_from([1, 3, 4096]))
-    candidates = None if target else data.draw(st.sampled_from([None, 1, 2, 5, 4096]))
+    candidates = None if target else data.draw(st.sampled_from([None, 1, 2, 5, 40, 4096]))
     rows, arguments = task[0], task[1] | options
     if not is_possible(arguments, rows):
         return

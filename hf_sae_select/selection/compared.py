@@ -1,0 +1,174 @@
+"""Which rows herding compares at a pick: all that may win, or the candidates that a quick estimate ranks first.
+
+The estimate of a score has, in place of the mean of the kernel with some rows, a line through it at the mean product
+of their vectors: two sums over the features of a row, where the mean of the kernel takes one for each of the rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.kernels import Floats, Int64s, compiled
+from .coverage import ConstraintState, fitting
+from .herding import BLOCK_ROWS, LENGTH, UNITS, Entries, Herding, Vector, Vectors, in_threads
+from .targets import Target, TargetPart
+
+STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
+GROWTH = 8  # candidates are ranked anew after an eighth more picks, and before a quarter of them are picked
+
+
+class Compared(Protocol):
+    """Say which rows are compared."""
+
+    mask: NDArray[np.bool_]
+    """[n]: the rows that are compared, those included that no longer fit."""
+    has_all: bool
+    """Whether all rows that may win are compared."""
+
+    def vectors(self, rows: Int64s) -> Vectors:
+        """Return the vectors of some rows."""
+
+    def closeness(self, rows: Int64s) -> Int64s:
+        """Return the sums of the kernel of some rows with the rows of each target: [targets, rows], in units."""
+
+    def begin(self) -> None:
+        """Choose the rows to compare before the first pick."""
+
+    def after(self, vector: Vector, n_live: int) -> bool:
+        """Choose the rows anew after a pick; tell whether they were. `n_live` is the number of those that can win."""
+
+    def beyond(self, turn: int, score: float) -> bool:
+        """Add rows that may score as much as the best for a target; tell whether there are any."""
+
+
+class AllRows:
+    """Compare all rows whose upper bound, nearness and redundancy times the scale, reaches the best score."""
+
+    has_all = True
+
+    def __init__(
+        self, herding: Herding, sizes: Int64s, redundancy: float, state: ConstraintState, closeness: Int64s
+    ) -> None:
+        self._herding, self._state, self._closeness = herding, state, closeness
+        self.mask = np.zeros(closeness.shape[1], np.bool_)
+        of_target = (np.maximum(sizes, 1) * UNITS).astype(np.float64)
+        self._bounds = np.where(closeness > 0, (closeness / of_target[:, None] + redundancy) * state.scale, 0.0)
+        self._waiting = [np.argsort(-bounds, kind="stable") for bounds in self._bounds]
+        self._next = np.zeros(len(closeness), np.int64)
+
+    def vectors(self, rows: Int64s) -> Vectors:
+        return self._herding.vectors(rows)
+
+    def closeness(self, rows: Int64s) -> Int64s:
+        return self._closeness[:, rows]
+
+    def begin(self) -> None:
+        pass  # `beyond` adds rows before the first pick
+
+    def after(self, vector: Vector, n_live: int) -> bool:
+        return False
+
+    def beyond(self, turn: int, score: float) -> bool:
+        start, waiting = int(self._next[turn]), self._waiting[turn]
+        if start == len(waiting) or not 0 < self._bounds[turn, waiting[start]] >= score:
+            return False
+        self._next[turn] = min(start + max(STEP, int(self.mask.sum())), len(waiting))
+        self.mask[waiting[start : self._next[turn]]] = True
+        return True
+
+
+class Candidates:
+    """Compare the rows of the largest estimate of the score, which are ranked anew after some picks.
+
+    When they are ranked depends on the picks before alone. So a smaller budget has the first picks of a larger one.
+    """
+
+    def __init__(self, herding: Herding, aim: Target, redundancy: float, state: ConstraintState, size: int) -> None:
+        n = len(state.order)
+        (part,) = aim.parts
+        assert isinstance(part, TargetPart)
+        self._herding, self._part, self._redundancy, self._state = herding, part, redundancy, state
+        self._size, self._next, self.has_all = size, 1, n <= size
+        self._vectors, self.mask = herding.vectors(np.arange(n)), np.zeros(n, np.bool_)
+        self._closeness, self._is_known = np.zeros((1, n), np.int64), np.zeros(n, np.bool_)
+        self._picked = np.zeros(herding.features.d_sae, np.int64)  # the sum of the vectors of the picks
+        self._n_picks = 0
+        sample = herding.others(part.features)
+        total = np.bincount(sample.ids, sample.entries, len(self._picked)).astype(np.int64)  # whole, below 2^53
+        self._near_aim = products(self._vectors, total) / max(len(sample), 1)
+
+    def vectors(self, rows: Int64s) -> Vectors:
+        return self._vectors.take(rows)
+
+    def closeness(self, rows: Int64s) -> Int64s:
+        new = rows[~self._is_known[rows]]
+        self._closeness[0, new] = self._part.closeness(self._herding, new, self._vectors.take(new))
+        self._is_known[new] = True
+        return self._closeness[:, rows]
+
+    def begin(self) -> None:
+        while True:
+            rows = self._first()
+            self.mask[:] = False
+            self.mask[rows] = True
+            if self.closeness(rows).all():
+                return
+
+    def after(self, vector: Vector, n_live: int) -> bool:
+        ids, entries = vector
+        self._picked[ids] += entries
+        self._n_picks += 1
+        if self.has_all or (n_live and self._n_picks < self._next):
+            return False
+        self._next = self._n_picks + min(max(self._n_picks // GROWTH, 1), max(self._size // 4, 1))
+        self.begin()
+        return True
+
+    def beyond(self, turn: int, score: float) -> bool:
+        return False
+
+    def _first(self) -> Int64s:
+        """Return the rows of the largest estimates among those that fit, of equal ones the first in order of ties."""
+        state, order = self._state, self._state.order
+        is_apart = self._is_known & (self._closeness[0] == 0)
+        rows = order[(fitting(state) & (state.scale > 0) & ~is_apart)[order]]
+        if len(rows) <= self._size:
+            return rows
+        estimates = self._estimates()[rows]
+        least = np.partition(estimates, -self._size)[-self._size]
+        above, equal = rows[estimates > least], rows[estimates == least]
+        return np.asarray(np.concatenate([above, equal[: self._size - len(above)]]))
+
+    def _estimates(self) -> Floats:
+        """Return an estimate of the score of each row: [n]."""
+        least = np.exp(-1 / self._herding.width)
+        slope = least / (1 - least) / self._herding.width / LENGTH**2
+        near_picks = products(self._vectors, self._picked) / (self._n_picks + 1)
+        lines = slope * (self._near_aim - self._redundancy * near_picks)
+        return np.asarray((lines + self._redundancy) * self._state.scale)
+
+
+def products(vectors: Vectors, other: Int64s) -> Int64s:
+    """Return the product of each vector with a dense one [d_sae]: [vectors]."""
+    sums = np.zeros(len(vectors), np.int64)
+
+    def add(start: int) -> None:
+        offsets = vectors.offsets[start : start + BLOCK_ROWS + 1]
+        _products(offsets, vectors.ids, vectors.entries, other, sums[start:])
+
+    in_threads(add, range(0, len(vectors), BLOCK_ROWS))
+    return sums
+
+
+@compiled
+def _products(
+    offsets: Int64s, ids: NDArray[np.unsignedinteger[Any]], entries: Entries, other: Int64s, sums: Int64s
+) -> None:
+    for i in range(len(offsets) - 1):
+        total = 0
+        for p in range(offsets[i], offsets[i + 1]):
+            total += entries[p] * other[ids[p]]
+        sums[i] = total
