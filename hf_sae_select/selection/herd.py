@@ -22,12 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
 from ..features.kernels import Floats, Int64s, blocks, compiled_beyond
-=======
-from ..features.kernels import Floats, Int64s, blocks, compiled
 from .compared import Compared
->>>>>>> main
 from .coverage import ConstraintState, commit, fitting
 from .herding import MOST_ROWS, UNITS, Advance, Herding, Postings, Products, Vector, Vectors, add_row
 from .targets import Target
