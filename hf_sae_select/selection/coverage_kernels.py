@@ -167,7 +167,7 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
                 _pick(search, i, _count_gain(row, search.objective.marginal_value))
 
 
-@compiled_beyond(lambda search, rows, _: len(rows) * (len(search.csr.ids) // len(search.csr.starts)))
+@compiled_beyond(lambda search, rows, _: len(rows) * len(search.csr.ids) // max(1, len(search.csr.starts)))
 def take_initial(search: Search, rows: Int64s, round_starts: Int64s) -> None:
     """Pick `rows`, whatever they add; rounds begin at the positions `round_starts`."""
     for n, i in enumerate(rows):
