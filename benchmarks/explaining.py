@@ -20,12 +20,14 @@ from synthetic import pool
 
 from hf_sae_select import FeatureMatrix, Selection, reasons, select_indices
 from hf_sae_select.concepts.neighbours import Neighbours
+from hf_sae_select.features import kernels
 from hf_sae_select.selection.trace import Trace
 
 METHODS = ("match", "greedy", "weighted", "simscale", "random")
 
 
 def main() -> None:
+    kernels.MOST_INTERPRETED = -1  # so that what follows is compiled by a first call
     args = arguments()
     features = pool(d_sae=8192) if args.data is None else encoded(args.data, args.rows)
     features = features.top(256)

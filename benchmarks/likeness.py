@@ -19,12 +19,14 @@ from datasets import Dataset
 
 from hf_sae_select import FeatureMatrix, export_atlas, metrics
 from hf_sae_select.concepts.representation import representation
+from hf_sae_select.features import kernels
 from hf_sae_select.features.duplicates import duplicates
 
 METHODS = ("match", "greedy", "simscale", "weighted")
 
 
 def main() -> None:
+    kernels.MOST_INTERPRETED = -1  # so that what follows is compiled by a first call
     args = arguments()
     ds = Dataset.from_parquet(str(args.data))
     coded = ds.select(range(args.rows or len(ds))).sae_encode()

@@ -19,12 +19,9 @@ from __future__ import annotations
 import argparse
 import ctypes
 import multiprocessing
-import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -41,6 +38,7 @@ from peers_worker import memory
 from synthetic import pool
 
 from hf_sae_select import FeatureMatrix, Selection, select_indices
+from hf_sae_select.features import kernels
 from hf_sae_select.features.columns import STATE, encoding_record
 
 D_SAE, LARGE = 65_536, 500_000
@@ -79,11 +77,11 @@ class Run(NamedTuple):
 
 
 def main() -> None:
+    kernels.MOST_INTERPRETED = -1  # so that a few rows compile all that they call
     args = arguments()
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", ".*no row left to pick")  # "stop" is meant to stop
     features = pool(args.rows, D_SAE)
-    first_uses(few(replace(features, vectors=clustered(args.rows).vectors)))
     table("synthetic", features, args)
     vector_table("synthetic", clustered(args.rows), args.budget)
     if args.large:
@@ -235,32 +233,6 @@ def celf(
             for feature in row:
                 covered[feature] = True
     return picks, gains
-
-
-def first_uses(features: FeatureMatrix) -> None:
-    """Print what compiling costs: the first calls in new processes, without anything on disk and then with it."""
-    every = [*LINES, *VECTOR_LINES]
-    print(f"{'first use, on a few rows':<30}{'nothing compiled':>18}{'kept on disk':>14}")
-    for name, lines in {"greedy": [GREEDY], "all methods, one by one": every}.items():
-        with tempfile.TemporaryDirectory() as cache:
-            os.environ["NUMBA_CACHE_DIR"] = cache
-            seconds = [in_new_process(features, lines) for _ in range(2)]
-            del os.environ["NUMBA_CACHE_DIR"]
-        print(f"{name:<30}{seconds[0]:>16.1f} s{seconds[1]:>12.2f} s")
-
-
-def in_new_process(features: FeatureMatrix, lines: list[str]) -> float:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
-        return processes.submit(first_use, features, lines).result()
-
-
-def first_use(features: FeatureMatrix, lines: list[str]) -> float:
-    datasets.disable_progress_bars()
-    warnings.simplefilter("ignore")
-    started = time.perf_counter()
-    for line in lines:
-        chosen(features, len(features), line)()
-    return time.perf_counter() - started
 
 
 def few(features: FeatureMatrix, rows: int = FEW) -> FeatureMatrix:

@@ -20,9 +20,11 @@ from helpers import forge, tiny
 from hub import connect, serve
 
 from hf_sae_select import SaeConfig
+from hf_sae_select.features import kernels
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
+kernels.MOST_INTERPRETED = -1  # the compiled loops are tested; `tests/features/test_kernels.py` interprets them too
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 

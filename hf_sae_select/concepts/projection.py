@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled
+from ..features.kernels import Floats, Int64s, compiled_beyond
 from ..features.shares import Shares
 
 COMPONENTS, ITERATIONS = 10, 6  # of the subspace, of which the first two components are kept
@@ -40,7 +40,7 @@ def projection(shares: Shares) -> NDArray[np.float32]:
     return places
 
 
-@compiled
+@compiled_beyond(lambda offsets, ids, amounts, columns: ids.size * columns.shape[1])
 def product(offsets: Int64s, ids: Int64s, amounts: NDArray[np.float32], columns: Floats) -> Floats:
     """Multiply a sparse matrix by `columns` [d_sae, k]: [n, k]."""
     n, k = len(offsets) - 1, columns.shape[1]
@@ -52,7 +52,7 @@ def product(offsets: Int64s, ids: Int64s, amounts: NDArray[np.float32], columns:
     return result
 
 
-@compiled
+@compiled_beyond(lambda offsets, ids, amounts, rows, d_sae: ids.size * rows.shape[1])
 def transposed_product(offsets: Int64s, ids: Int64s, amounts: NDArray[np.float32], rows: Floats, d_sae: int) -> Floats:
     """Multiply the transpose of a sparse matrix by `rows` [n, k]: [d_sae, k]."""
     n, k = len(offsets) - 1, rows.shape[1]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._validation import check_number
-from .kernels import compiled
+from .kernels import compiled, compiled_beyond
 from .matrix import FeatureMatrix
 from .shares import Shares
 
@@ -183,9 +183,9 @@ def ranked(offsets: Int64s, ids: NDArray[Any], amounts: Float32s, rank: Int64s) 
     for i in range(len(offsets) - 1):
         start, end = offsets[i], offsets[i + 1]
         order = np.argsort(rank[ids[start:end]]) + start
-        total = 0.0
+        total = np.float64(0)
         for p in range(end - 1, start - 1, -1):
-            total += float(amounts[order[p - start]]) ** 2
+            total += amounts[order[p - start]] * amounts[order[p - start]]
             rest[p] = np.sqrt(total)
         length = np.sqrt(total) if total > 0 else 1.0
         for p in range(start, end):
@@ -217,7 +217,7 @@ def postings(
     return starts, places, entries
 
 
-@compiled
+@compiled_beyond(lambda *arrays: len(arrays[1]) * len(arrays[5]))  # entries and picks
 def near_pairs(
     offsets: Int64s,
     ranks: Ranks,
@@ -268,7 +268,7 @@ def _cosine(
     Entries `first` to `end` are those of the other row from the first feature in common on, and `dense_rest` is the
     length of the dense row from there on: by Cauchy and Schwarz, two lengths bound what is left of the product.
     """
-    cosine = 0.0
+    cosine = np.float64(0)
     for p in range(first, end):
         if cosine + dense_rest * rest[p] < least:
             return 0.0

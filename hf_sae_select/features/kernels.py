@@ -10,19 +10,87 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, update_wrapper
 from itertools import pairwise
-from typing import Any, TypeVar
+from threading import local
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
-# numba has no types of its own: the annotation keeps a function's signature. `nogil` lets threads run side by side.
-compiled: Callable[[F], F] = njit(cache=True, nogil=True, error_model="numpy")
+Steps = Callable[..., int]
+
+# What Python may interpret of one function in a process, in steps: about the time that compiling it takes.
+MOST_INTERPRETED = 2**18
+
+
+class Kernel:
+    """A loop over arrays: Python interprets it while there is little to do, and numba compiles it for more.
+
+    Both give the same numbers, bit by bit. So what is compiled changes the time of a call, and nothing else. A loop
+    keeps to what means the same in both: a sum begins with a number of numpy's (`np.int64(0)`), because Python's 0
+    takes the type of what is added.
+    """
+
+    def __init__(self, function: Callable[..., Any], steps: Steps, **options: Any) -> None:
+        update_wrapper(self, function)
+        self._function, self._steps, self._options = function, steps, options
+        self._interpreted = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        if _thread.interprets:
+            return self._function(*arguments)
+        self._interpreted += self._steps(*arguments)
+        if self._interpreted > MOST_INTERPRETED:
+            return self._dispatcher(*arguments)
+        _thread.interprets = True
+        try:
+            with np.errstate(all="ignore"):  # as in compiled code
+                return self._function(*arguments)
+        finally:
+            _thread.interprets = False
+
+    @cached_property
+    def _dispatcher(self) -> Any:
+        from .compiler import dispatcher  # numba takes a third of a second to import
+
+        return dispatcher(self._function, **self._options)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """The type by which numba knows a function that another compiled one calls."""
+        return self._dispatcher._numba_type_
+
+
+class _Thread(local):
+    """What a thread does at the moment."""
+
+    interprets = False  # a function that an interpreted one calls is interpreted too
+
+
+_thread = _Thread()
+
+
+def sizes(*arguments: Any) -> int:
+    """Return the sizes of all arrays among the arguments, in tuples too."""
+    arrays = sum(a.size for a in arguments if isinstance(a, np.ndarray))
+    return arrays + sum(sizes(*a) for a in arguments if isinstance(a, tuple))
+
+
+def compiled_beyond(steps: Steps, **options: Any) -> Callable[[F], F]:
+    """Make a kernel of a function; `steps` estimates from its arguments how often its innermost loop runs."""
+
+    def kernel(function: F) -> F:
+        return cast(F, Kernel(function, steps, **options))
+
+    return kernel
+
+
+compiled: Callable[[F], F] = compiled_beyond(sizes)
 
 # For bounds alone: sums in any order, so that the processor adds several numbers at a time.
-compiled_for_bounds: Callable[[F], F] = njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+compiled_for_bounds: Callable[[F], F] = compiled_beyond(sizes, fastmath=True)
 
 Int64s = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -39,7 +107,7 @@ def frequency(offsets: Int64s, ids: NDArray[Any], d_sae: int) -> Int64s:
     return np.asarray(counts.sum(axis=0))
 
 
-@compiled
+@compiled_beyond(lambda start, stop, *_: stop - start)
 def _count(start: int, stop: int, counts: Int64s, ids: NDArray[Any]) -> None:
     for feature in ids[start:stop]:
         counts[feature] += 1
@@ -91,7 +159,7 @@ def mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows:
 def add_mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, masses: Floats) -> None:
     """Add each feature's share of its row's amounts to `masses` [d_sae], row after row."""
     for i in rows:
-        total = 0.0
+        total = np.float64(0)
         for p in range(offsets[i], offsets[i + 1]):
             total += amounts[p]
         for p in range(offsets[i], offsets[i + 1]):
@@ -99,7 +167,7 @@ def add_mass(offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], r
                 masses[ids[p]] += amounts[p] / total
 
 
-@compiled
+@compiled_beyond(lambda offsets, ids, *_: len(ids))
 def shares_above(
     offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], mean_shares: Floats
 ) -> NDArray[np.float32]:
@@ -110,7 +178,7 @@ def shares_above(
     excess = np.zeros_like(amounts)
     for i in range(len(offsets) - 1):
         start, end = offsets[i], offsets[i + 1]
-        row_total = excess_total = 0.0
+        row_total = excess_total = np.float64(0)
         for p in range(start, end):
             row_total += amounts[p]
         for p in range(start, end):
@@ -132,10 +200,12 @@ def affinities(
     offsets: Int64s, ids: NDArray[Any], amounts: NDArray[np.float32], rows: Int64s, target: Floats
 ) -> Floats:
     """Return the Bhattacharyya affinity of `target` [d_sae] and the mass of the first 1, 2, ... of `rows`: [k]."""
-    curve, masses, target_mass = np.zeros(len(rows)), np.zeros(len(target)), target.sum()
+    curve, masses, target_mass = np.zeros(len(rows)), np.zeros(len(target)), 0.0
+    for part in target:  # one by one: numpy and numba add an array up in different orders
+        target_mass += part
     affinity = mass = 0.0
     for k, i in enumerate(rows):
-        total = 0.0
+        total = np.float64(0)
         for p in range(offsets[i], offsets[i + 1]):
             total += amounts[p]
         for p in range(offsets[i], offsets[i + 1]):
@@ -161,7 +231,7 @@ def largest_of_rows(offsets: Int64s, bits: NDArray[np.uint32], m: int) -> Int64s
     return positions
 
 
-@compiled
+@compiled_beyond(lambda low, high, offsets, *_: 4 * (offsets[high] - offsets[low]))
 def _largest_of_rows(
     low: int, high: int, offsets: Int64s, bits: NDArray[np.uint32], m: int, starts: Int64s, positions: Int64s
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .duplicates import EQUAL
-from .kernels import Int64s, compiled
+from .kernels import Int64s, compiled, compiled_beyond
 from .shares import Shares
 
 Float32s = NDArray[np.float32]
@@ -75,7 +75,7 @@ def unit_rows(offsets: Int64s, amounts: Float32s) -> Float32s:
     for i in range(len(offsets) - 1):
         square = 0.0
         for p in range(offsets[i], offsets[i + 1]):
-            square += np.float64(amounts[p]) ** 2
+            square += np.float64(amounts[p]) * np.float64(amounts[p])
         if square > 0:
             unit[offsets[i] : offsets[i + 1]] = amounts[offsets[i] : offsets[i + 1]] / np.sqrt(square)
     return unit
@@ -87,11 +87,11 @@ def _lengths(offsets: Int64s, ids: NDArray[np.uint32], unit: Float32s, bucket: I
     lengths = np.zeros((len(offsets) - 1, buckets), np.float32)
     for i in range(len(offsets) - 1):
         for p in range(offsets[i], offsets[i + 1]):
-            lengths[i, bucket[ids[p]]] += unit[p] ** 2
+            lengths[i, bucket[ids[p]]] += unit[p] * unit[p]
     return np.sqrt(lengths)
 
 
-@compiled
+@compiled_beyond(lambda rows, others, bounds, offsets, ids, *_: bounds.size * len(ids) // len(offsets))
 def _near_pairs(
     rows: Int64s,
     others: Int64s,

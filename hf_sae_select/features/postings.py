@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import Floats, Int64s, blocks, compiled, in_threads
+from .kernels import Floats, Int64s, blocks, compiled, compiled_beyond, in_threads
 from .matrix import FeatureMatrix
 
 
@@ -72,13 +72,13 @@ def _row_lengths(offsets: Int64s, acts: NDArray[np.float32]) -> Floats:
     for i in range(len(lengths)):
         square = 0.0
         for p in range(offsets[i], offsets[i + 1]):
-            square += np.float64(acts[p]) ** 2
+            square += np.float64(acts[p]) * np.float64(acts[p])
         if square > 0:
             lengths[i] = np.sqrt(square)
     return lengths
 
 
-@compiled
+@compiled_beyond(lambda low, high, offsets, ids, acts, starts, places, amounts, size, *_: len(ids) * size)
 def _nearest(
     low: int,
     high: int,

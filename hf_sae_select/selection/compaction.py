@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, compiled
+from ..features.kernels import Floats, compiled_beyond
 from .coverage_state import Csr
 
 
-@compiled
+@compiled_beyond(lambda low, high, source, *_: len(source.ids))
 def compact_rows(
     low: int, high: int, source: Csr, value: NDArray[Any], fitting: NDArray[np.bool_], target: Csr, gains: Floats
 ) -> None:
@@ -22,7 +22,7 @@ def compact_rows(
     starts, ends, ids, kept_ids = source.starts, source.ends, source.ids, target.ids
     kept = starts[low]
     for i in range(low, high):
-        start, end, total = starts[i], ends[i], 0
+        start, end, total = starts[i], ends[i], np.int64(0)
         target.starts[i] = kept
         if fitting[i]:
             for p in range(start, end):

@@ -37,19 +37,31 @@ from .compaction import compact_rows
 from .coverage_kernels import (
     begin_round,
     commit,
+    cover,
     fill,
     fits,
     gain_parts,
     lazy_greedy,
     next_best,
-    restore_round,
     row_gains,
     scan_nearest,
     scan_union,
     take_in_order,
     take_initial,
 )
-from .coverage_state import CURVES, LIVE_IDS, PICKED, SQRT, ConstraintState, Csr, Objective, Ranking, Search
+from .coverage_state import (
+    CURVES,
+    LIVE_IDS,
+    PICKED,
+    SQRT,
+    UNCOVERED,
+    ConstraintState,
+    Csr,
+    Objective,
+    Ranking,
+    Search,
+)
+from .screen import Screen
 
 __all__ = [
     "ConstraintState",
@@ -74,6 +86,8 @@ __all__ = [
 ]
 
 NO_AMOUNTS = np.empty(0, np.float32)  # of a count objective
+PATIENCE = 512  # rows that a scan refuses, one after another, before it asks a screen which rows may pass
+SCANS_BEFORE_SCREEN = 4  # scans of all rows: making a screen takes about as long
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the positions at which rounds began
 Parts = Sequence[tuple[int, int]]  # ranges of rows, one a thread
 
@@ -157,15 +171,37 @@ def scan(
     [0, 2].
     """
     begin_round(search)
-    totals = _all_gains(search, search.csr, _parts(search.csr))
-
-    def pick_round(round_start: int) -> None:
-        if nearest:
-            scan_nearest(search, order, totals, max_overlap, round_start)
-        else:
-            scan_union(search, order, totals, max_overlap)
-
+    parts = _parts(search.csr)
+    totals = _all_gains(search, search.csr, parts)
+    if nearest:
+        pick_round: Callable[[int], None] = partial(scan_nearest, search, order, totals, max_overlap)
+    else:
+        pick_round = _union_rounds(search, order, totals, max_overlap, parts)
     return _pick_rounds(search, pick_round, initial, initial_rounds, restart, last)
+
+
+def _union_rounds(
+    search: Search, order: Int64s, totals: Floats, max_overlap: float, parts: Parts
+) -> Callable[[int], None]:
+    """Return what picks a round of a scan against all picks together.
+
+    scan until many rows in a row are refused
+    scan the others that a screen lets pass
+    """
+    counters, screen, rows_read = search.counters, None, 0
+
+    def pick_round(_: int) -> None:
+        nonlocal screen, rows_read
+        if screen is None and rows_read > SCANS_BEFORE_SCREEN * len(order):
+            screen = Screen.of(search.csr, search.holders, parts)
+        next_place = scan_union(search, order, totals, max_overlap, len(order) if screen is None else PATIENCE)
+        rows_read += next_place
+        if screen is not None and counters[PICKED] < len(search.indices) and counters[UNCOVERED] > 0:
+            value = search.objective.marginal_value
+            passing = screen.passing(value, order[next_place:], totals, max_overlap)
+            scan_union(search, passing, totals, max_overlap, len(passing))
+
+    return pick_round
 
 
 def _pick_rounds(
@@ -189,10 +225,13 @@ def _pick_rounds(
         begin_round(search)
         pick_round(round_start)
         if counters[PICKED] == round_start:
-            restore_round(search, search.indices[round_starts[-1] if round_starts else 0 : round_start])
+            # what the picks of the last round cover, again
+            for row in search.indices[round_starts[-1] if round_starts else 0 : round_start]:
+                cover(search.csr, search.objective, row)
             break
         round_starts.append(round_start)
-    fill(search, last)
+    if counters[PICKED] < budget:
+        fill(search, last)
     picked, unit = counters[PICKED], search.objective.unit
     in_features = len(search.csr.amounts) == 0 and unit == 1
     gains = search.gains[:picked].astype(np.int64) if in_features else search.gains[:picked] * unit

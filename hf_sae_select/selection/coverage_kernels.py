@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled, compiled_for_bounds
+from ..features.kernels import Floats, Int64s, compiled, compiled_beyond, compiled_for_bounds
 from .coverage_state import (
     LIVE_IDS,
     LOG,
@@ -33,7 +33,7 @@ from .coverage_state import (
 )
 
 
-@compiled
+@compiled_beyond(lambda *_: 1)
 def fits(state: ConstraintState, i: int) -> bool:
     """Tell whether row i may be picked. A row that does not fit never fits again: what remains only shrinks."""
     return bool(
@@ -44,7 +44,7 @@ def fits(state: ConstraintState, i: int) -> bool:
     )
 
 
-@compiled
+@compiled_beyond(lambda *_: 1)
 def commit(state: ConstraintState, i: int) -> None:
     """Take row i, and what it costs, from what remains."""
     state.available[i] = False
@@ -53,7 +53,7 @@ def commit(state: ConstraintState, i: int) -> None:
     state.remaining_budget[0] -= state.cost[i]
 
 
-@compiled
+@compiled_beyond(lambda state, order, _: len(order))
 def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
     """Pick the rows of `order` that fit, one after another, at most `budget`."""
     picks, n = np.empty(budget, np.int64), 0
@@ -67,7 +67,7 @@ def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
     return picks[:n]
 
 
-@compiled
+@compiled_beyond(lambda search, csr, ranking, max_reads: max_reads)
 def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> bool:
     """Pick greedily by lazy evaluation (CELF); return whether the round is over.
 
@@ -119,22 +119,29 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> b
     return True
 
 
-@compiled
-def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float) -> None:
-    """Pick the rows of `order` that add something and have at most a share `max_overlap` of their total covered."""
+@compiled_beyond(lambda search, *_: len(search.csr.ids))
+def scan_union(search: Search, order: Int64s, totals: Floats, max_overlap: float, patience: int) -> int:
+    """Pick the rows of `order` that add something and have at most a share `max_overlap` of their total covered.
+
+    Return the place in `order` where it stopped, after it refused `patience` rows without a pick in between.
+    """
     starts, ends, ids, _ = search.csr
     value, state, counters = search.objective.marginal_value, search.constraints, search.counters
+    refused = 0
     # One pass is the whole round: coverage only grows, so a row that was refused stays refused.
-    for i in order:
-        if counters[PICKED] == len(search.indices) or counters[UNCOVERED] == 0:
-            break
+    for place, i in enumerate(order):
+        if counters[PICKED] == len(search.indices) or counters[UNCOVERED] == 0 or refused == patience:
+            return place
         if fits(state, i):
             gain = _count_gain(ids[starts[i] : ends[i]], value)
+            refused += 1
             if gain > 0 and (totals[i] - gain) / totals[i] <= max_overlap:
                 _pick(search, i, gain)
+                refused = 0
+    return len(order)
 
 
-@compiled
+@compiled_beyond(lambda search, *_: len(search.csr.ids) * len(search.indices))
 def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: float, round_start: int) -> None:
     """Pick the rows of `order` that share at most `max_overlap` of their total with every pick of the round."""
     csr, initial_value = search.csr, search.objective.initial_value
@@ -146,9 +153,9 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
             row = csr.ids[csr.starts[i] : csr.ends[i]]
             for feature in row:
                 value_in_row[feature] = initial_value[feature]
-            largest = 0  # value that the row shares with the pick nearest to it
+            largest = np.int64(0)  # value that the row shares with the pick nearest to it
             for pick in search.indices[round_start : search.counters[PICKED]]:
-                shared = 0
+                shared = np.int64(0)
                 for feature in csr.ids[csr.starts[pick] : csr.ends[pick]]:
                     shared += value_in_row[feature]
                 largest = max(largest, shared)
@@ -160,7 +167,7 @@ def scan_nearest(search: Search, order: Int64s, totals: Floats, max_overlap: flo
                 _pick(search, i, _count_gain(row, search.objective.marginal_value))
 
 
-@compiled
+@compiled_beyond(lambda search, rows, _: len(rows) * len(search.csr.ids) // max(1, len(search.csr.starts)))
 def take_initial(search: Search, rows: Int64s, round_starts: Int64s) -> None:
     """Pick `rows`, whatever they add; rounds begin at the positions `round_starts`."""
     for n, i in enumerate(rows):
@@ -169,7 +176,7 @@ def take_initial(search: Search, rows: Int64s, round_starts: Int64s) -> None:
         _pick(search, i, _gain(search.csr, search.objective, i))
 
 
-@compiled
+@compiled_beyond(lambda search, order: len(order))
 def fill(search: Search, order: Int64s) -> None:
     """Pick the rows of `order` that fit, whatever they add, until the budget is used."""
     for i in order:
@@ -179,28 +186,21 @@ def fill(search: Search, order: Int64s) -> None:
             _pick(search, i, _gain(search.csr, search.objective, i))
 
 
-@compiled
+@compiled_beyond(lambda search: len(search.holders))
 def begin_round(search: Search) -> None:
     """Reset coverage for a new round."""
     objective, counters = search.objective, search.counters
     objective.count_or_mass[:] = 0
     objective.sqrt_mass[:] = 0
-    objective.marginal_value[:] = objective.initial_value
     counters[UNCOVERED] = counters[LIVE_IDS] = 0
     for feature, holders in enumerate(search.holders):
+        objective.marginal_value[feature] = objective.initial_value[feature]
         if objective.initial_value[feature] > 0 and holders > 0:
             counters[UNCOVERED] += 1
             counters[LIVE_IDS] += holders
 
 
-@compiled
-def restore_round(search: Search, rows: Int64s) -> None:
-    """Restore the coverage by `rows`, the picks of a round, after a new round that added nothing."""
-    for i in rows:
-        _cover(search.csr, search.objective, i)
-
-
-@compiled
+@compiled_beyond(lambda low, high, csr, *_: len(csr.ids))
 def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDArray[np.bool_], gains: Floats) -> None:
     """Compute the gains of the fitting rows from `low` to `high`."""
     starts, ends, ids, amounts = csr
@@ -214,7 +214,7 @@ def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDAr
             gains[i] = _count_gain(ids[start:end], value)
 
 
-@compiled
+@compiled_beyond(lambda csr, _, i: csr.ends[i] - csr.starts[i])
 def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
     """Return what each feature of row i adds to the marginal gain of the row, in units: the sum is the gain."""
     start, end = csr.starts[i], csr.ends[i]
@@ -229,7 +229,7 @@ def gain_parts(csr: Csr, objective: Objective, i: int) -> Floats:
     return parts
 
 
-@compiled
+@compiled_beyond(lambda search, wanted, *_: len(search.csr.ids) * len(wanted))
 def next_best(
     search: Search,
     wanted: NDArray[np.bool_],
@@ -325,7 +325,7 @@ def _gain(csr: Csr, objective: Objective, i: int) -> float:
 @compiled
 def _count_gain(ids: NDArray[Any], marginal_value: NDArray[Any]) -> float:
     """Return the marginal gain of a row under a count objective."""
-    total = 0
+    total = np.int64(0)
     for feature in ids:
         total += marginal_value[feature]
     return float(total)
@@ -373,13 +373,13 @@ def _pick(search: Search, i: int, gain: float) -> None:
         holders[feature] -= 1
         counters[LIVE_IDS] -= value[feature] > 0
         counters[UNCOVERED] -= value[feature] > 0 and holders[feature] == 0
-    for feature in _cover(search.csr, search.objective, i):
+    for feature in cover(search.csr, search.objective, i):
         counters[LIVE_IDS] -= holders[feature]
         counters[UNCOVERED] -= holders[feature] > 0
 
 
-@compiled
-def _cover(csr: Csr, objective: Objective, i: int) -> list[int]:
+@compiled_beyond(lambda csr, _, i: csr.ends[i] - csr.starts[i])
+def cover(csr: Csr, objective: Objective, i: int) -> list[int]:
     """Add row i to the counts or masses; return the features that are covered from now on."""
     starts, ends, ids, amounts = csr
     count_or_mass, sqrt_mass = objective.count_or_mass, objective.sqrt_mass

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, blocks, compiled
+from ..features.kernels import Floats, Int64s, blocks, compiled_beyond
 from .compared import Compared
 from .coverage import ConstraintState, commit, fitting
 from .herding import MOST_ROWS, UNITS, Advance, Herding, Postings, Products, Vector, Vectors, add_row
@@ -252,12 +252,12 @@ def _joined(picks: list[Vector], d_sae: int) -> Vectors:
     return Vectors(offsets, ids, entries, d_sae)
 
 
-@compiled
+@compiled_beyond(lambda *_: 1)
 def _gain(closeness: int, total: int, of_target: float, of_picks: float, redundancy: float) -> float:
     return closeness / of_target + redundancy * (1 - total / of_picks)
 
 
-@compiled
+@compiled_beyond(lambda closeness, *_: len(closeness))
 def _best(
     closeness: Int64s,
     sums: Int64s,

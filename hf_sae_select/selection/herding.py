@@ -21,7 +21,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import MOST_THREADS, Floats, Int64s, compiled, cores, largest_of_rows, offsets_of
+from ..features.kernels import (
+    MOST_THREADS,
+    Floats,
+    Int64s,
+    compiled,
+    compiled_beyond,
+    cores,
+    largest_of_rows,
+    offsets_of,
+)
 from ..features.matrix import FeatureMatrix
 from ..features.shares import amounts_above
 
@@ -196,7 +205,7 @@ def _scaled(offsets: Int64s, amounts: Floats) -> Entries:
     return entries
 
 
-@compiled
+@compiled_beyond(lambda ids, entries, part, products, *_: STRONGEST * len(products))
 def add_row(
     ids: NDArray[Any], entries: Entries, part: Postings, products: Products, table: Int64s, sums: Int64s
 ) -> None:
@@ -211,7 +220,7 @@ def add_row(
         products[i] = 0
 
 
-@compiled
+@compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
 def add_sums(
     offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
 ) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled
+from ..features.kernels import Floats, Int64s, compiled_beyond
 from ..features.matrix import FeatureMatrix
 from .ngrams import WORDS, NGrams, normalised, words
 
@@ -161,7 +161,7 @@ class _Index:
         return best, np.where(best >= 0, shared / np.append(self._sizes, 1)[best], 0.0)
 
 
-@compiled
+@compiled_beyond(lambda offsets, grams, starts, holders, sizes: len(grams) * (1 + len(holders) // len(starts)))
 def _most_shared(
     offsets: Int64s, grams: Int64s, starts: Int64s, holders: Int64s, sizes: Int64s
 ) -> tuple[Int64s, Int64s]:

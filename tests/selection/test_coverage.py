@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select.features import kernels as counting
-from hf_sae_select.selection import coverage
+from hf_sae_select.selection import coverage, screen
 from hf_sae_select.selection.constraints import Constraints
 
 NOTHING = np.empty(0, np.int64)
@@ -149,6 +149,35 @@ def test_scan_equals_the_naive_scan_pick_by_pick(restart, nearest, rows, random,
     order = random.sample(range(len(rows)), len(rows))
     expected = naive_scan(rows, order, budget, overlap, restart, nearest)
     assert scan(rows, order, budget, overlap, restart, nearest) == expected
+
+
+@pytest.mark.parametrize("overlap", [0, 0.3, 0.8, 1])
+@pytest.mark.parametrize("common", [0, 0.25, 1])
+@pytest.mark.parametrize("patience", [0, 1, 20])
+def test_the_picks_of_a_scan_do_not_depend_on_when_it_asks_a_screen(overlap, common, patience, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
+    order = rng.permutation(300).tolist()
+    monkeypatch.setattr(coverage, "SCANS_BEFORE_SCREEN", -1)
+    monkeypatch.setattr(coverage, "PATIENCE", patience)
+    monkeypatch.setattr(screen, "COMMON", common)
+    monkeypatch.setattr(counting, "FEW_IDS", 10)  # several threads
+    monkeypatch.setattr(counting, "cores", lambda: 3)
+    expected = naive_scan([row | {299} for row in rows], order, 200, overlap, True)
+    assert scan([row | {299} for row in rows], order, 200, overlap, True, d_sae=300) == expected
+
+
+def test_a_screen_lets_pass_what_may_add_enough():
+    features = features_of([{0, 1, 2}, {0, 1}, {0, 3}, {0}, set()])
+    csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, np.empty(0, np.float32))
+    some = screen.Screen.of(csr, features.frequency, [(0, 2), (2, 5)])
+    value, totals = np.ones(16, np.uint8), features.counts
+    assert some.is_rare.tolist() == [False, False] + [True] * 14  # 4 and 2 of 5 rows have features 0 and 1
+    value[[1, 2]] = 0
+    # Row 1 adds feature 0, and row 3 too; of row 0 two of three features are covered.
+    assert some.passing(value, np.array([4, 2, 1, 0]), totals, 0.5).tolist() == [2, 1]
+    value[0] = 0
+    assert some.passing(value, np.array([4, 2, 1, 0, 3]), totals, 0.5).tolist() == [2]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 10.0])
