@@ -1,8 +1,8 @@
 """Devices: what may differ where another device encodes the rows again, and what picks must still be worth.
 
 Another processor or another precision computes slightly different activations. A method that decides by sums of them
-then picks other rows that are as good: relative noise of 1e-4 leaves `herding` about a quarter of its picks, and changes
-the sum of its gains by less than 1 in 10,000. So picks are compared by what the method gains.
+then picks other rows that are as good: relative noise of 1e-4 leaves `herding` about a quarter of its picks, and
+changes the sum of its gains by less than 1 in 10,000. So picks are compared by what the method gains.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def of_codes(published: FeatureMatrix, again: FeatureMatrix, cuts: Mapping[str, 
             row, feature, act = difference
             return (
                 f"row {row} of the source has {published.counts[row]} published features and {again.counts[row]} when "
-                f"encoded again; the first that only one has is #{feature}, with the activation {act:g} (another "
-                "device may differ in features at the threshold)"
+                f"encoded again; the first that only one has is #{feature} (at {act:g}; another device may differ in "
+                "features at the threshold)"
             )
     return _of_activations(published, again, np.isin(one, other, assume_unique=True), np.isin(other, one))
 
@@ -89,7 +89,8 @@ def _of_missing(
 ) -> tuple[int, int, float] | None:
     """Return the first of some entries of one matrix that the other cannot lack: row, feature and activation."""
     rows, acts = _rows_of(with_it, entries), with_it.acts[entries]
-    is_full = (without.counts >= cuts["top"])[rows] if cuts["top"] is not None else np.zeros(len(rows), np.bool_)
+    top = np.inf if cuts["top"] is None else cuts["top"]
+    is_full = ((without.counts >= top) & (with_it.counts <= top))[rows]
     weakest = np.where(is_full, _of_rows(np.minimum, without)[rows], 0)
     limits = np.maximum(cuts["threshold"] or 0, weakest) + DEVICE_TOLERANCE * _largest(with_it)[rows]
     for i in np.flatnonzero(acts > limits)[:1]:

@@ -28,10 +28,10 @@ def matrix(*rows, tokens=1):
         ({0: 4.03, 1: 1.99}, ALL, None),  # by less than one in a hundred
         ({0: 4.0, 1: 2.0, 2: 1.03}, ALL, None),  # at the threshold
         ({0: 4.0, 1: 2.5}, ALL, "feature #1 of row 0 of the source has the activation 2 published and 2.5 when"),
-        ({0: 4.0, 1: 2.0, 2: 1.5}, ALL, "the first that only one has is #2, with the activation 1.5"),
+        ({0: 4.0, 1: 2.0, 2: 1.5}, ALL, "the first that only one has is #2 (at 1.5"),
         ({0: 4.0}, ALL, "row 0 of the source has 2 published features and 1 when encoded again"),
         ({0: 4.0, 2: 2.02}, TOP, None),  # the second strongest of one is the third strongest of the other
-        ({0: 4.0, 2: 2.1}, TOP, "the first that only one has is #2, with the activation 2.1"),
+        ({0: 4.0, 2: 2.1}, TOP, "the first that only one has is #2 (at 2.1"),
     ],
 )
 def test_codes_of_another_device_may_differ_in_features_that_the_cuts_nearly_left_out(again, cuts, says):
