@@ -30,9 +30,10 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from .._parquet import content_errors, read_table, written_metadata
+from ..features.codes import BLOCK_ROWS
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
 from ..features.kernels import Int64s
-from ..features.matrix import BLOCK_ROWS, FeatureMatrix
+from ..features.matrix import FeatureMatrix
 from ..selection.attachment import Pool
 from ..selection.concept_rules import ConceptRules
 from ..selection.cuts import Cuts
@@ -203,7 +204,7 @@ def write_pool(
             parts |= {name: pa.array(sums[start:stop]) for name, sums in closeness.items()}
             if codes is not None:
                 block = codes.select(range(start, stop))
-                parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection))
+                parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection), schema)
                 if with_state:
                     parts[STATE] = block.select_columns([STATE]).with_format("arrow")[:][STATE]
             if columns:
@@ -306,11 +307,12 @@ def needs_state(selection: Selection) -> bool:
     return selection.method in METHODS and METHODS[selection.method].needs_vectors
 
 
-def _arrays(features: FeatureMatrix) -> dict[str, pa.Array]:
-    """Return the code columns of features."""
+def _arrays(features: FeatureMatrix, schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the code columns of features, activations in the type of the schema."""
+    acts = features.acts.astype(schema.field(ACTS).type.value_type.to_pandas_dtype(), copy=False)
     starts = pa.array(features.offsets.astype(np.int32))
     return {
         IDS: pa.ListArray.from_arrays(starts, pa.array(features.ids)),
-        ACTS: pa.ListArray.from_arrays(starts, pa.array(features.acts)),
+        ACTS: pa.ListArray.from_arrays(starts, pa.array(acts)),
         TOKENS: pa.array(features.tokens),
     }

@@ -122,7 +122,7 @@ ENCODED = {f"{name}/{length}": (name, length) for name in ("texts", "chat", "ins
 def codes_of(case):
     """Encode a dataset; return the arrays of its codes, and what the codes say of how they were made."""
     name, length = ENCODED[case]
-    coded = encode(sources()[name], max_length=length, keep="state")
+    coded = encode(sources()[name], max_length=length, keep=("all", "state"))
     features = FeatureMatrix.from_dataset(coded, vectors=STATE)
     arrays = {each: getattr(features, each) for each in ("offsets", "ids", "acts", "tokens", "vectors")}
     return arrays, encoding_record(coded)
