@@ -38,7 +38,11 @@ from hf_sae_select.features.columns import encoding_record
         ({"max_length": 2.5}, ValueError, "`max_length=2.5`"),
         ({"keep": "means"}, ValueError, "unknown `keep='means'`; pass a number of features"),
         ({"keep": ["state", 3.5]}, ValueError, r"unknown `keep=\['state', 3.5\]`"),
-        ({"keep": 0}, ValueError, "unknown `keep=0`; pass a number of features of a row from 1 on, such as 256, or 'all'"),
+        (
+            {"keep": 0},
+            ValueError,
+            "unknown `keep=0`; pass a number of features of a row from 1 on, such as 256, or 'all'",
+        ),
         ({"keep": -1}, ValueError, "unknown `keep=-1`"),
         ({"keep": True}, ValueError, "unknown `keep=True`"),
         ({"keep": "everything"}, ValueError, "unknown `keep='everything'`"),

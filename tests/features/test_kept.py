@@ -23,15 +23,31 @@ activations = (near_a_threshold | st.floats(2**-23, 60_000, width=32)).map(np.fl
 rows_of_activations = st.lists(st.dictionaries(st.integers(0, 15), activations, max_size=8), min_size=1, max_size=8)
 
 
-def encoded(rows, kept=None):
-    """Make an encoded dataset of rows, all activations of them or those that are kept."""
-    if kept is None:
-        return coded(rows, record=RECORD | {"threshold": THRESHOLD})
+def stored_rows(rows, kept):
+    """Return rows, {feature: activation}, as they are stored."""
     stored = []
     for row in rows:
         ids, acts = kept.cut(np.array(sorted(row), int), np.array([row[i] for i in sorted(row)], np.float32))
         stored.append(dict(zip(ids.tolist(), kept.stored(acts, THRESHOLD).tolist(), strict=True)))
-    return coded(stored, record=RECORD | {"threshold": THRESHOLD, "keep": kept.record()})
+    return stored
+
+
+def matrix_of(rows, kept=None):
+    """Make the matrix of rows, with all activations of them or those that are kept."""
+    tokens = np.array([len(row) for row in rows], np.int32)
+    rows = rows if kept is None else stored_rows(rows, kept)
+    ids = np.array([i for row in rows for i in sorted(row)], np.uint16)
+    acts = np.array([row[i] for row in rows for i in sorted(row)], np.float32)
+    return FeatureMatrix(np.cumsum([0, *map(len, rows)]), ids, acts, 16, tokens, kept=kept)
+
+
+def encoded(rows, kept):
+    """Make an encoded dataset of what is kept of rows."""
+    return coded(stored_rows(rows, kept), record=RECORD | {"threshold": THRESHOLD, "keep": kept.record()})
+
+
+def fields_of(features):
+    return [getattr(features, name).tolist() for name in ("offsets", "ids", "acts", "tokens")]
 
 
 def test_a_row_keeps_its_strongest_features_the_lower_of_equals_and_all_above_the_threshold():
@@ -54,12 +70,19 @@ def test_halves_stay_on_their_side_of_the_thresholds(rows):
 
 
 @thoroughly
-@given(rows_of_activations, st.sampled_from(["greedy", "simscale", "concave", "instag", "longest", "random"]))
-def test_methods_that_count_pick_the_same_rows_of_what_is_kept(rows, method):
-    every, kept = (FeatureMatrix.from_dataset(encoded(rows, how)) for how in (None, KEPT))
-    cuts = Cuts(THRESHOLD)
-    budget = len(rows)
-    picks, again = (select_indices(cuts.apply(features), budget, method) for features in (every, kept))
+@given(rows_of_activations)
+def test_what_counts_features_counts_the_same_of_what_is_kept(rows):
+    for threshold in (THRESHOLD, KEPT.above):
+        every, kept = (Cuts(threshold).apply(matrix_of(rows, how)) for how in (None, KEPT))
+        assert fields_of(every)[:2] == fields_of(kept)[:2]
+
+
+@pytest.mark.parametrize("method", ["greedy", "simscale", "concave", "instag", "longest", "random"])
+def test_methods_that_count_pick_the_same_rows_of_what_is_kept(method):
+    rng = np.random.default_rng(0)
+    rows = [dict(zip(range(16), 4 * rng.random(16, np.float32), strict=True)) for _ in range(30)]
+    every, kept = (Cuts(THRESHOLD).apply(matrix_of(rows, how)) for how in (None, KEPT))
+    picks, again = (select_indices(features, 20, method) for features in (every, kept))
     assert picks.indices.tolist() == again.indices.tolist() and picks.gains.tolist() == again.gains.tolist()
 
 
@@ -67,27 +90,36 @@ def test_methods_that_count_pick_the_same_rows_of_what_is_kept(rows, method):
 @given(rows_of_activations, st.floats(0, 4), st.none() | st.integers(1, 5), st.none() | st.just(0.5))
 def test_a_cut_is_refused_or_gives_what_it_gives_of_all_activations(rows, threshold, top, max_share):
     full = Kept.of(2, THRESHOLD, "float32")
-    cuts, every = Cuts(threshold, top, max_share), FeatureMatrix.from_dataset(encoded(rows))
-    stored = encoded(rows, full)
+    cuts = Cuts(threshold, top, max_share)
     try:
-        again = cuts.apply(FeatureMatrix.from_dataset(stored))
+        again = cuts.apply(matrix_of(rows, full))
     except ValueError as error:
         assert "keep='all'" in str(error) and not cuts.is_of_kept(full)
-        with pytest.raises(ValueError, match=re.escape(str(error))):
-            cuts.read(stored)
-        return
-    expected = cuts.apply(every)
-    for name in ("offsets", "ids", "acts"):
-        assert getattr(again, name).tolist() == getattr(expected, name).tolist()
-        assert getattr(cuts.read(stored), name).tolist() == getattr(expected, name).tolist()
+    else:
+        assert fields_of(again)[:3] == fields_of(cuts.apply(matrix_of(rows)))[:3]
+
+
+ROWS = [{0: 1.0, 3: 2.5}, {}, {1: 3.5, 2: 1.5, 3: 2.25, 9: 2.75}, {3: 3.0}, {2: 2.125, 3: 4.0}]
+
+
+@pytest.mark.parametrize("order", [None, [4, 2, 0, 3, 1], [2, 2], []])
+@pytest.mark.parametrize(
+    "cuts", [Cuts(0.0, 2), Cuts(THRESHOLD), Cuts(THRESHOLD, 1), Cuts(THRESHOLD, None, 0.5), Cuts(1.25, 1, 0.7)]
+)
+def test_a_cut_of_what_is_read_by_blocks_is_the_cut_of_all(monkeypatch, cuts, order):
+    monkeypatch.setattr("hf_sae_select.features.codes.BLOCK_ROWS", 2)
+    rows = encoded(ROWS, KEPT)
+    rows = rows if order is None else rows.select(order)
+    expected = cuts.apply(FeatureMatrix.from_dataset(rows), [0] if len(rows) else [])
+    assert fields_of(cuts.read(rows, excluded=[0] if len(rows) else [])) == fields_of(expected)
 
 
 def test_a_row_that_was_not_cut_knows_all_its_features():
     rows = encoded([{0: 1.0}, {3: 5.0, 4: 2.5, 5: 2.25}], Kept.of(2, THRESHOLD))
     assert FeatureMatrix.from_dataset(rows.select([0]), threshold=0.5).ids.tolist() == [0]
-    with pytest.raises(ValueError, match="of row 1 only the 2 strongest .* `threshold=0.5`, `top=None`.*keep='all'"):
+    with pytest.raises(ValueError, match=r"of row 1 only the 2 strongest .* `threshold=0.5`, `top=None`.*keep='all'"):
         FeatureMatrix.from_dataset(rows, threshold=0.5)
-    with pytest.raises(ValueError, match="of row 1 only the 2 strongest .* `top=3`"):
+    with pytest.raises(ValueError, match=r"of row 1 only the 2 strongest .* `top=3`"):
         FeatureMatrix.from_dataset(rows).top(3)
     assert FeatureMatrix.from_dataset(rows, threshold=THRESHOLD).ids.tolist() == [3, 4, 5]
 
