@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from .._datasets import has_row_mapping
 from .._validation import check_int
-from .columns import ACTS, IDS, TOKENS, encoding_record, feature_counts, is_encoded, read_columns, read_lists
+from .columns import ACTS, IDS, TOKENS, encoding_record, is_encoded, read_columns, read_lists
 from .kept import Kept
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
-BLOCK_ROWS = 10_000  # rows whose codes are in memory together while they are cut
+BLOCK_ROWS = 2000  # rows whose codes are in memory together while they are cut
 
 
 def check_encoded(dataset: datasets.Dataset) -> None:
@@ -70,31 +70,19 @@ def is_view(dataset: datasets.Dataset) -> bool:
     return column.num_chunks <= 1 and str(column.type.value_type) != "halffloat"
 
 
-def most_entries(dataset: datasets.Dataset, top: int | None = None) -> int:
-    """Return the number of features of all rows, of each row at most `top`."""
-    counts = feature_counts(dataset)
-    return int(counts.sum() if top is None else np.minimum(counts, top).sum())
-
-
-def assembled(parts: Callable[[], Iterator[Any]], rows: int, size: int | None = None) -> dict[str, NDArray[Any]]:
-    """Write the arrays of matrices one after another into arrays that are made once.
-
-    Args:
-        parts: yields the matrices, each time it is called.
-        rows: number of rows of all.
-        size: the most entries that all have; by default they are counted.
-    """
-    size = sum(len(part.ids) for part in parts()) if size is None else size
-    offsets, tokens = np.zeros(rows + 1, np.int64), np.empty(rows, np.int32)
-    ids, acts, row = None, np.empty(size, np.float32), 0
-    for part in parts():
-        ids = np.empty(size, part.ids.dtype) if ids is None else ids
+def joined(parts: Iterable[Any], rows: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of matrices one after another; they have `rows` rows in all."""
+    offsets, tokens, row = np.zeros(rows + 1, np.int64), np.empty(rows, np.int32), 0
+    ids, acts = np.empty(0, np.uint16), np.empty(0, np.float32)
+    for part in parts:
+        ids = ids if len(ids) else ids.astype(part.ids.dtype)
         start, stop = offsets[row], row + len(part)
         offsets[row + 1 : stop + 1] = start + part.offsets[1:]
-        ids[start : offsets[stop]], acts[start : offsets[stop]] = part.ids, part.acts
+        for array, more in ((ids, part.ids), (acts, part.acts)):
+            array.resize(offsets[stop], refcheck=False)  # in place: a list of all parts would need twice the memory
+            array[start:] = more
         tokens[row:stop], row = part.tokens, stop
-    assert ids is not None  # a dataset without rows is one part
-    return {"offsets": offsets, "ids": ids[: offsets[-1]], "acts": acts[: offsets[-1]], "tokens": tokens}
+    return {"offsets": offsets, "ids": ids, "acts": acts, "tokens": tokens}
 
 
 def _check_types(table: pa.Table, d_sae: int, kept: Kept | None) -> None:

@@ -20,7 +20,7 @@ from .arrays import (
     checked_tokens,
     checked_vectors,
 )
-from .codes import assembled, blocks_of, check_encoded, code_arrays, is_view, most_entries
+from .codes import blocks_of, check_encoded, code_arrays, is_view, joined
 from .columns import ACTS, IDS, TOKENS, encoding_record, read_vectors
 from .kept import Kept, check_kept
 
@@ -386,9 +386,7 @@ class FeatureMatrix:
                 yield part._cut(threshold, top, features, row)
                 row += len(part)
 
-        first, is_counted = next(parts()), top is None and not (threshold is None and features is None)
-        size = None if is_counted else most_entries(dataset, top)
-        return first._with(**assembled(parts, len(dataset), size))
+        return next(parts())._with(**joined(parts(), len(dataset)))
 
     def _cut(self, threshold: float | None, top: int | None, features: Any, row: int) -> FeatureMatrix:
         """Cut as `from_dataset` says; `row` is the number that the first row has in errors."""
