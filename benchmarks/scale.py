@@ -110,11 +110,11 @@ def selected(file: Path, picks: int, method: str, sender: Any) -> None:
 
 
 def exponents(seconds: dict[tuple[int, int], float], rows: int, picks: int) -> str:
-    """Return the exponents of the growth since the next smaller number of rows, and of picks, as cells of the table."""
+    """Return the exponents of the growth since the next smaller number of rows, and of picks, as cells."""
     cells = []
     for place, now in ((0, rows), (1, picks)):
         sizes = sorted({key[place] for key in seconds if key[1 - place] == (rows, picks)[1 - place]})
-        before = dict((later, earlier) for earlier, later in pairwise(sizes)).get(now)
+        before = {later: earlier for earlier, later in pairwise(sizes)}.get(now)
         if before is None:
             cells.append("")
             continue
