@@ -8,12 +8,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ._files import whole_file
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
+
+GATHERED_ROWS = 50_000  # rows that are looked up together
 
 
 def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows: int) -> None:
@@ -72,3 +76,25 @@ def open_file(file: Path) -> Dataset:
 def damaged(file: Path, reason: object) -> OSError:
     """Return the error that a file of the cache is damaged."""
     return OSError(f"the cache file {file} is damaged ({reason}); delete it, and encode again")
+
+
+def gathered(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Return rows of a table, in any order. `Table.take` would copy all chunks of all columns first."""
+    batches = table.to_batches()
+    ends = np.cumsum([len(batch) for batch in batches])
+    blocks = [rows[start : start + GATHERED_ROWS] for start in range(0, len(rows), GATHERED_ROWS)]
+    return pa.concat_tables([_gathered(batches, ends, block) for block in blocks] or [table.slice(0, 0)])
+
+
+def _gathered(batches: list[pa.RecordBatch], ends: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Table:
+    """Take the rows of each batch together, and then put all of them in order."""
+    owners = np.searchsorted(ends, rows, side="right")
+    order = np.argsort(owners, kind="stable")
+    bounds = np.flatnonzero(np.diff(owners[order], prepend=-1))
+    parts = []
+    for part in np.split(order, bounds[1:]):
+        owner = owners[part[0]]
+        parts.append(batches[owner].take(pa.array(rows[part] - (ends[owner] - len(batches[owner])))))
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return pa.Table.from_batches(parts).combine_chunks().take(pa.array(places))

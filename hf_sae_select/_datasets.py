@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
@@ -64,6 +67,13 @@ def set_fingerprint(dataset: Dataset, fingerprint: str) -> None:
 def has_row_mapping(dataset: Dataset) -> bool:
     """Tell whether the rows are looked up through a mapping, as after `select`, `filter` and `shuffle`."""
     return dataset._indices is not None
+
+
+def row_mapping(dataset: Dataset) -> NDArray[np.int64] | None:
+    """Return the rows of the dataset's table that its rows are; None where they are all rows in order."""
+    if not has_row_mapping(dataset):
+        return None
+    return np.asarray(dataset._indices.column(0).to_numpy(), np.int64)
 
 
 def retyped(dataset: Dataset, types: Mapping[str, Any]) -> Dataset:

@@ -183,6 +183,7 @@ def _target(subset: Path, words: dict[str, Any], selection: Selection, codes: Da
 def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Dataset:
     """Return the codes of the pool, from the cache where it has them."""
     from ..encoding.pipeline import codes
+    from ..encoding.recorded import keep_of
     from ..selection.methods import METHODS
 
     annotations = annotations_of(COMMANDS["select"])
@@ -194,7 +195,8 @@ def _encoded(rows: Dataset, words: dict[str, Any], selection: Selection) -> Data
     how |= {name: int(how[name]) for name in ("max_length", "batch_size") if name in how}
     method = METHODS.get(selection.method)
     needs_state = method is not None and method.needs_vectors and selection.parameters["cuts"]["embedding"] is None
-    return codes(rows, how.pop("sae", None), keep="state" if needs_state else (), **how)
+    keep = (*keep_of(selection.parameters["encoding"]), *(["state"] if needs_state else []))
+    return codes(rows, how.pop("sae", None), keep=keep, **how)
 
 
 def _check(name: str, rows: Dataset, selection: Selection, indices: Any) -> None:

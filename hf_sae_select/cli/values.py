@@ -117,6 +117,10 @@ def _names(name: str, texts: list[str]) -> list[str]:
     return [part for text in texts for part in text.split(",")]
 
 
+def _numbers_and_names(name: str, texts: list[str]) -> list[int | str]:
+    return [int(part) if re.fullmatch(r"-?\d+", part) else part for part in _names(name, texts)]
+
+
 def _numbers(name: str, texts: list[str]) -> list[int]:
     try:
         return [int(part) for part in _names(name, texts)]
@@ -310,7 +314,7 @@ FORMS: Mapping[str, Form] = {
     "Labeller": Form(_function_or_text),
     "str | Path | SparseAutoencoder": Form(_sae, Path),
     "TextSource": Form(_columns, MANY),
-    "str | Collection[str]": Form(kind=MANY),
+    "int | str | Collection[int | str]": Form(_numbers_and_names, kind=MANY),
     "Sequence[int]": Form(_numbers, MANY),
     "int | Sequence[int]": Form(_number_or_numbers, MANY),
     "Concepts": Form(_concepts, MANY),

@@ -98,7 +98,11 @@ def measure(dataset: Dataset, selection: Selection, measures: Collection[str] | 
     cuts: Cuts = arguments.pop("cuts")
     reads_all = "likeness" in measures and not likens_what_it_read(selection.method)
     reads_all |= bool(arguments["concepts"])  # rules are of all features
-    read = FeatureMatrix.from_dataset(dataset, threshold=0.0 if reads_all else cuts.threshold or 0.0)
+    if reads_all:
+        read = FeatureMatrix.from_dataset(dataset)
+    else:  # the most that is cut without a look at all rows
+        top = cuts.top if cuts.max_share is None else None
+        read = FeatureMatrix.from_dataset(dataset, threshold=cuts.threshold or 0.0, top=top)
     excluded = excluded_rows(selection.parameters, read, selection.indices)
     features = cuts.apply(read, excluded)
     if len(selection) and not 0 <= selection.indices.min() <= selection.indices.max() < len(features):
@@ -166,8 +170,8 @@ def _json_value(value: Any, classes: list[str]) -> Any:
 
 def _pool(dataset: Dataset, selection: Selection) -> Rows:
     """Return the rows that could be selected; of a dataset without rules by concepts no features are read."""
-    has_rules = bool(ConceptRules.of_record(selection.parameters["constraints"]))
-    features = FeatureMatrix.from_dataset(dataset) if has_rules else None
+    rules = ConceptRules.of_record(selection.parameters["constraints"])
+    features = rules.read(dataset) if rules else None
     return np.setdiff1d(np.arange(len(dataset)), excluded_rows(selection.parameters, features, selection.indices))
 
 

@@ -14,6 +14,7 @@ from .._validation import check_number, check_type
 from ..encoding.digests import SAMPLED_ROWS, check_digests
 from ..features.columns import encoding_record, is_encoded
 from ..features.concatenation import check_comparable
+from ..features.kept import check_kept
 from ..features.kernels import Int64s, holders
 from ..features.matrix import FeatureMatrix
 from ..features.peaks import Peaks
@@ -133,6 +134,7 @@ class Sides:
         parts = []
         for name, value in rows.items():
             if isinstance(value, FeatureMatrix):
+                check_kept(value, least)
                 side = Side(name, value.above(least), np.arange(len(value)))
             else:
                 features = FeatureMatrix.from_dataset(codes[name], threshold=least)

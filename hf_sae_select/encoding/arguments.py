@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Self
 
 import torch
 
-from .._validation import check_choice, check_flag, check_int
+from .._validation import check_choice, check_flag, check_int, is_number
+from ..features.kept import STRONGEST
 from ..sae.products import PRECISIONS
 from .chat_template import RESERVED_VARIABLES
 from .distributed import processes
 from .text import TextSource
 
-KEEP = ("state",)
 DEFAULT_WINDOWS, DEFAULT_GPU_TOKENS = 32, 16_384  # of a forward pass
+KEEP = ("all", "float32", "state")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 # Keys of `model_kwargs` that would contradict what the library passes to transformers -> what to do instead.
@@ -61,6 +63,10 @@ class EncodingArguments:
     batch_size: int
     tokens_per_batch: int | None
     keep_state: bool
+    strongest: int | None
+    """How many of a row's strongest features are stored, beside those above a threshold; None for all."""
+    acts_type: str
+    """Type of the stored activations, where not all are stored."""
     device: torch.device
     dtype: str
     """Type of the language model's weights, as `from_pretrained` takes it."""
@@ -86,7 +92,7 @@ class EncodingArguments:
         max_length: int | None = None,
         batch_size: int = DEFAULT_WINDOWS,
         tokens_per_batch: int | None = None,
-        keep: str | Collection[str] = (),
+        keep: int | str | Collection[int | str] = STRONGEST,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         precision: str | None = None,
@@ -124,14 +130,16 @@ class EncodingArguments:
             "variables of the chat template",
             "{'enable_thinking': True}",
         )
-        keep_state = _keep_state(keep)
+        strongest, names = _kept(keep)
         parsed_device = _device(device)
         return cls(
             text=text,
             max_length=None if max_length is None else int(max_length),
             batch_size=int(batch_size),
             tokens_per_batch=None if tokens_per_batch is None else int(tokens_per_batch),
-            keep_state=keep_state,
+            keep_state="state" in names,
+            strongest=strongest,
+            acts_type="float32" if "float32" in names else "float16",
             device=parsed_device,
             dtype=_dtype(dtype, parsed_device),
             precision=_precision(precision, parsed_device),
@@ -142,12 +150,19 @@ class EncodingArguments:
         )
 
 
-def _keep_state(keep: Any) -> bool:
-    """Tell whether `keep` asks for the mean hidden states."""
-    names = [keep] if isinstance(keep, str) or not isinstance(keep, Collection) else list(keep)
-    if any(not isinstance(name, str) or name not in KEEP for name in names):
-        raise ValueError(f"unknown `keep={keep!r}`; pass 'state' to keep the mean hidden states, or leave it out")
-    return "state" in names
+def _kept(keep: Any) -> tuple[int | None, set[str]]:
+    """Return the number of strongest features that `keep` asks for, None for all, and its names."""
+    items = [keep] if isinstance(keep, str) or not isinstance(keep, Collection) else list(keep)
+    names = {item for item in items if isinstance(item, str)}
+    numbers = [item for item in items if not isinstance(item, str)]
+    is_known = names <= set(KEEP) and all(is_number(number, Integral) and number > 0 for number in numbers)
+    if not is_known or len(numbers) + ("all" in names) > 1:
+        raise ValueError(
+            f"unknown `keep={keep!r}`; pass a number of features of a row from 1 on, such as {STRONGEST}, or 'all'; "
+            f"'float32' for activations in full precision; 'state' for the mean hidden states; or several: "
+            f"({STRONGEST}, 'state')"
+        )
+    return (None if "all" in names else int(numbers[0]) if numbers else STRONGEST), names
 
 
 def _device(device: Any) -> torch.device:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..features.columns import ACTS, FLAGS, IDS, STATE, TOKENS, RowFlags, column_types
+from ..features.kept import Kept
 from ..sae.model import SparseAutoencoder
 from ..sae.products import SplitProduct
 from ..sae.segments import segment_sums
@@ -66,6 +67,12 @@ class Encoder:
         """Width of the mean hidden states; None if they are not kept."""
         return self.sae.config.d_in if self.arguments.keep_state else None
 
+    @property
+    def kept(self) -> Kept | None:
+        """What is stored of each row; None for all activations, in float32."""
+        strongest, threshold = self.arguments.strongest, self.sae.config.feature_threshold
+        return None if strongest is None else Kept.of(strongest, threshold, self.arguments.acts_type)
+
     def record(self) -> dict[str, Any]:
         """Return the encoding record: all that decides the codes, in JSON. It is the key of the cache too."""
         config = self.sae.config
@@ -92,6 +99,8 @@ class Encoder:
             record["precision"] = self.arguments.precision
         if (matmul := torch.get_float32_matmul_precision()) != "highest":
             record["float32_matmul_precision"] = matmul
+        if self.kept is not None:
+            record["keep"] = self.kept.record()
         model_kwargs = self.arguments.model_kwargs_record
         return record | {"model_kwargs": model_kwargs} if model_kwargs else record
 
@@ -194,7 +203,30 @@ class Encoder:
                 rows = [window.row for window in group]
                 np.add.at(state_sums, rows, segment_sums(states, lengths).cpu().numpy())
         means = state_sums / np.maximum(tokens, 1)[:, None]
-        return _table([_merged(parts) for parts in codes], tokens, flags, means, self.sae.config.d_sae)
+        return self._table([_merged(parts) for parts in codes], tokens, flags, means)
+
+    def _table(
+        self, codes: list[Code], tokens: NDArray[np.int32], flags: NDArray[np.uint8], states: NDArray[np.float64]
+    ) -> pa.Table:
+        """Lay out what is stored of codes, and mean states, as Arrow columns, without a Python object for each number.
+
+        `states` [n, d_in] has width 0 if states are not kept.
+        """
+        kept, config = self.kept, self.sae.config
+        codes = codes if kept is None else [kept.cut(*code) for code in codes]
+        offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in codes)]), pa.int32())
+        ids, acts = (np.concatenate(column) for column in zip(*codes, strict=True))
+        acts = acts if kept is None else kept.stored(acts, config.feature_threshold)
+        width = column_types({"d_sae": config.d_sae}).arrow_schema.field(IDS).type.value_type
+        columns = {
+            IDS: pa.ListArray.from_arrays(offsets, pa.array(ids, width)),
+            ACTS: pa.ListArray.from_arrays(offsets, pa.array(acts)),
+            TOKENS: pa.array(tokens),
+            FLAGS: pa.array(flags),
+        }
+        if d_in := states.shape[1]:
+            columns[STATE] = pa.FixedSizeListArray.from_arrays(pa.array(states.astype(np.float32).ravel()), d_in)
+        return pa.table(columns)
 
     def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
         """Return the code of each window; window i has the next `lengths[i]` vectors of `states`."""
@@ -222,28 +254,3 @@ def _merged(codes: list[Code]) -> Code:
     largest = np.zeros(len(unique), np.float32)
     np.maximum.at(largest, position, acts)
     return unique, largest
-
-
-def _table(
-    codes: list[Code],
-    tokens: NDArray[np.int32],
-    flags: NDArray[np.uint8],
-    states: NDArray[np.float64],
-    d_sae: int,
-) -> pa.Table:
-    """Lay out codes and mean states as Arrow columns, without a Python object for each number.
-
-    `states` [n, d_in] has width 0 if states are not kept.
-    """
-    schema = column_types({"d_sae": d_sae}).arrow_schema
-    offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in codes)]), pa.int32())
-    ids, acts = (np.concatenate(column) for column in zip(*codes, strict=True))
-    columns = {
-        IDS: pa.ListArray.from_arrays(offsets, pa.array(ids, schema.field(IDS).type.value_type)),
-        ACTS: pa.ListArray.from_arrays(offsets, pa.array(acts, pa.float32())),
-        TOKENS: pa.array(tokens),
-        FLAGS: pa.array(flags),
-    }
-    if width := states.shape[1]:
-        columns[STATE] = pa.FixedSizeListArray.from_arrays(pa.array(states.astype(np.float32).ravel()), width)
-    return pa.table(columns)

@@ -64,7 +64,7 @@ def encode(
     max_length: int | None = None,
     batch_size: int = 32,
     tokens_per_batch: int | None = None,
-    keep: str | Collection[str] = (),
+    keep: int | str | Collection[int | str] = 256,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     precision: str | None = None,
@@ -99,9 +99,11 @@ def encode(
         tokens_per_batch (`int`, *optional*):
             Number of tokens per forward pass, padding included, in place of `batch_size`. By default 16,384 on CUDA,
             unless `batch_size` is set, and none elsewhere. A pass that runs out of memory is halved.
-        keep (`str` or `Collection[str]`, *optional*, defaults to `()`):
-            `"state"` adds the mean of the hidden states that the SAE reads, in the column `sae_state`: float32
-            [d_in], zeros for a blank row. The methods that compare vectors use it.
+        keep (`int`, `str` or `Collection`, *optional*, defaults to `256`):
+            What is stored. A number: so many of the strongest features of each row, and all above 0.6 times the SAE's
+            threshold, activations in half precision; `"float32"` beside it: in float32. `"all"`: every activation, in
+            float32. `"state"` adds the mean of the hidden states that the SAE reads, in the column `sae_state`:
+            float32 [d_in], zeros for a blank row. Several: `("all", "state")`.
         device (`str` or `torch.device`, *optional*):
             Where the language model and the SAE run. By default Accelerate's device of this process.
         dtype (`str` or `torch.dtype`, *optional*):

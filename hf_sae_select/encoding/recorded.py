@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..features.kept import Kept
 from ..sae.loading import SaeSource, load_sae
 from ..sae.model import SparseAutoencoder
 from .arguments import EncodingArguments
@@ -54,11 +55,18 @@ def recorded_sae(record: Mapping[str, Any], sae: SaeSource | None = None) -> Spa
     return loaded if is_own else configured(loaded, record)
 
 
+def keep_of(record: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return the argument `keep` that a record names, but for what is kept beside the codes."""
+    kept = Kept.of_record(record)
+    return ("all",) if kept is None else (kept.strongest, *(["float32"] if kept.type == "float32" else []))
+
+
 def recorded_arguments(record: Mapping[str, Any], **changed: Any) -> EncodingArguments:
     """Return the arguments of `encode` that a record names; `changed` are others, such as `batch_size`."""
     dtype = record["dtype"][0]
     arguments = {
         "max_length": record["max_length"],
+        "keep": keep_of(record),
         "dtype": None if dtype == "auto" else dtype,
         "precision": record.get("precision"),
         "model_kwargs": record.get("model_kwargs"),

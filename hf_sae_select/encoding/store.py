@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from .._arrow import damaged, open_file, write_tables, writing
+from .._arrow import damaged, gathered, open_file, write_tables, writing
 from .._files import remove_leftovers
 from ..features.columns import DIGEST
 
@@ -74,7 +74,7 @@ class CodeStore:
         file = self._ordered / f"{_name(digests)}.arrow"
         if not file.is_file():
             blocks = np.split(places, range(BLOCK_ROWS, len(places), BLOCK_ROWS))
-            tables = (_gathered(stored.data.table, block) for block in blocks)
+            tables = (gathered(stored.data.table, block) for block in blocks)
             write_tables(file, self.types.arrow_schema, tables, len(places))
         return self._open(file)
 
@@ -116,16 +116,3 @@ def _digests(stored: Dataset) -> pa.Array:
 def _name(digests: pa.Array) -> str:
     """Name a file after the rows in it: then no clock and no other file decides the name."""
     return blake2b("".join(digests.to_pylist()).encode(), digest_size=16).hexdigest()
-
-
-def _gathered(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
-    """Return rows of a table. `Table.take` would copy all chunks of all columns first."""
-    batches = table.to_batches()
-    ends = np.cumsum([len(batch) for batch in batches])
-    owners = np.searchsorted(ends, places, side="right")
-    order = np.argsort(owners, kind="stable")
-    parts = []
-    for owner in np.unique(owners):
-        rows = places[order][owners[order] == owner] - (ends[owner] - len(batches[owner]))
-        parts.append(batches[owner].take(pa.array(rows)))
-    return pa.Table.from_batches(parts).combine_chunks().take(pa.array(np.argsort(order)))

@@ -3,7 +3,8 @@
 An encoded Dataset has five columns more than its source:
 
     sae_ids     list<uint16|uint32>   the features that fired on any token of the row, ascending
-    sae_acts    list<float32>         the largest activation of each feature over the row's tokens
+    sae_acts    list<float16>         the largest activation of each feature over the row's tokens; the strongest, see
+                                      `Kept`, or all of them as list<float32>
     sae_tokens  int32                 the number of tokens read
     sae_flags   uint8                 what was unusual about reading the row, see `RowFlags`; codes of 0.1.0 lack it
     sae_digest  string                a digest of what was read of the row; codes of 0.1.0 lack it
@@ -28,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .kept import Kept
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
@@ -122,7 +125,9 @@ def column_types(
     from datasets import Features as Schema
     from datasets import List, Value
 
-    types = {IDS: _ids_type(record), ACTS: List(Value("float32")), TOKENS: Value("int32")}
+    kept = Kept.of_record(record)
+    acts = "float32" if kept is None else kept.type
+    types = {IDS: _ids_type(record), ACTS: List(Value(acts)), TOKENS: Value("int32")}
     if digested is not None:
         types[FLAGS] = Value("uint8")
         types[DIGEST] = Value("string", id=json.dumps(list(digested.items())))
@@ -170,11 +175,25 @@ def with_record(
 
 def read_columns(dataset: datasets.Dataset, columns: list[str]) -> pa.Table:
     """Return `columns` as an Arrow table, rows in the dataset's order."""
-    from .._datasets import has_row_mapping
+    from .._arrow import gathered
+    from .._datasets import row_mapping
 
     view = dataset.select_columns(columns)
+    rows = row_mapping(view)
     # `.data` ignores the order of rows after select, shuffle or filter: then the rows have to be gathered.
-    return view.with_format("arrow")[:] if has_row_mapping(view) else view.data.table
+    return view.data.table if rows is None else gathered(view.data.table, rows)
+
+
+def feature_counts(dataset: datasets.Dataset) -> NDArray[np.int64]:
+    """Return the number of features that are stored of each row, without reading one: int64 [n]."""
+    import pyarrow.compute as pc
+
+    from .._datasets import row_mapping
+
+    view = dataset.select_columns([IDS])
+    lengths = pc.fill_null(pc.list_value_length(view.data.table.column(IDS)), 0).to_numpy().astype(np.int64)
+    rows = row_mapping(view)
+    return np.asarray(lengths if rows is None else lengths[rows])
 
 
 def read_lists(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:

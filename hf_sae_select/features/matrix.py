@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validation import check_int
 from .arrays import (
     array_of,
     check_entries,
@@ -21,13 +20,12 @@ from .arrays import (
     checked_tokens,
     checked_vectors,
 )
-from .columns import ACTS, IDS, TOKENS, encoding_record, is_encoded, read_columns, read_lists, read_vectors
+from .codes import blocks_of, check_encoded, code_arrays, is_view, joined
+from .columns import ACTS, IDS, TOKENS, encoding_record, read_vectors
+from .kept import Kept, check_kept
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
-    import pyarrow as pa
-
-BLOCK_ROWS = 10_000  # rows whose codes are in memory together while a threshold is applied
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +62,8 @@ class FeatureMatrix:
     """Number of tokens read of each row, 0 for a blank row: int32 [n]."""
     vectors: NDArray[np.float32] | None = None
     """An embedding of each row, for the methods that compare vectors: float32 [n, d]; None without embeddings."""
+    kept: Kept | None = None
+    """What encoding kept of each row, where not all; None where every feature of a row is here, or rows were cut."""
 
     def __post_init__(self) -> None:
         """Check the arrays, and convert them to the types above.
@@ -116,7 +116,8 @@ class FeatureMatrix:
         Returns:
             `FeatureMatrix`: The matrix with fewer entries, or this one if every activation is above.
         """
-        return self._masked(self.acts > threshold)
+        is_complete = self.kept is None or threshold >= self.kept.above
+        return self._masked(self.acts > threshold, None if is_complete else self.kept)
 
     def top(self, m: int) -> FeatureMatrix:
         """Keep the strongest features of each row.
@@ -127,9 +128,13 @@ class FeatureMatrix:
 
         Returns:
             `FeatureMatrix`: The matrix with fewer entries, or this one if no row has more than `m` features.
+
+        Raises:
+            ValueError: If fewer than `m` features of a row were kept by its encoding.
         """
+        check_kept(self, 0.0, m)
         if (self.counts <= m).all():
-            return self
+            return self if self.kept is None else self._with(kept=None)
         known: tuple[int, FeatureMatrix] | None = self.__dict__.get("_top")
         if known is not None and known[0] == m:  # several parts of a selection read the same cut
             return known[1]
@@ -173,9 +178,7 @@ class FeatureMatrix:
                 Rows that are not counted.
 
         Returns:
-            `np.ndarray`: Whether each feature is common: bool [d_sae].
-
-        Example, four rows {0, 1}, {0, 2}, {0}, {1}: ``features.common(0.5)`` is [True, False, False].
+            `np.ndarray`: Whether each feature is common: bool [d_sae]; [True, False, False] in the example of `rare`.
         """
         frequency = self.frequency.copy()
         for i in excluded:
@@ -207,23 +210,25 @@ class FeatureMatrix:
         counts = self.counts[rows]
         offsets = np.concatenate([[0], counts.cumsum()])
         entries = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-        matrix = copy(self)  # entries of a checked matrix need no check
-        matrix.__dict__.pop("frequency", None)
         vectors = None if self.vectors is None else self.vectors[rows]
         taken = {"ids": self.ids[entries], "acts": self.acts[entries], "tokens": self.tokens[rows]}
-        matrix.__dict__.update(offsets=offsets, vectors=vectors, **taken)
-        return matrix
+        return self._with(offsets=offsets, vectors=vectors, **taken)
 
-    def _masked(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
+    def _masked(self, mask: NDArray[np.bool_], kept: Kept | None = None) -> FeatureMatrix:
         """Keep the entries where `mask` is true: a byte an entry, where positions would take eight."""
         if mask.all():
-            return self
+            return self if kept is self.kept else self._with(kept=kept)
         from .kernels import offsets_of  # needs numba
 
-        matrix = copy(self)  # entries of a checked matrix need no check
+        offsets = offsets_of(self.offsets, mask)
+        return self._with(offsets=offsets, ids=self.ids[mask], acts=self.acts[mask], kept=kept)
+
+    def _with(self, **fields: Any) -> FeatureMatrix:
+        """Return a copy with other fields, which need no check."""
+        matrix = copy(self)
         for cached in ("frequency", "_top"):
             matrix.__dict__.pop(cached, None)
-        matrix.__dict__.update(offsets=offsets_of(self.offsets, mask), ids=self.ids[mask], acts=self.acts[mask])
+        matrix.__dict__.update(fields)
         return matrix
 
     @classmethod
@@ -303,11 +308,17 @@ class FeatureMatrix:
 
     @classmethod
     def from_dataset(
-        cls, dataset: datasets.Dataset, vectors: str | None = None, *, threshold: float | None = None
+        cls,
+        dataset: datasets.Dataset,
+        vectors: str | None = None,
+        *,
+        threshold: float | None = None,
+        top: int | None = None,
+        features: NDArray[np.bool_] | None = None,
     ) -> FeatureMatrix:
         """View the code columns of an encoded dataset.
 
-        One Arrow chunk is not copied; several are copied once.
+        One Arrow chunk in float32 is not copied; others are copied once, a block of rows at a time.
 
         Args:
             dataset (`datasets.Dataset`):
@@ -315,18 +326,23 @@ class FeatureMatrix:
             vectors (`str`, *optional*):
                 Column with an embedding of each row, such as `sae_state`, for `FeatureMatrix.vectors`.
             threshold (`float`, *optional*):
-                Read only the activations strictly above this, a block of rows at a time. The result equals
-                `above(threshold)`, but the rest is never in memory.
+                Read only the activations strictly above this. The result equals `above(threshold)`, but the rest is
+                never in memory.
+            top (`int`, *optional*):
+                Read only so many of the strongest features of each row, as `top(top)` after `above(threshold)`.
+            features (`np.ndarray`, *optional*):
+                Read only the entries of some features: bool [d_sae], as `of_features(features)` before `top(top)`.
 
         Returns:
             `FeatureMatrix`: The features of the rows, in the dataset's order.
 
         Raises:
-            ValueError: If the code columns are missing, hold nulls or do not fit together, or if `vectors` does not
-                hold finite vectors of one length.
+            ValueError: If the code columns are missing, hold nulls or do not fit together, if a cut needs features
+                that encoding did not keep, or if `vectors` does not hold finite vectors of one length.
         """
-        features = cls._read(dataset) if threshold is None else cls._read_above(dataset, threshold)
-        return features if vectors is None else replace(features, vectors=read_vectors(dataset, vectors))
+        is_whole = threshold is None and top is None and features is None and is_view(dataset)
+        matrix = cls._read(dataset) if is_whole else cls._read_cut(dataset, threshold, top, features)
+        return matrix if vectors is None else matrix._with(vectors=read_vectors(dataset, vectors))
 
     @classmethod
     def from_vectors(cls, dataset: datasets.Dataset, column: str) -> FeatureMatrix:
@@ -350,45 +366,32 @@ class FeatureMatrix:
 
     @classmethod
     def _read(cls, dataset: datasets.Dataset) -> FeatureMatrix:
-        if not is_encoded(dataset):
-            raise ValueError(
-                f"no feature columns `{IDS}`, `{ACTS}`, `{TOKENS}` in this dataset; "
-                f"run `ds.sae_encode()` first (its columns: {', '.join(dataset.column_names)})"
-            )
-        table = read_columns(dataset, [IDS, ACTS, TOKENS])
-        d_sae: Any = encoding_record(dataset).get("d_sae")
+        check_encoded(dataset)
         try:
-            check_int("d_sae", d_sae)
-            _check_types(table, d_sae)
-            offsets, ids = read_lists(table.column(IDS))
-            acts_offsets, acts = read_lists(table.column(ACTS))
-            if not np.array_equal(acts_offsets, offsets):
-                raise ValueError(f"a row has another number of `{IDS}` than of `{ACTS}`")
-            if table.column(TOKENS).null_count:
-                raise ValueError(f"column `{TOKENS}` holds nulls")
-            return cls(offsets, ids, acts, d_sae, table.column(TOKENS).to_numpy())
-        except ValueError as error:
+            return cls(**code_arrays(dataset))
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together, or not with {d_sae} features: {error}; "
-                "encode the dataset again"
+                f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together, or not with "
+                f"{encoding_record(dataset).get('d_sae')} features: {error}; encode the dataset again"
             ) from error
 
     @classmethod
-    def _read_above(cls, dataset: datasets.Dataset, threshold: float) -> FeatureMatrix:
-        starts = range(0, len(dataset), BLOCK_ROWS)
-        blocks = (dataset.select(range(i, min(i + BLOCK_ROWS, len(dataset)))) for i in starts)
-        parts = [cls._read(block).above(threshold) for block in blocks] or [cls._read(dataset)]
-        offsets = np.zeros(len(dataset) + 1, np.int64)
-        np.cumsum(np.concatenate([part.counts for part in parts]), out=offsets[1:])
-        ids, acts, tokens = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "acts", "tokens")
-        )
-        return cls(offsets, ids, acts, parts[0].d_sae, tokens)
+    def _read_cut(
+        cls, dataset: datasets.Dataset, threshold: float | None, top: int | None, features: Any
+    ) -> FeatureMatrix:
+        def parts() -> Iterator[FeatureMatrix]:
+            row = 0
+            for block in blocks_of(dataset):
+                part = cls._read(block)
+                yield part._cut(threshold, top, features, row)
+                row += len(part)
 
+        return next(parts())._with(**joined(parts(), len(dataset)))
 
-def _check_types(table: pa.Table, d_sae: int) -> None:
-    """Check the types of the code columns: they are those that encoding writes."""
-    types = [str(getattr(column.type, "value_type", column.type)) for column in table.select([IDS, ACTS]).columns]
-    types.append(str(table.column(TOKENS).type))
-    if types != ["uint16" if d_sae <= 2**16 else "uint32", "float", "int32"]:
-        raise ValueError(f"they hold {', '.join(types)}")
+    def _cut(self, threshold: float | None, top: int | None, features: Any, row: int) -> FeatureMatrix:
+        """Cut as `from_dataset` says; `row` is the number that the first row has in errors."""
+        if threshold is not None:
+            check_kept(self, threshold, top if features is None else None, row)
+        part = self if threshold is None else self.above(threshold)
+        part = part if features is None else part.of_features(features)
+        return part if top is None else part.top(top)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
+from .kept import STRONGEST as STRONGEST
 from .kernels import Floats, Int64s
 from .matrix import FeatureMatrix
 
-STRONGEST = 256  # features of a row that count in its distribution, whatever their activation
 BLOCK_ROWS = 2**16  # rows whose roots of activations are in memory together
 DRAWS = 4  # random orders of the pool whose likeness is averaged: of one, the number of rows is off by about 2 %
 

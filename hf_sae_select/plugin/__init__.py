@@ -177,7 +177,7 @@ def sae_encode(
     max_length: int | None = None,
     batch_size: int = 32,
     tokens_per_batch: int | None = None,
-    keep: str | Collection[str] = (),
+    keep: int | str | Collection[int | str] = 256,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     precision: str | None = None,

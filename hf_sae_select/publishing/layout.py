@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 RECORD_FILE, CARD_FILE = "provenance.json", "README.md"
 ROWS, SELECTION_FILE, POOL_FILE, REPORT_FILE = "data", "selection.parquet", "pool.parquet", "report.html"
 TARGET_FILE = "target.parquet"
+POOL_PARTS = re.compile(r"pool(-\d{5}-of-\d{5})?\.parquet")  # `POOL_FILE`, or the parts of a large pool
 PLOT_FILES = {"likeness": "likeness.png", "coverage": "coverage.png"}  # of each measure
 # Single files that the record lists.
 SINGLE_FILES = frozenset({SELECTION_FILE, POOL_FILE, TARGET_FILE, REPORT_FILE, *PLOT_FILES.values()})
@@ -26,3 +28,18 @@ LICENCE_FIELDS = ("license", "license_name", "license_link")
 COMMIT = re.compile("[0-9a-f]{40}")
 REPO_ID = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
 SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def pool_files(parts: int) -> list[str]:
+    """Return the names of the files of a pool in so many parts."""
+    return [POOL_FILE] if parts == 1 else [f"pool-{part:05d}-of-{parts:05d}.parquet" for part in range(parts)]
+
+
+def pool_files_in(names: Iterable[str]) -> list[str]:
+    """Return the files of a pool among names of files, in the order of their rows; none without a pool."""
+    return sorted(filter(POOL_PARTS.fullmatch, names))
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether a record lists files of this name: those that `stage` writes, but for the record and the card."""
+    return name in SINGLE_FILES or name.startswith(f"{ROWS}/") or POOL_PARTS.fullmatch(name) is not None

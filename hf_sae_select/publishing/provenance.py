@@ -18,7 +18,7 @@ from .._files import read_text
 from .._optional import extra
 from ..selection.methods import METHODS
 from .hashing import digest_of
-from .layout import COMMIT, POOL_FILE, RECORD_FILE, TARGET_FILE
+from .layout import COMMIT, RECORD_FILE, TARGET_FILE, pool_files_in
 
 RECORD_VERSION = 4
 SCHEMA_FILES = {
@@ -181,7 +181,7 @@ def required_arguments(record: Record, level: str) -> dict[str, str]:
     encoding, required = record["encoding"] or {}, {}
     if level != "digests" and not record["selection"]["builtin"]:
         required["method"] = "the function of the author's own method"
-    if level == "select" and POOL_FILE not in record["files"]:
+    if level == "select" and not pool_files_in(record["files"]):
         codes = "encoded by `sae_encode`" if encoding else "with its column of vectors"
         required["features"] = f"the source, {codes}, which is not published with the subset"
     if level != "digests" and record["target"] is not None and not has_target(record):
@@ -200,7 +200,7 @@ def has_target(record: Record) -> bool:
     """Tell whether what a method of the library read of its target is published with the subset."""
     files = record["files"]
     is_readable = record["encoding"] is not None and record["selection"]["builtin"]
-    return is_readable and TARGET_FILE in files and (POOL_FILE in files or not reads_kernel(record))
+    return is_readable and TARGET_FILE in files and (bool(pool_files_in(files)) or not reads_kernel(record))
 
 
 def reads_kernel(record: Record) -> bool:

@@ -17,7 +17,7 @@ from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from ..selection.targets import Target
 from .hashing import Digests
-from .layout import DIGEST, POOL_FILE, RECORD_FILE, SELECTION_FILE, TARGET_FILE
+from .layout import DIGEST, RECORD_FILE, SELECTION_FILE, TARGET_FILE, pool_files, pool_files_in
 from .provenance import NewerRecord, Record, has_target, read, reads_kernel, upgraded
 from .tables import read_closeness, read_pool, read_selection
 from .target_table import read_target
@@ -141,7 +141,7 @@ class PublishedSubset:
     @property
     def has_pool(self) -> bool:
         """Tell whether the features that the rows were selected by are published too."""
-        return POOL_FILE in self.record["files"]
+        return bool(pool_files_in(self.record["files"]))
 
     @property
     def lacks_likeness(self) -> bool:
@@ -162,7 +162,11 @@ class PublishedSubset:
             OSError: If the Hub does not send it.
         """
         encoding = self.record["encoding"]
-        pool = read_pool(self.repo.fetch(POOL_FILE), None if encoding is None else encoding["d_sae"])
+        names = pool_files_in(self.record["files"])
+        if names != pool_files(len(names)):
+            raise ValueError(f"{RECORD_FILE} does not list all parts of the pool, but {', '.join(names) or 'none'}")
+        files = [self.repo.fetch(name) for name in names]
+        pool = read_pool(files, None if encoding is None else encoding["d_sae"])
         digests = b"".join(pool.with_format("arrow")[:][DIGEST].to_pylist())
         return pool, np.frombuffer(digests, np.uint8).reshape(-1, 32)
 

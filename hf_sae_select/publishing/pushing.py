@@ -21,7 +21,7 @@ from .._secrets import masks_tokens
 from .._validation import check_text
 from ..sae.labels import Labels
 from ..selection.result import Selection
-from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, SINGLE_FILES
+from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, is_listed
 from .licence import License
 from .provenance import read
 from .source import SourceName
@@ -221,7 +221,8 @@ def push(
     present = repo.all_files()
     earlier = _earlier_files(repo, present)
     files[CARD_FILE] = merged(named(card, repo.name), readme, RENEWED).encode()
-    deleted = [name for name in earlier if name in present and name not in files and _is_staged(name)]
+    # A record may list anything, and what it lists is deleted.
+    deleted = [name for name in earlier if name in present and name not in files and is_listed(name)]
     return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 
 
@@ -241,8 +242,3 @@ def _earlier_files(repo: Repo, present: list[str]) -> list[str]:
     if foreign:
         raise ValueError(f"{repo.name} holds other data, such as {foreign[0]}; publish the subset in another repo")
     return names
-
-
-def _is_staged(name: str) -> bool:
-    """Tell whether `stage` writes a file of this name: a record may list anything, and what it lists is deleted."""
-    return name in SINGLE_FILES or name.startswith(f"{ROWS}/")

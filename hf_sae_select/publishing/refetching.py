@@ -122,6 +122,7 @@ def _encoded(
     record: Record, rows: Dataset, sae: SparseAutoencoder, text: TextSource | None, batch_size: int, keep: list[str]
 ) -> Dataset:
     from ..encoding.pipeline import encode_apart  # needs torch
+    from ..encoding.recorded import keep_of
 
     encoding = record["encoding"]
     _prefetch_model(encoding["model"], encoding["model_revision"])
@@ -135,7 +136,7 @@ def _encoded(
             text=text,
             max_length=encoding["max_length"],
             batch_size=batch_size,
-            keep=keep,
+            keep=(*keep_of(encoding), *keep),
             dtype=None if encoding["dtype"][0] == "auto" else encoding["dtype"][0],
             precision=encoding.get("precision"),
             model_kwargs=_model_kwargs(encoding),

@@ -42,9 +42,9 @@ def replay(
         arguments["options"] = _without_digests(arguments["options"], Method(method).options)
     with without_warnings():
         request = SelectionRequest.parse(len(dataset), dataset, method=method or selection.method, **arguments)
-        features = read_features(request, dataset)
+        features = None if target is None else read_features(request, dataset)
         again = run_on_dataset(request, dataset, target, features)
-    if target is None:
+    if target is None or features is None:
         return again
     return replace(again, target=target_record_again(selection, again, features, target))
 

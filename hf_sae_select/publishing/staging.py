@@ -31,13 +31,13 @@ from .layout import (
     CARD_FILE,
     FILES,
     PLOT_FILES,
-    POOL_FILE,
     RECORD_FILE,
     REPORT_FILE,
     ROWS,
     SECTION,
     SELECTION_FILE,
     TARGET_FILE,
+    is_listed,
 )
 from .licence import License, subset_licence
 from .plot import curve_png
@@ -161,7 +161,7 @@ def stage(
         write_selection(unfinished / SELECTION_FILE, draft.selection, counts, picked)
         if include_features and draft.pool is not None and digests is not None:
             closeness = closeness_columns(draft.target)
-            write_pool(unfinished / POOL_FILE, draft.pool, draft.selection, digests, closeness)
+            write_pool(unfinished, draft.pool, draft.selection, digests, closeness)
         if draft.target is not None:
             write_target(unfinished / TARGET_FILE, draft.target)
         if measured is not None:
@@ -193,7 +193,8 @@ def _check_replaceable(folder: Path) -> None:
     if files := [place for place in folder.parents if place.exists() and not place.is_dir()]:
         raise ValueError(f"`folder={str(folder)!r}` cannot be made: {str(files[-1])!r} is a file; pass another folder")
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if folder.exists() and (not folder.is_dir() or names - FILES or (names and RECORD_FILE not in names)):
+    foreign = {name for name in names - FILES if not is_listed(name)}
+    if folder.exists() and (not folder.is_dir() or foreign or (names and RECORD_FILE not in names)):
         raise ValueError(f"`folder={str(folder)!r}` exists and is not a staged subset; pass a new or an empty folder")
 
 

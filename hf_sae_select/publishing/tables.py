@@ -8,13 +8,14 @@ row (null where they are not known), `covered` so far, `row_sha256`. Its schema'
 
 `pool.parquet` has a line for each row of the source, with what repeating the selection needs: `row_sha256`, the row's
 codes, cut by `threshold` and `top`, and the columns that the method and the constraints read. It holds no texts.
+Where the source is large, it is in parts.
 `target_table.py` says what it has of a target.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,19 +31,21 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from .._parquet import content_errors, read_table, written_metadata
-from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, state_width
+from ..features.codes import BLOCK_ROWS
+from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, read_columns, state_width
 from ..features.kernels import Int64s
-from ..features.matrix import BLOCK_ROWS, FeatureMatrix
+from ..features.matrix import FeatureMatrix
 from ..selection.attachment import Pool
 from ..selection.concept_rules import ConceptRules
 from ..selection.cuts import Cuts
 from ..selection.methods import BASELINES, METHODS
 from ..selection.result import Selection
 from .hashing import Digests, batches, digests_of
-from .layout import CLOSENESS, DIGEST, SHA256
+from .layout import CLOSENESS, DIGEST, SHA256, pool_files
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
+PART_BLOCKS = 50  # of `BLOCK_ROWS` rows, for each file of the pool: half a million rows of 256 features have 0.6 GB
 METADATA_KEY = b"sae_selection"  # in the schema of `selection.parquet`
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}
@@ -185,7 +188,7 @@ def _problem_of_metadata(metadata: Any) -> str | None:
 
 
 def write_pool(
-    file: Path, pool: Pool, selection: Selection, digests: Digests, closeness: Mapping[str, Int64s]
+    folder: Path, pool: Pool, selection: Selection, digests: Digests, closeness: Mapping[str, Int64s]
 ) -> None:
     """Write what repeating the selection needs, some rows at a time; `closeness` are more columns, of numbers."""
     rows, codes, columns = pool.rows, pool.codes, columns_read(selection, pool)
@@ -196,31 +199,42 @@ def write_pool(
         types |= column_types(public(encoding), state_width(codes) if with_state else None)
     types |= dict.fromkeys(closeness, Value("int64"))
     schema = datasets.Features(types).arrow_schema
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for start in tqdm(range(0, len(digests), BLOCK_ROWS), desc="Writing the pool", unit=" batches"):
-            stop = min(start + BLOCK_ROWS, len(digests))
-            parts: dict[str, Any] = {DIGEST: pa.array([bytes(digest) for digest in digests[start:stop]])}
-            parts |= {name: pa.array(sums[start:stop]) for name, sums in closeness.items()}
-            if codes is not None:
-                block = codes.select(range(start, stop))
-                parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection))
-                if with_state:
-                    parts[STATE] = block.select_columns([STATE]).with_format("arrow")[:][STATE]
-            if columns:
-                table = rows.select_columns(columns).with_format("arrow")[start:stop]
-                parts |= {name: table[name] for name in columns}
-            writer.write_table(pa.table({name: parts[name] for name in schema.names}).cast(schema))
+
+    def table_of(start: int, stop: int) -> pa.Table:
+        parts: dict[str, Any] = {DIGEST: pa.array([bytes(digest) for digest in digests[start:stop]])}
+        parts |= {name: pa.array(sums[start:stop]) for name, sums in closeness.items()}
+        if codes is not None:
+            block = codes.select(range(start, stop))
+            parts |= _arrays(stored(FeatureMatrix.from_dataset(block), selection), schema)
+            if with_state:
+                parts[STATE] = read_columns(block, [STATE])[STATE]
+        if columns:
+            table = read_columns(rows.select(range(start, stop)), columns)
+            parts |= {name: table[name] for name in columns}
+        return pa.table({name: parts[name] for name in schema.names}).cast(schema)
+
+    starts = range(0, len(digests), BLOCK_ROWS)
+    files = pool_files(-(-len(starts) // PART_BLOCKS))
+    with tqdm(total=len(starts), desc="Writing the pool", unit=" batches") as bar:
+        for part, name in enumerate(files):
+            with pq.ParquetWriter(folder / name, schema, compression="zstd") as writer:
+                for start in starts[part * PART_BLOCKS : (part + 1) * PART_BLOCKS]:
+                    writer.write_table(table_of(start, min(start + BLOCK_ROWS, len(digests))))
+                    bar.update()
 
 
-def read_pool(file: Path, d_sae: int | None) -> Dataset:
+def read_pool(files: Sequence[Path], d_sae: int | None) -> Dataset:
     """Return the pool as a dataset with a column of digests, encoded with `d_sae` features or, for None, not encoded.
 
+    Args:
+        files: its parts, in the order of their rows.
+
     Raises:
-        ValueError: If the file is not such a table.
+        ValueError: If they are not such tables.
     """
     try:
         with content_errors():
-            table = read_table(file)
+            table = pa.concat_tables([read_table(file) for file in files])
             written_metadata(table.schema)
             pool = Dataset(InMemoryTable(table))
             digests = pool.data[DIGEST]
@@ -236,7 +250,7 @@ def read_pool(file: Path, d_sae: int | None) -> Dataset:
             if d_sae is not None:
                 FeatureMatrix.from_dataset(pool)
     except ValueError as error:
-        raise ValueError(f"{file.name} is not a pool that this library wrote: {error}") from error
+        raise ValueError(f"{files[0].name} is not a pool that this library wrote: {error}") from error
     return pool
 
 
@@ -306,11 +320,12 @@ def needs_state(selection: Selection) -> bool:
     return selection.method in METHODS and METHODS[selection.method].needs_vectors
 
 
-def _arrays(features: FeatureMatrix) -> dict[str, pa.Array]:
-    """Return the code columns of features."""
+def _arrays(features: FeatureMatrix, schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the code columns of features, activations in the type of the schema."""
+    acts = features.acts.astype(schema.field(ACTS).type.value_type.to_pandas_dtype(), copy=False)
     starts = pa.array(features.offsets.astype(np.int32))
     return {
         IDS: pa.ListArray.from_arrays(starts, pa.array(features.ids)),
-        ACTS: pa.ListArray.from_arrays(starts, pa.array(features.acts)),
+        ACTS: pa.ListArray.from_arrays(starts, pa.array(acts)),
         TOKENS: pa.array(features.tokens),
     }

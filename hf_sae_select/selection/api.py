@@ -13,6 +13,7 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._validation import check_flag
 from ..encoding.digests import check_digests
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
+from ..features.kept import STRONGEST
 from .attachment import Pool, attach, codes_in_pool
 from .concept_rules import ConceptArguments
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
@@ -207,8 +208,7 @@ def select(
     encoded, aim = codes, None
     if codes is not None:
         check_digests(dataset)
-    record = None if codes is None else encoding_record(codes)
-    encoding = PoolEncoding(record, sae, text, max_length, batch_size)
+    encoding = pool_encoding(codes, [request], sae, text=text, max_length=max_length, batch_size=batch_size)
     if near is not None:
         _check_has_codes(request, codes, sae, "`exclude_near` needs")
     if argument is not None:
@@ -217,7 +217,7 @@ def select(
         aim = argument.encoded(encoding)
     reference = None if near is None else near.encoded(encoding)
     if codes is None:
-        encoded = _encode(dataset, request, sae, text=text, max_length=max_length, batch_size=batch_size)
+        encoded = _encode(dataset, request, encoding)
     if reference is not None:
         rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
         request = request.leaving_out("exclude_near", rows)
@@ -299,9 +299,23 @@ def _check_has_codes(request: SelectionRequest, codes: Dataset | None, sae: SaeS
         )
 
 
-def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, **how: Any) -> Dataset | None:
+def pool_encoding(
+    codes: Dataset | None, requests: Sequence[SelectionRequest], sae: SaeSource | None, **how: Any
+) -> PoolEncoding:
+    """Return how the rows of a pool are encoded, or will be, so that what all requests read is kept."""
+    if codes is not None or (sae is None and all(request.vectors is not None for request in requests)):
+        return PoolEncoding(None if codes is None else encoding_record(codes), sae, **how)
+    from ..sae.loading import load_sae  # needs torch
+
+    loaded = load_sae(sae, encoder_only=True)
+    keep = {item for request in requests for item in request.keep_by(loaded.config.feature_threshold)}
+    keep -= {STRONGEST} if "all" in keep else set()
+    return PoolEncoding(None, loaded, **how, keep=tuple(sorted(keep, key=str)))
+
+
+def _encode(dataset: Dataset, request: SelectionRequest, encoding: PoolEncoding) -> Dataset | None:
     """Return the code columns of the rows; None where their vectors are enough."""
-    if request.vectors is not None and sae is None:
+    if request.vectors is not None and encoding.sae is None:
         if request.needs_tokens:
             raise ValueError(
                 "without SAE codes nobody knows the rows' tokens, which `per_token` or a `budget` in tokens needs: "
@@ -310,4 +324,4 @@ def _encode(dataset: Dataset, request: SelectionRequest, sae: SaeSource | None, 
         return None
     from ..encoding.pipeline import codes  # needs torch, which selecting among encoded rows does not
 
-    return codes(dataset, sae, keep=request.keep, **how)
+    return codes(dataset, **encoding.arguments)

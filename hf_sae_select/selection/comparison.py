@@ -9,7 +9,7 @@ from .._datasets import check_dataset
 from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
-from .api import available_codes
+from .api import available_codes, pool_encoding
 from .concept_rules import ConceptArguments, ConceptRules
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
 from .cuts import Cuts
@@ -17,7 +17,6 @@ from .extension import earlier_selection
 from .line_figures import LineFigures
 from .lines import ALL_ROWS, Methods, lines_of, takes_target
 from .quota import Quota
-from .references import PoolEncoding
 from .request import SelectionRequest
 from .result import Selection
 from .target_argument import TargetArgument
@@ -179,14 +178,17 @@ def compare(
         requests = {name: requests[name].with_concepts(lines[name].concepts.rules(vocabulary)) for name in requests}
         shared_rules = concepts.rules(vocabulary)
     encoded, left_out, aim = codes, dict[str, list[int]](), None
-    encoding = PoolEncoding(record, sae, text, max_length, batch_size)
+    how = {"text": text, "max_length": max_length, "batch_size": batch_size}
+    encoding = pool_encoding(codes, list(requests.values()), sae, **how)
     if argument is not None:
         repeated = TargetOverlap.of_texts(argument, dataset, encoding)
         requests = {label: repeated.left_out_of(request) for label, request in requests.items()}
         aim = argument.encoded(encoding)
     reference = None if near is None else near.encoded(encoding)
     if encoded is None:
-        encoded = _encoded(dataset, requests, sae, text=text, max_length=max_length, batch_size=batch_size)
+        from ..encoding.pipeline import encode  # needs torch
+
+        encoded = encode(dataset, **encoding.arguments)  # once, to be selected from many times
     if aim is not None:
         repeated = repeated.with_features(aim, FeatureMatrix.from_dataset(encoded))
         requests = {label: repeated.left_out_of(request) for label, request in requests.items()}
@@ -220,11 +222,3 @@ def _codes(
     if codes is not None:
         check_digests(dataset)
     return codes
-
-
-def _encoded(dataset: Dataset, requests: Mapping[str, SelectionRequest], sae: SaeSource | None, **how: Any) -> Dataset:
-    """Encode the rows, with what any of the methods needs: once, to be selected from many times."""
-    from ..encoding.pipeline import encode  # needs torch
-
-    keep = {name for request in requests.values() for name in request.keep}
-    return encode(dataset, sae, keep=sorted(keep), **how)

@@ -13,23 +13,27 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._validation import check_int, check_number, check_type
+from ..features.columns import encoding_record
+from ..features.kept import FIRING, check_kept
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from ..sae.labels import Labels
 from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
 
 Concepts = int | str | Collection[Any] | Mapping[Any, float | None]
 Boost = Mapping[int | str, float]
 
 RULES = ("avoid", "require", "require_all")
 BOOSTED = ("match", "herding", "greedy", "weighted", "concave")  # the methods that weigh features
-FIRING = 0.6  # of the calibrated threshold: where filters by names find most of what they name, benchmarks/filters.py
 MOST_BOOST = "[0, 1e6]"  # the square of a larger weight could overflow
 NO_ROWS = np.empty(0, np.int64)
 MOST_TITLES = 5  # of features that a sentence names
@@ -106,9 +110,28 @@ class ConceptRules:
             if item.feature >= d_sae:
                 raise ValueError(f"a rule names feature #{item.feature}, but the SAE has {d_sae:,} features")
 
+    def read(self, dataset: Dataset) -> FeatureMatrix:
+        """Read of encoded rows the features that decide which rows are left out; thresholds are resolved.
+
+        Raises:
+            ValueError: A feature is not of the SAE, or rows were not stored down to a threshold.
+        """
+        record = encoding_record(dataset)
+        self.check_width(record["d_sae"])
+        decides = np.zeros(record["d_sae"], np.bool_)
+        decides[[item.feature for item in chain(self.avoid, self.require, *self.require_all)]] = True
+        return FeatureMatrix.from_dataset(dataset, threshold=self.least, features=decides)
+
+    @property
+    def least(self) -> float:
+        """The lowest threshold of a rule, once they are resolved; infinity where no rule leaves out rows."""
+        items = chain(self.avoid, self.require, *self.require_all)
+        return min((float(item.value or 0) for item in items), default=np.inf)
+
     def left_out(self, features: FeatureMatrix) -> dict[str, Int64s]:
         """Return the rows that each rule alone leaves out, by features that are not cut; thresholds are resolved."""
         self.check_width(features.d_sae)
+        check_kept(features, self.least)
         rows = {"avoid": np.flatnonzero(_has(features, self.avoid))} if self.avoid else {}
         if self.require:
             rows["require"] = np.flatnonzero(~_has(features, self.require))

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .._validation import check_int, check_number
+from ..features.codes import blocks_of
+from ..features.kept import Kept, check_kept
 from ..features.matrix import FeatureMatrix
 from .method import Method
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -43,15 +51,41 @@ class Cuts:
         max_share = None if self.max_share is None else float(self.max_share)
         return replace(self, threshold=threshold, top=top, max_share=max_share)
 
+    def read(self, dataset: Dataset, vectors: str | None = None, excluded: Collection[int] = ()) -> FeatureMatrix:
+        """Read the features of encoded rows, cut by resolved values: what is cut is never in memory."""
+        threshold = self.threshold or 0.0
+        if self.max_share is None:
+            return FeatureMatrix.from_dataset(dataset, vectors, threshold=threshold, top=self.top)
+        excluded = np.unique(np.array(list(excluded), np.int64))
+        counts = _frequency(dataset, threshold) - _frequency(dataset.select(excluded), threshold)
+        rare = counts / max(len(dataset) - len(excluded), 1) <= self.max_share
+        return FeatureMatrix.from_dataset(dataset, vectors, threshold=threshold, top=self.top, features=rare)
+
+    def is_of_kept(self, kept: Kept) -> bool:
+        """Tell whether resolved values need no activation that encoding would not keep of any row."""
+        is_of_strongest = self.top is not None and self.top <= kept.strongest and self.max_share is None
+        return is_of_strongest or (self.threshold or 0.0) >= kept.above
+
+    def _check_kept(self, features: FeatureMatrix) -> None:
+        """Check that the cuts need no activation that encoding did not keep.
+
+        Raises:
+            ValueError: They do.
+        """
+        check_kept(features, self.threshold or 0.0, self.top if self.max_share is None else None)
+
     def apply_as(self, features: FeatureMatrix, pool: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
         """Cut the features of other rows by resolved values, as `apply` cuts those of `pool`."""
+        self._check_kept(features)
         features = features.above(self.threshold or 0.0)
         if self.max_share is not None:
+            self._check_kept(pool)
             features = features.of_features(~pool.above(self.threshold or 0.0).common(self.max_share, excluded))
         return features if self.top is None else features.top(self.top)
 
     def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
         """Cut features by resolved values; rows that are `excluded` do not count for `max_share`."""
+        self._check_kept(features)
         features = features.above(self.threshold or 0.0)
         features = features if self.max_share is None else features.rare(self.max_share, excluded)
         return features if self.top is None else features.top(self.top)
@@ -59,3 +93,9 @@ class Cuts:
     def record(self) -> dict[str, Any]:
         """Return the values as JSON."""
         return dict(vars(self))
+
+
+def _frequency(dataset: Dataset, threshold: float) -> NDArray[np.int64]:
+    """Count the rows that have each feature above a threshold, a block of rows at a time: [d_sae]."""
+    parts = (FeatureMatrix.from_dataset(block).above(threshold).frequency for block in blocks_of(dataset))
+    return np.asarray(sum(parts))

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares, random_rows
-from .concept_rules import excluded_rows
+from ..features.shares import STRONGEST, Shares, random_rows
+from .concept_rules import NO_ROWS, ConceptRules, excluded_rows
 from .cuts import Cuts
 from .request import SelectionRequest
 from .run import run_on_dataset
@@ -32,9 +32,10 @@ class LineFigures:
     def __init__(
         self, encoded: Dataset, cuts: Cuts, parameters: Mapping[str, Any], target: Target | None = None
     ) -> None:
-        self._target, self._encoded, self._all_features = target, encoded, FeatureMatrix.from_dataset(encoded)
-        self._excluded = excluded_rows(parameters, self._all_features)
-        self._features = cuts.apply(self._all_features, self._excluded)
+        self._target, self._encoded = target, encoded
+        self._strongest = FeatureMatrix.from_dataset(encoded, threshold=0.0, top=STRONGEST)
+        self._excluded = self._excluded_by(parameters)
+        self._features = cuts.read(encoded, excluded=self._excluded)
         self._pools: dict[tuple[int, ...], _Pool] = {}  # by the excluded rows of a line, mostly those of all lines
 
     def of_method(self, request: SelectionRequest, has_target: bool = False) -> dict[str, Any]:
@@ -44,7 +45,7 @@ class LineFigures:
             warnings.simplefilter("ignore", UserWarning)  # fewer rows than the budget: the table says so
             selection = run_on_dataset(request, self._encoded, self._target if has_target else None)
         seconds = time.perf_counter() - started
-        pool = self._pool(excluded_rows(selection.parameters, self._all_features, selection.indices))
+        pool = self._pool(self._excluded_by(selection.parameters, selection.indices))
         figures = summarize(self._features, selection, pool.rows)
         return figures | pool.compared(selection.indices) | self._distance(selection.indices) | {"seconds": seconds}
 
@@ -54,6 +55,11 @@ class LineFigures:
         figures = summarize_rows(self._features, pool.rows, pool.rows) | pool.compared(pool.rows)
         return figures | self._distance(pool.rows) | {"random_rows": len(pool.rows), "seconds": math.nan}
 
+    def _excluded_by(self, parameters: Mapping[str, Any], picks: Int64s = NO_ROWS) -> Int64s:
+        """Return the rows that could not be selected."""
+        rules = ConceptRules.of_record(parameters["constraints"])
+        return excluded_rows(parameters, rules.read(self._encoded) if rules else None, picks)
+
     def _distance(self, rows: Int64s) -> dict[str, float]:
         """Return the distance of rows to the target, if there is one."""
         return {} if self._target_distance is None else {"distance": self._target_distance.hellinger(rows)}
@@ -62,12 +68,13 @@ class LineFigures:
     def _target_distance(self) -> TargetDistance | None:
         if self._target is None:
             return None
-        return TargetDistance(self._all_features, self._pool(self._excluded).rows, self._target)
+        return TargetDistance(self._strongest, self._pool(self._excluded).rows, self._target)
 
     def _pool(self, excluded: Int64s) -> _Pool:
         key = tuple(excluded.tolist())
         if key not in self._pools:
-            self._pools[key] = _Pool(self._all_features, np.setdiff1d(np.arange(len(self._all_features)), excluded))
+            rows = np.setdiff1d(np.arange(len(self._strongest)), excluded)
+            self._pools[key] = _Pool(self._strongest, rows)
         return self._pools[key]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import new_features
+from ..features.kernels import Int64s, new_features
 from ..features.matrix import FeatureMatrix
 from ..features.metrics import coverage
 from .budget import TOLERANCE
@@ -64,14 +64,14 @@ def measured(selection: Selection, features: FeatureMatrix, constraints: Constra
     return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
 
 
-def check_blank(request: SelectionRequest, features: FeatureMatrix) -> None:
-    """Check that rows of the pool have features, before any cut; warn if most have none.
+def check_blank(request: SelectionRequest, counts: Int64s) -> None:
+    """Check that rows of the pool have features, of which `counts` are the numbers before any cut; warn if most lack.
 
     Raises:
         ValueError: If no row has one.
     """
     pool = request.constraints.pool
-    blank = int((features.counts[pool] == 0).sum())
+    blank = int((counts[pool] == 0).sum())
     text = "see which columns are read as `text`"
     if blank == len(pool):
         raise ValueError(f"all {blank:,} rows are blank, without any feature: {text}")

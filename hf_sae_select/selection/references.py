@@ -17,6 +17,7 @@ from .._places import Place
 from .._validation import check_text
 from ..features.columns import encoding_record, is_encoded
 from ..features.concatenation import check_comparable
+from ..features.kept import STRONGEST
 from ..features.matrix import FeatureMatrix
 from .overlap import texts_of
 
@@ -41,6 +42,14 @@ class PoolEncoding:
     text: TextSource | None = None
     max_length: int | None = None
     batch_size: int = 32
+    keep: tuple[int | str, ...] = (STRONGEST,)
+    """What is kept of rows that will be encoded, see `encode`."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `encode` for the rows of the pool, where they are not encoded."""
+        how = {"max_length": self.max_length, "batch_size": self.batch_size, "keep": self.keep}
+        return {"sae": self.sae, "text": self.text, **how}
 
     def codes(self, name: str, rows: Dataset) -> Dataset:
         """Return the code columns of rows that the argument `name` named.
@@ -56,8 +65,8 @@ class PoolEncoding:
 
         if self.record is not None:
             return codes_like(rows, self.record, self.sae, batch_size=self.batch_size)
-        text = self._columns(rows)
-        return codes(rows, self.sae, text=text, max_length=self.max_length, batch_size=self.batch_size)
+        keep = [item for item in self.keep if item != "state"]
+        return codes(rows, **self.arguments | {"text": self._columns(rows), "keep": keep})
 
     def check_texts(self, name: str, rows: Dataset) -> None:
         """Check that a row has a text, where rows are not encoded, before a model loads.

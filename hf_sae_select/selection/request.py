@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._validation import check_int
+from ..features.kept import STRONGEST, Kept
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .budget import Budget
@@ -127,6 +128,13 @@ class SelectionRequest:
     def keep(self) -> tuple[str, ...]:
         """What encoding has to keep beside the codes for the method."""
         return ("state",) if self.method.needs_vectors and self.cuts.embedding is None else ()
+
+    def keep_by(self, threshold: float) -> tuple[int | str, ...]:
+        """Return what encoding has to keep for this selection, by an SAE with a calibrated `threshold`."""
+        kept = Kept.of(STRONGEST, threshold)
+        is_enough = self.cuts.resolve(self.method, threshold).is_of_kept(kept)
+        is_enough &= self.arguments.concepts.resolved(threshold).least >= kept.above
+        return (STRONGEST if is_enough else "all", *self.keep)
 
     @property
     def rng(self) -> np.random.Generator | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..features.columns import STATE, encoding_record, flagged_rows, is_encoded
+from ..features.columns import STATE, encoding_record, feature_counts, flagged_rows, is_encoded
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .concept_rules import ConceptRules
+from .cuts import Cuts
 from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
 from .request import SelectionRequest
 from .result import Selection
@@ -34,21 +35,34 @@ def run_on_dataset(
     Args:
         features: what `read_features` returns, where it was called already.
     """
-    encoding, features = {}, read_features(request, encoded) if features is None else features
+    encoding: dict[str, Any] = {}
     if is_encoded(encoded):
         encoding = encoding_record(encoded)
         if counts := flagged_rows(encoded):
             encoding["rows"] = counts
-        check_blank(request, features)
-    cuts = request.cuts.resolve(request.method, encoding.get("threshold", 0.0))
-    request = by_concepts(request, features, encoding.get("threshold", 0.0))
+        check_blank(request, feature_counts(encoded))
+    calibrated = encoding.get("threshold", 0.0)
+    cuts = request.cuts.resolve(request.method, calibrated)
+    if rules := request.arguments.concepts.resolved(calibrated):
+        request = by_concepts(request, rules.read(encoded) if features is None else features, calibrated)
     if target is not None:
+        features = read_features(request, encoded) if features is None else features
         target = target.cut(cuts, features, request.constraints.excluded)
         _check_cut(target, cuts.record())
-    features = cuts.apply(features, request.constraints.excluded)
+    features = _cut_features(request, encoded, cuts, features)
     if is_encoded(encoded):
         warn_of_no_features(request, features, cuts.record())
     return run(request, features, cuts.record(), encoding, target)
+
+
+def _cut_features(
+    request: SelectionRequest, encoded: Dataset, cuts: Cuts, features: FeatureMatrix | None
+) -> FeatureMatrix:
+    """Return what the method sees of features, which are read a block of rows at a time where they are not at hand."""
+    excluded = request.constraints.excluded
+    if features is None and is_encoded(encoded):
+        return _with_vectors(request, cuts.read(encoded, STATE if request.keep else None, excluded))
+    return cuts.apply(read_features(request, encoded) if features is None else features, excluded)
 
 
 def _check_cut(target: Target, cuts: Mapping[str, Any]) -> None:
@@ -65,7 +79,7 @@ def by_concepts(request: SelectionRequest, features: FeatureMatrix, calibrated: 
     """Return a request without the rows that its rules by concepts leave out; they are counted for the first rule.
 
     Args:
-        features: the features of all rows, before any cut.
+        features: the features of all rows, before any cut; those that the rules name are enough.
         calibrated: the SAE's calibrated threshold, for rules without a threshold of their own.
 
     Raises:
@@ -113,7 +127,11 @@ def read_features(request: SelectionRequest, encoded: Dataset) -> FeatureMatrix:
     """Read the features of an encoded dataset, with the vectors that are compared; or these alone."""
     if not is_encoded(encoded):
         return request.vectors or FeatureMatrix.from_dataset(encoded)
-    features = FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None)
+    return _with_vectors(request, FeatureMatrix.from_dataset(encoded, vectors=STATE if request.keep else None))
+
+
+def _with_vectors(request: SelectionRequest, features: FeatureMatrix) -> FeatureMatrix:
+    """Add the column of vectors that the request names."""
     return features if request.vectors is None else replace(features, vectors=request.vectors.vectors)
 
 

@@ -30,7 +30,7 @@ def by_formula(bert, sae, text):
 
 
 def test_features_are_the_maximum_over_the_tokens(ds, sae, bert):
-    coded = encode(ds, sae)
+    coded = encode(ds, sae, keep="all")
     assert coded.column_names == [*ds.column_names, *CODES]
     assert coded["text"][:] == TEXTS and coded["sae_tokens"][:] == [6, 0, 2, 0, 13, 0]
     for row in (0, 2, 4):
@@ -47,6 +47,24 @@ def test_the_mean_state_is_kept_when_asked_for(ds, sae, bert):
         assert coded["sae_state"][row] == pytest.approx(mean, abs=1e-4)
     for row in (1, 3, 5):
         assert coded["sae_state"][row] == [0.0] * 16
+
+
+def test_the_strongest_features_and_all_above_a_threshold_are_stored_in_half_precision(ds, sae):
+    every, coded = codes(encode(ds, sae, keep="all")), encode(ds, sae, keep=2)
+    assert coded.features["sae_acts"] == List(Value("float16"))
+    assert encoding_record(coded)["keep"] == {"strongest": 2, "above": 0.3, "type": "float16"}
+    for row, stored in zip(every, codes(coded), strict=True):
+        strongest = sorted(row, key=lambda i: (-row[i], i))[:2]
+        assert stored.keys() == {*strongest, *(i for i in row if row[i] > 0.3)}
+        assert stored == pytest.approx({i: row[i] for i in stored}, rel=2**-10)
+    assert any(len(row) > len(stored) for row, stored in zip(every, codes(coded), strict=True))
+
+
+def test_full_precision_of_the_strongest_features_can_be_asked_for(ds, sae):
+    every, coded = codes(encode(ds, sae, keep="all")), encode(ds, sae, keep=(2, "float32"))
+    assert coded.features["sae_acts"] == List(Value("float32"))
+    stored = codes(coded)
+    assert stored == [{i: row[i] for i in own} for row, own in zip(every, stored, strict=True)]
 
 
 @pytest.mark.parametrize("keep", ["state", ("state",), {"state"}])
@@ -160,7 +178,10 @@ def test_max_length_reads_the_first_tokens_and_is_recorded(sae):
 
 
 def test_the_record_says_how_the_codes_were_made(ds, sae, bert):
-    assert encoding_record(encode(ds, sae)) == {
+    record = encoding_record(encode(ds, sae))
+    assert record.pop("keep") == {"strongest": 256, "above": 0.3, "type": "float16"}
+    assert record == encoding_record(encode(ds, sae, keep="all"))
+    assert record == {
         "version": 2,
         "sae_sha256": sae.digest(),
         "d_sae": 32,

@@ -1,14 +1,16 @@
 import datasets
 import pytest
-from datasets import Dataset, List, Value
+from datasets import Dataset, List, Value, concatenate_datasets
 from helpers.pools import RECORD, coded
 
 from hf_sae_select.features.columns import (
     code_columns,
     column_types,
     encoding_record,
+    feature_counts,
     is_code_column,
     is_encoded,
+    read_columns,
     state_width,
     with_record,
     without_codes,
@@ -92,3 +94,14 @@ def test_columns_without_a_record_are_no_codes():
     assert not is_encoded(plain)
     with pytest.raises(ValueError, match="no feature columns `sae_ids`, `sae_acts`, `sae_tokens`"):
         FeatureMatrix.from_dataset(plain)
+
+
+@pytest.mark.parametrize("order", [[2, 0, 3, 1], [3, 3, 0], [1], []])
+def test_rows_that_were_chosen_or_shuffled_are_gathered_from_all_chunks(monkeypatch, order):
+    monkeypatch.setattr("hf_sae_select._arrow.GATHERED_ROWS", 2)
+    ds = concatenate_datasets([with_state().select([0, 1]), with_state().select([2]), with_state().select([3])])
+    columns = ["sae_ids", "sae_acts", "sae_tokens", "sae_state"]
+    table, chosen = read_columns(ds, columns), read_columns(ds.select(order), columns)
+    assert chosen.schema == table.schema
+    assert chosen.to_pylist() == [table.to_pylist()[row] for row in order]
+    assert feature_counts(ds.select(order)).tolist() == [[3, 0, 2, 1][row] for row in order]

@@ -122,7 +122,7 @@ ENCODED = {f"{name}/{length}": (name, length) for name in ("texts", "chat", "ins
 def codes_of(case):
     """Encode a dataset; return the arrays of its codes, and what the codes say of how they were made."""
     name, length = ENCODED[case]
-    coded = encode(sources()[name], max_length=length, keep="state")
+    coded = encode(sources()[name], max_length=length, keep=("all", "state"))
     features = FeatureMatrix.from_dataset(coded, vectors=STATE)
     arrays = {each: getattr(features, each) for each in ("offsets", "ids", "acts", "tokens", "vectors")}
     return arrays, encoding_record(coded)
@@ -251,7 +251,7 @@ PUBLISHED = {
 def published_subset(name):
     """Select anew, from rows that are encoded anew, what was published."""
     with patch.object(encoder, "ENCODING_VERSION", 1):  # as 0.1.0 wrote it in the record; the codes are the same
-        return select(encode(sources()["texts"]), **PUBLISHED[name])
+        return select(encode(sources()["texts"], keep="all"), **PUBLISHED[name])
 
 
 def here():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, concatenate_datasets, load_dataset, load_from_disk
@@ -113,6 +114,21 @@ def test_the_pool_has_weaker_features_too_where_max_share_makes_room_for_them(tm
     folder = stage(subset, tmp_path / "f", license="mit")
     assert pq.read_table(folder / "pool.parquet")["sae_ids"].to_pylist() == [[0, 1, 4], [0, 2], [0, 3]]
     assert verify(folder, "select")
+
+
+def test_the_pool_of_a_large_source_is_in_parts(tmp_path, monkeypatch):
+    whole = stage(picked(), tmp_path / "whole", license="mit")
+    monkeypatch.setattr(tables, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(tables, "PART_BLOCKS", 3)
+    folder = stage(picked(), tmp_path / "parts", license="mit")
+    names = ["pool-00000-of-00002.parquet", "pool-00001-of-00002.parquet"]
+    assert sorted(file.name for file in folder.glob("pool*")) == names
+    parts = [pq.read_table(folder / name) for name in names]
+    assert [len(part) for part in parts] == [3, 1]
+    assert pa.concat_tables(parts).equals(pq.read_table(whole / "pool.parquet"))
+    assert verify(folder, "select")
+    (folder / names[1]).unlink()
+    assert "is missing" in str(verify(folder, "select"))
 
 
 @pytest.mark.parametrize("present", ["folder", "file", "beside ours"])

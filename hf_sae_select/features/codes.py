@@ -1,0 +1,94 @@
+"""The code columns of an encoded dataset as arrays: all of them, or a block of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._datasets import has_row_mapping
+from .._validation import check_int
+from .columns import ACTS, IDS, TOKENS, encoding_record, is_encoded, read_columns, read_lists
+from .kept import Kept
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    import datasets
+    import pyarrow as pa
+
+BLOCK_ROWS = 2000  # rows whose codes are in memory together while they are cut
+
+
+def check_encoded(dataset: datasets.Dataset) -> None:
+    """Check that a dataset has the code columns.
+
+    Raises:
+        ValueError: It has not.
+    """
+    if not is_encoded(dataset):
+        raise ValueError(
+            f"no feature columns `{IDS}`, `{ACTS}`, `{TOKENS}` in this dataset; "
+            f"run `ds.sae_encode()` first (its columns: {', '.join(dataset.column_names)})"
+        )
+
+
+def code_arrays(dataset: datasets.Dataset) -> dict[str, Any]:
+    """Return the codes of all rows as the fields of a FeatureMatrix; one Arrow chunk is not copied.
+
+    Raises:
+        ValueError: The columns are missing, hold nulls or do not fit together.
+    """
+    check_encoded(dataset)
+    table, record = read_columns(dataset, [IDS, ACTS, TOKENS]), encoding_record(dataset)
+    check_int("d_sae", record.get("d_sae"))
+    kept = Kept.of_record(record)
+    _check_types(table, record["d_sae"], kept)
+    offsets, ids = read_lists(table.column(IDS))
+    acts_offsets, acts = read_lists(table.column(ACTS))
+    if not np.array_equal(acts_offsets, offsets):
+        raise ValueError(f"a row has another number of `{IDS}` than of `{ACTS}`")
+    if table.column(TOKENS).null_count:
+        raise ValueError(f"column `{TOKENS}` holds nulls")
+    tokens = table.column(TOKENS).to_numpy()
+    return {"offsets": offsets, "ids": ids, "acts": acts, "d_sae": record["d_sae"], "tokens": tokens, "kept": kept}
+
+
+def blocks_of(dataset: datasets.Dataset) -> Iterator[datasets.Dataset]:
+    """Yield the code columns of a dataset, some rows at a time; those of a dataset without rows once."""
+    check_encoded(dataset)
+    codes = dataset.select_columns([IDS, ACTS, TOKENS])
+    for start in range(0, max(len(codes), 1), BLOCK_ROWS):
+        yield codes.select(range(start, min(start + BLOCK_ROWS, len(codes))))
+
+
+def is_view(dataset: datasets.Dataset) -> bool:
+    """Tell whether the codes can be read without a copy: one Arrow chunk, activations in float32, rows in order."""
+    if has_row_mapping(dataset) or not is_encoded(dataset):
+        return False
+    column = dataset.data.column(ACTS)
+    return column.num_chunks <= 1 and str(column.type.value_type) != "halffloat"
+
+
+def joined(parts: Iterable[Any], rows: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of matrices one after another; they have `rows` rows in all."""
+    offsets, tokens, row = np.zeros(rows + 1, np.int64), np.empty(rows, np.int32), 0
+    ids, acts = np.empty(0, np.uint16), np.empty(0, np.float32)
+    for part in parts:
+        ids = ids if len(ids) else ids.astype(part.ids.dtype)
+        start, stop = offsets[row], row + len(part)
+        offsets[row + 1 : stop + 1] = start + part.offsets[1:]
+        for array, more in ((ids, part.ids), (acts, part.acts)):
+            array.resize(offsets[stop], refcheck=False)  # in place: a list of all parts would need twice the memory
+            array[start:] = more
+        tokens[row:stop], row = part.tokens, stop
+    return {"offsets": offsets, "ids": ids, "acts": acts, "tokens": tokens}
+
+
+def _check_types(table: pa.Table, d_sae: int, kept: Kept | None) -> None:
+    """Check the types of the code columns: they are those that encoding writes."""
+    types = [str(getattr(column.type, "value_type", column.type)) for column in table.select([IDS, ACTS]).columns]
+    types.append(str(table.column(TOKENS).type))
+    acts = "halffloat" if kept is not None and kept.type == "float16" else "float"
+    if types != ["uint16" if d_sae <= 2**16 else "uint32", acts, "int32"]:
+        raise ValueError(f"they hold {', '.join(types)}")
