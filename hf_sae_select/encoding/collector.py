@@ -53,7 +53,7 @@ class RowCollector:
     @torch.no_grad()
     def add(self, result: Pass) -> int:
         """Add the windows of one forward pass, and return how many rows they complete."""
-        before = len(self._complete)
+        before = self.complete
         codes, sums = self._copied(result)
         for i, (number, length, code) in enumerate(zip(result.rows.tolist(), result.lengths, codes, strict=True)):
             row = self._unfinished[number]
@@ -65,7 +65,7 @@ class RowCollector:
             if not row.missing:
                 self._complete[number] = self._unfinished.pop(number)
                 self.bytes += sum(len(ids) for ids, _ in row.codes) * BYTES_PER_CODE + row.state_sum.nbytes
-        return len(self._complete) - before
+        return self.complete - before
 
     def _copied(self, result: Pass) -> tuple[list[Code], NDArray[np.float32] | None]:
         """Wait for a forward pass; return the code of each window, and the sums of its states."""
@@ -80,6 +80,11 @@ class RowCollector:
             columns = (ids, result.largest[window, ids].float())
             codes = zip(*(np.split(column.cpu().numpy(), ends) for column in columns), strict=True)
             return list(codes), None if result.state_sums is None else result.state_sums.cpu().numpy()
+
+    @property
+    def complete(self) -> int:
+        """Number of complete rows."""
+        return len(self._complete)
 
     def taken(self) -> tuple[NDArray[np.int64], pa.Table]:
         """Return the numbers of the complete rows, ascending, and their code columns; forget them."""

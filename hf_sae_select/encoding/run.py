@@ -156,14 +156,14 @@ class EncodingRun:
     def _write(self) -> None:
         """Write the complete rows, and finish the tasks that they complete."""
         self._written = time.monotonic()
-        rows, table = self._collector.taken()
-        if len(rows):
-            self.store.add(table.append_column(DIGEST, self.digests.take(rows)), self._left())
-        tasks = np.searchsorted(self.rows, rows) // self._task_rows
-        for task, count in zip(*np.unique(tasks, return_counts=True), strict=True):
-            self._unwritten[str(task)] -= count
-            if not self._unwritten[str(task)]:
-                self.claims.finish(str(task))
+        if self._collector.complete:
+            rows, table = self._collector.taken()
+            self.store.add(table.append_column(DIGEST, self.digests.take(pa.array(rows))), self._left())
+            tasks = np.searchsorted(self.rows, rows) // self._task_rows
+            for task, count in zip(*np.unique(tasks, return_counts=True), strict=True):
+                self._unwritten[str(task)] -= int(count)
+                if not self._unwritten[str(task)]:
+                    self.claims.finish(str(task))
         for task in self._tasks.keys() & self.claims.done():  # by other processes
             self._bar.update(self._unwritten[task])
             self._unwritten[task] = 0
