@@ -1,12 +1,11 @@
 """Tasks that several processes share: who works on what is said by files in a folder that all of them see.
 
-A claim is a file that only one process can create (`O_EXCL`), and that its process touches as long as it works on the
-task. Who sees that a claim was not touched for a while takes the task over: so a process that was killed, or a machine
-that was switched off, holds nobody up. Locks (`flock`) would go with their process at once, but network folders often know
-none, or know them within one machine only. If two processes come to have the same claim, both do the task, and the second
-result replaces the first, which is the same.
+A claim is a file that only one process can create (`O_EXCL`). The process touches it as long as it works on the task. A
+process that sees a claim untouched for a while takes the task over, so one that was killed holds nobody up. Locks
+(`flock`) would end with their process at once, but many network folders have none, or only within one machine. If two
+processes have the same claim after all, both do the task, and get the same result.
 
-Nothing here waits for a message of another process, which could be dead, so nothing has a time limit.
+Nobody waits for a message of another process, which may be dead, so no wait has a time limit.
 """
 
 from __future__ import annotations
@@ -105,14 +104,16 @@ class Claims:
 
     def touch(self) -> None:
         """Show that this process still works on its tasks."""
-        for task in list(self._own) if self.folder is not None else ():
-            with suppress(OSError):  # another process took it over, or the folder is out of reach for a moment
-                os.utime(self.folder / f"{task}{CLAIM}")
+        if self.folder is not None:
+            for task in list(self._own):
+                with suppress(OSError):  # another process took it over, or the folder is out of reach for a moment
+                    os.utime(self.folder / f"{task}{CLAIM}")
 
     def release(self) -> None:
         """Let others have the unfinished tasks of this process."""
-        for task in self._own if self.folder is not None else ():
-            (self.folder / f"{task}{CLAIM}").unlink(missing_ok=True)
+        if self.folder is not None:
+            for task in self._own:
+                (self.folder / f"{task}{CLAIM}").unlink(missing_ok=True)
         self._own.clear()
 
     def leave(self, process: int, processes: int) -> None:

@@ -1,7 +1,7 @@
 """The largest activations of windows -> the code columns of rows.
 
-On a GPU, forward passes are only queued when they come here. The collector waits for them in a CUDA stream of its own, so
-that the GPU goes on with the next pass while codes are copied back.
+On a GPU, forward passes are only queued when they come here. The collector waits for them in a CUDA stream of its own.
+So the GPU goes on with the next pass while codes are copied back.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class RowCollector:
     def _copied(self, result: Pass) -> tuple[list[Code], NDArray[np.float32] | None]:
         """Wait for a forward pass; return the code of each window, and the sums of its states."""
         with torch.cuda.stream(self._stream):  # does nothing without a stream
-            if self._stream is not None:
+            if self._stream is not None and result.event is not None:
                 self._stream.wait_event(result.event)
                 for tensor in (result.largest, result.state_sums):
                     if tensor is not None:

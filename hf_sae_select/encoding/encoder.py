@@ -240,7 +240,8 @@ class Encoder:
 def _portions(windows: list[Window], tokens: int) -> Iterator[list[Window]]:
     """Split windows so that rows are completed all along, and not all of them with the last pass.
 
-    A row of one window is complete when that is. Rows of several windows come first, in portions of about so many tokens.
+    A row of one window is complete when that is. Rows of several windows come first, in portions of about so many
+    tokens.
     """
     counts: dict[int, int] = {}
     for window in windows:

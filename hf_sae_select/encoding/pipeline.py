@@ -226,7 +226,9 @@ def _encode_codes(
     return coded
 
 
-def _planned(reader: RowReader, encoder: Encoder, store: CodeStore, claims: Claims) -> tuple[pa.Array, NDArray[np.int64]]:
+def _planned(
+    reader: RowReader, encoder: Encoder, store: CodeStore, claims: Claims
+) -> tuple[pa.Array, NDArray[np.int64]]:
     """Return the digests of all rows, and the numbers of those to encode. One process decides for all.
 
     Rows of chats that are to be encoded are read once: one that cannot be read is an error before the slow work.

@@ -1,7 +1,7 @@
 """The encoding of the rows that a store lacks: stages in threads, files all along, and the progress bar.
 
-Reading and tokenising is the first stage, language model and SAE are the second. The main thread collects the codes and
-writes them. So a GPU waits for neither tokenizer nor disk, and Ctrl-C reaches a thread that can stop the others.
+Reading and tokenising is the first stage, language model and SAE are the second. The main thread collects and writes
+the codes. So a GPU waits for neither tokenizer nor disk, and Ctrl-C reaches a thread that can stop the others.
 """
 
 from __future__ import annotations
@@ -164,9 +164,10 @@ class EncodingRun:
                 self._unwritten[str(task)] -= int(count)
                 if not self._unwritten[str(task)]:
                     self.claims.finish(str(task))
-        for task in self._tasks.keys() & self.claims.done():  # by other processes
-            self._bar.update(self._unwritten[task])
-            self._unwritten[task] = 0
+        for task in self._tasks.keys() & self.claims.done():
+            if rows_of_others := self._unwritten[task]:
+                self._bar.update(rows_of_others)
+                self._unwritten[task] = 0
 
     def _left(self) -> int:
         """Return how many rows are in no file yet."""

@@ -23,9 +23,7 @@ class _End(NamedTuple):
     error: BaseException | None
 
 
-def ahead(
-    items: Generator[Item], size: int, tick: Callable[[], None] | None = None
-) -> Generator[Item]:
+def ahead(items: Generator[Item], size: int, tick: Callable[[], None] | None = None) -> Generator[Item]:
     """Run a generator in a thread, up to `size` items ahead; call `tick` every second while its next item is awaited.
 
     Close the result, with `contextlib.closing`: then the thread ends after the item that it is making.

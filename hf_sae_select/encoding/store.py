@@ -3,9 +3,9 @@
 A store holds what was encoded in one way, so the digest of a row decides its codes. A dataset whose rows were
 shuffled, whose unread columns were changed or to which rows were added finds the rows that are stored.
 
-While rows are encoded, they go into pieces, many of them small and in any order. A piece appears when it is complete, so an
-interrupted encoding goes on after the last one. Before rows are read, pieces are merged into files, which are in the order
-of the dataset. No dataset is a view of a piece.
+While rows are encoded, they go into pieces, many of them small, with rows in any order. A piece appears when it is
+complete, so an interrupted encoding goes on after the last one. Before rows are read, pieces are merged into files, in
+the order of the dataset. So no dataset is a view of a piece.
 """
 
 from __future__ import annotations

@@ -41,7 +41,10 @@ def test_order_is_kept_through_two_stages():
 @pytest.mark.parametrize("failure", [ValueError("row 7"), KeyboardInterrupt("stop"), SystemExit(3)])
 def test_an_error_comes_after_the_items_before_it(failure):
     seen = []
-    with pytest.raises(type(failure)) as caught, closing(ahead(doubled(ahead(numbers(3, failure=failure), 2)), 3)) as items:
+    with (
+        pytest.raises(type(failure)) as caught,
+        closing(ahead(doubled(ahead(numbers(3, failure=failure), 2)), 3)) as items,
+    ):
         for item in items:
             seen.append(item)
     assert seen == [0, 2, 4] and caught.value is failure and no_other_thread()
@@ -56,7 +59,10 @@ def test_a_stage_that_fails_ends_the_one_before_it():
                 yield item
 
     closed = []
-    with pytest.raises(OSError, match="full"), closing(ahead(failing(ahead(numbers(10**9, closed=closed), 2)), 3)) as items:
+    with (
+        pytest.raises(OSError, match="full"),
+        closing(ahead(failing(ahead(numbers(10**9, closed=closed), 2)), 3)) as items,
+    ):
         for _ in items:
             pass
     assert no_other_thread() and len(closed) == 1 and closed[0] is not threading.main_thread()
