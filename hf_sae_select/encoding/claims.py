@@ -1,7 +1,7 @@
-"""Tasks that several processes share: who works on what is said by files in a folder that all of them see.
+"""Tasks that several processes share: files in a folder that all of them see say who works on what.
 
-A claim is a file that only one process can create (`O_EXCL`). The process touches it as long as it works on the task. A
-process that sees a claim untouched for a while takes the task over, so one that was killed holds nobody up. Locks
+A claim is a file that only one process can create (`O_EXCL`). The process touches it as long as it works on the task.
+A process that sees a claim untouched for a while takes the task over, so one that was killed holds nobody up. Locks
 (`flock`) would end with their process at once, but many network folders have none, or only within one machine. If two
 processes have the same claim after all, both do the task, and get the same result.
 
