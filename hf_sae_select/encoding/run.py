@@ -179,9 +179,10 @@ def progress_bar(rows: int, encoder: Encoder, action: str) -> tqdm:
     show = encoder.arguments.show_progress_bar
     hidden = are_progress_bars_disabled() if show is None else not show
     hidden |= not processes().is_local_main_process
-    # Long rows come first, so only the mean speed says when the end comes.
+    # The longest rows of a group come first, so only the mean speed says when the end comes. tqdm would wait for as many
+    # rows as it has seen at once, were it not for `miniters`.
     description = f"{action} {names_of_text(encoder.rendering)}"
-    return tqdm(total=rows, desc=description, unit=" rows", smoothing=0, disable=hidden)
+    return tqdm(total=rows, desc=description, unit=" rows", smoothing=0, miniters=0, disable=hidden)
 
 
 def names_of_text(rendering: Rendering) -> str:

@@ -8,10 +8,12 @@ from helpers.encoded import codes
 
 from hf_sae_select import encode
 from hf_sae_select.encoding import encoder, language_model, run, stages
+from hf_sae_select.encoding.arguments import EncodingArguments
 from hf_sae_select.encoding.collector import RowCollector
 from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.encoding.rows import RowReader
 from hf_sae_select.encoding.store import CodeStore
+from hf_sae_select.encoding.text import find_text
 from hf_sae_select.features.columns import DIGEST
 
 WORDS = tiny.WORDS[:9]
@@ -136,6 +138,18 @@ def test_the_bar_moves_within_a_group_of_rows(ds, sae, monkeypatch):
     monkeypatch.setattr(run.tqdm, "update", lambda self, rows: moves.append(rows))
     encode(ds, sae, batch_size=2, show_progress_bar=True)
     assert [rows for rows in moves if rows] == [2, 2, 2, 2, 1]
+
+
+def test_the_bar_is_drawn_although_few_rows_are_complete(ds, sae):
+    reader = Encoder(sae, find_text(ds), EncodingArguments.parse(show_progress_bar=True))
+    with run.progress_bar(1000, reader, "Encoding") as bar:
+        bar.mininterval = 0
+        for rows in (900, 1, 0):
+            bar.update(rows)
+            assert bar.last_print_n == bar.n
+            drawn, bar.last_print_t = bar.last_print_t, 0
+            bar.update(0)
+            assert bar.last_print_t >= drawn
 
 
 def test_the_bar_is_drawn_while_a_pass_takes_long(ds, sae, monkeypatch):
