@@ -161,7 +161,8 @@ class EncodingRun:
             self.store.add(table.append_column(DIGEST, self.digests.take(pa.array(rows))), self._left())
             tasks = np.searchsorted(self.rows, rows) // self._task_rows
             for task, count in zip(*np.unique(tasks, return_counts=True), strict=True):
-                self._unwritten[str(task)] -= int(count)
+                # Another process may have done it too, and sooner.
+                self._unwritten[str(task)] = max(self._unwritten[str(task)] - int(count), 0)
                 if not self._unwritten[str(task)]:
                     self.claims.finish(str(task))
         for task in self._tasks.keys() & self.claims.done():
