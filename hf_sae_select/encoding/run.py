@@ -180,8 +180,8 @@ def progress_bar(rows: int, encoder: Encoder, action: str) -> tqdm:
     show = encoder.arguments.show_progress_bar
     hidden = are_progress_bars_disabled() if show is None else not show
     hidden |= not processes().is_local_main_process
-    # The longest rows of a group come first, so only the mean speed says when the end comes. tqdm would wait for as many
-    # rows as it has seen at once, were it not for `miniters`.
+    # The longest rows of a group come first, so only the mean speed says when the end comes. Without `miniters`, tqdm
+    # would wait for as many rows as it has seen at once.
     description = f"{action} {names_of_text(encoder.rendering)}"
     return tqdm(total=rows, desc=description, unit=" rows", smoothing=0, miniters=0, disable=hidden)
 
