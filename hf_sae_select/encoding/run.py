@@ -158,6 +158,7 @@ class EncodingRun:
         self._written = time.monotonic()
         if self._collector.complete:
             rows, table = self._collector.taken()
+            self.encoder.check_finite(table, rows)
             self.store.add(table.append_column(DIGEST, self.digests.take(pa.array(rows))), self._left())
             tasks = np.searchsorted(self.rows, rows) // self._task_rows
             for task, count in zip(*np.unique(tasks, return_counts=True), strict=True):
