@@ -204,7 +204,8 @@ def _encode_codes(
     encoder = Encoder(load_sae(sae, encoder_only=True), rendering, arguments)
     reader = RowReader(dataset, rendering, encoder.template)
     # The first process decides for all: the hash of a function may differ from process to process.
-    (record,) = broadcast_object_list([encoder.record() if processes().is_main_process else None])
+    decisions = [encoder.record(), encoder.resolved()] if processes().is_main_process else [None, None]
+    record, resolved = broadcast_object_list(decisions)
     # What is kept beside the codes decides the content of the files, but not the codes: it is not in the record.
     key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
     versions = {name: version(name) for name in LIBRARIES}
@@ -219,7 +220,7 @@ def _encode_codes(
         _warn_of_blank_rows(coded, encoder)
     # Where the SAE came from decides nothing, and the versions and the record decide what is resolved, so neither the
     # key nor the files have them.
-    facts = {"sae": encoder.sae.config.source, "resolved": _of_first_process(encoder.resolved)}
+    facts = {"sae": encoder.sae.config.source, "resolved": resolved}
     record |= {name: fact for name, fact in facts.items() if fact}
     coded = with_record(coded, record, digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
