@@ -124,9 +124,9 @@ def test_an_interrupt_while_the_first_pass_runs_keeps_nothing_and_ends(ds, sae, 
     monkeypatch.setattr(run.EncodingRun, "_tick", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     states = language_model.LanguageModel.states
 
-    def slowly(self, windows, batch_size):
+    def slowly(self, windows, *sizes):
         stages.Event().wait(0.1)
-        return states(self, windows, batch_size)
+        return states(self, windows, *sizes)
 
     monkeypatch.setattr(language_model.LanguageModel, "states", slowly)
     with pytest.raises(KeyboardInterrupt, match="0 of 9 rows are encoded"):
@@ -154,10 +154,10 @@ def test_the_bar_is_drawn_while_a_pass_takes_long(ds, sae, monkeypatch):
     monkeypatch.setattr(stages, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(run.tqdm, "refresh", lambda self, **_: drawn.append(1))
 
-    def slowly(self, windows, batch_size):
+    def slowly(self, windows, *sizes):
         while not drawn:
             stages.Event().wait(0.001)
-        return states(self, windows, batch_size)
+        return states(self, windows, *sizes)
 
     monkeypatch.setattr(language_model.LanguageModel, "states", slowly)
     encode(ds, sae)
