@@ -67,7 +67,7 @@ def test_the_receipt_survives_pickling_and_formats_and_is_dropped_by_other_rows(
 )
 @pytest.mark.parametrize("keep_codes", [False, True])
 def test_a_subset_of_rows_with_several_files_of_codes_is_pickled(change, keep_codes, sae, monkeypatch, tmp_path):
-    monkeypatch.setattr("hf_sae_select.encoding.pipeline.SHARD_ROWS", 2)
+    monkeypatch.setattr("hf_sae_select.encoding.store.FILE_ROWS", 2)
     rows = Dataset.from_dict({"text": ["the cat", "a dog ran", "the moon", "a big red bird"], "kind": list("abab")})
     rows.save_to_disk(tmp_path / "rows")
     encoded = change(load_from_disk(tmp_path / "rows").sae_encode(sae))

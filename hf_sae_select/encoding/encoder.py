@@ -1,17 +1,21 @@
-"""Texts -> the code columns of their rows: language model up to the SAE's layer, SAE, maximum over the tokens."""
+"""Texts -> the largest activations of windows of their tokens: language model up to the SAE's layer, SAE, maximum.
+
+`Encoder.tokenized` and `Encoder.passes` are the first two stages of a pipeline; `RowCollector` is the third.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..features.columns import ACTS, FLAGS, IDS, STATE, TOKENS, RowFlags, column_types
-from ..features.kept import Kept
+from ..features.columns import RowFlags
+from ..features.kept import LARGEST, Kept
 from ..sae.model import SparseAutoencoder
 from ..sae.products import SplitProduct
 from ..sae.segments import segment_sums
@@ -25,9 +29,37 @@ from .text import Rendering, Text
 
 ENCODING_VERSION = 2  # raise it when the same input gives other codes: then no older cache file is read
 
-Code = tuple[NDArray[Any], NDArray[np.float32]]
-"""Feature ids, ascending, and activations of a window or a row."""
-BLANK: Code = np.empty(0, np.int64), np.empty(0, np.float32)
+# Rows that are tokenised and sorted by length together. A GPU wants full batches; a CPU is as fast with small ones.
+GROUP_ROWS, GROUP_ROWS_CUDA = 1000, 16_000
+# Tokens of rows of several windows that are encoded before such rows are complete: seconds of work.
+PORTION_TOKENS, PORTION_TOKENS_CUDA = 2**14, 2**20
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows that are sorted by length and encoded together."""
+
+    rows: NDArray[np.int64]
+    """Their numbers in the dataset."""
+    windows: list[Window]
+    """Their windows; `Window.row` is a place in `rows`."""
+    flags: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass gave, on the device, where it may not be computed yet."""
+
+    rows: NDArray[np.int64]
+    """[windows]: the numbers of their rows."""
+    lengths: list[int]
+    """[windows]: their numbers of text tokens."""
+    largest: Tensor
+    """[windows, d_sae]: the largest activations."""
+    state_sums: Tensor | None
+    """[windows, d_in]: the sums of their states, where these are kept."""
+    event: torch.cuda.Event | None
+    """Happens when all this is computed."""
 
 
 class Encoder:
@@ -157,17 +189,20 @@ class Encoder:
             )
         return longest
 
-    def check_finite(self, codes: pa.Table, rows: NDArray[np.int64]) -> None:
-        """Check that the codes of rows of the dataset, by their numbers, are finite.
+    def check(self, acts: NDArray[np.float32], row: int) -> None:
+        """Check that the activations of a row of the dataset are finite, and that their stored type can hold them.
 
         Raises:
-            ValueError: they are not; the first such row is named.
+            ValueError: they are not, or it cannot; the row is named.
         """
-        acts = codes.column(ACTS).combine_chunks()
-        overflows = np.flatnonzero(~np.isfinite(acts.flatten().to_numpy()))
-        if not len(overflows):
+        largest = acts.max(initial=0)
+        if np.isfinite(largest):  # NaN is the largest too
+            if self.kept is not None and not self.kept.holds(largest):
+                raise ValueError(
+                    f"row {row} of `dataset` has the activation {largest:g}, beyond half precision (at most "
+                    f"{LARGEST:g}): encode with `keep=({self.kept.strongest}, 'float32')`, or `keep='all'`"
+                )
             return
-        row = int(rows[np.searchsorted(acts.offsets.to_numpy(), overflows[0], side="right") - 1])
         config, dtype = self.sae.config, str(self.model.model.dtype).removeprefix("torch.")
         remedy = "leave the row out, or look at the weights of the model"
         if dtype not in ("float32", "float64"):
@@ -183,58 +218,66 @@ class Encoder:
         states = states.to(device, dtype if self.product is None else states.dtype)
         return self.sae.encode_max(states, lengths, self.product)
 
-    @torch.no_grad()
-    def __call__(self, texts: list[Text]) -> pa.Table:
-        """Encode the texts of a batch of rows."""
+    def tokenized(self, rows: NDArray[np.int64], texts: Sequence[Text]) -> RowGroup:
+        """Tokenise the texts of rows, which have these numbers."""
         is_plain, length = self.template is None, self.arguments.max_length
         windows = self.model.windows([text for text, _ in texts], max_length=length, special=is_plain)
         flags = np.array([flags for _, flags in texts], np.uint8)
         flags |= np.where(_mostly_unknown(windows, len(texts)), RowFlags.UNKNOWN, 0).astype(np.uint8)
-        codes: list[list[Code]] = [[] for _ in texts]  # of the windows of each row
-        tokens = np.zeros(len(texts), np.int32)
-        state_sums = np.zeros((len(texts), self.state_width or 0))
-        for group, states in self.model.states(windows, self.arguments.batch_size, self.arguments.budget):
-            states = states.to(self.sae.W_enc.device)
-            lengths = [sum(window.is_text) for window in group]
-            for window, length, code in zip(group, lengths, self._codes(states, lengths), strict=True):
-                codes[window.row].append(code)
-                tokens[window.row] += length
-            if self.state_width is not None:
-                rows = [window.row for window in group]
-                np.add.at(state_sums, rows, segment_sums(states, lengths).cpu().numpy())
-        means = state_sums / np.maximum(tokens, 1)[:, None]
-        return self._table([_merged(parts) for parts in codes], tokens, flags, means)
+        return RowGroup(rows, windows, flags)
 
-    def _table(
-        self, codes: list[Code], tokens: NDArray[np.int32], flags: NDArray[np.uint8], states: NDArray[np.float64]
-    ) -> pa.Table:
-        """Lay out what is stored of codes, and mean states, as Arrow columns, without a Python object for each number.
+    @torch.no_grad()
+    def passes(self, group: RowGroup) -> Iterator[Pass]:
+        """Yield what each forward pass over the windows of rows gave, the longest windows first."""
+        for windows in _portions(group.windows, self._portion_tokens):
+            for batch, states in self.model.states(windows, self.arguments.batch_size, self.arguments.budget):
+                states = states.to(self.sae.W_enc.device)
+                lengths = [sum(window.is_text) for window in batch]
+                largest = self.maxima(states, lengths)
+                sums = None if self.state_width is None else segment_sums(states, lengths)
+                rows = group.rows[[window.row for window in batch]]
+                yield Pass(rows, lengths, largest, sums, _recorded_event(largest.device))
 
-        `states` [n, d_in] has width 0 if states are not kept.
-        """
-        kept, config = self.kept, self.sae.config
-        codes = codes if kept is None else [kept.cut(*code) for code in codes]
-        offsets = pa.array(np.cumsum([0, *(len(ids) for ids, _ in codes)]), pa.int32())
-        ids, acts = (np.concatenate(column) for column in zip(*codes, strict=True))
-        acts = acts if kept is None else kept.stored(acts, config.feature_threshold)
-        width = column_types({"d_sae": config.d_sae}).arrow_schema.field(IDS).type.value_type
-        columns = {
-            IDS: pa.ListArray.from_arrays(offsets, pa.array(ids, width)),
-            ACTS: pa.ListArray.from_arrays(offsets, pa.array(acts)),
-            TOKENS: pa.array(tokens),
-            FLAGS: pa.array(flags),
-        }
-        if d_in := states.shape[1]:
-            columns[STATE] = pa.FixedSizeListArray.from_arrays(pa.array(states.astype(np.float32).ravel()), d_in)
-        return pa.table(columns)
+    @property
+    def group_rows(self) -> int:
+        """Number of rows that are tokenised and sorted by length together."""
+        return GROUP_ROWS_CUDA if self.arguments.device.type == "cuda" else GROUP_ROWS
 
-    def _codes(self, states: Tensor, lengths: list[int]) -> list[Code]:
-        """Return the code of each window; window i has the next `lengths[i]` vectors of `states`."""
-        largest = self.maxima(states, lengths)
-        window, ids = largest.nonzero(as_tuple=True)
-        ends = torch.bincount(window, minlength=len(lengths)).cumsum(0)[:-1].cpu().numpy()
-        columns = (ids, largest[window, ids].float())
-        return list(zip(*(np.split(column.cpu().numpy(), ends) for column in columns), strict=True))
+    @property
+    def _portion_tokens(self) -> int:
+        return PORTION_TOKENS_CUDA if self.arguments.device.type == "cuda" else PORTION_TOKENS
+
+
+def _portions(windows: list[Window], tokens: int) -> Iterator[list[Window]]:
+    """Split windows so that rows are completed all along, and not all of them with the last pass.
+
+    A row of one window is complete when that is. Rows of several windows come first, in portions of about so many
+    tokens.
+    """
+    counts: dict[int, int] = {}
+    for window in windows:
+        counts[window.row] = counts.get(window.row, 0) + 1
+    portion: list[Window] = []
+    size = 0
+    for i, window in enumerate(windows):
+        if counts[window.row] == 1:
+            continue
+        portion.append(window)
+        size += len(window.ids)
+        is_last = i + 1 == len(windows) or windows[i + 1].row != window.row
+        if size >= tokens and is_last:
+            yield portion
+            portion, size = [], 0
+    yield portion + [window for window in windows if counts[window.row] == 1]
+
+
+def _recorded_event(device: torch.device) -> torch.cuda.Event | None:
+    """Return an event that happens when the work queued so far is done; None where work is not queued."""
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 def _mostly_unknown(windows: list[Window], rows: int) -> NDArray[np.bool_]:
@@ -243,14 +286,3 @@ def _mostly_unknown(windows: list[Window], rows: int) -> NDArray[np.bool_]:
     for window in windows:
         excess[window.row] += 2 * window.unknown - sum(window.is_text)
     return excess > 0
-
-
-def _merged(codes: list[Code]) -> Code:
-    """Merge the codes of a row's windows: each feature of any window, at its largest activation."""
-    if len(codes) < 2:
-        return codes[0] if codes else BLANK
-    ids, acts = (np.concatenate(column) for column in zip(*codes, strict=True))
-    unique, position = np.unique(ids, return_inverse=True)
-    largest = np.zeros(len(unique), np.float32)
-    np.maximum.at(largest, position, acts)
-    return unique, largest

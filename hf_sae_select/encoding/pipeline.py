@@ -1,7 +1,7 @@
 """Dataset -> Dataset with the features of each row, through a store of codes in the cache of `datasets`.
 
-What is read of each row gives a digest. Rows whose digests the store lacks are encoded, in shards, which several
-processes (`torchrun`) share. A call that finds all rows in the store loads no model.
+What is read of each row gives a digest. Rows whose digests the store lacks are encoded; several processes (`torchrun`)
+share them. A call that finds all rows in the store loads no model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +22,9 @@ import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
-from datasets.utils import are_progress_bars_disabled
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from .._cards import UNSEEN
+from .._arrow import open_file, write_tables
 from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerprint
 from ..features.columns import (
     ACTS,
@@ -43,16 +41,16 @@ from ..features.columns import (
 )
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
+from .claims import Claims
 from .digests import digested, digests_of
-from .distributed import processes
+from .distributed import processes, shared_claims
 from .encoder import Encoder
 from .recorded import recorded_arguments, recorded_sae
 from .rows import RowReader
+from .run import READ_ROWS, EncodingRun, names_of_text, progress_bar
 from .store import CodeStore
 from .text import TextSource, columns_as_recorded, find_text
 
-SHARD_ROWS = 4000  # an interruption loses at most the work on so many rows
-BATCH_ROWS = 1000  # rows that are tokenised and sorted by length together
 LIBRARIES = ("torch", "transformers", "tokenizers")  # whose versions may change the last bits of codes
 
 
@@ -168,15 +166,17 @@ def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArgument
     for name in [IDS, ACTS, TOKENS, FLAGS, DIGEST, *([STATE] if arguments.keep_state else [])]:
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
-    coded = _encode_codes(dataset, sae, arguments, flat=True, purpose=purpose)
-    with processes().main_process_first():  # it may write a file
-        return add_columns(dataset, coded, replaced)
+    with shared_claims(_shared_folder()) as claims:
+        coded = _encode_codes(dataset, sae, arguments, claims, flat=True, purpose=purpose)
+        return claims.first("columns", lambda: add_columns(dataset, coded, replaced))  # it may write a file
 
 
 def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> Dataset:
     """Return the code columns alone, without a copy of the rows; arguments as in `encode`."""
     check_dataset("dataset", dataset, "encode")
-    return _encode_codes(dataset, sae, EncodingArguments.parse(**arguments))
+    parsed = EncodingArguments.parse(**arguments)
+    with shared_claims(_shared_folder()) as claims:
+        return _encode_codes(dataset, sae, parsed, claims)
 
 
 def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | None = None, **arguments: Any) -> Dataset:
@@ -187,80 +187,72 @@ def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | Non
     Raises:
         ValueError: The SAE is not the one of the record, or nobody knows where it is.
     """
-    text = columns_as_recorded(dataset, record)
-    return _encode_codes(dataset, recorded_sae(record, sae), recorded_arguments(record, text=text, **arguments))
+    parsed = recorded_arguments(record, text=columns_as_recorded(dataset, record), **arguments)
+    with shared_claims(_shared_folder()) as claims:
+        return _encode_codes(dataset, recorded_sae(record, sae), parsed, claims)
 
 
 def _encode_codes(
-    dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments, *, flat: bool = False, purpose: str = ""
+    dataset: Dataset,
+    sae: SaeSource | None,
+    arguments: EncodingArguments,
+    claims: Claims,
+    *,
+    flat: bool = False,
+    purpose: str = "",
 ) -> Dataset:
     """Return the code columns; `flat` ones have no row mapping."""
     rendering = find_text(dataset, arguments.text)
     encoder = Encoder(load_sae(sae, encoder_only=True), rendering, arguments)
     reader = RowReader(dataset, rendering, encoder.template)
-    state = processes()
     # The first process decides for all: the hash of a function may differ from process to process.
-    record = _of_first_process(encoder.record)
-    digests = _of_first_process(lambda: digests_of(reader))
+    decisions = [encoder.record(), encoder.resolved()] if processes().is_main_process else [None, None]
+    record, resolved = broadcast_object_list(decisions)
     # What is kept beside the codes decides the content of the files, but not the codes: it is not in the record.
     key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
-    types = column_types(record, encoder.state_width, digested={})
-    store = CodeStore(_cache_folder(shared=state.num_processes > 1) / name, types)
-    _encode_missing(store, encoder, reader, digests)
-    with state.main_process_first():  # it may write a file
-        coded = store.assemble(digests, flat=flat)
+    store = CodeStore(_cache_folder(claims) / name, column_types(record, encoder.state_width, digested={}))
+    digests, rows = claims.first("plan", lambda: _planned(reader, encoder, store, claims))
+    if len(rows):
+        EncodingRun(store, encoder, reader, digests, rows, claims)()
+    coded = claims.first("assembly", lambda: store.assemble(digests, flat=flat))  # it may write files
     _warn_of_unusual_rows(coded, encoder)
     if flat:  # a selection warns of blank rows itself
         _warn_of_blank_rows(coded, encoder)
     # Where the SAE came from decides nothing, and the versions and the record decide what is resolved, so neither the
     # key nor the files have them.
-    facts = {"sae": encoder.sae.config.source, "resolved": _of_first_process(encoder.resolved)}
+    facts = {"sae": encoder.sae.config.source, "resolved": resolved}
     record |= {name: fact for name, fact in facts.items() if fact}
     coded = with_record(coded, record, digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
     return coded
 
 
-def _of_first_process(value: Callable[[], Any]) -> Any:
-    """Return what a function returns in the first process."""
-    state = processes()
-    if state.num_processes == 1:
-        return value()
-    (shared,) = broadcast_object_list([value() if state.is_main_process else None])
-    return shared
+def _planned(
+    reader: RowReader, encoder: Encoder, store: CodeStore, claims: Claims
+) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Return the digests of all rows, and the numbers of those to encode. One process decides for all.
 
-
-def _encode_missing(store: CodeStore, encoder: Encoder, reader: RowReader, digests: pa.Array) -> None:
-    """Encode the rows that are not stored; each process takes every n-th shard of them."""
-    state = processes()
-    rows = _of_first_process(lambda: store.missing(digests))
-    shards = [rows[start : start + SHARD_ROWS] for start in range(0, len(rows), SHARD_ROWS)]
-    if shards := shards[state.process_index :: state.num_processes]:
-        store.prepare()
-        total = unwritten = sum(map(len, shards))
-        show = encoder.arguments.show_progress_bar
-        if reader.rendering.chat:  # a row that cannot be read is an error before the slow work
-            with _progress_bar(total, show, "Reading") as bar:
-                for shard in shards:
-                    for batch in _batches(shard):
-                        reader.check(batch)
-                        bar.update(len(batch))
-        with _progress_bar(total, show, f"Encoding {_names_of_text(encoder)}") as bar:
-            try:
-                encoder.load()
-                for shard in shards:
-                    store.add(digests.take(shard), _encoded(shard, encoder, reader, digests, bar), unwritten)
-                    unwritten -= len(shard)
-            except KeyboardInterrupt:
-                place = "nowhere, since caching is disabled" if not is_caching_enabled() else f"in {store.folder}"
-                # A new one, without the traceback from within torch.
-                raise KeyboardInterrupt(
-                    f"{total - unwritten:,} of {total:,} rows are encoded and kept {place}; the same call encodes the "
-                    "others"
-                ) from None
-    state.wait_for_everyone()
+    Rows of chats that are to be encoded are read once: one that cannot be read is an error before the slow work.
+    """
+    file = None if claims.folder is None else claims.folder / "plan.arrow"
+    if file is not None and file.is_file():
+        plan = open_file(file).data
+        return plan.column("digest").combine_chunks(), np.flatnonzero(plan.column("is_missing"))
+    digests = digests_of(reader)
+    rows = store.missing(digests)
+    if len(rows) and reader.rendering.chat:
+        with progress_bar(len(rows), encoder, "Reading") as bar:
+            for start in range(0, len(rows), READ_ROWS):
+                reader.check(batch := rows[start : start + READ_ROWS])
+                bar.update(len(batch))
+    if file is not None:
+        is_missing = np.zeros(len(digests), bool)
+        is_missing[rows] = True
+        plan = pa.table({"digest": digests, "is_missing": is_missing})
+        write_tables(file, plan.schema, [plan], len(plan))
+    return digests, rows
 
 
 def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:
@@ -283,40 +275,18 @@ def _warn_of_blank_rows(coded: Dataset, encoder: Encoder) -> None:
     blank = int((read_columns(coded, [TOKENS]).column(TOKENS).to_numpy() == 0).sum())
     if 2 * blank > len(coded):
         warnings.warn(
-            f"{blank:,} of {len(coded):,} rows are blank: {_names_of_text(encoder)} has no text there; pass "
+            f"{blank:,} of {len(coded):,} rows are blank: {names_of_text(encoder.rendering)} has no text there; pass "
             "another `text`",
             stacklevel=2,
         )
 
 
-def _encoded(
-    rows: NDArray[np.int64], encoder: Encoder, reader: RowReader, digests: pa.Array, bar: tqdm
-) -> Iterator[pa.Table]:
-    """Yield the code columns of rows, batch by batch."""
-    for batch in _batches(rows):
-        codes = encoder(reader.texts(batch))
-        encoder.check_finite(codes, batch)
-        yield codes.append_column(DIGEST, digests.take(batch))
-        bar.update(len(batch))
+def _shared_folder() -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select"
 
 
-def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
-
-
-def _names_of_text(encoder: Encoder) -> str:
-    """Say which columns are read."""
-    names = ", ".join(f"`{'.'.join(path)}`" for path in encoder.rendering.paths)
-    return UNSEEN.sub("\ufffd", names) or "what `text` returns"  # a terminal would obey
-
-
-def _cache_folder(shared: bool) -> Path:
-    # Processes share their shards through the cache, so they use it even if caching is disabled.
-    if is_caching_enabled() or shared:
-        return Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select"
+def _cache_folder(claims: Claims) -> Path:
+    # Processes share their work through the cache, so they use it even if caching is disabled.
+    if is_caching_enabled() or claims.folder is not None:
+        return _shared_folder()
     return Path(tempfile.mkdtemp(dir=get_temporary_cache_files_directory()))  # datasets removes it at exit
-
-
-def _progress_bar(rows: int, show: bool | None, description: str) -> tqdm:
-    hidden = are_progress_bars_disabled() if show is None else not show
-    return tqdm(total=rows, desc=description, unit=" rows", disable=hidden)

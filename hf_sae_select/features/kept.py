@@ -62,6 +62,10 @@ class Kept:
         """Return this as JSON."""
         return dict(vars(self))
 
+    def holds(self, act: float) -> bool:
+        """Tell whether the type of stored activations can hold one."""
+        return self.type == "float32" or act <= LARGEST
+
     def cut(self, ids: NDArray[Any], acts: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Return what is stored of a row; of equal activations the strongest is the one with the lower id."""
         if len(acts) <= self.strongest:
@@ -73,18 +77,9 @@ class Kept:
         return ids[mask], acts[mask]
 
     def stored(self, acts: NDArray[np.float32], threshold: float) -> NDArray[Any]:
-        """Return activations in their stored type, each on its side of 0, `above` and the SAE's threshold.
-
-        Raises:
-            ValueError: One is beyond half precision.
-        """
+        """Return activations in their stored type, each on its side of 0, `above` and the SAE's threshold."""
         if self.type == "float32":
             return acts
-        if acts.max(initial=0) > LARGEST:
-            raise ValueError(
-                f"an activation is {acts.max():g}, beyond half precision (at most {LARGEST:g}): encode with "
-                f"`keep=({self.strongest}, 'float32')`, or `keep='all'`"
-            )
         halves = acts.astype(np.float16)
         for limit in np.array([0, self.above, threshold], np.float32):
             is_above, reads_above = acts > limit, halves.astype(np.float32) > limit

@@ -1,4 +1,6 @@
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -6,18 +8,32 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
 from zlib import crc32
 import datasets, torch
 from accelerate import PartialState
 from hf_sae_select import SparseAutoencoder, encode
-from hf_sae_select.encoding import pipeline
+from hf_sae_select.encoding import claims, distributed, run
 from hf_sae_select.encoding.encoder import Encoder
+from hf_sae_select.encoding.language_model import LanguageModel
 torch.set_num_threads(1)
-pipeline.SHARD_ROWS = 2
+claims.TOUCH_SECONDS, claims.DEAD_SECONDS, claims.POLL_SECONDS, distributed.SEEN_SECONDS = 0.1, 2, 0.05, 0.2
+run.FILE_BYTES = 1
+if "apart" in sys.argv:
+    datasets.config.HF_DATASETS_CACHE = Path(datasets.config.HF_DATASETS_CACHE) / os.environ["RANK"]
+    LanguageModel.of = None  # an error before the model is loaded is another one
 ds = datasets.Dataset.from_dict({"text": ["the cat", "a dog", "the moon", "it was red", "a log"]})
-read = []
-call = Encoder.__call__
-Encoder.__call__ = lambda self, texts: read.extend(texts) or call(self, texts)
+read, call, death = [], Encoder.tokenized, Path(datasets.config.HF_DATASETS_CACHE) / "death"
+def tokenized(self, rows, texts):
+    if f"kill {os.environ.get('RANK')}" in sys.argv and read:
+        death.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    while f"kill {1 - int(os.environ.get('RANK', 0))}" in sys.argv and not death.exists():
+        time.sleep(0.01)
+    read.extend(texts)
+    return call(self, rows, texts)
+Encoder.tokenized = tokenized
 # the hash of a set in a lambda differs from process to process
 text = lambda row: " ".join(word for word in row["text"].split() if word not in {"x", "y", "z"})
 coded = encode(ds, SparseAutoencoder.from_pretrained("FOLDER"), text=text, keep="state")
@@ -25,24 +41,89 @@ kept = crc32(str(coded["sae_state"][:]).encode())
 # One short write: under torchrun the processes share an unbuffered stdout.
 print(f"{PartialState().num_processes} {len(read)} {coded['sae_ids'][:]} {kept}\\n", end="")
 """
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+
+
+@pytest.fixture
+def script(sae, tmp_path):
+    sae.save_pretrained(tmp_path / "sae")
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT.replace("FOLDER", str(tmp_path / "sae")))
+    return file
+
+
+def environment(cache):
+    quiet = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return os.environ | quiet | {"HF_DATASETS_CACHE": str(cache)}
+
+
+def run(launcher, script, cache, *arguments):
+    """Return the exit code and the lines of stdout: (number of rows that were read, all codes)."""
+    done = subprocess.run(
+        [*launcher, script, *arguments], env=environment(cache), capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, lines_of(done.stdout), done.stderr
+
+
+def lines_of(stdout):
+    return [(int(rows), codes) for rows, codes in re.findall(r"^\d (\d) (\[\[.*)$", stdout, re.MULTILINE)]
+
+
+def files(cache):
+    """The files that stay, without those of the job."""
+    return sorted(file.relative_to(cache).parts[-1] for file in Path(cache).rglob("*") if file.is_file())
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_work_and_agree_with_one(sae, tmp_path):
-    sae.save_pretrained(tmp_path / "sae")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("FOLDER", str(tmp_path / "sae")))
-    quiet = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+def test_two_processes_share_the_work_and_agree_with_one(script, tmp_path):
+    _, [(rows, codes)], _ = run([sys.executable], script, tmp_path / "one")
+    assert rows == 5
+    code, lines, errors = run(TORCHRUN, script, tmp_path / "two")
+    assert code == 0, errors
+    assert sum(rows for rows, _ in lines) == 5 and [codes for _, codes in lines] == [codes] * 2
+    assert files(tmp_path / "two") == files(tmp_path / "one")
 
-    def run(*launcher, cache):
-        env = os.environ | quiet | {"HF_DATASETS_CACHE": str(tmp_path / cache)}
-        done = subprocess.run([*launcher, str(script)], env=env, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return [line for line in done.stdout.splitlines() if line]
 
-    (alone,) = run(sys.executable, cache="one")
-    assert alone.startswith("1 5 [[")
-    torchrun = Path(sys.executable).with_name("torchrun")
-    shared = run(torchrun, "--nproc_per_node", "2", "--standalone", cache="two")
-    codes = alone.removeprefix("1 5 ")
-    assert sorted(shared) == [f"2 2 {codes}", f"2 3 {codes}"]  # three shards, the last of one row
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("killed", [0, 1])
+def test_when_a_process_dies_the_other_one_encodes_its_rows(script, tmp_path, killed):
+    _, [(_, codes)], _ = run([sys.executable], script, tmp_path / "one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, f"kill {killed}"],
+            env=environment(tmp_path / "two") | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    codes_of_ranks = [process.returncode for process in processes]
+    assert codes_of_ranks[killed] == -9 and codes_of_ranks[1 - killed] == 0, outputs
+    ((rows, same),) = lines_of(outputs[1 - killed][0])
+    assert 4 <= rows <= 5 and same == codes  # the other one had read a row when it was killed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_run_whose_process_was_killed_goes_on_where_it_stopped(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # then the second run has the same function
+    _, [(_, codes)], _ = run([sys.executable], script, tmp_path / "one")
+    code, _, _ = run(TORCHRUN, script, tmp_path / "two", "kill 1")
+    assert code != 0  # torchrun ends all processes when one dies
+    stored = [file for file in files(tmp_path / "two") if file.startswith("piece-")]  # one for each row
+    code, lines, errors = run(TORCHRUN, script, tmp_path / "two")
+    assert code == 0, errors
+    assert [codes for _, codes in lines] == [codes] * 2
+    assert stored and sum(rows for rows, _ in lines) == 5 - len(stored)
+
+
+@pytest.mark.slow
+def test_processes_that_share_no_folder_are_told_before_a_model_is_loaded(script, tmp_path):
+    code, _, errors = run(TORCHRUN, script, tmp_path / "two", "apart")
+    assert code != 0 and "only 1 of 2 processes see the folder" in errors and "HF_DATASETS_CACHE" in errors

@@ -14,7 +14,7 @@ from helpers import tiny
 from helpers.encoded import CODES, TEXTS, codes
 
 from hf_sae_select import SparseAutoencoder, encode
-from hf_sae_select.encoding import encoder, pipeline
+from hf_sae_select.encoding import encoder, pipeline, run
 from hf_sae_select.features.columns import RowFlags, column_types, encoding_record
 
 
@@ -103,19 +103,19 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(sae, cache, monkeypatc
     ds = Dataset.from_dict({"text": [f"the {word}" for word in tiny.WORDS[:9]]})
     whole = codes(encode(ds, sae))
     monkeypatch.setattr(encoder, "ENCODING_VERSION", 3)  # another cache file, the same codes
-    monkeypatch.setattr(pipeline, "SHARD_ROWS", 3)
+    monkeypatch.setattr(encoder, "GROUP_ROWS", 3)
     encoded = []
-    call = encoder.Encoder.__call__
+    call = encoder.Encoder.tokenized
 
-    def interrupted(self, batch):
+    def interrupted(self, rows, batch):
         texts = [text for text, _ in batch]
         if "the bird" in texts and not encoded.count("interrupted"):
             encoded.append("interrupted")
             raise KeyboardInterrupt
         encoded.extend(texts)
-        return call(self, batch)
+        return call(self, rows, batch)
 
-    monkeypatch.setattr(encoder.Encoder, "__call__", interrupted)
+    monkeypatch.setattr(encoder.Encoder, "tokenized", interrupted)
     with pytest.raises(KeyboardInterrupt, match=rf"^3 of 9 rows are encoded and kept in {cache}") as caught:
         encode(ds, sae)
     assert "interrupted" not in [frame.name for frame in caught.traceback] and caught.value.__suppress_context__
@@ -223,7 +223,7 @@ class Recorder:
     """Stand in for tqdm."""
 
     def __init__(self, **options):
-        self.options, self.rows = options, 0
+        self.options, self.rows, self.notes = options, 0, []
         Recorder.last = self
 
     def __enter__(self):
@@ -235,19 +235,29 @@ class Recorder:
     def update(self, rows):
         self.rows += rows
 
+    def set_postfix_str(self, note, refresh):
+        self.notes.append(note)
+
+    def unpause(self):
+        pass
+
+    def refresh(self):
+        pass
+
 
 @pytest.mark.parametrize(
     ("enabled", "show", "hidden"),
     [(True, None, False), (False, None, True), (True, False, True), (False, True, False)],
 )
 def test_one_progress_bar_is_shown_as_asked(ds, sae, monkeypatch, enabled, show, hidden):
-    monkeypatch.setattr(pipeline, "tqdm", Recorder)
-    monkeypatch.setattr(pipeline, "are_progress_bars_disabled", lambda: not enabled)
-    monkeypatch.setattr(pipeline, "SHARD_ROWS", 4)
-    monkeypatch.setattr(pipeline, "BATCH_ROWS", 3)
+    monkeypatch.setattr(run, "tqdm", Recorder)
+    monkeypatch.setattr(run, "are_progress_bars_disabled", lambda: not enabled)
+    monkeypatch.setattr(run, "TASK_ROWS", 4)
+    monkeypatch.setattr(encoder, "GROUP_ROWS", 3)
     encode(ds, sae, show_progress_bar=show)
     bar = Recorder.last
     assert (bar.options["total"], bar.options["disable"], bar.rows) == (6, hidden, 6)
+    assert bar.notes[-1].endswith(" tokens/s")
 
 
 def test_encoding_leaves_the_progress_bars_of_datasets_alone(ds, sae, monkeypatch, capfd):

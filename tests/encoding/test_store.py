@@ -15,7 +15,7 @@ from helpers import tiny
 
 from hf_sae_select import FeatureMatrix, encode, select
 from hf_sae_select._files import remove_leftovers, whole_file
-from hf_sae_select.encoding import encoder, pipeline, store
+from hf_sae_select.encoding import encoder, pipeline, run, store
 from hf_sae_select.features.columns import ACTS, DIGEST, FLAGS, IDS, TOKENS
 
 WORDS = tiny.WORDS[:9]
@@ -30,13 +30,13 @@ def ds():
 @pytest.fixture
 def read(monkeypatch):
     """The texts that went through the model."""
-    texts, call = [], encoder.Encoder.__call__
+    texts, call = [], encoder.Encoder.tokenized
 
-    def recorded(self, batch):
+    def recorded(self, rows, batch):
         texts.extend(text for text, _ in batch)
-        return call(self, batch)
+        return call(self, rows, batch)
 
-    monkeypatch.setattr(encoder.Encoder, "__call__", recorded)
+    monkeypatch.setattr(encoder.Encoder, "tokenized", recorded)
     return texts
 
 
@@ -197,8 +197,7 @@ def full_disk(*_):
 
 
 def test_a_full_disk_names_path_bytes_and_remedy(ds, sae, cache, monkeypatch):
-    monkeypatch.setattr(pipeline, "SHARD_ROWS", 4)
-    monkeypatch.setattr(pipeline, "BATCH_ROWS", 2)
+    monkeypatch.setattr(run, "FILE_BYTES", 1)  # a file for each forward pass
 
     class Writer:
         tables = 0
@@ -208,7 +207,7 @@ def test_a_full_disk_names_path_bytes_and_remedy(ds, sae, cache, monkeypatch):
 
         def write_table(self, table):
             Writer.tables += 1
-            return full_disk() if Writer.tables == 4 else self.writer.write_table(table)
+            return full_disk() if Writer.tables == 2 else self.writer.write_table(table)
 
         def close(self):
             self.writer.close()
@@ -216,12 +215,12 @@ def test_a_full_disk_names_path_bytes_and_remedy(ds, sae, cache, monkeypatch):
     with monkeypatch.context() as patch:
         make = pa.ipc.new_stream
         patch.setattr(pa.ipc, "new_stream", Writer)
-        message = r"cannot write .*codes-\w+\.arrow: No space left on device; 0\.0 MB are still to be written; free .*"
+        message = r"cannot write .*piece-\w+\.arrow: No space left on device; 0\.0 MB are still to be written; free .*"
         with pytest.raises(OSError, match=message + "HF_DATASETS_CACHE") as caught:
-            encode(ds, sae)
+            encode(ds, sae, batch_size=4)
     assert caught.value.errno == errno.ENOSPC
     (folder,) = (cache / "hf_sae_select").iterdir()
-    assert len(list(folder.iterdir())) == 1  # the first shard; no part of the second one
+    assert len(list(folder.iterdir())) == 1  # the first piece; no part of the second one
     assert encode(ds, sae)["sae_tokens"][:] == [2] * 9
 
 

@@ -68,13 +68,13 @@ def test_from_the_source_again_on_the_hub_and_in_a_folder(hub, whole):
 
 
 def test_encoding_again_reads_no_codes_that_were_cached(whole, monkeypatch):
-    read, call = [], Encoder.__call__
+    read, call = [], Encoder.tokenized
 
-    def spy(self, batch):
+    def spy(self, rows, batch):
         read.extend(text for text, _ in batch)
-        return call(self, batch)
+        return call(self, rows, batch)
 
-    monkeypatch.setattr(Encoder, "__call__", spy)
+    monkeypatch.setattr(Encoder, "tokenized", spy)
     encode(load_dataset("alice/rows", split="train"), "alice/sae")
     assert read == []  # they were there
     assert verify(whole, "encode")

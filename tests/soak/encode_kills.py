@@ -1,12 +1,14 @@
 """Kill `encode` at every step in turn, call it again, and count what survived: `python tests/soak/encode_kills.py`.
 
 After a kill, the same call must give the codes of an encoding that nobody disturbed, byte for byte, encode no row
-again that a finished file has, and leave no part of a file behind. `--steps` kills at so many steps, spread evenly.
+again that a finished file has, and leave no part of a file and no unmerged piece behind. `--steps` kills at so many
+steps, spread evenly.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import sys
@@ -26,10 +28,11 @@ from datasets import Dataset
 from helpers import tiny
 
 from hf_sae_select import SaeConfig, encode
-from hf_sae_select.encoding import pipeline, store
+from hf_sae_select.encoding import encoder, run, store
+from hf_sae_select.encoding.collector import RowCollector
 from hf_sae_select.encoding.encoder import Encoder
 
-ROWS, SHARD = 22, 4
+ROWS = 22
 WORDS = "the cat sat on a mat and big red bird flew over moon".split()
 TEXTS = [" ".join(WORDS[(i * k) % 13] for k in range(1, 2 + i % 7)) + " dog" * i for i in range(ROWS)]
 
@@ -51,7 +54,8 @@ def steps(act: Callable[[], None]) -> None:
             writer = pa.RecordBatchStreamWriter(sink, schema)
             self.write_table, self.close = watched(writer.write_table), watched(writer.close)
 
-    Encoder.__call__ = watched(Encoder.__call__)  # type: ignore[method-assign]
+    Encoder.tokenized = watched(Encoder.tokenized)  # type: ignore[method-assign]
+    RowCollector.add = watched(RowCollector.add)  # type: ignore[method-assign]
     pa.ipc.new_stream = watched(Writer)
     os.replace = watched(os.replace)
     store.remove_leftovers = watched(store.remove_leftovers)
@@ -64,29 +68,27 @@ def in_child(cache: Path, sae: Any, step: int = -1) -> tuple[int, list[str]]:
     if child == 0:
         os.close(reading)
         datasets.config.HF_DATASETS_CACHE = cache
-        seen = rows = 0
+        rows, counter = 0, itertools.count()  # of steps in several threads
 
         def act() -> None:
-            nonlocal seen
-            if seen == step:
+            if next(counter) == step:
                 os.kill(os.getpid(), signal.SIGKILL)
-            seen += 1
 
         steps(act)
-        call = Encoder.__call__
+        call = Encoder.tokenized
 
-        def count(self: Encoder, texts: list[str]) -> pa.Table:
+        def count(self: Encoder, numbers: Any, texts: Any) -> Any:
             nonlocal rows
             rows += len(texts)
-            return call(self, texts)
+            return call(self, numbers, texts)
 
-        Encoder.__call__ = count  # type: ignore[method-assign]
+        Encoder.tokenized = count  # type: ignore[method-assign]
         # In another order than the store, so that the codes are copied too.
         order = [*range(ROWS - 1, -1, -1), 3, 3]
-        coded = encode(Dataset.from_dict({"text": TEXTS}).select(order), sae, keep="state")
+        coded = encode(Dataset.from_dict({"text": TEXTS}).select(order), sae, keep="state", batch_size=2)
         table = coded.with_format("arrow")[:]
         digest = sha256(repr(table.to_pydict()).encode()).hexdigest()
-        os.write(writing, f"{seen} {rows} {digest} {coded._fingerprint}".encode())
+        os.write(writing, f"{next(counter)} {rows} {digest} {coded._fingerprint}".encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
@@ -101,7 +103,9 @@ def main() -> int:
     wanted = parser.parse_args().steps
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
-    pipeline.SHARD_ROWS, pipeline.BATCH_ROWS, store.MOST_RUNS = SHARD, 2, 1
+    # A piece for each forward pass of two rows; files of five.
+    encoder.GROUP_ROWS, run.READ_ROWS, run.FILE_BYTES = 4, 2, 1
+    store.MOST_RUNS, store.FILE_ROWS, store.BLOCK_ROWS = 1, 5, 3
     tried = survived = 0
     with tempfile.TemporaryDirectory() as folder:
         bert = tiny.save("bert", Path(folder) / "bert")
@@ -111,9 +115,10 @@ def main() -> int:
         for step in range(last) if wanted is None else [last * i // wanted for i in range(wanted)]:
             cache = Path(folder) / str(step)
             status, _ = in_child(cache, sae, step)
-            finished = sum(len(Dataset.from_file(str(file))) for file in cache.rglob("codes-*.arrow"))
+            files = [Dataset.from_file(str(file)) for file in cache.rglob("*-*.arrow")]  # pieces and files
+            finished = len({digest for file in files for digest in file["sae_digest"]})
             _, (_, rows, *result) = in_child(cache, sae)
-            parts = [file.name for file in cache.rglob("*") if file.name.endswith(".part")]
+            parts = [file.name for file in cache.rglob("*") if file.name.endswith(".part") or "piece" in file.name]
             tried += 1
             if status == signal.SIGKILL and result == expected and int(rows) == ROWS - finished and not parts:
                 survived += 1
