@@ -41,7 +41,8 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         if _thread.interprets:
             return self._function(*arguments)
-        self._interpreted += self._steps(*arguments)
+        if self._interpreted <= MOST_INTERPRETED:
+            self._interpreted += self._steps(*arguments)
         if self._interpreted > MOST_INTERPRETED:
             return self._dispatcher(*arguments)
         _thread.interprets = True

@@ -17,7 +17,8 @@ from .herding import BLOCK_ROWS, LENGTH, UNITS, Entries, Herding, Vector, Vector
 from .targets import Target, TargetPart
 
 STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
-GROWTH = 8  # candidates are ranked anew after an eighth more picks, and before a quarter of them are picked
+GROWTH = 12  # candidates are ranked anew after a twelfth more picks, and before as large a part of them is picked
+FIRST = 128  # candidates of the first picks; later there are two for each pick, up to their number
 
 
 class Compared(Protocol):
@@ -123,7 +124,7 @@ class Candidates:
         self._n_picks += 1
         if self.has_all or (n_live and self._n_picks < self._next):
             return False
-        self._next = self._n_picks + min(max(self._n_picks // GROWTH, 1), max(self._size // 4, 1))
+        self._next = self._n_picks + max(min(self._n_picks, self._size) // GROWTH, 1)
         self.begin()
         return True
 
@@ -137,10 +138,11 @@ class Candidates:
         rows: Int64s = order[(fitting(state) & (state.scale > 0) & ~is_apart)[order]]
         if len(rows) <= self._size:
             return rows
+        size = min(max(2 * self._n_picks, FIRST), self._size)
         estimates = self._estimates()[rows]
-        least = np.partition(estimates, -self._size)[-self._size]
+        least = np.partition(estimates, -size)[-size]
         above, equal = rows[estimates > least], rows[estimates == least]
-        return np.asarray(np.concatenate([above, equal[: self._size - len(above)]]))
+        return np.asarray(np.concatenate([above, equal[: size - len(above)]]))
 
     def _estimates(self) -> Floats:
         """Return an estimate of the score of each row: [n]."""
@@ -169,6 +171,6 @@ def _products(
 ) -> None:
     for i in range(len(offsets) - 1):
         total = 0
-        for p in range(offsets[i], offsets[i + 1]):
+        for p in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
             total += entries[p] * other[ids[p]]
         sums[i] = total

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,13 +100,15 @@ def changed_picks(selection: Selection, rows: Dataset, indices: Int64s) -> list[
 
 def feature_digests(features: FeatureMatrix, rows: Int64s) -> list[str]:
     """Return a digest of the features, tokens and vectors of each of the `rows`."""
-    digests = []
-    for row in rows.tolist():
-        places = slice(features.offsets[row], features.offsets[row + 1])
-        parts = [features.ids[places].astype("<u4"), features.acts[places].astype("<f4")]
-        parts += [features.tokens[row : row + 1].astype("<i4")]
-        parts += [] if features.vectors is None else [features.vectors[row].astype("<f4")]
-        digests.append(_digest(b"".join(part.tobytes() for part in parts)))
+    taken = features.take(rows)
+    ids, acts, tokens = (
+        array.astype(kind).tobytes()
+        for array, kind in ((taken.ids, "<u4"), (taken.acts, "<f4"), (taken.tokens, "<i4"))
+    )
+    digests, ends = [], (4 * taken.offsets).tolist()
+    for i, (start, end) in enumerate(pairwise(ends)):
+        vector = b"" if taken.vectors is None else taken.vectors[i].astype("<f4").tobytes()
+        digests.append(_digest(ids[start:end] + acts[start:end] + tokens[4 * i : 4 * i + 4] + vector))
     return digests
 
 

@@ -25,13 +25,24 @@ from numpy.typing import NDArray
 from ..features.kernels import Floats, Int64s, blocks, compiled_beyond
 from .compared import Compared
 from .coverage import ConstraintState, commit, fitting
-from .herding import MOST_ROWS, UNITS, Advance, Herding, Postings, Products, Vector, Vectors, add_row
+from .herding import (
+    MOST_ROWS,
+    UNITS,
+    Advance,
+    Herding,
+    Postings,
+    Products,
+    Vector,
+    Vectors,
+    add_row,
+    add_rows,
+)
 from .targets import Target
 
 WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
 COST_REDUNDANCY = 1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the pool's mix
 TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
-CANDIDATES = 1024  # rows that are compared at a pick
+CANDIDATES = 2048  # rows that are compared at a pick
 NO_ROWS = np.empty(0, np.int64)
 
 
@@ -61,7 +72,8 @@ class Herd:
         self._pending: tuple[Vector, int] | None = None  # the last pick, and its turn: not in `_sums` yet
         self._sizes, self._shares = aim.sizes(), aim.shares
         self._counts = np.zeros(turns, np.int64)
-        self._picks: list[list[Vector]] = [[] for _ in range(turns)]
+        self._picks = [compared.vectors(NO_ROWS)] * turns
+        self._new_picks: list[list[Vector]] = [[] for _ in range(turns)]  # that are not in `_picks` yet
         self._is_taken = np.zeros(n, np.bool_)
         self._watched = watched
         self._place = np.empty(n, np.int64)
@@ -125,7 +137,7 @@ class Herd:
         commit(state, row)
         self._is_taken[row] = True
         self._counts[turn] += 1
-        self._picks[turn].append(vector)
+        self._new_picks[turn].append(vector)
         self._pending = vector, turn
         self._n_live -= bool(self._fits[local]) and bool(self._closeness[:, local].any())
         self._fits[local] = False
@@ -208,15 +220,18 @@ class Herd:
         """Let the block have the rows that are compared and can win, and those that are watched."""
         self._add_pending()
         old, watched = self._rows, self._watched[~self._is_taken[self._watched]]
-        is_wanted = self.compared.mask & fitting(self.state)
+        is_wanted, is_watched = self.compared.mask & fitting(self.state), np.zeros(len(self._local), np.bool_)
+        is_watched[watched] = True
+        stays = (is_wanted[old] & self._closeness.any(axis=0)) | is_watched[old]
         is_wanted[watched] = True
-        stays = is_wanted[old] & (self._closeness.any(axis=0) | np.isin(old, watched))
         is_wanted[old] = False
         new = np.flatnonzero(is_wanted)
         vectors, sums = self.compared.vectors(new), np.zeros((len(self._counts), len(new)), np.int64)
-        for turn, picks in enumerate(self._picks):
-            if picks:
-                sums[turn] = self._herding.closeness(_joined(picks, vectors.d_sae).index, vectors)
+        for turn in range(len(self._picks)):
+            picks = self._joined_picks(turn)
+            for part in vectors.index if len(picks) else ():
+                rows = sums[turn, part.low : part.high]
+                add_rows(picks.offsets, picks.ids, picks.entries, part, self._herding.table, rows)
         self._local[old] = -1
         self._set_block(
             np.concatenate([old[stays], new]),
@@ -224,6 +239,16 @@ class Herd:
             np.concatenate([self._closeness[:, stays], self.compared.closeness(new)], axis=1),
             np.concatenate([self._sums[:, stays], sums], axis=1),
         )
+
+    def _joined_picks(self, turn: int) -> Vectors:
+        """Return the vectors of the picks of a target's turns."""
+        new = self._new_picks[turn]
+        if new:
+            ids, entries = (np.concatenate(column) for column in zip(*new, strict=True))
+            offsets = np.concatenate([[0], np.cumsum([len(part) for part, _ in new])])
+            latest = Vectors(offsets, ids, entries, self._vectors.d_sae)
+            self._picks[turn], self._new_picks[turn] = Vectors.joined([self._picks[turn], latest]), []
+        return self._picks[turn]
 
     def _set_block(self, rows: Int64s, vectors: Vectors, closeness: Int64s, sums: Int64s) -> None:
         """Set the rows that are compared, and what is known of them."""
@@ -244,12 +269,6 @@ def _ranges(offsets: Int64s) -> list[tuple[int, int]]:
     """Cut rows into ranges for the threads, each of which one index can hold."""
     cuts = [range(low, high, MOST_ROWS) for low, high in blocks(offsets)]
     return [(low, min(low + MOST_ROWS, part.stop)) for part in cuts for low in part]
-
-
-def _joined(picks: list[Vector], d_sae: int) -> Vectors:
-    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids, _ in picks])])
-    ids, entries = (np.concatenate(column) for column in zip(*picks, strict=True))
-    return Vectors(offsets, ids, entries, d_sae)
 
 
 @compiled_beyond(lambda *_: 1)

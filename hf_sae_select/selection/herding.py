@@ -221,6 +221,17 @@ def add_row(
 
 
 @compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
+def add_rows(
+    offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
+) -> None:
+    """Add the kernel of each of some rows with each row of a part to `sums`."""
+    products = np.zeros(part.high - part.low, np.int32)
+    for i in range(len(offsets) - 1):
+        start, end = offsets[i], offsets[i + 1]
+        add_row(ids[start:end], entries[start:end], part, products, table, sums)
+
+
+@compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
 def add_sums(
     offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
 ) -> None:
@@ -228,7 +239,7 @@ def add_sums(
     starts, rows, values = part.starts, part.rows, part.entries
     products = np.zeros(part.high - part.low, np.int32)
     for i in range(len(offsets) - 1):
-        for p in range(offsets[i], offsets[i + 1]):
+        for p in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
             entry = np.int32(entries[p])
             for q in range(starts[ids[p]], starts[ids[p] + 1]):
                 products[rows[q]] += entry * np.int32(values[q])

@@ -80,7 +80,8 @@ def herding(
     features.
 
     Without a target, `candidates` rows are compared at each pick: those that a quick estimate of the score ranks
-    first, ranked anew after an eighth more picks. Rows of a pool of that size or less are all compared.
+    first, ranked anew after a twelfth more picks. Of a larger pool, fewer are compared at the first picks. A pool of
+    that size or less is compared whole.
 
     Args:
         width (`float`, *optional*, defaults to `0.5`):
@@ -88,7 +89,7 @@ def herding(
         redundancy (`float`, *optional*, defaults to `1.25`):
             What nearness to earlier picks counts, where nearness to the dataset or the target counts 1. With a target
             `0.5`, with a budget in costs and no target `1.0`.
-        candidates (`int`, *optional*, defaults to `1024`):
+        candidates (`int`, *optional*, defaults to `2048`):
             Only without a target: the number of rows that are compared at each pick. None compares all.
     """
     engine = Engine(features, budget, rng, constraints, target)

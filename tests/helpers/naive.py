@@ -141,14 +141,15 @@ def naive_herding(  # noqa: C901
     stand=(),
     of=0,
     candidates=None,
+    first=128,
     initial=(),
     last=(),
 ):
     """Herd rows of `pool` towards `targets`, which take turns; then pick the rows `last`. All are whole vectors.
 
     The first target may be rows of the pool, `stand`, that stand for `of` rows: a row itself counts as one of these.
-    With `candidates`, so many rows are compared, those of the largest estimates, chosen again after an eighth
-    more picks, and where none is left.
+    With `candidates`, so many rows are compared, those of the largest estimates, `first` of them and later two for
+    each pick, chosen again after a twelfth more picks, and where none is left.
     """
     near = [[int(sum(row)) for row in kernel_of(pool, target, width)] for target in targets]
     kernel = kernel_of(pool, pool, width)
@@ -179,14 +180,15 @@ def naive_herding(  # noqa: C901
     def choose():
         if candidates:
             rows = [i for i in live(order) if scale[i] > 0]
-            compared[:] = sorted(rows, key=lambda i: -estimate(i))[:candidates]
+            size = candidates if len(rows) <= candidates else min(max(2 * len(picks), first), candidates)
+            compared[:] = sorted(rows, key=lambda i: -estimate(i))[:size]
 
     def take(turn, i):
         gains.append(gain(turn, i))
         picks.append(i)
         of_turn[turn].append(i)
         if candidates and (len(picks) >= at[-1] or not live(compared)):
-            at.append(len(picks) + min(max(len(picks) // 8, 1), max(candidates // 4, 1)))
+            at.append(len(picks) + max(min(len(picks), candidates) // 12, 1))
             choose()
 
     choose()

@@ -55,7 +55,7 @@ def herded(rows, target, **arguments):
     return select_indices(features, target=target_of(target), overlap="keep", **arguments)
 
 
-def herding_with(size, strongest, sample):
+def herding_with(size, strongest, sample, first=128):
     """Let a sample of so many rows stand for a pool.
 
     Split matrices into parts of `size` rows."""
@@ -68,6 +68,7 @@ def herding_with(size, strongest, sample):
     stack.enter_context(patch.object(herd, "blocks", blocks))
     stack.enter_context(patch.object(herding, "BLOCK_ROWS", size))
     stack.enter_context(patch.object(compared, "STEP", size))
+    stack.enter_context(patch.object(compared, "FIRST", first))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
     stack.enter_context(patch.object(targets_module, "SAMPLE", sample))
     return stack
@@ -93,7 +94,7 @@ def weights_of(mean, pool, target):
     return np.float32((aimed + e) / (pooled + e)).astype(float)
 
 
-def naive(rows, target, arguments, order, strongest, sample, candidates):
+def naive(rows, target, arguments, order, strongest, sample, candidates, first):
     """Select towards a target, or without one towards the pool, as `select_indices` should."""
     n, initial = len(rows), arguments["must_include"]
     pool = [i for i in range(n) if i not in arguments["exclude"]]
@@ -121,6 +122,7 @@ def naive(rows, target, arguments, order, strongest, sample, candidates):
         stand=stand,
         of=of,
         candidates=candidates,
+        first=first,
         initial=initial,
         last=() if "cost" in arguments else sorted(order, key=lambda i: scale[i] == 0),
     )
@@ -134,14 +136,15 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
     strongest = data.draw(st.sampled_from([2, 128]))
     sample = data.draw(st.sampled_from([1, 3, 4096]))
     candidates = None if target else data.draw(st.sampled_from([None, 1, 2, 5, 40, 4096]))
+    first = data.draw(st.sampled_from([1, 2, 128]))
     rows, arguments = task[0], task[1] | options
     if not is_possible(arguments, rows):
         return
     n = len(rows)
     order = range(n) if arguments["seed"] is None else np.random.default_rng(3).permutation(n).tolist()
-    picks, gains = naive(rows, target, arguments, order, strongest, sample, candidates)
+    picks, gains = naive(rows, target, arguments, order, strongest, sample, candidates, first)
     try:
-        with herding_with(size, strongest, sample):
+        with herding_with(size, strongest, sample, first):
             result = herded(rows, target, candidates=candidates, **arguments)
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
