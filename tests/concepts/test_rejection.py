@@ -73,6 +73,18 @@ def test_a_first_pick_of_kcenter_is_nothing_to_compare_with():
         assert (dear.cause, dear.obstacle) == ("cost", "cost")
 
 
+def test_a_row_that_herding_did_not_compare():
+    rows = [{0, 1, 2}, {0, 1, 3}, {0, 1, 4}, {0, 2, 5}, {0, 3, 6}]
+    whys = [answer(rows, row, 2, "herding", candidates=1) for row in range(5)]
+    assert sorted(why.cause for why in whys) == ["candidates"] * 3 + ["picked"] * 2
+    lost = next(why for why in whys if why.cause == "candidates")
+    assert "not picked by `herding`: the method compares some rows at each pick, see its option `candidates`" in str(
+        lost
+    )
+    assert lost.closest is None and lost.gain_at_end > 0
+    assert {answer(rows, row, 2, "herding").cause for row in range(5)} == {"picked", "score"}
+
+
 def test_rows_that_could_not_be_picked():
     columns = {"kind": list("aaabbb"), "price": [9, 1, 1, 9, 1, 2], "good": [0, 1, 1, 1, 1, 1]}
     assert answer(ROWS, 0, exclude=[0]).cause == "excluded"
