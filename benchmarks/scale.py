@@ -91,7 +91,7 @@ def selected(file: Path, picks: int, method: str, sender: Any) -> None:
     """Select in this process, and send what it took."""
     datasets.disable_progress_bars()
     rows = Dataset.from_file(str(file))
-    select(rows.select(range(500)), 20, method)
+    select(rows.select(range(5000)), 200, method)  # more rows than `herding` compares at a pick
     held, largest, is_over = memory("RssAnon"), 0.0, threading.Event()
 
     def watch() -> None:

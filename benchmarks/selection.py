@@ -42,7 +42,7 @@ from hf_sae_select.features import kernels
 from hf_sae_select.features.columns import STATE, encoding_record
 
 D_SAE, LARGE = 65_536, 500_000
-FEW = 1000  # rows
+FEW = 4096  # rows: more than the candidates of `herding`, whose ranking is to be compiled too
 SLOW = 10  # seconds; what takes longer runs once
 FLOOR, WIDE, GREEDY = "floor, ids as held", "floor, 32-bit ids", "greedy"
 OURS, CELF = "greedy, until all is covered", "plain CELF"
@@ -54,6 +54,7 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "concave, log": ("concave", {"curve": "log"}),
     "concave, mass": ("concave", {"by": "mass"}),
     "herding": ("herding", {}),
+    "herding, all rows compared": ("herding", {"candidates": None}),
     "match": ("match", {}),
     "simscale": ("simscale", {}),
     "simscale, nearest": ("simscale", {"against": "nearest"}),

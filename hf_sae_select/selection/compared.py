@@ -87,13 +87,21 @@ class Candidates:
     When they are ranked depends on the picks before alone. So a smaller budget has the first picks of a larger one.
     """
 
-    def __init__(self, herding: Herding, aim: Target, redundancy: float, state: ConstraintState, size: int) -> None:
+    def __init__(
+        self,
+        herding: Herding,
+        aim: Target,
+        redundancy: float,
+        state: ConstraintState,
+        vectors: Vectors,
+        size: int,
+    ) -> None:
         n = len(state.order)
         (part,) = aim.parts
         assert isinstance(part, TargetPart)
         self._herding, self._part, self._redundancy, self._state = herding, part, redundancy, state
         self._size, self._next, self.has_all = size, 1, n <= size
-        self._vectors, self.mask = herding.vectors(np.arange(n)), np.zeros(n, np.bool_)
+        self._vectors, self.mask = vectors, np.zeros(n, np.bool_)
         self._closeness, self._is_known = np.zeros((1, n), np.int64), np.zeros(n, np.bool_)
         self._picked = np.zeros(herding.features.d_sae, np.int64)  # the sum of the vectors of the picks
         self._n_picks = 0

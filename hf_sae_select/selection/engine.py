@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from .compared import AllRows, Candidates
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
 from .herd import Herd
-from .herding import Herding
+from .herding import Herding, Vectors
 from .result import Selection
 from .targets import Target, sample_of
 
@@ -135,13 +135,18 @@ class Engine:
 
     def closeness(self, herding: Herding) -> Int64s:
         """Return the sums of the kernel of each row with the rows of each part of the aim: [parts, n], in units."""
-        parts = [np.empty((len(self.aim.parts), 0), np.int64)]
-        with _progress_bar(len(self.features), "Comparing") as bar:
-            for start in range(0, len(self.features), ROWS_AT_ONCE):
-                rows = np.arange(start, min(start + ROWS_AT_ONCE, len(self.features)))
-                parts.append(self.aim.closeness(herding, rows, herding.vectors(rows)))
+        nothing = np.empty((len(self.aim.parts), 0), np.int64)
+        parts = (self.aim.closeness(herding, rows, herding.vectors(rows)) for rows in self._blocks())
+        return np.concatenate([nothing, *parts], axis=1)
+
+    def _blocks(self) -> Iterator[Int64s]:
+        """Yield blocks of rows, with a progress bar where there are several."""
+        n = len(self.features)
+        with _progress_bar(n, "Comparing", disable=n <= ROWS_AT_ONCE) as bar:
+            for start in range(0, n, ROWS_AT_ONCE):
+                rows = np.arange(start, min(start + ROWS_AT_ONCE, n))
+                yield rows
                 bar.update(len(rows))
-        return np.concatenate(parts, axis=1)
 
     def herding(self, width: float, redundancy: float, candidates: int | None) -> Selection:
         """Pick rows near the target or the pool and far from each other, see `herding`; others fill the budget."""
@@ -164,7 +169,8 @@ class Engine:
         """Return which rows herding compares: candidates, or all, whose `closeness` is known."""
         if closeness is not None:
             return AllRows(herding, self.aim.sizes(), redundancy, state, closeness)
-        return Candidates(herding, self.aim, redundancy, state, candidates or len(state.order))
+        vectors = Vectors.joined([herding.vectors(rows) for rows in self._blocks()])
+        return Candidates(herding, self.aim, redundancy, state, vectors, candidates or len(state.order))
 
     def facility_location(self, center: bool) -> Selection:
         """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""
@@ -302,7 +308,7 @@ def drawn_order(engine: Engine, rng: np.random.Generator | None) -> Int64s:
     return sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
 
 
-def _progress_bar(rows: int, what: str) -> Any:
+def _progress_bar(rows: int, what: str, disable: bool = False) -> Any:
     from datasets.utils import tqdm  # the bar that `datasets.disable_progress_bars` switches off
 
-    return tqdm(total=rows, desc=what, unit=" rows")
+    return tqdm(total=rows, desc=what, unit=" rows", disable=disable)
