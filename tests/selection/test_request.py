@@ -1,6 +1,6 @@
 """The request: arguments are parsed once, before any slow work, and recorded as they ran."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from functools import partial
 
 import numpy as np
@@ -199,3 +199,12 @@ def test_cuts_are_checked_and_resolved():
             cuts.check()
     assert Cuts().resolve(METHODS["match"], 0.7) == Cuts(0.0, 256)
     assert Cuts(top=np.int64(3)).resolve(METHODS["greedy"], 0.7) == Cuts(0.7, 3)
+
+
+def test_a_record_of_herding_that_names_no_candidates_is_repeated_by_comparing_all_rows():
+    selection = select_indices(features_of([{0, 1}, {1, 2}, {3}]), 2, "herding", width=0.4)
+    parameters = dict(selection.parameters)
+    assert arguments_of(selection)["options"]["candidates"] == 2048
+    parameters["options"] = {"width": 0.4, "redundancy": 1.25}
+    options = arguments_of(replace(selection, parameters=parameters))["options"]
+    assert options == {"width": 0.4, "redundancy": 1.25, "candidates": None}
