@@ -41,6 +41,8 @@ class Method:
     """Whether it picks rows that gain most, so that the sum of gains says what picks are worth."""
     for_targets: frozenset[str] = frozenset()
     """Options that say something of the target alone, and are unknown without one."""
+    without_target: frozenset[str] = frozenset()
+    """Options that say something of a selection without a target alone, and are unknown with one."""
     with_target: Mapping[str, Any] = field(default_factory=dict)
     """The defaults of options that are others with a target."""
     with_costs: Mapping[str, Any] = field(default_factory=dict)

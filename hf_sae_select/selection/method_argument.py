@@ -74,10 +74,14 @@ def complete_options(
     name: str, method: Method, options: Mapping[str, Any], has_target: bool, has_costs: bool
 ) -> dict[str, Any]:
     """Return all options of a method, checked."""
-    idle = {} if has_target else dict.fromkeys(method.for_targets, "a selection towards a `target`")
-    idle |= {} if has_costs else dict.fromkeys(method.for_costs, "a budget in what rows cost")
+    if has_target:
+        idle = dict.fromkeys(method.without_target, "a selection without a `target`; leave one of them out")
+    else:
+        idle = dict.fromkeys(method.for_targets, "a selection towards a `target`; pass one, or leave it out")
+    if not has_costs:
+        idle |= dict.fromkeys(method.for_costs, "a budget in what rows cost; pass one, or leave it out")
     for option in sorted(idle.keys() & options):
-        raise ValueError(f"`{option}` is of {idle[option]}; pass one, or leave it out")
+        raise ValueError(f"`{option}` is of {idle[option]}")
     own = method.with_target if has_target else method.with_costs if has_costs else {}
     known = method.options | dict(own)
     known = {option: default for option, default in known.items() if option not in idle}

@@ -93,7 +93,7 @@ def herding(
             Only without a target: the number of rows that are compared at each pick. None compares all.
     """
     engine = Engine(features, budget, rng, constraints, target)
-    return engine.herding(float(width), float(redundancy), candidates)
+    return engine.herding(float(width), float(redundancy), candidates if target is None else None)
 
 
 def greedy(
@@ -256,7 +256,8 @@ METHODS: dict[str, Method] = {
             "redundancy": partial(check_number, interval="[0, 10]"),
             "candidates": partial(check_int, optional=True),
         },
-        with_target={"width": TARGET_WIDTH, "redundancy": TARGET_REDUNDANCY, "candidates": None},
+        with_target={"width": TARGET_WIDTH, "redundancy": TARGET_REDUNDANCY},
+        without_target=frozenset({"candidates"}),
         with_costs={"redundancy": COST_REDUNDANCY},
         threshold=0.0,
         top=STRONGEST,

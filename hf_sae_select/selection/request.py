@@ -199,7 +199,7 @@ def arguments_of(selection: Selection) -> dict[str, Any]:
     if cost is not None:  # as text, since a number below 1 would be a fraction
         budget = Budget(budget, cost, is_fraction=False)
         options = {"per_cost": True} | options if selection.method == "match" else options  # before it was an option
-    if selection.method == "herding":  # before it was an option all rows were compared
+    if selection.method == "herding" and "target" not in parameters:  # before it was an option all rows were compared
         options = {"candidates": None} | options
     return {
         "budget": budget,

@@ -161,15 +161,15 @@ class Trace:
         """Begin a search by nearness in the state without picks, see `Herd` for the rows `watched`."""
         engine, redundancy = self.engine, float(self.options["redundancy"])
         state = engine.constraints.state(engine.order)
-        closeness = self.closeness if self.options["candidates"] is None else None
-        compared = engine.compared(self.herding, redundancy, self.options["candidates"], state, closeness)
+        closeness = self.closeness if self.options.get("candidates") is None else None
+        compared = engine.compared(self.herding, redundancy, self.options.get("candidates"), state, closeness)
         return Herd(self.herding, engine.aim, redundancy, state, compared, watched)
 
     def is_apart(self, row: int) -> bool:
         """Tell whether a row shares no feature that counts with the target, or without one with a row of the pool."""
         if self.kind == "nearness" and not self.lacks_target:
             rows = np.array([row])
-            known = self.options["candidates"] is None
+            known = self.options.get("candidates") is None
             near = self.closeness[:, rows] if known else self._closeness_of(rows)
             return not near.any()
         if self.engine.target is None or self.kind == "own":

@@ -362,7 +362,7 @@ def test_by_default_a_subset_has_each_kind_of_row_in_its_proportion():
     assert receipt.parameters == {
         "budget": 3,
         "seed": None,
-        "options": {"width": 0.5, "redundancy": 1.25},
+        "options": {"width": 0.5, "redundancy": 1.25, "candidates": 2048},
         "constraints": {},
         "cuts": {"threshold": 0.0, "top": 256, "max_share": None, "embedding": None},
         "encoding": RECORD,

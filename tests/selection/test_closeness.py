@@ -151,9 +151,9 @@ def test_nearness_parts_runners_up_and_other_gains_equal_naive_recomputation(tas
         if len(herded) == len(selection):  # no row filled the budget
             turn = turn_of(naive, shares, counts, row)
             gains.append(naive.gain(turn, taken[turn], row))
-        assert gains_of(trace, row)[: len(gains)] == pytest.approx(gains, abs=1e-12)
+        assert gains_of(trace, row)[0][: len(gains)] == pytest.approx(gains, abs=1e-12)
     apart = [not any(naive.near(turn, i) for turn in range(len(parts))) for i in range(len(rows))]
-    assert trace.is_apart.tolist() == apart
+    assert [trace.is_apart(i) for i in range(len(apart))] == apart
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -199,7 +199,9 @@ def test_parts_towards_a_target_are_those_of_its_gains(method):
     parts = list(parts_of_picks(trace, np.arange(12)))
     assert [part.gains.sum() for part in parts] == pytest.approx(selection.gains)
     assert all(part.gains[part.ids > 3].sum() == 0 for part in parts)
-    assert trace.is_apart.tolist() == [not set(features.row(i).tolist()) & {0, 1, 2, 3} for i in range(40)]
+    assert [trace.is_apart(i) for i in range(40)] == [
+        not set(features.row(i).tolist()) & {0, 1, 2, 3} for i in range(40)
+    ]
     for pick in range(12):
         scores = [trace.parts_of(i, pick).gains.sum() for i in range(40)]
         for row in selection.indices[: pick + 1]:
@@ -223,4 +225,4 @@ def test_without_its_target_a_selection_has_only_its_picks(method):
     features, target = features_of([{0, 1}, {1, 2}, {3}]), features_of([{0, 1}] * 2)
     trace = Trace.of(features, select_indices(features, 2, method, target=target))
     assert trace.lacks_target and list(parts_of_picks(trace, np.arange(2))) == []
-    assert trace.runners_up(np.arange(2))[0].tolist() == [-1, -1] and not trace.is_apart.any()
+    assert trace.runners_up(np.arange(2))[0].tolist() == [-1, -1] and not trace.is_apart(0)

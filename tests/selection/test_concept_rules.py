@@ -377,4 +377,5 @@ def test_weights_of_herding():
     weights = np.ones(16)
     weights[0] = 0
     herding = Herding(features, Shares.of(features, np.arange(2)).mean, 0.3, weights)
-    assert herding.closeness(herding.vectors_of(features_of([{0}])), np.arange(2)).tolist() == [0, 0]
+    others = herding.vectors_of(features_of([{0}]))
+    assert herding.closeness(others.index, herding.vectors(np.arange(2))).tolist() == [0, 0]

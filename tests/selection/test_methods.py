@@ -284,7 +284,7 @@ def test_a_rule_of_ones_own_is_a_method():
     [
         ({"method": "gready"}, "unknown `method='gready'`; choose one of: concave, facility_location, greedy"),
         ({"method": 7}, "unknown `method=7`"),
-        ({"idf": True}, "unknown option `idf` for `method='herding'`; it takes: redundancy, width"),
+        ({"idf": True}, "unknown option `idf` for `method='herding'`; it takes: candidates, redundancy, width"),
         ({"method": "greedy", "foo": 1}, "unknown option `foo` for `method='greedy'`; it takes: exhausted, idf"),
         ({"method": "longest", "idf": True}, "unknown option `idf` for `method='longest'`; it takes: no option"),
         ({"method": "greedy", "idf": "yes"}, "`idf='yes'` must be True or False"),
