@@ -109,7 +109,10 @@ class Bench:
         return max(self.operations(precision, *shape) for shape in self.sizes.products)
 
     def operations(self, precision: str, rows: int, d_in: int, d_sae: int) -> float:
-        """Return useful operations a second of one product: `float32`, `tf32`, `bfloat16`, or a policy of products."""
+        """Return useful operations a second of a product: in `float32`, `tf32`, a policy, or plain bfloat16.
+
+        The policies multiply bfloat16 into float32; plain bfloat16, as language models use it, into bfloat16.
+        """
         x, weights = self.normal(rows, d_in), self.normal(d_in, d_sae)
         if precision in ("float32", "tf32"):
             before = torch.get_float32_matmul_precision()

@@ -86,7 +86,7 @@ def whole(bench: Bench, name: str, sae: SparseAutoencoder, texts: list[str], pre
             "tokens/s": tokens / seconds,
             "to floor": seconds / floor,
             "of roof": f"{best / seconds:.0%}",
-            "busy": busy_share(bench, lambda: run(rows.select(range(len(rows) // 4)))),
+            "busy": busy_share(bench, lambda: run(rows.select(range(len(rows) // 4))), loading),
             "waits a pass": waits(bench, encoder, group),
             "loading, s": loading,
             "peak MB": peak,
@@ -184,23 +184,19 @@ def waits(bench: Bench, encoder: Encoder, group: RowGroup) -> float | str:
             passes = sum(1 for _ in encoder.passes(group))
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in caught) / passes
+    return sum("called a synchronizing" in str(warning.message) for warning in caught) / passes
 
 
-def busy_share(bench: Bench, call: Callable[[], object]) -> str:
-    """Return the share of a call's time in which the GPU computes or copies; loading of the model counts as time."""
+def busy_share(bench: Bench, call: Callable[[], object], loading: float) -> str:
+    """Return the share of a call's time, less that of loading, in which the GPU computes or copies."""
     if not bench.is_cuda:
         return "-"
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        call()
-        bench.wait()
+        took = bench.seconds(call) - loading
     events = [event for event in profile.events() if event.device_type == DeviceType.CUDA]
-    spans = [(event.time_range.start, event.time_range.end) for event in events]
-    if not spans:
-        return "-"
-    first, last = min(start for start, _ in spans), max(end for _, end in spans)
-    return f"{covered(spans) / (last - first):.0%}"
+    microseconds = covered((event.time_range.start, event.time_range.end) for event in events)
+    return f"{microseconds / 1e6 / took:.0%}"
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

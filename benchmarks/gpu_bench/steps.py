@@ -67,6 +67,7 @@ def step(bench: Bench, d_in: int, d_sae: int, k: int, batch: int, precision: str
 
     once()
     took = bench.median(once)
+    peak = bench.peak_mb()
     parts = dict.fromkeys(PARTS, 0.0)
     with ExitStack() as stack:
         for name, (owner, function) in PARTS.items():
@@ -75,7 +76,7 @@ def step(bench: Bench, d_in: int, d_sae: int, k: int, batch: int, precision: str
     figures = {"ms": 1000 * took} | {f"{name}, ms": 1000 * seconds for name, seconds in parts.items()}
     roof = bench.roof("float32" if precision == "float32" else "bfloat16, plain")
     share = 2 * d_in * d_sae * batch / took / roof
-    return {**figures, "tokens/s": batch / took, "of roof": f"{share:.0%}", "peak MB": bench.peak_mb()}
+    return {**figures, "tokens/s": batch / took, "of roof": f"{share:.0%}", "peak MB": peak}
 
 
 def timed(bench: Bench, parts: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
