@@ -71,10 +71,10 @@ def all_activations(texts: list[str]) -> Tensor:
 
     encoded = encode(datasets.Dataset.from_dict({"text": texts}), keep="all", show_progress_bar=False)
     features = FeatureMatrix.from_dataset(encoded)
-    result = torch.zeros(len(texts), features.d_sae)
+    result = np.zeros((len(texts), features.d_sae), np.float32)
     rows = np.repeat(np.arange(len(texts)), np.diff(features.offsets))
-    result[torch.from_numpy(rows), torch.from_numpy(features.ids.astype(np.int64))] = torch.from_numpy(features.acts)
-    return result
+    result[rows, features.ids] = features.acts
+    return torch.from_numpy(result)
 
 
 def loop(task: Task, folder: Path, *, by_length: bool = False, with_sae_lens: bool = False) -> Runner:
