@@ -20,6 +20,7 @@ from hf_sae_select.encoding.arguments import EncodingArguments
 from hf_sae_select.encoding.batches import attention_mask, by_length, text_places, token_ids
 from hf_sae_select.encoding.collector import RowCollector
 from hf_sae_select.encoding.encoder import Encoder, RowGroup
+from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.text import find_text
 from hf_sae_select.sae.loading import load_sae
 from hf_sae_select.sae.model import CHUNK_FLOATS, GPU_CHUNK_FLOATS
@@ -39,9 +40,10 @@ def measure(bench: Bench) -> None:
     shape, d_sae = sizes.models[sizes.main], sizes.latents[1]
     with tempfile.TemporaryDirectory() as folder:
         saved = save(shape, Path(folder, "model"), bench.device)
-        states = bench.normal(256, shape.d_in)
         config = SaeConfig(shape.d_in, d_sae, "jumprelu", model=str(saved), hook=shape.hook)
-        sae = sae_of(config, states)
+        model = LanguageModel.of(config, dtype=torch.bfloat16, device=bench.device)
+        windows = model.windows(texts_of(shape, 8, next(iter(sizes.rows))))
+        sae = sae_of(config, next(model.states(windows))[1])
         for mean, rows in sizes.rows.items():
             texts = texts_of(shape, rows, mean)
             for precision in PRECISIONS if mean == next(iter(sizes.rows)) else PRECISIONS[:2]:
