@@ -96,10 +96,8 @@ class Bench:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak_mb(self) -> float:
-        """Return the most memory that the device held since `forget_peak`; of a CPU, the process's since its start."""
-        if self.is_cuda:
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        """Return the most memory that the device held since `forget_peak`; of a CPU, what the process has held."""
+        return torch.cuda.max_memory_allocated(self.device) / 2**20 if self.is_cuda else process_mb()
 
     def _roof(self, precision: str) -> float:
         """Return the most useful operations a second of a product in this precision, over some shapes.
@@ -130,3 +128,8 @@ class Bench:
     def normal(self, *shape: int, seed: int = 0) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
         return torch.randn(*shape, device=self.device, generator=generator)
+
+
+def process_mb() -> float:
+    """Return the most memory that the process has held since its start; on Linux."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

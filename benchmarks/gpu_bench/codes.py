@@ -27,7 +27,7 @@ from hf_sae_select.sae.model import CHUNK_FLOATS, GPU_CHUNK_FLOATS
 from hf_sae_select.sae.products import PRECISIONS
 from hf_sae_select.sae.segments import chunk_sizes
 
-from .bench import Bench, Figures
+from .bench import Bench, Figures, process_mb
 from .pieces import weights_of
 from .shapes import Shape, sae_of, save, texts_of
 
@@ -92,6 +92,7 @@ def whole(bench: Bench, name: str, sae: SparseAutoencoder, texts: list[str], pre
             "waits a pass": waits(bench, encoder, group),
             "loading, s": loading,
             "peak MB": peak,
+            "RAM MB": process_mb(),
             "bytes a row": run(rows.select(range(FEW))).data.nbytes / FEW,
         }
 
