@@ -134,6 +134,7 @@ def train_sae(
             **source,
             **reading,
             "config": config.to_dict(),
+            "precision": config.precision_on(accelerator.device.type),
             "model_version": version,
             "text": rendering.record(),
             "dataset": fingerprint_of(dataset),
@@ -245,9 +246,8 @@ def _resolve_config(config: str | SaeTrainingConfig) -> SaeTrainingConfig:
 
 
 def _sae_config(config: SaeTrainingConfig, source: dict[str, Any]) -> SaeConfig:
-    """Return the config of the SAE; `Trainer.build_sae` sets `d_in` and the number of tokens."""
+    """Return the config of the SAE; `Trainer.build_sae` completes it."""
     activation = OBJECTIVE_CLASSES[config.objective].activation
-    facts = {"learning_rate": config.peak_learning_rate, "torch": torch.__version__}
     return SaeConfig(
         d_in=1,
         d_sae=config.d_sae,
@@ -255,7 +255,7 @@ def _sae_config(config: SaeTrainingConfig, source: dict[str, Any]) -> SaeConfig:
         k=config.k if activation == "topk" else None,
         l0=float(config.k),
         max_norm_ratio=config.max_norm_ratio,
-        training=config.to_dict() | facts,
+        training=config.to_dict() | {"torch": torch.__version__},
         **source,
     )
 
