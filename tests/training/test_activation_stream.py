@@ -66,6 +66,7 @@ def test_only_the_column_with_the_text_comes_from_disk(bert):
     assert {name: table.column_names for name, table in stream.reader._tables.items()} == {"text": ["text"]}
 
 
+@pytest.mark.usefixtures("after_every_buffer")
 def test_a_training_on_books_resumes_in_the_middle_of_one(bert, tmp_path, monkeypatch):
     book = Dataset.from_dict({"text": [" ".join(WORDS * 20), "", "a dog ran", " ".join(WORDS[::-1] * 9)]})
     config = replace(TINY, training_tokens=640, buffer_tokens=64)
