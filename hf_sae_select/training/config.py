@@ -33,7 +33,7 @@ NUMBERS = {
     "jumprelu_bandwidth": "(0, inf)",
     "l0_coefficient": "[0, inf)",
 }
-OPTIONAL = ("dead_feature_threshold", "auxk_latents", "learning_rate", "max_norm_ratio")
+OPTIONAL = ("dead_feature_threshold", "learning_rate", "max_norm_ratio")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class SaeTrainingConfig:
     """
     auxk_alpha: float = 1 / 4
     """Weight of the AuxK loss, in which dead latents reconstruct the residual. Gao et al. 2024 use 1/32."""
-    auxk_latents: int | None = None
-    """Largest number of dead latents per token in the AuxK loss. None means d_in / 2, but at most 512."""
+    auxk_latents: int = 512
+    """Largest number of dead latents per token in the AuxK loss, which takes d_in / 2 in narrower models."""
     buffer_tokens: int = 2**18
     """Number of tokens that are shuffled together, over all processes."""
     max_norm_ratio: float | None = None
@@ -269,7 +269,7 @@ TRAINING_PRESETS = {
         warmup_steps=0.0004,
         dead_feature_threshold=10**7,
         auxk_alpha=1 / 32,
-        auxk_latents=2048,  # half of the model's width, as in Gao et al. 2024
+        auxk_latents=2048,  # half of the model's width, about as in Gao et al. 2024
     ),
 }
 """The configs by name, to start from: what `config` may be in `train_sae`, beside a `SaeTrainingConfig`."""

@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from .config import SaeTrainingConfig
 
-MOST_AUXK = 512  # dead latents per token in AuxK: in a wide model, half the width would cost more than all the rest
 # AuxK by dense products costs as much as by sums over what fired where this many times more latents are dead than
 # fire. On a CPU, that is at 16 times; dense products need the memory of [tokens, dead] too.
 DENSE_AUXK = 8
@@ -64,7 +63,7 @@ class TopK:
 
     def __init__(self, config: SaeTrainingConfig, d_in: int, device: torch.device) -> None:
         self.k, self.auxk_alpha = config.k, config.auxk_alpha
-        self.auxk_latents = config.auxk_latents or min(MOST_AUXK, d_in // 2)
+        self.auxk_latents = min(config.auxk_latents, d_in // 2)
         widths = config.group_widths if config.objective == "matryoshka" else [config.d_sae]
         self.groups = len(widths)
         self.group_of_latent = torch.bucketize(torch.arange(config.d_sae), torch.tensor(widths), right=True).to(device)

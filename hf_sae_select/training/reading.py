@@ -76,7 +76,8 @@ class TextReading:
 
 def in_chunks(x: Tensor, sae: SparseAutoencoder) -> Sequence[Tensor]:
     """Cut vectors [tokens, d_in] into chunks whose activations [tokens, d_sae] are at most `CHUNK_FLOATS`."""
-    return x.split(max(1, CHUNK_FLOATS // sae.config.d_sae))
+    chunks: Sequence[Tensor] = x.split(max(1, CHUNK_FLOATS // sae.config.d_sae))
+    return chunks
 
 
 def hub_ids(dataset: Dataset) -> list[str]:

@@ -212,7 +212,6 @@ class Trainer:
             "training_tokens": self.token_count,
             "learning_rate": self.config.peak_learning_rate,
             "dead_feature_threshold": self.config.tokens_until_dead,
-            "auxk_latents": self.objective.auxk_latents,
             "precision": self.config.precision_on(self.device.type),
         }
         config = replace(config, d_in=len(b_dec), training=config.training | facts)

@@ -62,8 +62,8 @@ def test_a_checkpoint_of_another_training_is_not_loaded(rows, bert, tmp_path):
 
 def test_a_checkpoint_of_an_earlier_version_is_named_by_what_it_lacks(tmp_path):
     Checkpoint(tmp_path, {"config": {"k": 4, "precision": "float32"}}).save({})
-    now = Checkpoint(tmp_path, {"config": {"k": 4, "precision": None, "auxk_latents": None}})
-    differences = "precision was 'float32', is None, auxk_latents was not recorded, is None"
+    now = Checkpoint(tmp_path, {"config": {"k": 4, "precision": None, "auxk_latents": 512}})
+    differences = "precision was 'float32', is None, auxk_latents was not recorded, is 512"
     with pytest.raises(ValueError, match=f"its `config` differs: {differences}; pass another folder"):
         now.load()
 

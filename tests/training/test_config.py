@@ -15,7 +15,7 @@ from hf_sae_select import TRAINING_PRESETS, SaeTrainingConfig
         ({"objective": "l1"}, "`objective='l1'`; choose one of: topk, batchtopk, matryoshka, jumprelu"),
         ({"precision": "int8"}, "`precision='int8'`; choose one of: float32, bfloat16"),
         ({"dead_feature_threshold": 0}, "`dead_feature_threshold=0` must be a positive integer, or None"),
-        ({"auxk_latents": 0.5}, "`auxk_latents=0.5` must be a positive integer, or None"),
+        ({"auxk_latents": 0.5}, "`auxk_latents=0.5` must be a positive integer"),
         ({"k": 0}, "`k=0` must be a positive integer"),
         ({"k": 65}, "`k=65` exceeds `d_sae=64`"),
         ({"train_batch_size_tokens": 1 << 20}, "`train_batch_size_tokens=1048576` exceeds `training_tokens=10240`"),

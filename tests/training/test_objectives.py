@@ -117,13 +117,12 @@ def test_topk_keeps_one_of_each_token_and_batchtopk_two_of_both():
     assert dense(small("batchtopk"), PRE) == [[4, 3, 0], [0, 0, 0]]
 
 
-def test_auxk_fires_half_the_width_but_at_most_512_latents_or_as_many_as_the_config_says():
-    def latents(d_in, **fields):
-        config = replace(TRAINING_PRESETS["topk"], **fields)
-        return OBJECTIVE_CLASSES["topk"](config, d_in, CPU).auxk_latents
+def test_auxk_takes_half_the_width_but_not_more_than_the_config_allows():
+    def latents(preset):
+        return [OBJECTIVE_CLASSES["topk"](preset, d_in, CPU).auxk_latents for d_in in (384, 1024, 4096)]
 
-    assert [latents(d_in) for d_in in (384, 1024, 4096)] == [192, 512, 512]
-    assert latents(4096, auxk_latents=2048) == 2048
+    assert latents(TRAINING_PRESETS["topk"]) == [192, 512, 512]
+    assert latents(TRAINING_PRESETS["paper"]) == [192, 512, 2048]
 
 
 def test_latents_that_are_not_positive_never_fire():
