@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from .config import SaeTrainingConfig
 
-# AuxK by dense products costs as much as by sums over what fired where this many times more latents are dead than
-# fire. On a CPU, that is at 16 times; dense products need the memory of [tokens, dead] too.
+# AuxK uses dense products where at most this many times more latents are dead than fire. On a CPU, they cost as much
+# as sums over what fired at 16 times; they also need the memory of matrices [tokens, dead].
 DENSE_AUXK = 8
 
 
