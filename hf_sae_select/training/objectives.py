@@ -27,9 +27,9 @@ from torch.nn import functional as F
 
 from .config import SaeTrainingConfig
 
-# AuxK uses dense products where at most this many times more latents are dead than fire. On a CPU, they cost as much
-# as sums over what fired at 16 times; they also need the memory of matrices [tokens, dead].
-DENSE_AUXK = 8
+# AuxK uses dense products where at most this many times more latents are dead than it takes. On a CPU, they cost as
+# much as sums over what fired at about 8 times; they also need the memory of matrices [tokens, dead].
+DENSE_AUXK = 4
 
 
 class Parameters(NamedTuple):
