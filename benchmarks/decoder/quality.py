@@ -64,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = decoder(args.out)
     task = {"d_sae": CONFIG.d_sae, "k": CONFIG.k, "batch": CONFIG.train_batch_size_tokens}
-    task |= {"dead_after": CONFIG.dead_feature_threshold, "threads": args.threads}
+    task |= {"dead_after": CONFIG.tokens_until_dead, "threads": args.threads}
     settings = {**task, "tokens": args.tokens, "lrs": args.lrs, "device": args.device}
     folder = results_folder(args.out / "quality", settings, [Path(__file__), Path(__file__).with_name("states.py")])
     held_out, _ = read(args.out / "states" / "held_out", HELD_OUT_TOKENS)

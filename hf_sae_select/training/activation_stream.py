@@ -56,6 +56,7 @@ class ActivationStream:
         self.read_tokens, self.process, self.processes = read_tokens, process, processes
         self.epoch = self.document = self.window = self.chunk = 0
         self.pending: list[Tensor] = []
+        self._order: tuple[int, NDArray[np.int64]] = -1, np.empty(0, np.int64)
         self._epoch_tokens = self._empty_epochs = 0
         self.tokens_of_first_epoch: int | None = None
         """Tokens of the first epoch, when it has ended in this process."""
@@ -80,8 +81,7 @@ class ActivationStream:
     @torch.no_grad()
     def _read(self) -> None:
         """Run the model over about `read_tokens` tokens of the next documents; a long document is read in parts."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
-        order = order[self.process :: self.processes]
+        order = self._rows_of_epoch()
         windows, documents = self._tokenize(order[self.document : self.document + MAX_DOCUMENTS])
         ends = np.cumsum([sum(window.is_text) for window in windows])
         count = int(np.searchsorted(ends, self.read_tokens)) + 1
@@ -97,6 +97,13 @@ class ActivationStream:
         self.document, self.window = self.document + documents, 0
         if self.document >= len(order):
             self._end_epoch()
+
+    def _rows_of_epoch(self) -> NDArray[np.int64]:
+        """Return the rows of this process in their order, drawn once per epoch: for 10 million it takes a second."""
+        if self._order[0] != self.epoch:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
+            self._order = self.epoch, order[self.process :: self.processes].copy()
+        return self._order[1]
 
     def _tokenize(self, rows: NDArray[np.int64]) -> tuple[list[Window], int]:
         """Return windows of about `read_tokens` tokens, and the number of their documents.

@@ -67,6 +67,7 @@ class Checkpoint:
 def _difference(before: Any, now: Any) -> str:
     """Describe how two values differ, entry by entry if both are mappings."""
     if isinstance(before, dict) and isinstance(now, dict):
-        changed = [name for name in now if before.get(name) != now[name]]
-        return ", ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
+        new = [f"{name} was not recorded, is {now[name]!r}" for name in now.keys() - before.keys()]
+        changed = [name for name in now if name in before and before[name] != now[name]]
+        return ", ".join([*(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed), *sorted(new)])
     return f"it was {before!r}, is {now!r}"

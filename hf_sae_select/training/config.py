@@ -12,6 +12,7 @@ from .._validation import check_choice, check_int, check_number, is_number
 
 OBJECTIVES = ("topk", "batchtopk", "matryoshka", "jumprelu")
 PRECISIONS = ("float32", "bfloat16")
+DEAD_AFTER = 20_000  # tokens, up to 256 latents per active one, as the default config has
 # field -> smallest value
 INTEGERS = {
     "d_sae": 1,
@@ -19,6 +20,7 @@ INTEGERS = {
     "training_tokens": 1,
     "train_batch_size_tokens": 1,
     "dead_feature_threshold": 1,
+    "auxk_latents": 1,
     "buffer_tokens": 1,
     "seed": 0,
 }
@@ -31,7 +33,7 @@ NUMBERS = {
     "jumprelu_bandwidth": "(0, inf)",
     "l0_coefficient": "[0, inf)",
 }
-OPTIONAL = ("learning_rate", "max_norm_ratio")
+OPTIONAL = ("dead_feature_threshold", "learning_rate", "max_norm_ratio")
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,18 @@ class SaeTrainingConfig:
     """Last steps, in which the learning rate falls linearly to zero; an integer or a share, as for `warmup_steps`."""
     max_grad_norm: float = 1.0
     """Norm to which the gradient of all parameters together is clipped."""
-    dead_feature_threshold: int = 20_000
-    """Number of tokens without firing after which a latent counts as dead, as in sparsify's config."""
+    dead_feature_threshold: int | None = None
+    """Number of tokens without firing after which a latent counts as dead, as in sparsify's config.
+
+    None means 20,000, or 78 d_sae / k where that is more. A latent of average frequency fires on k of d_sae tokens, so
+    it fires at least 78 times in the tokens that make a silent one dead.
+    """
     auxk_alpha: float = 1 / 4
     """Weight of the AuxK loss, in which dead latents reconstruct the residual. Gao et al. 2024 use 1/32."""
+    auxk_latents: int = 512
+    """Largest number of dead latents per token in the AuxK loss, which takes d_in / 2 in narrower models."""
     buffer_tokens: int = 2**18
-    """Number of tokens that are shuffled together, over all processes. Checkpoints are this many tokens apart."""
+    """Number of tokens that are shuffled together, over all processes."""
     max_norm_ratio: float | None = None
     """Leave out tokens, such as attention sinks, with a norm above this many times the median norm of their batch.
 
@@ -103,16 +111,20 @@ class SaeTrainingConfig:
     """
     l0_coefficient: float = 1.0
     """For `"jumprelu"`: weight of the penalty (L0 / k - 1)^2 beside the mean squared error per token and dimension."""
-    precision: str = "float32"
-    """Dtype of the dense encoder product, `"float32"` or `"bfloat16"`. All other operations are in float32."""
+    precision: str | None = None
+    """Dtype of the dense encoder product, `"float32"` or `"bfloat16"`. All other operations are in float32.
+
+    None means `"bfloat16"` on CUDA, which multiplies it several times faster, and `"float32"` elsewhere.
+    """
     seed: int = 0
     """Seed of the initial weights, of the order of the documents and of the shuffling."""
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)
-        check_choice("precision", self.precision, PRECISIONS)
+        if self.precision is not None:
+            check_choice("precision", self.precision, PRECISIONS)
         for name, least in INTEGERS.items():
-            check_int(name, getattr(self, name), least)
+            check_int(name, getattr(self, name), least, optional=name in OPTIONAL)
         for name, interval in NUMBERS.items():
             check_number(name, getattr(self, name), interval, optional=name in OPTIONAL)
         for name in ("warmup_steps", "decay_steps"):
@@ -160,6 +172,23 @@ class SaeTrainingConfig:
     def peak_learning_rate(self) -> float:
         """Learning rate between warm-up and decay: `learning_rate`, or the default for this width."""
         return self.learning_rate or 7e-4 / math.sqrt(self.d_sae / 2**14)
+
+    @property
+    def tokens_until_dead(self) -> int:
+        """Number of tokens without firing after which a latent is dead: `dead_feature_threshold`, or the default."""
+        return self.dead_feature_threshold or max(DEAD_AFTER, round(DEAD_AFTER * self.d_sae / self.k / 256))
+
+    def precision_on(self, device: str) -> str:
+        """Return the dtype of the encoder product on a device: `precision`, or the default there.
+
+        Args:
+            device (`str`):
+                Type of the device, such as `"cpu"` or `"cuda"`.
+
+        Returns:
+            `str`: `"float32"` or `"bfloat16"`.
+        """
+        return self.precision or ("bfloat16" if device == "cuda" else "float32")
 
     @property
     def group_widths(self) -> list[int]:
@@ -240,6 +269,7 @@ TRAINING_PRESETS = {
         warmup_steps=0.0004,
         dead_feature_threshold=10**7,
         auxk_alpha=1 / 32,
+        auxk_latents=2048,  # half of the model's width, about as in Gao et al. 2024
     ),
 }
 """The configs by name, to start from: what `config` may be in `train_sae`, beside a `SaeTrainingConfig`."""

@@ -14,6 +14,7 @@ from ..encoding.families import INPUT
 from ..encoding.language_model import LanguageModel
 from ..encoding.pretrained import load
 from ..sae.model import SparseAutoencoder
+from .reading import in_chunks
 
 
 class CausalLanguageModel(LanguageModel):
@@ -116,13 +117,17 @@ class CausalLanguageModel(LanguageModel):
             handle.remove()
 
 
+def _reconstructed(sae: SparseAutoencoder, x: Tensor) -> Tensor:
+    return torch.cat([sae(chunk) for chunk in in_chunks(x.to(sae.W_enc.dtype), sae)])
+
+
 def cross_entropy_recovered(sae: SparseAutoencoder, model: CausalLanguageModel, windows: Sequence[Window]) -> float:
     """Return (zeros - reconstructed) / (zeros - original), of the losses with these vectors at the hook.
 
     1 means that the reconstructions cost no loss; 0, that they cost as much as zeros.
     """
     original = model.cross_entropy(windows)
-    reconstructed = model.cross_entropy(windows, lambda x: sae(x.to(sae.W_enc.dtype)))
+    reconstructed = model.cross_entropy(windows, lambda x: _reconstructed(sae, x))
     zeros = model.cross_entropy(windows, torch.zeros_like)
     if zeros == original:
         raise ValueError("the model has the same loss with zeros at the hook: no loss can be recovered")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from ..encoding.language_model import LanguageModel
 from ..encoding.text import TextSource
 from ..sae.model import SparseAutoencoder
 from .cross_entropy import CausalLanguageModel, cross_entropy_recovered
-from .reading import TextReading
+from .reading import TextReading, in_chunks
 
 DENSE_FREQUENCY = 0.1  # a latent that fires on a larger share of the tokens says little about any of them
 
@@ -84,11 +84,7 @@ def evaluate_sae_on_activations(sae: SparseAutoencoder, batches: Iterable[Tensor
     tokens, error = 0, 0.0
     total = square = torch.zeros(sae.config.d_in, dtype=torch.float64)
     fired = torch.zeros(sae.config.d_sae, dtype=torch.long)
-    for batch in batches:
-        if not isinstance(batch, Tensor) or batch.shape[1:] != (sae.config.d_in,):
-            shape = list(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
-            raise ValueError(f"`batches` must be tensors [tokens, {sae.config.d_in}]; one is {shape}")
-        x = batch.to(sae.W_enc.device, sae.W_enc.dtype)
+    for x in _chunks(sae, batches):
         z = sae.encode(x)
         fired += (z != 0).sum(dim=0).cpu()
         error += ((sae.rebuild(z, x) - x).double() ** 2).sum().item()
@@ -166,6 +162,16 @@ def calibrate_feature_threshold(row_maxima: Tensor, features_per_row: float) -> 
     values = row_maxima[row_maxima > 0]
     count = round(features_per_row * len(row_maxima))
     return values.kthvalue(len(values) - count).values.item() if len(values) > count else 0.0
+
+
+def _chunks(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Check batches of hidden states, and yield them in chunks, in the type of the SAE."""
+    for batch in batches:
+        if not isinstance(batch, Tensor) or batch.shape[1:] != (sae.config.d_in,):
+            shape = list(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
+            raise ValueError(f"`batches` must be tensors [tokens, {sae.config.d_in}]; one is {shape}")
+        for chunk in in_chunks(batch, sae):
+            yield chunk.to(sae.W_enc.device, sae.W_enc.dtype)
 
 
 def _check_reconstructs(sae: SparseAutoencoder) -> None:

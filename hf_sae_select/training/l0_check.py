@@ -20,7 +20,7 @@ from ..encoding.text import TextSource
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
 from .evaluation import evaluate_sae_on_activations
-from .reading import TextReading
+from .reading import TextReading, in_chunks
 
 L0_FACTOR = 2.0  # another text does not explain a larger difference in L0
 CLEAR = 1.25  # a place that leaves this many times as much variance unexplained is clearly a worse one
@@ -179,7 +179,7 @@ def _measure(sae: SparseAutoencoder, states: list[Tensor]) -> Reading:
         with suppress(ValueError):  # a single token has no variance
             quality = evaluate_sae_on_activations(sae, states)
             return Reading(quality.l0, quality.explained_variance)
-    fired = sum(int((sae.encode(batch) != 0).sum()) for batch in states)
+    fired = sum(int((sae.encode(chunk) != 0).sum()) for batch in states for chunk in in_chunks(batch, sae))
     return Reading(fired / sum(map(len, states)), None)
 
 

@@ -13,7 +13,8 @@ They differ in the latents that fire:
                 activations in an interval of width `jumprelu_bandwidth`, and from the penalty (L0 / k - 1)^2.
 
 Dead latents learn from the AuxK loss: they reconstruct the residual (Gao et al. 2024). Only k of d_sae latents fire
-per token, so the pre-activations are the one dense product of a step; all gradients are sums over what fired.
+per token, so the pre-activations are the one dense product of a step; all gradients are sums over what fired. AuxK
+alone uses dense products where few latents are dead, a large share of which it activates.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .config import SaeTrainingConfig
+
+# AuxK uses dense products where at most this many times more latents are dead than it takes. On a CPU, they cost as
+# much as sums over what fired at about 8 times; they also need the memory of matrices [tokens, dead].
+DENSE_AUXK = 4
 
 
 class Parameters(NamedTuple):
@@ -58,6 +63,7 @@ class TopK:
 
     def __init__(self, config: SaeTrainingConfig, d_in: int, device: torch.device) -> None:
         self.k, self.auxk_alpha = config.k, config.auxk_alpha
+        self.auxk_latents = min(config.auxk_latents, d_in // 2)
         widths = config.group_widths if config.objective == "matryoshka" else [config.d_sae]
         self.groups = len(widths)
         self.group_of_latent = torch.bucketize(torch.arange(config.d_sae), torch.tensor(widths), right=True).to(device)
@@ -212,6 +218,19 @@ class _Reconstruction(NamedTuple):
     """[tokens, d_in]: reconstruction by all groups, less the target."""
 
 
+class _DeadBlock(NamedTuple):
+    """Hold the AuxK loss over all dead latents, most of which do not fire, and its gradients, as dense matrices."""
+
+    latent: Tensor
+    """[dead]: ids of the latents."""
+    z: Tensor
+    """[tokens, dead]."""
+    dz: Tensor
+    """[tokens, dead]: d loss / d z, 0 where z is 0."""
+    dsums: Tensor
+    """[tokens, d_in]: d loss / d (z @ W_dec)."""
+
+
 def compute_gradients(
     weights: Parameters, objective: TopK, x: Tensor, pre: Tensor, dead: Tensor, warmup: float
 ) -> StepGradients:
@@ -230,9 +249,14 @@ def compute_gradients(
     main = _reconstruct(weights.W_dec, centred, token, latent, activations.z, group, objective.groups)
     own_gradients = objective.gradients(activations, main.dz, tokens, warmup)
     losses = [main._replace(dz=torch.where(main.z > 0, main.dz, 0.0))]  # the derivative of act
+    blocks = []
     if len(dead):
-        losses.append(_auxk(weights.W_dec, -main.error, pre, dead, objective.auxk_alpha))
-    gradients = _weight_gradients(weights, centred, losses)
+        auxk = objective.auxk_latents, objective.auxk_alpha
+        if len(dead) <= DENSE_AUXK * objective.auxk_latents:
+            blocks.append(_dense_auxk(weights.W_dec, -main.error, pre, dead, *auxk))
+        else:
+            losses.append(_sparse_auxk(weights.W_dec, -main.error, pre, dead, *auxk))
+    gradients = _weight_gradients(weights, centred, losses, blocks)
     return StepGradients([*gradients, *own_gradients], main.error, latent[activations.z > 0])
 
 
@@ -250,16 +274,31 @@ def _reconstruct(
     return _Reconstruction(latent, bag, token, z.detach(), dz, dsums, error[:, -1].detach())
 
 
-def _auxk(W_dec: Tensor, residual: Tensor, pre: Tensor, dead: Tensor, auxk_alpha: float) -> _Reconstruction:
-    """Differentiate the AuxK loss: the d_in / 2 strongest dead latents of each token reconstruct the residual."""
-    strongest = pre[:, dead].float().topk(min(len(dead), residual.shape[1] // 2), dim=1)
+def _dense_auxk(W_dec: Tensor, residual: Tensor, pre: Tensor, dead: Tensor, latents: int, alpha: float) -> _DeadBlock:
+    """Differentiate the AuxK loss: the strongest dead latents of each token reconstruct the residual."""
+    z = pre[:, dead].float().relu_()
+    if len(dead) > latents:
+        strongest = z.topk(latents, dim=1)
+        z = torch.zeros_like(z).scatter_(1, strongest.indices, strongest.values)
+    rows = W_dec[dead]
+    dsums = (z @ rows - residual) * (2 * alpha / len(residual))
+    return _DeadBlock(dead, z, (dsums @ rows.T).mul_(z > 0), dsums)
+
+
+def _sparse_auxk(
+    W_dec: Tensor, residual: Tensor, pre: Tensor, dead: Tensor, latents: int, alpha: float
+) -> _Reconstruction:
+    """Do the same by sums over what fired."""
+    strongest = pre[:, dead].float().topk(min(len(dead), latents), dim=1)
     token, column = (strongest.values > 0).nonzero(as_tuple=True)
     latent, z = dead[strongest.indices[token, column]], strongest.values[token, column]
     loss = _reconstruct(W_dec, residual, token, latent, z, torch.zeros_like(token), 1)
-    return loss._replace(dz=loss.dz * auxk_alpha, dsums=loss.dsums * auxk_alpha)
+    return loss._replace(dz=loss.dz * alpha, dsums=loss.dsums * alpha)
 
 
-def _weight_gradients(weights: Parameters, centred: Tensor, losses: list[_Reconstruction]) -> Parameters:
+def _weight_gradients(
+    weights: Parameters, centred: Tensor, losses: list[_Reconstruction], blocks: list[_DeadBlock]
+) -> Parameters:
     """Return the gradients of the weights, from those of the activations and of the sums.
 
     For activation i, of latent l(i), token t(i) and bag b(i):
@@ -275,6 +314,7 @@ def _weight_gradients(weights: Parameters, centred: Tensor, losses: list[_Recons
 
     The first two are weighted sums of rows of a table, one per latent. `F.embedding_bag` computes just that, with one
     of its bags per latent, once the activations are sorted by latent. It needs no dense [tokens, d_sae] matrix.
+    The sums over the activations of a block of dead latents are products of its matrices.
     """
     token, latent, z, dz = (
         torch.cat([getattr(loss, name) for loss in losses]) for name in ("token", "latent", "z", "dz")
@@ -286,6 +326,10 @@ def _weight_gradients(weights: Parameters, centred: Tensor, losses: list[_Recons
     dW_encT = _weighted_sums(centred, token[order], offsets, dz[order])
     dW_dec = _weighted_sums(torch.cat(dsums), bag[order], offsets, z[order])
     db_enc = torch.zeros_like(weights.b_enc).index_add_(0, latent, dz)
+    for block in blocks:
+        dW_encT.index_add_(0, block.latent, block.dz.T @ centred)
+        dW_dec.index_add_(0, block.latent, block.z.T @ block.dsums)
+        db_enc.index_add_(0, block.latent, block.dz.sum(dim=0))
     # b_dec occurs twice. Added to every reconstruction, it has the gradient of the first group's sums, which are part
     # of every prefix; AuxK's target is a constant. Subtracted from the encoder's input, it has that of -pre.
     db_dec = losses[0].dsums[:, 0].sum(dim=0) - db_enc @ weights.W_encT

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from datasets import Dataset
+from torch import Tensor
 
 from .._datasets import check_dataset
 from ..encoding.batches import Window
@@ -16,8 +17,10 @@ from ..encoding.language_model import LanguageModel
 from ..encoding.rows import RowReader
 from ..encoding.text import Rendering, TextSource, find_text
 from ..sae.config import SaeConfig
+from ..sae.model import SparseAutoencoder
 
 ROWS = 1000  # rendered at once
+CHUNK_FLOATS = 2**26  # activations computed at once: 256 MB, 8,192 tokens of an SAE of 8,192 latents
 
 
 def as_dataset(name: str, value: Any, purpose: str) -> Dataset:
@@ -69,6 +72,12 @@ class TextReading:
         if not any(text.strip() for text in texts):
             raise ValueError(f"`{self.name}` has no text to measure on; pass at least one text that is not blank")
         return model.windows(texts, special=template is None)
+
+
+def in_chunks(x: Tensor, sae: SparseAutoencoder) -> Sequence[Tensor]:
+    """Cut vectors [tokens, d_in] into chunks whose activations [tokens, d_sae] are at most `CHUNK_FLOATS`."""
+    chunks: Sequence[Tensor] = x.split(max(1, CHUNK_FLOATS // sae.config.d_sae))
+    return chunks
 
 
 def hub_ids(dataset: Dataset) -> list[str]:

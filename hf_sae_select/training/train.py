@@ -29,6 +29,7 @@ from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
 from .activation_stream import ActivationStream
 from .checkpoint import Checkpoint
+from .checkpoint_schedule import CheckpointSchedule
 from .config import TRAINING_PRESETS, SaeTrainingConfig
 from .objectives import OBJECTIVE_CLASSES
 from .reading import as_dataset, hub_ids
@@ -83,8 +84,9 @@ def train_sae(
         batch_size (`int`, *optional*, defaults to `32`):
             Number of windows per forward pass of the language model.
         output_dir (`str` or `Path`, *optional*):
-            Folder for a checkpoint, written every `config.buffer_tokens` tokens. If the folder holds a checkpoint of
-            this training, the training resumes from it, and gives the same SAE as without the interruption.
+            Folder for a checkpoint, written every five minutes, between two buffers, and at the end. If the folder
+            holds a checkpoint of this training, the training resumes from it, and gives the same SAE as without the
+            interruption.
         report_to (`str` or `GeneralTracker`, *optional*):
             Name or instance of an Accelerate tracker, such as `"trackio"` or `"wandb"`. It logs the loss, the
             explained variance, the L0 and the share of dead latents every 50 steps.
@@ -134,6 +136,7 @@ def train_sae(
             **source,
             **reading,
             "config": config.to_dict(),
+            "precision": config.precision_on(accelerator.device.type),
             "model_version": version,
             "text": rendering.record(),
             "dataset": fingerprint_of(dataset),
@@ -245,9 +248,8 @@ def _resolve_config(config: str | SaeTrainingConfig) -> SaeTrainingConfig:
 
 
 def _sae_config(config: SaeTrainingConfig, source: dict[str, Any]) -> SaeConfig:
-    """Return the config of the SAE; `Trainer.build_sae` sets `d_in` and the number of tokens."""
+    """Return the config of the SAE; `Trainer.build_sae` completes it."""
     activation = OBJECTIVE_CLASSES[config.objective].activation
-    facts = {"learning_rate": config.peak_learning_rate, "torch": torch.__version__}
     return SaeConfig(
         d_in=1,
         d_sae=config.d_sae,
@@ -255,7 +257,7 @@ def _sae_config(config: SaeTrainingConfig, source: dict[str, Any]) -> SaeConfig:
         k=config.k if activation == "topk" else None,
         l0=float(config.k),
         max_norm_ratio=config.max_norm_ratio,
-        training=config.to_dict() | facts,
+        training=config.to_dict() | {"torch": torch.__version__},
         **source,
     )
 
@@ -310,20 +312,18 @@ def _stream(
 
 
 def _train(trainer: Trainer, stream: ActivationStream, checkpoint: Checkpoint | None) -> None:
-    """Take the remaining steps, buffer by buffer, with a checkpoint after each."""
+    """Take the remaining steps, buffer by buffer, with checkpoints between buffers and after the last one."""
     config, accelerator = trainer.config, trainer.accelerator
     batch_tokens = config.train_batch_size_tokens // accelerator.num_processes
-    with _progress(trainer) as bar:
+    with _progress(trainer) as bar, CheckpointSchedule(checkpoint, accelerator) as schedule:
         while remaining := config.steps - trainer.step_count:
             steps = min(remaining, config.buffer_tokens // config.train_batch_size_tokens)
             batches = stream.batches(steps * batch_tokens, batch_tokens)
             _tell_epochs(trainer, stream)
             _take_steps(trainer, batches, bar, epoch=stream.epochs)
             trainer.average_objective_state()
-            if checkpoint is not None:
-                state = {"trainer": trainer.state_dict(), "streams": gather_object([stream.state_dict()])}
-                if accelerator.is_main_process:
-                    checkpoint.save(state)
+            if schedule.is_due(trainer.step_count == config.steps):
+                schedule.write({"trainer": trainer.state_dict(), "streams": gather_object([stream.state_dict()])})
 
 
 def _tell_epochs(trainer: Trainer, stream: ActivationStream) -> None:

@@ -52,7 +52,8 @@ class Trainer:
         self.tokens_since_firing = torch.zeros(config.d_sae, dtype=torch.long, device=self.device)
         self.scale = 0.0
         self.step_count = self.token_count = 0
-        self._buffer = torch.empty(0, config.d_sae, dtype=getattr(torch, config.precision), device=self.device)
+        dtype = getattr(torch, config.precision_on(self.device.type))
+        self._buffer = torch.empty(0, config.d_sae, dtype=dtype, device=self.device)
 
     @torch.no_grad()
     def step(self, batch: Tensor) -> StepStatistics:
@@ -66,7 +67,7 @@ class Trainer:
         if not self.step_count:
             self._initialize(x)
         x = x * self.scale
-        dead = (self.tokens_since_firing > self.config.dead_feature_threshold).nonzero().squeeze(1)
+        dead = (self.tokens_since_firing > self.config.tokens_until_dead).nonzero().squeeze(1)
         warmup = self.config.warmup_at(self.step_count)
         result = compute_gradients(self.weights, self.objective, x, self._pre_activations(x), dead, warmup)
         self._update(result.gradients)
@@ -125,7 +126,9 @@ class Trainer:
 
     def _update(self, gradients: list[Tensor]) -> None:
         """Average the gradients over the processes, clip them, and take a step of Adam."""
-        for tensor, gradient in zip(self.parameters, self.accelerator.reduce(gradients, "mean"), strict=True):
+        if self.accelerator.num_processes > 1:  # `reduce` copies the gradients, as large as the weights, in any case
+            gradients = self.accelerator.reduce(gradients, "mean")
+        for tensor, gradient in zip(self.parameters, gradients, strict=True):
             tensor.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if not norm.isfinite():
@@ -154,7 +157,7 @@ class Trainer:
             loss=squared_error / len(x),
             explained_variance=1 - squared_error / variance,
             l0=x.new_full((), len(result.latents) / len(x)),
-            dead=(self.tokens_since_firing > self.config.dead_feature_threshold).float().mean(),
+            dead=(self.tokens_since_firing > self.config.tokens_until_dead).float().mean(),
         )
 
     def average(self, statistics: StepStatistics) -> dict[str, float]:
@@ -197,7 +200,7 @@ class Trainer:
     def build_sae(self, config: SaeConfig) -> SparseAutoencoder:
         """Return the SAE in the units of the hidden states: fold the input scale and the pre-encoder bias into it.
 
-        `d_in` and the number of tokens in `config` are filled in here.
+        `d_in` is filled in here, and what the trainer alone knows of the training.
         """
         self.average_objective_state()
         W_encT, W_dec, b_enc, b_dec = (weight.cpu() for weight in self.weights)
@@ -205,5 +208,11 @@ class Trainer:
         tensors |= {"W_dec": W_dec / self.scale, "b_dec": b_dec / self.scale}
         if (threshold := self.objective.threshold()) is not None:
             tensors["threshold"] = threshold.cpu().expand(config.d_sae).clone()
-        config = replace(config, d_in=len(b_dec), training=config.training | {"training_tokens": self.token_count})
+        facts = {
+            "training_tokens": self.token_count,
+            "learning_rate": self.config.peak_learning_rate,
+            "dead_feature_threshold": self.config.tokens_until_dead,
+            "precision": self.config.precision_on(self.device.type),
+        }
+        config = replace(config, d_in=len(b_dec), training=config.training | facts)
         return SparseAutoencoder.from_tensors(config, tensors)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -36,6 +37,36 @@ def test_a_book_is_read_in_parts(bert):
     assert train_sae(book, **location(bert), config=config).W_enc.isfinite().all()
 
 
+def test_the_order_of_an_epoch_is_drawn_once_and_again_after_a_resume(bert, monkeypatch):
+    rows = Dataset.from_dict({"text": [f"the cat {word} on the mat" for word in WORDS * 3]})
+    lm, rendering = LanguageModel.from_pretrained(str(bert), "encoder.layer.1"), find_text(rows, None)
+
+    def stream():
+        return ActivationStream(rows, rendering, lm, None, max_length=None, batch_size=4, read_tokens=8, seed=0)
+
+    draw, seeds = np.random.default_rng, []
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: seeds.append(seed) or draw(seed))
+    first = stream()
+    while first.epoch < 1:
+        first.batches(8, 8)
+    first.batches(8, 8)
+    orders = [seed for seed in seeds if len(seed) == 2]  # a chunk is shuffled by three numbers
+    assert orders == [(0, 0), (0, 1)]
+    resumed = stream()
+    resumed.load_state_dict(first.state_dict())
+    for ours, theirs in zip(resumed.batches(16, 8), first.batches(16, 8), strict=True):
+        assert ours.equal(theirs)
+
+
+def test_only_the_column_with_the_text_comes_from_disk(bert):
+    rows = Dataset.from_dict({"text": ["the cat sat on the mat"] * 8, "other": ["a dog"] * 8})
+    lm, rendering = LanguageModel.from_pretrained(str(bert), "encoder.layer.1"), find_text(rows, "text")
+    stream = ActivationStream(rows, rendering, lm, None, max_length=None, batch_size=4, read_tokens=8, seed=0)
+    stream.batches(16, 8)
+    assert {name: table.column_names for name, table in stream.reader._tables.items()} == {"text": ["text"]}
+
+
+@pytest.mark.usefixtures("after_every_buffer")
 def test_a_training_on_books_resumes_in_the_middle_of_one(bert, tmp_path, monkeypatch):
     book = Dataset.from_dict({"text": [" ".join(WORDS * 20), "", "a dog ran", " ".join(WORDS[::-1] * 9)]})
     config = replace(TINY, training_tokens=640, buffer_tokens=64)

@@ -19,6 +19,7 @@ class Interrupted(Exception):
     pass
 
 
+@pytest.mark.usefixtures("after_every_buffer")
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_interrupted_training_resumes_to_the_same_sae(rows, bert, tmp_path, monkeypatch, objective):
     config = replace(TINY, objective=objective)
@@ -57,6 +58,14 @@ def test_a_checkpoint_of_another_training_is_not_loaded(rows, bert, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half")
     with pytest.raises(OSError, match=r"checkpoint\.pt is damaged; delete it"):
         train_sae(rows, **location(bert), config=TINY, output_dir=tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_by_what_it_lacks(tmp_path):
+    Checkpoint(tmp_path, {"config": {"k": 4, "precision": "float32"}}).save({})
+    now = Checkpoint(tmp_path, {"config": {"k": 4, "precision": None, "auxk_latents": 512}})
+    differences = "precision was 'float32', is None, auxk_latents was not recorded, is 512"
+    with pytest.raises(ValueError, match=f"its `config` differs: {differences}; pass another folder"):
+        now.load()
 
 
 def test_an_output_dir_that_is_a_file_is_an_error_before_the_model_is_loaded(rows, bert, tmp_path):

@@ -14,6 +14,8 @@ from hf_sae_select import TRAINING_PRESETS, SaeTrainingConfig
     [
         ({"objective": "l1"}, "`objective='l1'`; choose one of: topk, batchtopk, matryoshka, jumprelu"),
         ({"precision": "int8"}, "`precision='int8'`; choose one of: float32, bfloat16"),
+        ({"dead_feature_threshold": 0}, "`dead_feature_threshold=0` must be a positive integer, or None"),
+        ({"auxk_latents": 0.5}, "`auxk_latents=0.5` must be a positive integer"),
         ({"k": 0}, "`k=0` must be a positive integer"),
         ({"k": 65}, "`k=65` exceeds `d_sae=64`"),
         ({"train_batch_size_tokens": 1 << 20}, "`train_batch_size_tokens=1048576` exceeds `training_tokens=10240`"),
@@ -72,7 +74,22 @@ def test_numbers_of_other_types_become_json():
     assert SaeTrainingConfig(**values) == config
 
 
+def test_the_encoder_product_is_in_bfloat16_on_cuda_alone_unless_the_config_says_so():
+    assert [SMALL.precision_on(device) for device in ("cpu", "mps", "cuda")] == ["float32", "float32", "bfloat16"]
+    assert replace(SMALL, precision="float32").precision_on("cuda") == "float32"
+    assert replace(SMALL, precision="bfloat16").precision_on("cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("d_sae", "k", "tokens"), [(64, 2, 20_000), (8192, 32, 20_000), (32_768, 64, 40_000), (131_072, 64, 160_000)]
+)
+def test_a_latent_that_should_fire_rarely_is_called_dead_late(d_sae, k, tokens):
+    assert replace(TRAINING_PRESETS["topk"], d_sae=d_sae, k=k).tokens_until_dead == tokens
+    assert replace(TRAINING_PRESETS["topk"], d_sae=d_sae, k=k, dead_feature_threshold=50).tokens_until_dead == 50
+
+
 def test_the_sae_of_the_paper():
     paper = TRAINING_PRESETS["paper"]
     assert (paper.objective, paper.k, paper.d_sae) == ("topk", 128, 131_072)
     assert (paper.peak_learning_rate, paper.train_batch_size_tokens) == (7e-5, 4096)
+    assert (paper.tokens_until_dead, paper.auxk_latents) == (10**7, 2048)

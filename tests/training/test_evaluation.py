@@ -36,6 +36,21 @@ def test_evaluate_by_hand():
     assert (quality.l0, quality.dead, quality.dense, quality.tokens) == (0.75, 0.5, 0.5, 4)
 
 
+def test_the_metrics_of_chunks_are_those_of_the_whole(monkeypatch, llama):
+    batches = [tensor([[2.0, 0.0], [0.0, 0.0]]), tensor([[1.0, 2.0], [1.0, -2.0]])]
+    sae, texts = identity(llama, "layers.1"), ["the cat sat on the mat", "a dog ran"]
+
+    def measured():
+        return evaluate_sae_on_activations(axis(), batches), evaluate_sae(sae, texts, cross_entropy=True)
+
+    sizes, whole, encode = [], measured(), SparseAutoencoder.encode
+    monkeypatch.setattr("hf_sae_select.training.reading.CHUNK_FLOATS", 3 * 32 - 1)  # two tokens of 32 latents
+    monkeypatch.setattr(SparseAutoencoder, "encode", lambda sae, x: sizes.append(x.numel()) or encode(sae, x))
+    for chunked, quality in zip(measured(), whole, strict=True):
+        assert chunked.facts() == pytest.approx(quality.facts(), rel=1e-5)
+    assert max(sizes) == 2 * 16
+
+
 def test_a_latent_is_dense_above_a_tenth_of_the_tokens():
     tenth = tensor([[1.0, 0.0]] + [[-1.0, 0.0]] * 9)
     assert evaluate_sae_on_activations(axis(), [tenth]).dense == 0

@@ -62,6 +62,14 @@ def test_without_a_decoder_the_check_is_not_sure(trained, tmp_path):
     assert str(check).endswith("not sure: the places around the hook cannot be told from it by this text")
 
 
+def test_chunks_change_nothing(trained, monkeypatch):
+    whole = check_l0(trained, TEXTS)
+    monkeypatch.setattr("hf_sae_select.training.reading.CHUNK_FLOATS", 32 * 5)  # five tokens
+    chunked = check_l0(trained, TEXTS)
+    assert (chunked.l0, chunked.tokens, chunked.better) == (whole.l0, whole.tokens, whole.better)
+    assert chunked.explained_variance == pytest.approx(whole.explained_variance, rel=1e-5)
+
+
 def test_places_that_cannot_be_told_apart_leave_the_check_unsure(llama):
     check = check_l0(replace_l0(identity(llama, "layers.1"), 16.0), ["the cat sat on the mat"])
     assert check.agrees and not check.is_sure  # it rebuilds any vector

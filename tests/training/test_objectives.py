@@ -7,7 +7,8 @@ import torch
 from torch import tensor
 from torch.nn import functional as F
 
-from hf_sae_select.training.config import SaeTrainingConfig
+from hf_sae_select.training import objectives
+from hf_sae_select.training.config import TRAINING_PRESETS, SaeTrainingConfig
 from hf_sae_select.training.objectives import OBJECTIVE_CLASSES, Parameters, batch_topk, compute_gradients
 
 D_IN, D_SAE, TOKENS = 8, 24, 40
@@ -61,9 +62,14 @@ def problem(objective):
     return weights, x, instance
 
 
-@pytest.mark.parametrize("dead", [[], [2, 5, 7, 11, 20, 23]], ids=["none dead", "some dead"])
+@pytest.mark.parametrize(
+    ("dead", "dense"),
+    [([], 8), ([2, 5, 7], 8), ([2, 5, 7, 11, 20, 23], 8), ([2, 5, 7, 11, 20, 23], 0), ([2, 5, 7], 0)],
+    ids=["none dead", "few dead, dense", "some dead, dense", "some dead, sparse", "few dead, sparse"],
+)
 @pytest.mark.parametrize("name", OBJECTIVE_CLASSES)
-def test_gradients_are_those_of_autograd(name, dead):
+def test_gradients_are_those_of_autograd(name, dead, dense, monkeypatch):
+    monkeypatch.setattr(objectives, "DENSE_AUXK", dense)
     weights, x, objective = problem(name)
     pre = (x - weights.b_dec) @ weights.W_encT.T + weights.b_enc
     log_threshold = objective.log_threshold.clone() if name == "jumprelu" else torch.zeros(D_SAE)
@@ -78,7 +84,7 @@ def test_gradients_are_those_of_autograd(name, dead):
     loss = sum(losses) / len(losses) + penalty
     residual = (x - z @ W_dec - b_dec).detach()
     if dead:
-        strongest = pre[:, dead].topk(D_IN // 2, dim=1)
+        strongest = pre[:, dead].topk(min(D_IN // 2, len(dead)), dim=1)
         aux = torch.zeros(TOKENS, len(dead)).scatter(1, strongest.indices, strongest.values.relu())
         loss = loss + CONFIG.auxk_alpha * ((aux @ W_dec[dead] - residual) ** 2).sum() / TOKENS
     loss.backward()
@@ -109,6 +115,14 @@ PRE = tensor([[4.0, 3.0, -1.0], [1.0, 2.0, 0.5]])
 def test_topk_keeps_one_of_each_token_and_batchtopk_two_of_both():
     assert dense(small("topk"), PRE) == [[4, 0, 0], [0, 2, 0]]
     assert dense(small("batchtopk"), PRE) == [[4, 3, 0], [0, 0, 0]]
+
+
+def test_auxk_takes_half_the_width_but_not_more_than_the_config_allows():
+    def latents(preset):
+        return [OBJECTIVE_CLASSES["topk"](preset, d_in, CPU).auxk_latents for d_in in (384, 1024, 4096)]
+
+    assert latents(TRAINING_PRESETS["topk"]) == [192, 512, 512]
+    assert latents(TRAINING_PRESETS["paper"]) == [192, 512, 2048]
 
 
 def test_latents_that_are_not_positive_never_fire():

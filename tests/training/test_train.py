@@ -36,6 +36,8 @@ def test_the_saved_sae_records_how_it_was_trained(tmp_path):
     training = saved.config.training
     assert (training["objective"], training["training_tokens"]) == ("topk", 512 * 20)
     assert training["learning_rate"] == pytest.approx(7e-4 / (64 / 2**14) ** 0.5)
+    defaults = {"precision": "float32", "dead_feature_threshold": 20_000, "auxk_latents": 512}  # on a CPU
+    assert {name: training[name] for name in defaults} == defaults
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "10,240 tokens, batches of 512 tokens, Adam at 0.0112, seed 0, torch" in card
 

@@ -55,6 +55,23 @@ def test_a_step_returns_its_statistics():
     assert (trainer.step_count, trainer.token_count) == (20, 20 * 512)
 
 
+def test_gradients_are_reduced_only_among_several_processes(monkeypatch):
+    reduced = []
+
+    def reduce(accelerator, tensors, *arguments):
+        reduced.append(tensors)
+        return tensors
+
+    trainer = Trainer(SMALL, 32, Accelerator(cpu=True))
+    monkeypatch.setattr(Accelerator, "reduce", reduce)
+    gradients = [torch.ones_like(parameter) for parameter in trainer.parameters]
+    trainer._update(gradients)
+    assert reduced == []
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    trainer._update(gradients)
+    assert reduced == [gradients]
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
 def test_hidden_states_that_are_not_finite_end_the_training(objective, bad):
