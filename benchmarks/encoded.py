@@ -42,7 +42,7 @@ def rows_of(file: Path, make: Callable[[], Dataset]) -> Dataset:
 
 def all_codes(rows: Dataset, out: Path) -> Codes:
     features = {"": default_codes(rows)}
-    random = rows.sae_encode(random_saes(SEEDS, token_states(rows)), text="text", max_length=MAX_LENGTH)
+    random = rows.sae_encode(random_saes(SEEDS, token_states(rows)), text="text", max_length=MAX_LENGTH, keep="all")
     for seed, part in zip(SEEDS, parts(FeatureMatrix.from_dataset(random), len(SEEDS)), strict=True):
         features[f"random weights {seed}"] = part
     vectors = {"dense": np.asarray(features[""].vectors), "last layer": last_states(rows, out / "last_states.npy")}
@@ -51,7 +51,9 @@ def all_codes(rows: Dataset, out: Path) -> Codes:
 
 def default_codes(rows: Dataset) -> FeatureMatrix:
     """Encode by the default SAE, and keep the mean state of each row."""
-    return FeatureMatrix.from_dataset(rows.sae_encode(text="text", keep="state", max_length=MAX_LENGTH), vectors=STATE)
+    return FeatureMatrix.from_dataset(
+        rows.sae_encode(text="text", keep=("all", "state"), max_length=MAX_LENGTH), vectors=STATE
+    )
 
 
 def word_counts(rows: Dataset) -> FeatureMatrix:

@@ -68,7 +68,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    rows = Dataset.from_parquet(str(parser.parse_args().data / "alpaca_52k.parquet")).sae_encode()
+    rows = Dataset.from_parquet(str(parser.parse_args().data / "alpaca_52k.parquet")).sae_encode(keep="all")
     features, calibrated = FeatureMatrix.from_dataset(rows), encoding_record(rows)["threshold"]
     thresholds = [share * calibrated for share in SHARES]
     truth = {

@@ -259,7 +259,7 @@ def alpaca(path: Path, rows: int) -> tuple[FeatureMatrix, float]:
     print("\nencoding Alpaca: 20 minutes and more the first time, on two cores", flush=True)
     ds = Dataset.from_parquet(str(path))
     ds = ds if rows >= len(ds) else ds.select(range(rows))
-    coded = ds.sae_encode(keep="state")
+    coded = ds.sae_encode(keep=("all", "state"))
     view = FeatureMatrix.from_dataset(coded, vectors=STATE)
     # a file's pages count as memory when they are first read: copy them beforehand
     copies: dict[str, Any] = {name: getattr(view, name).copy() for name in ("ids", "acts", "vectors")}

@@ -208,8 +208,10 @@ def _encode_codes(
     # The first process decides for all: the hash of a function may differ from process to process.
     decisions = [encoder.record(), encoder.resolved()] if processes().is_main_process else [None, None]
     record, resolved = broadcast_object_list(decisions)
-    # What is kept beside the codes decides the content of the files, but not the codes: it is not in the record.
-    key = {**record, "keep": ["state"]} if arguments.keep_state else {**record}
+    # Whether states are kept decides the content of the files, but not the codes: it is not in the record.
+    key = {**record, "keep": [record.get("keep"), "state"]} if arguments.keep_state else {**record}
+    if arguments.keep_state and "keep" not in record:
+        key["keep"] = ["state"]  # as earlier versions named it, which kept every activation
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
     store = CodeStore(_cache_folder(claims) / name, column_types(record, encoder.state_width, digested={}))

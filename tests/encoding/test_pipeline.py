@@ -18,6 +18,15 @@ from hf_sae_select.encoding import encoder, pipeline, run
 from hf_sae_select.features.columns import RowFlags, column_types, encoding_record
 
 
+def test_what_is_kept_has_a_store_of_its_own(ds, sae):
+    kinds = [(), "state", "all", ("all", "state"), 2, (2, "state"), (2, "float32")]
+    kept = [encode(ds, sae, keep=keep) for keep in kinds]
+    assert len({part._fingerprint for part in kept}) == len(kinds)
+    assert ["sae_state" in part.column_names for part in kept] == ["state" in str(keep) for keep in kinds]
+    assert max(map(len, kept[4]["sae_ids"])) < max(map(len, kept[2]["sae_ids"]))
+    assert kept[3].remove_columns("sae_state")[:] == kept[2][:]
+
+
 def test_the_second_time_no_model_is_loaded(ds, sae, loads):
     first = encode(ds, sae)
     again = encode(Dataset.from_dict({"text": TEXTS, "id": list(range(6))}), sae)
