@@ -18,7 +18,7 @@ from .kept import STRONGEST as STRONGEST
 from .kernels import Floats, Int64s
 from .matrix import FeatureMatrix
 
-BLOCK_ROWS = 2**16  # rows whose roots of activations are in memory together
+BLOCK_ROWS = 2**12  # rows whose roots of activations are in memory together
 DRAWS = 4  # random orders of the pool whose likeness is averaged: of one, the number of rows is off by about 2 %
 
 

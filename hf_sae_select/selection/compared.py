@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, compiled
 from .coverage import ConstraintState, fitting
-from .herding import BLOCK_ROWS, LENGTH, UNITS, Entries, Herding, Vector, Vectors, in_threads
+from .herding import LENGTH, UNITS, Entries, Herding, Vector, Vectors, in_threads
 from .targets import Target, TargetPart
 
 STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
 GROWTH = 12  # candidates are ranked anew after a twelfth more picks, and before as large a part of them is picked
+PRODUCTS = 2**14  # that one thread computes at a time
 FIRST = 128  # candidates of the first picks; later there are two for each pick, up to their number
 
 
@@ -166,10 +167,10 @@ def products(vectors: Vectors, other: Int64s) -> Int64s:
     sums = np.zeros(len(vectors), np.int64)
 
     def add(start: int) -> None:
-        offsets = vectors.offsets[start : start + BLOCK_ROWS + 1]
+        offsets = vectors.offsets[start : start + PRODUCTS + 1]
         _products(offsets, vectors.ids, vectors.entries, other, sums[start:])
 
-    in_threads(add, range(0, len(vectors), BLOCK_ROWS))
+    in_threads(add, range(0, len(vectors), PRODUCTS))
     return sums
 
 

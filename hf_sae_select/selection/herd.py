@@ -35,7 +35,6 @@ from .herding import (
     Vector,
     Vectors,
     add_row,
-    add_rows,
 )
 from .targets import Target
 
@@ -226,12 +225,8 @@ class Herd:
         is_wanted[watched] = True
         is_wanted[old] = False
         new = np.flatnonzero(is_wanted)
-        vectors, sums = self.compared.vectors(new), np.zeros((len(self._counts), len(new)), np.int64)
-        for turn in range(len(self._picks)):
-            picks = self._joined_picks(turn)
-            for part in vectors.index if len(picks) else ():
-                rows = sums[turn, part.low : part.high]
-                add_rows(picks.offsets, picks.ids, picks.entries, part, self._herding.table, rows)
+        vectors = self.compared.vectors(new)
+        sums = np.stack([self._herding.closeness_to(self._joined_picks(i), vectors) for i in range(len(self._counts))])
         self._local[old] = -1
         self._set_block(
             np.concatenate([old[stays], new]),

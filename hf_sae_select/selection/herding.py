@@ -41,7 +41,8 @@ STRONGEST = 128  # weighted shares of a row that count
 MOST_ROWS = 2**16  # of one index
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
 
-BLOCK_ROWS = 2048  # rows whose postings one thread has at a time
+BLOCK_ROWS = 2048  # rows whose vectors one thread computes at a time
+FEW_ROWS = 128  # rows that one thread compares with many others at a time
 
 Products = NDArray[np.int32]
 Entries = NDArray[np.int16]
@@ -163,19 +164,25 @@ class Herding:
     def closeness(self, others: Sequence[Postings], vectors: Vectors) -> Int64s:
         """Return the sum, over other vectors, of the kernel with each vector: int64 [vectors], in units."""
         sums = np.zeros(len(vectors), np.int64)
-        for index in others:
 
-            def add(start: int, index: Postings = index) -> None:
-                add_sums(
-                    vectors.offsets[start : start + BLOCK_ROWS + 1],
-                    vectors.ids,
-                    vectors.entries,
-                    index,
-                    self.table,
-                    sums[start:],
-                )
+        def add(start: int) -> None:
+            offsets, block = vectors.offsets[start : start + FEW_ROWS + 1], sums[start : start + FEW_ROWS]
+            for index in others:
+                add_sums(offsets, vectors.ids, vectors.entries, index, self.table, block)
 
-            in_threads(add, range(0, len(vectors), BLOCK_ROWS))
+        in_threads(add, range(0, len(vectors), FEW_ROWS))
+        return sums
+
+    def closeness_to(self, others: Vectors, vectors: Vectors) -> Int64s:
+        """Return the same as `closeness`, where the other vectors are more and known for this once."""
+        sums, n = np.zeros(len(vectors), np.int64), len(vectors)
+        size = min(max(-(-n // cores()), 1), MOST_ROWS)
+
+        def add(low: int) -> None:
+            part = vectors.postings(low, min(low + size, n))
+            add_rows(others.offsets, others.ids, others.entries, part, self.table, sums[part.low : part.high])
+
+        in_threads(add, range(0, n, size))
         return sums
 
     def own(self, vectors: Vectors) -> Int64s:

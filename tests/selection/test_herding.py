@@ -67,6 +67,7 @@ def herding_with(size, strongest, sample, first=128):
 
     stack.enter_context(patch.object(herd, "blocks", blocks))
     stack.enter_context(patch.object(herding, "BLOCK_ROWS", size))
+    stack.enter_context(patch.object(herding, "FEW_ROWS", size))
     stack.enter_context(patch.object(compared, "STEP", size))
     stack.enter_context(patch.object(compared, "FIRST", first))
     stack.enter_context(patch.object(herding, "STRONGEST", strongest))
