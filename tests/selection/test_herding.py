@@ -146,7 +146,7 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
     picks, gains = naive(rows, target, arguments, order, strongest, sample, candidates, first)
     try:
         with herding_with(size, strongest, sample, first):
-            result = herded(rows, target, candidates=candidates, **arguments)
+            result = herded(rows, target, **arguments, **({} if target else {"candidates": candidates}))
     except ValueError as error:
         assert ("buys no row" in str(error) or "`quota` allows no row" in str(error)) and not picks
         return
@@ -166,8 +166,8 @@ def test_herding_under_every_constraint_equals_naive_herding(task, target, optio
 )
 def test_a_smaller_budget_has_the_first_picks_of_a_larger_one(task, target, options, cut, seed):
     rows, arguments = task
-    n, candidates = len(rows), None if target else 3
-    asked = {"seed": seed, "candidates": candidates, **options} | {
+    n, candidates = len(rows), {} if target else {"candidates": 3}
+    asked = {"seed": seed, **candidates, **options} | {
         name: arguments[name] for name in ("exclude", "per_token", "quality", "columns") if name in arguments
     }
     most = n - len(asked["exclude"])
@@ -383,3 +383,11 @@ def test_sharpen_without_a_target_is_refused():
         select_indices(features_of(POOL), 2, "match", sharpen=2)
     with pytest.raises(ValueError, match=r"`sharpen=0` must be a finite number in \(0, 10\]"):
         pick(2, features_of(EIGHT), method="match", sharpen=0)
+
+
+def test_candidates_are_of_a_selection_without_a_target():
+    with pytest.raises(ValueError, match="`candidates` is of a selection without a `target`; leave one of them out"):
+        pick(2, features_of(EIGHT), candidates=5)
+    for wrong in (0, -1, 2.5, "all"):
+        with pytest.raises((TypeError, ValueError), match=f"`candidates={wrong!r}` must be a positive integer"):
+            select_indices(features_of(POOL), 2, candidates=wrong)
