@@ -188,6 +188,8 @@ def _mapping(name: str, texts: list[str]) -> dict[str, Any]:
 
 
 def _json_value(text: str) -> Any:
+    if text == "None":  # as the options' docstrings write it
+        return None
     try:
         return json.loads(text)
     except ValueError:

@@ -90,7 +90,6 @@ class RowCollector:
         """Return the numbers of the complete rows, ascending, and their code columns; forget them."""
         numbers = np.array(sorted(self._complete), np.int64)
         rows = [self._complete[number] for number in numbers.tolist()]
-        self._complete, self.bytes = {}, 0
         tokens = np.array([row.tokens for row in rows], np.int32)
         flags = np.array([row.flags for row in rows], np.uint8)
         sums = np.array([row.state_sum for row in rows]).reshape(len(rows), self._width)
@@ -98,6 +97,7 @@ class RowCollector:
         codes = [_merged(row.codes) for row in rows]
         for number, (_, acts) in zip(numbers.tolist(), codes, strict=True):
             self._encoder.check(acts, number)
+        self._complete, self.bytes = {}, 0
         return numbers, self._table(codes, tokens, flags, means)
 
     def _table(

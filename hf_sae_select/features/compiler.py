@@ -9,6 +9,8 @@ from datasets.utils import tqdm  # the bar that `datasets.disable_progress_bars`
 from numba import njit
 from numba.core.event import Event, Listener, register
 
+PACKAGE = __name__.partition(".")[0] + "."
+
 
 class Progress(Listener):  # type: ignore[misc]
     """Show a progress bar while numba compiles; what it reads from its files is no work, and shows nothing."""
@@ -16,6 +18,11 @@ class Progress(Listener):  # type: ignore[misc]
     def __init__(self) -> None:
         self._depth = 0  # a function compiles the functions that it calls: their events are nested
         self._bar: Any = None
+
+    def notify(self, event: Event) -> None:
+        """Listen to what begins with a function of this package: others compile with numba too."""
+        if self._depth or event.data["dispatcher"].py_func.__module__.startswith(PACKAGE):
+            super().notify(event)
 
     def on_start(self, event: Event) -> None:
         if self._depth == 0:

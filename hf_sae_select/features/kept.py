@@ -119,9 +119,9 @@ def check_kept(rows: CodedRows, threshold: float, top: int | None = None, first:
         return
     for row in np.flatnonzero(np.diff(rows.offsets) >= kept.strongest).tolist():
         if rows.acts[rows.offsets[row] : rows.offsets[row + 1]].min() > np.float32(threshold):
+            wanted = f"all above {threshold:.4g}" if top is None else f"the {top} strongest above {threshold:.4g}"
             raise ValueError(
                 f"of row {first + row} only the {kept.strongest} strongest features and those above {kept.above:.4g} "
-                f"are stored, but the cuts `threshold={threshold:g}`, `top={top}` and `max_share` need more: encode "
-                f"with `keep='all'`, or pass a `threshold` of at least {kept.above:.4g}, or a `top` of at most "
-                f"{kept.strongest} without `max_share`"
+                f"are stored, but {wanted} are needed: encode with `keep='all'`, or ask for features above "
+                f"{kept.above:.4g} or for at most {kept.strongest} of a row"
             )

@@ -277,13 +277,13 @@ def blocks(offsets: Int64s) -> list[tuple[int, int]]:
     return list(pairwise([0, *cuts.tolist(), len(offsets) - 1]))
 
 
-def in_threads(kernel: Callable[..., None], parts: Sequence[tuple[Any, ...]], *arguments: Any) -> None:
-    """Run a compiled function on every part, each in its own thread."""
-    if len(parts) == 1:
-        kernel(*parts[0], *arguments)
-        return
-    with ThreadPoolExecutor(len(parts)) as threads:  # for this call only: the threads of a pool do not survive a fork
-        list(threads.map(lambda part: kernel(*part, *arguments), parts))
+def in_threads(work: Callable[..., Any], parts: Sequence[tuple[Any, ...]], *arguments: Any) -> list[Any]:
+    """Call a function with every part, in threads where there are several, and return what it returns."""
+    if len(parts) < 2:
+        return [work(*part, *arguments) for part in parts]
+    # For this call only: the threads of a pool do not survive a fork.
+    with ThreadPoolExecutor(min(len(parts), cores(), MOST_THREADS)) as threads:
+        return list(threads.map(lambda part: work(*part, *arguments), parts))
 
 
 def cores() -> int:

@@ -128,7 +128,8 @@ def judged(
     if worth < LEAST_WORTH:
         return name, f"{difference}; {says}, at least {LEAST_WORTH:.0%} is expected"
     other = len(set(selection.indices.tolist()) - set(again.indices.tolist()))
-    return f"{name} (this device picks {other:,} other rows of {len(selection):,}; {says})", None
+    differ = f"picks {other:,} of {len(selection):,} rows otherwise" if other else "picks them in another order"
+    return f"{name} (this device {differ}; {says})", None
 
 
 def worth_of_picks(selection: Selection, again: Selection, pool: Dataset, target: Target | None) -> float | None:

@@ -45,7 +45,7 @@ from .layout import CLOSENESS, DIGEST, SHA256, pool_files
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
-PART_BLOCKS = 50  # of `BLOCK_ROWS` rows, for each file of the pool: half a million rows of 256 features have 0.6 GB
+PART_BLOCKS = 250  # of `BLOCK_ROWS` rows, for each file of the pool: half a million rows of 256 features have 0.6 GB
 METADATA_KEY = b"sae_selection"  # in the schema of `selection.parquet`
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}
 COLUMNS |= {"features": ("int64",), "covered": ("int64",), DIGEST: ("string",)}

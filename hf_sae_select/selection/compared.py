@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled
+from ..features.kernels import Floats, Int64s, compiled, in_threads
 from .coverage import ConstraintState, fitting
-from .herding import LENGTH, UNITS, Entries, Herding, Vector, Vectors, in_threads
+from .herding import LENGTH, UNITS, Entries, Herding, Vector, Vectors
 from .targets import Target, TargetPart
 
 STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
@@ -104,6 +104,7 @@ class Candidates:
         self._size, self._next, self.has_all = size, 1, n <= size
         self._vectors, self.mask = vectors, np.zeros(n, np.bool_)
         self._closeness, self._is_known = np.zeros((1, n), np.int64), np.zeros(n, np.bool_)
+        self._has_features = np.diff(vectors.offsets) > 0  # such a row is near one of the pool: itself
         self._picked = np.zeros(herding.features.d_sae, np.int64)  # the sum of the vectors of the picks
         self._n_picks = 0
         sample = herding.others(part.features)
@@ -120,12 +121,8 @@ class Candidates:
         return self._closeness[:, rows]
 
     def begin(self) -> None:
-        while True:
-            rows = self._first()
-            self.mask[:] = False
-            self.mask[rows] = True
-            if self.closeness(rows).all():
-                return
+        self.mask[:] = False
+        self.mask[self._first()] = True
 
     def after(self, vector: Vector, n_live: int) -> bool:
         ids, entries = vector
@@ -143,8 +140,7 @@ class Candidates:
     def _first(self) -> Int64s:
         """Return the rows of the largest estimates among those that fit, of equal ones the first in order of ties."""
         state, order = self._state, self._state.order
-        is_apart = self._is_known & (self._closeness[0] == 0)
-        rows: Int64s = order[(fitting(state) & (state.scale > 0) & ~is_apart)[order]]
+        rows: Int64s = order[(fitting(state) & (state.scale > 0) & self._has_features)[order]]
         if len(rows) <= self._size:
             return rows
         size = min(max(2 * self._n_picks, FIRST), self._size)
@@ -170,7 +166,7 @@ def products(vectors: Vectors, other: Int64s) -> Int64s:
         offsets = vectors.offsets[start : start + PRODUCTS + 1]
         _products(offsets, vectors.ids, vectors.entries, other, sums[start:])
 
-    in_threads(add, range(0, len(vectors), PRODUCTS))
+    in_threads(add, [(start,) for start in range(0, len(vectors), PRODUCTS)])
     return sums
 
 

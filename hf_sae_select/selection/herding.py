@@ -13,7 +13,6 @@ whatever the order of rows and the number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import (
-    MOST_THREADS,
     Floats,
     Int64s,
     compiled,
     compiled_beyond,
     cores,
+    in_threads,
     largest_of_rows,
     offsets_of,
 )
@@ -143,7 +142,7 @@ class Herding:
 
     def vectors(self, rows: Int64s) -> Vectors:
         """Return the vectors of some rows of the pool."""
-        blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS)] or [rows]
+        blocks = [(rows[start : start + BLOCK_ROWS],) for start in range(0, len(rows), BLOCK_ROWS)] or [(rows,)]
         return Vectors.joined(in_threads(lambda block: self.vectors_of(self.features.take(block)), blocks))
 
     def others(self, features: FeatureMatrix) -> Vectors:
@@ -170,7 +169,7 @@ class Herding:
             for index in others:
                 add_sums(offsets, vectors.ids, vectors.entries, index, self.table, block)
 
-        in_threads(add, range(0, len(vectors), FEW_ROWS))
+        in_threads(add, [(start,) for start in range(0, len(vectors), FEW_ROWS)])
         return sums
 
     def closeness_to(self, others: Vectors, vectors: Vectors) -> Int64s:
@@ -182,20 +181,12 @@ class Herding:
             part = vectors.postings(low, min(low + size, n))
             add_rows(others.offsets, others.ids, others.entries, part, self.table, sums[part.low : part.high])
 
-        in_threads(add, range(0, n, size))
+        in_threads(add, [(low,) for low in range(0, n, size)])
         return sums
 
     def own(self, vectors: Vectors) -> Int64s:
         """Return the kernel of each vector with itself: [vectors], in units; 0 for one without features."""
         return np.asarray(self.table[np.minimum(vectors.squares >> SHIFT, STEPS)])
-
-
-def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    """Call a function with each part, in threads where there are several."""
-    if len(parts) < 2:
-        return [work(part) for part in parts]
-    with ThreadPoolExecutor(min(cores(), MOST_THREADS)) as threads:
-        return list(threads.map(work, parts))
 
 
 @compiled

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..features.kept import check_kept
 from ..features.matrix import FeatureMatrix
 from .concept_rules import ConceptArguments
 from .extension import earlier_picks, feature_digests
@@ -147,6 +148,7 @@ def _check_features(features: Any) -> None:
         TypeError: If it is something else; the message says how to make one of it.
     """
     if isinstance(features, FeatureMatrix):
+        check_kept(features, 0.0)
         return
     maker = "from_scipy" if hasattr(features, "tocsr") else "from_dense"
     maker = "from_dataset" if hasattr(features, "column_names") else maker

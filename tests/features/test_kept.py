@@ -117,9 +117,9 @@ def test_a_cut_of_what_is_read_by_blocks_is_the_cut_of_all(monkeypatch, cuts, or
 def test_a_row_that_was_not_cut_knows_all_its_features():
     rows = encoded([{0: 1.0}, {3: 5.0, 4: 2.5, 5: 2.25}], Kept.of(2, THRESHOLD))
     assert FeatureMatrix.from_dataset(rows.select([0]), threshold=0.5).ids.tolist() == [0]
-    with pytest.raises(ValueError, match=r"of row 1 only the 2 strongest .* `threshold=0.5`, `top=None`.*keep='all'"):
+    with pytest.raises(ValueError, match=r"of row 1 only the 2 strongest .* all above 0.5 are needed.*keep='all'"):
         FeatureMatrix.from_dataset(rows, threshold=0.5)
-    with pytest.raises(ValueError, match=r"of row 1 only the 2 strongest .* `top=3`"):
+    with pytest.raises(ValueError, match=r"of row 1 only the 2 strongest .* the 3 strongest above"):
         FeatureMatrix.from_dataset(rows).top(3)
     assert FeatureMatrix.from_dataset(rows, threshold=THRESHOLD).ids.tolist() == [3, 4, 5]
 
