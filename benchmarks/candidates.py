@@ -35,9 +35,10 @@ def main() -> None:
     args = arguments()
     datasets.disable_progress_bars()
     rows = rows_of(args.out / "universe.parquet", partial(universe, args.data))
-    codes = Codes({"": default_codes(rows)}, None, {})
+    features = default_codes(rows)
+    codes = Codes({"": features}, features, {})  # words are not read
     for half in args.halves:
-        lines = {pool.name: [] for pool in pools(rows, half, 1)}
+        lines: dict[str, list[NDArray[np.float64]]] = {pool.name: [] for pool in pools(rows, half, 1)}
         for pool in pools(rows, half, args.draws):
             lines[pool.name].append(measure(Draw(pool, codes)))
         print_table(half, {name: np.array(draws) for name, draws in lines.items()})

@@ -67,8 +67,8 @@ def print_chunks(passes: list[Pass], sizes: Sequence[int], repeats: int) -> None
         some = passes[:: max(1, d_sae // 8192)]  # of all lengths, since the longest come first
         cells = [f"{d_sae:,}"]
         for activation, latents in (("relu", min(d_sae, TILE)), ("topk", d_sae)):
-            sizes = [chunk_sizes(len(states), CHUNK_FLOATS // latents) for states, _ in passes]
-            computed = sum(max(size, FEW_ROWS) for chunks in sizes for size in chunks)
+            chunks = [chunk_sizes(len(states), CHUNK_FLOATS // latents) for states, _ in passes]
+            computed = sum(max(size, FEW_ROWS) for of_pass in chunks for size in of_pass)
             times = ratio_to_floor(some, d_in, d_sae, activation, repeats)
             cells += [f"{computed / tokens:.2f}", f"{times:.2f}x"]
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -30,7 +30,7 @@ from texts import documents
 from torch import Tensor
 
 from hf_sae_select import SparseAutoencoder, load_sae
-from hf_sae_select.encoding.language_model import Window
+from hf_sae_select.encoding.batches import Window
 from hf_sae_select.training.cross_entropy import CausalLanguageModel
 from hf_sae_select.training.evaluation import evaluate_sae_on_activations
 
