@@ -32,6 +32,7 @@ datasets.disable_progress_bars()
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.fingerprint, "_CACHING_ENABLED", True)  # a test that disables caching ends with it
     return tmp_path / "cache"
 
 

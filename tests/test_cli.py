@@ -167,16 +167,13 @@ finally:
 """
 
 
-@pytest.mark.parametrize(
-    ("arguments", "imported"),
-    [(["--help"], "[]"), (["verify", "--help"], "[]"), (["verify", "FOLDER", "--level", "select"], "['numba']")],
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["verify", "FOLDER", "--level", "select"]])
 @pytest.mark.slow
-def test_no_torch_is_imported_where_no_model_is_run(folder, arguments, imported):
+def test_nothing_slow_is_imported_where_no_model_is_run_and_the_pool_is_small(folder, arguments):
     arguments = [item.replace("FOLDER", str(folder)) for item in arguments]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout
-    assert done.stderr.splitlines()[-1] == imported
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_the_command_is_installed():

@@ -215,8 +215,5 @@ def test_the_index_of_a_gpu_counts(ds, sae):
     last = torch.device("cuda", torch.cuda.device_count() - 1)
     for held in ("cpu", "cuda:0"):
         datasets.disable_caching()
-        try:
-            coded = codes(encode(ds, sae.to(held), device=last, dtype="float32"))
-        finally:
-            datasets.enable_caching()
+        coded = codes(encode(ds, sae.to(held), device=last, dtype="float32"))
         assert coded[0] == pytest.approx(expected[0], abs=1e-3) and sae.W_enc.device == torch.device(held)

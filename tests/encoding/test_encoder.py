@@ -126,13 +126,10 @@ def test_neither_a_budget_of_tokens_nor_memory_changes_a_bit(sae, monkeypatch):
 
     monkeypatch.setattr(LanguageModel, "_run", of_little_memory)
     datasets.disable_caching()
-    try:
-        for arguments in ({"batch_size": 500}, {"tokens_per_batch": 999}):
-            assert codes(encode(ds, sae, **arguments)) == plain
-            assert 1 <= sum(size > 256 + 16 for size in sizes) <= 5  # halvings: no batch is tried in vain again
-            sizes.clear()
-    finally:
-        datasets.enable_caching()
+    for arguments in ({"batch_size": 500}, {"tokens_per_batch": 999}):
+        assert codes(encode(ds, sae, **arguments)) == plain
+        assert 1 <= sum(size > 256 + 16 for size in sizes) <= 5  # halvings: no batch is tried in vain again
+        sizes.clear()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -140,11 +137,8 @@ def test_neither_order_nor_batch_size_changes_a_bit(sae, batch_size):
     texts = [" ".join((tiny.WORDS * 2)[i : i + 1 + i % 13 + i // 15 * 14]) for i in range(20)]  # the last in windows
     forth = encode(Dataset.from_dict({"text": texts}), sae, keep="state")
     datasets.disable_caching()
-    try:
-        ds = Dataset.from_dict({"text": [*texts[::-1], "the cat"]})
-        back = encode(ds, sae, batch_size=batch_size, keep="state")
-    finally:
-        datasets.enable_caching()
+    ds = Dataset.from_dict({"text": [*texts[::-1], "the cat"]})
+    back = encode(ds, sae, batch_size=batch_size, keep="state")
     for column in ("sae_ids", "sae_acts", "sae_state"):
         assert back[column][-2::-1] == forth[column][:]
 

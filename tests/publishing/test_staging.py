@@ -452,10 +452,7 @@ def test_a_chat_template_is_recorded_while_its_model_is_there_and_left_out_when_
 
 def test_the_format_of_a_dataset_does_not_matter(tmp_path):
     datasets.disable_caching()
-    try:
-        folder = stage(picked().with_format("numpy"), tmp_path / "f", license="mit")
-    finally:
-        datasets.enable_caching()
+    folder = stage(picked().with_format("numpy"), tmp_path / "f", license="mit")
     assert contents(folder) == contents(stage(picked(), tmp_path / "g", license="mit"))
 
 
