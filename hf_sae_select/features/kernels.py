@@ -126,6 +126,15 @@ def offsets_of(offsets: Int64s, mask: NDArray[np.bool_]) -> Int64s:
     return kept
 
 
+@compiled_beyond(lambda offsets, values, rows, starts: len(rows))
+def of_rows(offsets: Int64s, values: NDArray[Any], rows: Int64s, starts: Int64s) -> NDArray[Any]:
+    """Return the entries of some rows, one row after another; `starts` [rows + 1] are where they then begin."""
+    taken = np.empty(starts[-1], values.dtype)
+    for i in range(len(rows)):
+        taken[starts[i] : starts[i + 1]] = values[offsets[rows[i]] : offsets[rows[i] + 1]]
+    return taken
+
+
 @compiled
 def holders(offsets: Int64s, ids: NDArray[Any], rows: Int64s, d_sae: int) -> Int64s:
     """Count the rows among `rows` that have each feature: [d_sae]."""
@@ -238,17 +247,26 @@ def _largest_of_rows(
 ) -> None:
     """Write the positions for the rows from `low` to `high`.
 
-    A radix select finds the m-th largest value of a row one byte at a time, from the highest: count the candidates by
-    this byte, walk down from 255 until the m-th is reached, and go on among the candidates that share the byte.
+    A radix select finds the m-th largest value of a row, eight bits at a time, from the highest that differ in the row:
+    count the candidates by these bits, walk down from 255 until the m-th is reached, and go on among the candidates
+    that share the bits, unless all of them are kept.
     """
     n, counts = starts[low], np.empty(256, np.int64)
     for i in range(low, high):
         start, end = offsets[i], offsets[i + 1]
-        # `pivot` has the bytes of the m-th largest value that are found so far, `known` masks them, and `left` counts
-        # the values still to keep among those that share these bytes.
+        # `pivot` has the highest bits of the m-th largest value, `known` masks them, and `left` counts the values still
+        # to keep among those that share these bits.
         pivot, known, left = np.uint32(0), np.uint32(0), m
         if end - start > m:
-            for shift in (24, 16, 8, 0):
+            differing = np.uint32(0)
+            for value in bits[start:end]:
+                differing |= value ^ bits[start]
+            shift = 0
+            while differing >> np.uint32(shift) > 255:
+                shift += 1
+            known = np.uint32(2**32 - 2 ** (shift + 8))
+            pivot = bits[start] & known
+            while True:
                 counts[:] = 0
                 for value in bits[start:end]:
                     if value & known == pivot:
@@ -259,9 +277,13 @@ def _largest_of_rows(
                     byte -= 1
                 pivot |= np.uint32(byte << shift)
                 known |= np.uint32(255 << shift)
+                if shift == 0 or left == counts[byte]:
+                    break
+                shift = max(shift - 8, 0)
         for position in range(start, end):
-            equal = bits[position] == pivot
-            if bits[position] > pivot or (equal and left > 0):
+            highest = bits[position] & known
+            equal = highest == pivot
+            if highest > pivot or (equal and left > 0):
                 positions[n] = position
                 n += 1
                 left -= equal

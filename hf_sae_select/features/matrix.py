@@ -207,12 +207,12 @@ class FeatureMatrix:
         Returns:
             `FeatureMatrix`: The rows, with their tokens and vectors.
         """
-        counts = self.counts[rows]
-        offsets = np.concatenate([[0], counts.cumsum()])
-        entries = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+        from .kernels import of_rows  # needs numba
+
+        offsets = np.concatenate([[0], self.counts[rows].cumsum()])
+        ids, acts = (of_rows(self.offsets, column, rows, offsets) for column in (self.ids, self.acts))
         vectors = None if self.vectors is None else self.vectors[rows]
-        taken = {"ids": self.ids[entries], "acts": self.acts[entries], "tokens": self.tokens[rows]}
-        return self._with(offsets=offsets, vectors=vectors, **taken)
+        return self._with(offsets=offsets, ids=ids, acts=acts, tokens=self.tokens[rows], vectors=vectors)
 
     def _masked(self, mask: NDArray[np.bool_], kept: Kept | None = None) -> FeatureMatrix:
         """Keep the entries where `mask` is true: a byte an entry, where positions would take eight."""

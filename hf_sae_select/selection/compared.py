@@ -18,7 +18,7 @@ from .targets import Target, TargetPart
 
 STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
 GROWTH = 12  # candidates are ranked anew after a twelfth more picks, and before as large a part of them is picked
-PRODUCTS = 2**14  # that one thread computes at a time
+PRODUCTS = 2**12  # that one thread computes at a time
 FIRST = 128  # candidates of the first picks; later there are two for each pick, up to their number
 
 
@@ -109,7 +109,7 @@ class Candidates:
         self._n_picks = 0
         sample = herding.others(part.features)
         total = np.bincount(sample.ids, sample.entries, len(self._picked)).astype(np.int64)  # whole, below 2^53
-        self._near_aim = products(self._vectors, total) / max(len(sample), 1)
+        self._near_aim = mean_products(self._vectors, total, max(len(sample), 1))
 
     def vectors(self, rows: Int64s) -> Vectors:
         return self._vectors.take(rows)
@@ -153,29 +153,33 @@ class Candidates:
         """Return an estimate of the score of each row: [n]."""
         least = np.exp(-1 / self._herding.width)
         slope = least / (1 - least) / self._herding.width / LENGTH**2
-        near_picks = products(self._vectors, self._picked) / (self._n_picks + 1)
-        lines = slope * (self._near_aim - self._redundancy * near_picks)
-        return np.asarray((lines + self._redundancy) * self._state.scale)
+        near_picks = mean_products(self._vectors, self._picked, self._n_picks + 1)
+        near_picks *= self._redundancy
+        lines = np.subtract(self._near_aim, near_picks, out=near_picks)
+        lines *= slope
+        lines += self._redundancy
+        lines *= self._state.scale
+        return lines
 
 
-def products(vectors: Vectors, other: Int64s) -> Int64s:
-    """Return the product of each vector with a dense one [d_sae]: [vectors]."""
-    sums = np.zeros(len(vectors), np.int64)
+def mean_products(vectors: Vectors, total: Int64s, size: int) -> Floats:
+    """Return the mean product of each vector with `size` others, whose sum is `total` [d_sae]: [vectors]."""
+    means = np.empty(len(vectors))
 
-    def add(start: int) -> None:
+    def compute(start: int) -> None:
         offsets = vectors.offsets[start : start + PRODUCTS + 1]
-        _products(offsets, vectors.ids, vectors.entries, other, sums[start:])
+        _mean_products(offsets, vectors.ids, vectors.entries, total, size, means[start : start + PRODUCTS])
 
-    in_threads(add, [(start,) for start in range(0, len(vectors), PRODUCTS)])
-    return sums
+    in_threads(compute, [(start,) for start in range(0, len(vectors), PRODUCTS)])
+    return means
 
 
 @compiled
-def _products(
-    offsets: Int64s, ids: NDArray[np.unsignedinteger[Any]], entries: Entries, other: Int64s, sums: Int64s
+def _mean_products(
+    offsets: Int64s, ids: NDArray[np.unsignedinteger[Any]], entries: Entries, total: Int64s, size: int, means: Floats
 ) -> None:
     for i in range(len(offsets) - 1):
-        total = 0
+        product = np.int64(0)
         for p in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
-            total += entries[p] * other[ids[p]]
-        sums[i] = total
+            product += entries[p] * total[ids[p]]
+        means[i] = product / size

@@ -28,6 +28,7 @@ from ..features.kernels import (
     cores,
     in_threads,
     largest_of_rows,
+    of_rows,
     offsets_of,
 )
 from ..features.matrix import FeatureMatrix
@@ -41,7 +42,7 @@ MOST_ROWS = 2**16  # of one index
 UNITS = 2**32  # of the kernel: sums over a million rows stay below 2^53
 
 BLOCK_ROWS = 2048  # rows whose vectors one thread computes at a time
-FEW_ROWS = 128  # rows that one thread compares with many others at a time
+FEW_ROWS = 32  # rows that one thread compares with many others at a time
 
 Products = NDArray[np.int32]
 Entries = NDArray[np.int16]
@@ -77,10 +78,9 @@ class Vectors:
 
     def take(self, rows: Int64s) -> Vectors:
         """Return some of the vectors."""
-        counts = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], counts.cumsum()])
-        entries = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-        return Vectors(offsets, self.ids[entries], self.entries[entries], self.d_sae)
+        offsets = np.concatenate([[0], np.cumsum(self.offsets[rows + 1] - self.offsets[rows])])
+        ids, entries = (of_rows(self.offsets, column, rows, offsets) for column in (self.ids, self.entries))
+        return Vectors(offsets, ids, entries, self.d_sae)
 
     @classmethod
     def joined(cls, parts: Sequence[Vectors]) -> Vectors:
@@ -92,11 +92,10 @@ class Vectors:
     def postings(self, low: int, high: int) -> Postings:
         """Index the vectors from `low` to `high`, at most `MOST_ROWS`."""
         within = slice(self.offsets[low], self.offsets[high])
-        ids, rows = self.ids[within], np.arange(high - low, dtype=np.uint16)
-        order = np.argsort(ids, kind="stable")
-        starts = np.concatenate([[0], np.bincount(ids, minlength=self.d_sae).cumsum()]).astype(np.uint64)
-        of_entries = np.repeat(rows, np.diff(self.offsets[low : high + 1]))
-        return Postings(low, high, starts, of_entries[order], self.entries[within][order])
+        ids, entries, starts = self.ids[within], self.entries[within], np.zeros(self.d_sae + 1, np.int64)
+        np.cumsum(np.bincount(ids, minlength=self.d_sae), out=starts[1:])
+        rows, values = _by_feature(self.offsets[low : high + 1] - self.offsets[low], ids, entries, starts[:-1].copy())
+        return Postings(low, high, starts.view(np.uint64), rows, values)
 
     @cached_property
     def index(self) -> list[Postings]:
@@ -157,8 +156,10 @@ class Herding:
         positions = largest_of_rows(features.offsets, amounts.astype(np.float32).view(np.uint32), STRONGEST)
         offsets = np.concatenate([[0], np.minimum(features.counts, STRONGEST).cumsum()])
         entries = _scaled(offsets, amounts[positions])
-        counts = offsets_of(offsets, entries > 0)
-        return Vectors(counts, features.ids[positions][entries > 0], entries[entries > 0], features.d_sae)
+        ids, mask = features.ids[positions], entries > 0
+        if not mask.all():
+            offsets, ids, entries = offsets_of(offsets, mask), ids[mask], entries[mask]
+        return Vectors(offsets, ids, entries, features.d_sae)
 
     def closeness(self, others: Sequence[Postings], vectors: Vectors) -> Int64s:
         """Return the sum, over other vectors, of the kernel with each vector: int64 [vectors], in units."""
@@ -174,19 +175,35 @@ class Herding:
 
     def closeness_to(self, others: Vectors, vectors: Vectors) -> Int64s:
         """Return the same as `closeness`, where the other vectors are more and known for this once."""
-        sums, n = np.zeros(len(vectors), np.int64), len(vectors)
-        size = min(max(-(-n // cores()), 1), MOST_ROWS)
+        sums, n, step = np.zeros(len(vectors), np.int64), len(vectors), max(-(-len(others) // cores()), 1)
+        parts = [vectors.postings(low, min(low + BLOCK_ROWS, n)) for low in range(0, n, BLOCK_ROWS)]
 
-        def add(low: int) -> None:
-            part = vectors.postings(low, min(low + size, n))
-            add_rows(others.offsets, others.ids, others.entries, part, self.table, sums[part.low : part.high])
+        def add(part: Postings, first: int) -> tuple[Postings, Int64s]:
+            own = np.zeros(part.high - part.low, np.int64)
+            add_rows(others.offsets[first : first + step + 1], others.ids, others.entries, part, self.table, own)
+            return part, own
 
-        in_threads(add, [(low,) for low in range(0, n, size)])
+        for part, own in in_threads(add, [(part, first) for part in parts for first in range(0, len(others), step)]):
+            sums[part.low : part.high] += own
         return sums
 
     def own(self, vectors: Vectors) -> Int64s:
         """Return the kernel of each vector with itself: [vectors], in units; 0 for one without features."""
         return np.asarray(self.table[np.minimum(vectors.squares >> SHIFT, STEPS)])
+
+
+@compiled_beyond(lambda offsets, ids, *_: len(ids))
+def _by_feature(
+    offsets: Int64s, ids: NDArray[Any], entries: Entries, places: Int64s
+) -> tuple[NDArray[np.uint16], Entries]:
+    """Sort the entries of rows by feature; `places` [d_sae] are where the first of each feature goes."""
+    rows, values = np.empty(len(ids), np.uint16), np.empty(len(ids), np.int16)
+    for i in range(len(offsets) - 1):
+        for p in range(offsets[i], offsets[i + 1]):
+            place = places[ids[p]]
+            rows[place], values[place] = i, entries[p]
+            places[ids[p]] = place + 1
+    return rows, values
 
 
 @compiled

@@ -195,7 +195,7 @@ class PoolSample(TargetPart):
         """
         sums, m = super().closeness(herding, rows, vectors), len(self.places)
         if m < self.pool_rows:
-            own, is_itself = herding.own(vectors), np.isin(rows, self.places)
+            own, is_itself = herding.own(vectors), np.isin(rows, self.places, kind="table")
             sums[is_itself] = (sums[is_itself] - own[is_itself]) * m // max(m - 1, 1)
             sums += own * m // self.pool_rows
         return sums
