@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..features.kernels import Floats, Int64s, compiled, in_threads
 from .coverage import ConstraintState, fitting
 from .herding import LENGTH, UNITS, Entries, Herding, Vector, Vectors
-from .targets import Target, TargetPart
+from .targets import PoolSample, Target
 
 STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
 GROWTH = 12  # candidates are ranked anew after a twelfth more picks, and before as large a part of them is picked
@@ -99,15 +99,18 @@ class Candidates:
     ) -> None:
         n = len(state.order)
         (part,) = aim.parts
-        assert isinstance(part, TargetPart)
+        assert isinstance(part, PoolSample)
         self._herding, self._part, self._redundancy, self._state = herding, part, redundancy, state
         self._size, self._next, self.has_all = size, 1, n <= size
         self._vectors, self.mask = vectors, np.zeros(n, np.bool_)
         self._closeness, self._is_known = np.zeros((1, n), np.int64), np.zeros(n, np.bool_)
-        self._has_features = np.diff(vectors.offsets) > 0  # such a row is near one of the pool: itself
+        self._may_win = (np.diff(vectors.offsets) > 0) & (state.scale > 0)  # with a feature, near itself at least
+        self._place = np.empty(n, np.int64)
+        self._place[state.order] = np.arange(n)
         self._picked = np.zeros(herding.features.d_sae, np.int64)  # the sum of the vectors of the picks
         self._n_picks = 0
-        sample = herding.others(part.features)
+        sample = vectors.take(part.places)
+        herding.keep(part.features, sample)
         total = np.bincount(sample.ids, sample.entries, len(self._picked)).astype(np.int64)  # whole, below 2^53
         self._near_aim = mean_products(self._vectors, total, max(len(sample), 1))
 
@@ -139,15 +142,15 @@ class Candidates:
 
     def _first(self) -> Int64s:
         """Return the rows of the largest estimates among those that fit, of equal ones the first in order of ties."""
-        state, order = self._state, self._state.order
-        rows: Int64s = order[(fitting(state) & (state.scale > 0) & self._has_features)[order]]
-        if len(rows) <= self._size:
-            return rows
+        may_win = fitting(self._state) & self._may_win
+        if np.count_nonzero(may_win) <= self._size:
+            return np.flatnonzero(may_win)
         size = min(max(2 * self._n_picks, FIRST), self._size)
-        estimates = self._estimates()[rows]
+        estimates = np.where(may_win, self._estimates(), -np.inf)
         least = np.partition(estimates, -size)[-size]
-        above, equal = rows[estimates > least], rows[estimates == least]
-        return np.asarray(np.concatenate([above, equal[: size - len(above)]]))
+        above, equal = np.flatnonzero(estimates > least), np.flatnonzero(estimates == least)
+        equal = equal[np.argsort(self._place[equal])]
+        return np.concatenate([above, equal[: size - len(above)]])
 
     def _estimates(self) -> Floats:
         """Return an estimate of the score of each row: [n]."""

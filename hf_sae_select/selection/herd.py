@@ -219,7 +219,8 @@ class Herd:
         """Let the block have the rows that are compared and can win, and those that are watched."""
         self._add_pending()
         old, watched = self._rows, self._watched[~self._is_taken[self._watched]]
-        is_wanted, is_watched = self.compared.mask & fitting(self.state), np.zeros(len(self._local), np.bool_)
+        is_wanted, is_watched = self.compared.mask.copy(), np.zeros(len(self._local), np.bool_)
+        is_wanted[is_wanted] = fitting(self.state, np.flatnonzero(is_wanted))
         is_watched[watched] = True
         stays = (is_wanted[old] & self._closeness.any(axis=0)) | is_watched[old]
         is_wanted[watched] = True

@@ -147,8 +147,12 @@ class Herding:
     def others(self, features: FeatureMatrix) -> Vectors:
         """Return the vectors of rows that the pool is compared with again and again; they are computed once."""
         if features not in self._others:
-            self._others[features] = self.vectors_of(features)
+            self.keep(features, self.vectors_of(features))
         return self._others[features]
+
+    def keep(self, features: FeatureMatrix, vectors: Vectors) -> None:
+        """Keep the vectors of `others`, which are known already."""
+        self._others[features] = vectors
 
     def vectors_of(self, features: FeatureMatrix) -> Vectors:
         """Return the vectors of any rows."""
