@@ -245,47 +245,50 @@ def largest_of_rows(offsets: Int64s, bits: NDArray[np.uint32], m: int) -> Int64s
 def _largest_of_rows(
     low: int, high: int, offsets: Int64s, bits: NDArray[np.uint32], m: int, starts: Int64s, positions: Int64s
 ) -> None:
-    """Write the positions for the rows from `low` to `high`.
-
-    A radix select finds the m-th largest value of a row, eight bits at a time, from the highest that differ in the row:
-    count the candidates by these bits, walk down from 255 until the m-th is reached, and go on among the candidates
-    that share the bits, unless all of them are kept.
-    """
+    """Write the positions for the rows from `low` to `high`."""
     kept, counts = np.empty(m + 1, np.int64), np.empty(256, np.int64)
     for i in range(low, high):
         start, end, n = offsets[i], offsets[i + 1], 0
-        # `pivot` has the highest bits of the m-th largest value, `known` masks them, and `left` counts the values still
-        # to keep among those that share these bits.
         pivot, known, left = np.uint32(0), np.uint32(0), m
         if end - start > m:
-            differing = np.uint32(0)
-            for value in bits[start:end]:
-                differing |= value ^ bits[start]
-            shift = 0
-            while differing >> np.uint32(shift) > 255:
-                shift += 1
-            known = np.uint32(2**32 - 2 ** (shift + 8))
-            pivot = bits[start] & known
-            while True:
-                counts[:] = 0
-                for value in bits[start:end]:
-                    if value & known == pivot:
-                        counts[(value >> np.uint32(shift)) & np.uint32(255)] += 1
-                byte = 255
-                while left > counts[byte]:
-                    left -= counts[byte]
-                    byte -= 1
-                pivot |= np.uint32(byte << shift)
-                known |= np.uint32(255 << shift)
-                if shift == 0 or left == counts[byte]:
-                    break
-                shift = max(shift - 8, 0)
+            pivot, known, left = _pivot(bits[start:end], m, counts)
         for position in range(start, end):
             kept[n] = position  # without a branch, which a processor would guess wrong for half of the entries
             equal = bits[position] & known == pivot
             n += (bits[position] & known > pivot) | (equal & (left > 0))
             left -= equal
         positions[starts[i] : starts[i + 1]] = kept[:n]
+
+
+@compiled_beyond(lambda bits, *_: 2 * len(bits))
+def _pivot(bits: NDArray[np.uint32], m: int, counts: Int64s) -> tuple[np.uint32, np.uint32, int]:
+    """Return the highest bits of the m-th largest value, a mask of them, and how many values of these bits to keep.
+
+    A radix select finds them eight bits at a time, from the highest that differ between values: count the candidates
+    by these bits, walk down from 255 until the m-th is reached, and go on among the candidates that share the bits,
+    unless all of them are kept.
+    """
+    differing, shift, left = np.uint32(0), 0, m
+    for value in bits:
+        differing |= value ^ bits[0]
+    while differing >> np.uint32(shift) > 255:
+        shift += 1
+    known = np.uint32(2**32 - 2 ** (shift + 8))
+    pivot = bits[0] & known
+    while True:
+        counts[:] = 0
+        for value in bits:
+            if value & known == pivot:
+                counts[(value >> np.uint32(shift)) & np.uint32(255)] += 1
+        byte = 255
+        while left > counts[byte]:
+            left -= counts[byte]
+            byte -= 1
+        pivot |= np.uint32(byte << shift)
+        known |= np.uint32(255 << shift)
+        if shift == 0 or left == counts[byte]:
+            return pivot, known, left
+        shift = max(shift - 8, 0)
 
 
 # ---- threads

@@ -85,6 +85,8 @@ class Vectors:
     @classmethod
     def joined(cls, parts: Sequence[Vectors]) -> Vectors:
         """Return the vectors of all parts, one part after another."""
+        if len(parts) == 1:
+            return parts[0]
         counts = np.concatenate([np.diff(part.offsets) for part in parts])
         ids, entries = np.concatenate([part.ids for part in parts]), np.concatenate([part.entries for part in parts])
         return cls(np.concatenate([[0], counts.cumsum()]), ids, entries, parts[0].d_sae)
@@ -156,11 +158,11 @@ class Herding:
 
     def vectors_of(self, features: FeatureMatrix) -> Vectors:
         """Return the vectors of any rows."""
-        amounts = amounts_above(self.mean, features) * self.weights[features.ids]
+        amounts = amounts_above(self.mean, features) * self.weights.take(features.ids)
         positions = largest_of_rows(features.offsets, amounts.astype(np.float32).view(np.uint32), STRONGEST)
         offsets = np.concatenate([[0], np.minimum(features.counts, STRONGEST).cumsum()])
-        entries = _scaled(offsets, amounts[positions])
-        ids, mask = features.ids[positions], entries > 0
+        entries = _scaled(offsets, amounts.take(positions))
+        ids, mask = features.ids.take(positions), entries > 0
         if not mask.all():
             offsets, ids, entries = offsets_of(offsets, mask), ids[mask], entries[mask]
         return Vectors(offsets, ids, entries, features.d_sae)
