@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from .method import Method
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
+
+    from .sharded.features import ShardedFeatures
+
+AnyFeatures = TypeVar("AnyFeatures", FeatureMatrix, "ShardedFeatures")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Cuts:
             features = features.of_features(~pool.above(self.threshold or 0.0).common(self.max_share, excluded))
         return features if self.top is None else features.top(self.top)
 
-    def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
+    def apply(self, features: AnyFeatures, excluded: Collection[int] = ()) -> AnyFeatures:
         """Cut features by resolved values; rows that are `excluded` do not count for `max_share`."""
         self._check_kept(features)
         features = features.above(self.threshold or 0.0)

@@ -17,6 +17,7 @@ from .cuts import Cuts
 from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
 from .request import SelectionRequest
 from .result import Selection
+from .sharded.features import Features
 from .target_argument import argument_name
 from .targets import Target
 
@@ -28,12 +29,12 @@ def run_on_dataset(
     request: SelectionRequest,
     encoded: Dataset,
     target: Target | None = None,
-    features: FeatureMatrix | None = None,
+    features: Features | None = None,
 ) -> Selection:
     """Select among the rows of an encoded dataset, or of one whose vectors are enough.
 
     Args:
-        features: what `read_features` returns, where it was called already.
+        features: what `read_features` returns, where it was called already; or all features in shards.
     """
     encoding: dict[str, Any] = {}
     if is_encoded(encoded):
@@ -44,7 +45,8 @@ def run_on_dataset(
     calibrated = encoding.get("threshold", 0.0)
     cuts = request.cuts.resolve(request.method, calibrated)
     if rules := request.arguments.concepts.resolved(calibrated):
-        request = by_concepts(request, rules.read(encoded) if features is None else features, calibrated)
+        read = features if isinstance(features, FeatureMatrix) else rules.read(encoded)
+        request = by_concepts(request, read, calibrated)
     if target is not None:
         features = read_features(request, encoded) if features is None else features
         target = target.cut(cuts, features, request.constraints.excluded)
@@ -56,8 +58,8 @@ def run_on_dataset(
 
 
 def _cut_features(
-    request: SelectionRequest, encoded: Dataset, cuts: Cuts, features: FeatureMatrix | None
-) -> FeatureMatrix:
+    request: SelectionRequest, encoded: Dataset, cuts: Cuts, features: Features | None
+) -> Features:
     """Return what the method sees of features, which are read a block of rows at a time where they are not at hand."""
     excluded = request.constraints.excluded
     if features is None and is_encoded(encoded):
@@ -137,7 +139,7 @@ def _with_vectors(request: SelectionRequest, features: FeatureMatrix) -> Feature
 
 def run(
     request: SelectionRequest,
-    features: FeatureMatrix,
+    features: Features,
     cuts: dict[str, Any] | None = None,
     encoding: dict[str, Any] | None = None,
     target: Target | None = None,

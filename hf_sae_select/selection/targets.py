@@ -134,16 +134,20 @@ class Target:
         masses = [part.mass(mean) ** sharpen for part in self.parts]
         return masses[0] if len(masses) == 1 else self._mixed(masses)
 
-    def weights(self, shares: Shares) -> Floats:
+    def weights(self, mean: Floats, total: Floats) -> Floats:
         """Return how features tell the target from the pool: [d_sae].
 
         With t and p the target's and the pool's distribution over features (their masses, divided by the sums), a
         feature weighs (t + e) / (p + e). The term e is `SMOOTHING` times the mean of p over the pool's features: it
         keeps features that few rows have near 1. Parts count by their share of the budget. Weights are rounded to
         float32, so that the order of the rows, and with it that of sums, cannot show.
+
+        Args:
+            mean: the mean shares of the pool: [d_sae].
+            total: the sum of the shares above them over the pool: [d_sae].
         """
-        pool = shares.total / max(float(shares.total.sum()), 1e-300)
-        target = self.distribution(shares.mean)
+        pool = total / max(float(total.sum()), 1e-300)
+        target = self.distribution(mean)
         e = SMOOTHING / max(int(np.count_nonzero(pool)), 1)
         return np.asarray((target + e) / (pool + e)).astype(np.float32).astype(np.float64)
 
