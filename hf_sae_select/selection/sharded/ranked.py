@@ -33,20 +33,27 @@ class Ranked:
 
         `now` is the number of picks so far: what was computed before another one is computed anew.
         """
+        batch = max(MORE, most)
         while True:
             top = self._top(most)
             least = self._scores[top[-1]] if len(top) == most else 0.0
             if self._bound >= least and self._next < len(self._ranking.places):
-                self._look_at(max(MORE, most))
-                continue
-            stale = top[self._computed_at[top] < now]
-            if not len(stale):
+                self._look_at(batch)
+            elif not (self._computed_at[top] < now).any():
                 return top
-            self.gains[stale] = self._gains_of(self.places[stale])
-            self._scores[stale] = self.gains[stale] * self._scale[self.places[stale]]
-            self._computed_at[stale] = now
-            if not self._scores[stale].all():
-                self._keep(self._scores > 0)
+            self._compute(batch, now)
+            batch *= 2  # few batches suffice even if all rows must be computed
+
+    def _compute(self, batch: int, now: int) -> None:
+        """Compute the largest scores among those that are stale."""
+        stale = np.flatnonzero(self._computed_at < now)
+        if len(stale) > batch:
+            stale = stale[np.argpartition(self._scores[stale], -batch)[-batch:]]
+        self.gains[stale] = self._gains_of(self.places[stale])
+        self._scores[stale] = self.gains[stale] * self._scale[self.places[stale]]
+        self._computed_at[stale] = now
+        if not self._scores[stale].all():
+            self._keep(self._scores > 0)
 
     def rest(self, top: Int64s) -> tuple[float, int]:
         """Return an upper bound of the scores of all rows but the `top`, and the first place that has it.
