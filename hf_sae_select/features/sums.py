@@ -26,5 +26,7 @@ def exact_sum(numbers: NDArray[np.float32]) -> Counter[int]:
 
 def mean_of_sum(sums: Counter[int], count: int) -> float:
     """Return the mean of `count` numbers by their exact sum; 1 if there are none."""
-    total = sum((Fraction(mantissas) * Fraction(2) ** (exponent - BIAS) for exponent, mantissas in sums.items()), Fraction(0))
+    total = sum(
+        (Fraction(mantissas) * Fraction(2) ** (exponent - BIAS) for exponent, mantissas in sums.items()), Fraction(0)
+    )
     return float(total / count) if count else 1.0

@@ -65,15 +65,15 @@ from .coverage_state import (
 from .screen import Screen
 
 __all__ = [
-    "ConstraintState",
     "Amounts",
+    "ConstraintState",
     "Csr",
     "Measure",
     "Objective",
     "Picks",
     "Search",
-    "commit",
     "all_gains",
+    "commit",
     "count_objective",
     "fits",
     "fitting",

@@ -18,8 +18,8 @@ from .engine import drawn_order, sorted_by
 from .herd import CANDIDATES, COST_REDUNDANCY, REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
-from .targets import Target
 from .sharded.engine import engine_of
+from .targets import Target
 from .vector_methods import facility_location, kcenter, repr_filter
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..features.kernels import Floats, Int64s
-from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from .herding import Herding, Vectors
 from .request import request_of
@@ -36,7 +35,7 @@ class RecordedPart:
     sums: Int64s | None
     """The sum of the kernel of each row of the pool with the rows: [n], in units; None where no kernel was read."""
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> RecordedPart:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> RecordedPart:
         """Return the part as it is: its numbers are those after the cuts."""
         return self
 

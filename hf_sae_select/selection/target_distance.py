@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST, Shares
-from .concept_rules import excluded_rows
+from .concept_rules import ConceptRules, excluded_rows
 from .cuts import Cuts
 from .herd import TARGET_WIDTH
 from .herding import UNITS, Herding
@@ -30,6 +30,9 @@ from .result import Selection
 from .sharded.features import Features, mean_and_total, pool_frequency
 from .target_overlap import TargetOverlap
 from .targets import Target, TargetPart
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
 
 MOST_ROWS = 2000  # of which all pairs are compared
 MOST_MISSING = 100  # features that are recorded
@@ -154,7 +157,7 @@ def target_record(
     overlap: TargetOverlap,
     ruled: FeatureMatrix | None = None,
 ) -> dict[str, Any]:
-    """Return what a selection says of its target, as JSON values; features and target are not cut, see `distance_of`."""
+    """Return what a selection says of its target, as JSON values; nothing is cut, see `distance_of`."""
     distance, picks = distance_of(selection, features, target, ruled), selection.indices
     rows = {"subset": picks, "random": distance.random(len(picks)), "pool": distance.pool}
     parts = zip(target.record(), target.parts, strict=True)
@@ -165,6 +168,14 @@ def target_record(
         "distances": {name: distance.of(own) for name, own in rows.items()},
         "missing": distance.missing(),
     }
+
+
+def target_record_of(
+    selection: Selection, features: Features, target: Target, overlap: TargetOverlap, encoded: Dataset
+) -> dict[str, Any]:
+    """Return the same of a selection among encoded rows, whose features may be in shards."""
+    rules = ConceptRules.of_record(selection.parameters["constraints"])
+    return target_record(selection, features, target, overlap, rules.read(encoded) if rules else None)
 
 
 def _sample(rows: Int64s, size: int) -> Int64s:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .herding import Herding, Vectors
+    from .sharded.features import Features
 
 
 SMOOTHING = 8.0  # of the weights of features
@@ -55,7 +56,7 @@ class Part(Protocol):
     def activation(self) -> Floats:
         """The share of each feature in a row's activation, summed over the rows: [d_sae]."""
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> Part:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> Part:
         """Cut the features as those of a pool are cut."""
 
     def mass(self, mean: Floats) -> Floats:
@@ -95,7 +96,7 @@ class TargetPart:
         features = self.features
         return kernels.mass(features.offsets, features.ids, features.acts, np.arange(len(features)), features.d_sae)
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> TargetPart:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> TargetPart:
         return replace(self, features=cuts.apply_as(self.features, pool, excluded))
 
     def mass(self, mean: Floats) -> Floats:
@@ -122,7 +123,7 @@ class Target:
         """The share of each part: [parts]."""
         return np.array([part.share for part in self.parts])
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> Target:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> Target:
         """Cut the features as those of a pool are cut."""
         return Target(tuple(part.cut(cuts, pool, excluded) for part in self.parts))
 

@@ -65,6 +65,4 @@ class Codes:
     def _read(self, rows: Dataset) -> FeatureMatrix:
         if self.cut is None:
             return FeatureMatrix.from_dataset(rows)
-        return FeatureMatrix.from_dataset(
-            rows, threshold=self.cut.threshold, top=self.cut.top, features=self.cut.mask
-        )
+        return FeatureMatrix.from_dataset(rows, threshold=self.cut.threshold, top=self.cut.top, features=self.cut.mask)

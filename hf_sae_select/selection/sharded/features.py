@@ -72,7 +72,7 @@ class ShardedFeatures:
         return [(rows[shard == i] - start,) for i, start in enumerate(self.starts[:-1])]
 
     def gathered(self, method: str, rows: Int64s) -> list[tuple[NDArray[Any], NDArray[np.float32]]]:
-        """Call a method of the shards with their numbers of some rows; return ids and amounts of each row, in order."""
+        """Call a method of the shards with their numbers of some rows; return ids and amounts of each row."""
         parts = [iter(answer.parts()) for answer in self.call_each(method, self.split(rows))]
         return [next(parts[i]) for i in (np.searchsorted(self.starts, rows, side="right") - 1).tolist()]
 

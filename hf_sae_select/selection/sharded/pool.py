@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -61,9 +62,8 @@ def of_matrix(features: FeatureMatrix, shards: int) -> ShardedFeatures:
 def ranges(rows: int, shards: int) -> list[tuple[int, int]]:
     """Cut rows into ranges of about the same size."""
     cuts = np.linspace(0, rows, shards + 1).astype(int).tolist()
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def _shard(codes: Dataset) -> Shard:
     return Shard(Codes(codes))
-

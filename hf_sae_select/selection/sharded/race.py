@@ -9,6 +9,7 @@ those of one process.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ class Race:
         place, state, tasks = np.full(len(self.state.order), -1), self.state, []
         place[order] = np.arange(len(order))
         overlap, nearest = (None, False) if self._scan is None else self._scan
-        for start, end in zip(self._features.starts[:-1], self._features.starts[1:], strict=True):
+        for start, end in pairwise(self._features.starts):
             own = slice(start, end)
             rows = np.flatnonzero(place[own] >= 0)
             rows = rows[np.argsort(place[own][rows])]
@@ -120,7 +121,8 @@ class Race:
 
     def _result(self, starts: list[int]) -> Picks:
         gains, is_count = np.array(self._gains, np.float64), len(self._objective.increments) > 0
-        in_features = is_count and self._objective.unit == 1
+        # as in one process, where amounts of no entries tell nothing of the objective
+        in_features = (is_count or not self._features.counts.any()) and self._objective.unit == 1
         gains = gains.astype(np.int64) if in_features else gains * self._objective.unit
         return np.array(self._picks, np.int64), gains, np.array(starts or [0][: len(self._picks)], np.int64)
 
@@ -179,7 +181,13 @@ class Race:
         """Tell the shards what was picked, and ask which rows may be next."""
         picks = np.array(self._picks[self._heard :], np.int64)
         groups, costs = self.state.group[picks], self.state.cost[picks]
-        news = News(picks, groups, costs, Rows.joined([tuple(entries) for entries in self._unheard]), self._begins)
+        news = News(
+            picks,
+            groups,
+            costs,
+            Rows.joined([(entries.ids, entries.amounts) for entries in self._unheard]),
+            self._begins,
+        )
         self._heard, self._begins, self._unheard = len(self._picks), False, []
         arguments = [(news, int(start), OFFERED) for start in self._features.starts[:-1]]
         offers: list[Offer] = self._features.call_each("offer", arguments)

@@ -149,6 +149,7 @@ class ScanSearch(_Search):
     def _passes(self, rows: Int64s) -> NDArray[np.bool_]:
         """Tell which rows may be picked now."""
         totals, most = self._totals[rows], self._task.max_overlap
+        assert most is not None
         with np.errstate(divide="ignore", invalid="ignore"):  # of rows without features
             if self._task.against_nearest:
                 fits = coverage.fitting(self._search.constraints, rows)
