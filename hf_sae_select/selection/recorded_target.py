@@ -18,6 +18,8 @@ from .trace import Trace
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
+    from .sharded.features import Features
+
 
 @dataclass(frozen=True, eq=False)
 class RecordedPart:
