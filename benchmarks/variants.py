@@ -83,14 +83,14 @@ def variant(
     features = features if top is None else features.top(top)
     engine = Engine(features, budget, rng, None)
     amounts = features.acts ** np.float32(power) * (engine.weights(True) ** idf)[features.ids].astype(np.float32)
-    usual = engine.mass(amounts)
+    usual = engine.mass(lambda _: amounts)
     usual *= center / max(usual.sum(), 1)
     apart = counting.shares_above(features.offsets, features.ids, amounts, usual)
     if curve == "facility_location":
         dense = replace(features, vectors=matrix(features, apart))
         return select_indices(dense, budget, "facility_location", seed=int(engine.order[0]), center=False)
-    weight = engine.mass(apart) ** (tilt if curve == "max" else tilt / 2)
-    return engine.greedy(Measure(lambda: coverage.mass_objective(weight, curve), apart), "never")
+    weight = engine.mass(lambda _: apart) ** (tilt if curve == "max" else tilt / 2)
+    return engine.greedy(Measure(lambda: coverage.mass_objective(weight, curve), lambda _: apart), "never")
 
 
 def matrix(features: FeatureMatrix, amounts: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -120,7 +120,7 @@ def reasons_of(
     parts |= {pick: near.parts for pick, near in aims.items() if near.parts is not None}
     others = _runners_up(trace, wanted, [*compared.values(), *aims.values()]) if runners_up else {}
     score, unknown = _score(trace), _why_unknown(trace, len(wanted)) if runners_up else ""
-    holders, lengths = trace.engine.holders(), np.sort(trace.features.tokens[trace.constraints.pool])
+    holders, lengths = trace.engine.holders, np.sort(trace.features.tokens[trace.constraints.pool])
     result = {}
     for pick in wanted.tolist():
         row, kind, gain = int(trace.selection.indices[pick]), trace.kind_of(pick), float(trace.selection.gains[pick])

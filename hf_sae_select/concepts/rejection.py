@@ -209,7 +209,7 @@ def _parts(trace: Trace, row: int, at: Attempt, labels: Labels | None) -> tuple[
     if own is None:
         return ()
     total = float(own.gains.sum()) if by_nearness else at.gain
-    return largest_parts(own, total, trace.engine.holders(), labels, MOST_PARTS)
+    return largest_parts(own, total, trace.engine.holders, labels, MOST_PARTS)
 
 
 def _gains(trace: Trace, row: int) -> tuple[Floats, NDArray[np.bool_]]:

@@ -76,13 +76,19 @@ def joined(parts: Iterable[Any], rows: int) -> dict[str, NDArray[Any]]:
     ids, acts = np.empty(0, np.uint16), np.empty(0, np.float32)
     for part in parts:
         ids = ids if len(ids) else ids.astype(part.ids.dtype)
-        start, stop = offsets[row], row + len(part)
-        offsets[row + 1 : stop + 1] = start + part.offsets[1:]
-        for array, more in ((ids, part.ids), (acts, part.acts)):
-            array.resize(offsets[stop], refcheck=False)  # in place: a list of all parts would need twice the memory
-            array[start:] = more
+        stop = row + len(part)
+        offsets[row + 1 : stop + 1] = offsets[row] + part.offsets[1:]
+        append(ids, part.ids)
+        append(acts, part.acts)
         tokens[row:stop], row = part.tokens, stop
     return {"offsets": offsets, "ids": ids, "acts": acts, "tokens": tokens}
+
+
+def append(array: NDArray[Any], more: NDArray[Any]) -> None:
+    """Make an array longer in place: a list of all parts would need twice the memory."""
+    start = len(array)
+    array.resize(start + len(more), refcheck=False)
+    array[start:] = more
 
 
 def _check_types(table: pa.Table, d_sae: int, kept: Kept | None) -> None:

@@ -86,15 +86,25 @@ class Shares:
 
 def mean_shares(features: FeatureMatrix, pool: Int64s) -> Floats:
     """Return the mean share of each feature in the roots of activations, over the ascending rows `pool`: [d_sae]."""
-    offsets, mean = features.offsets, np.zeros(features.d_sae)
+    sums = np.zeros(features.d_sae)
+    add_shares(features, pool, sums)
+    return mean_of(sums)
+
+
+def add_shares(features: FeatureMatrix, pool: Int64s, sums: Floats) -> None:
+    """Add the shares of the ascending rows `pool` in the roots of their activations to `sums` [d_sae]."""
+    offsets = features.offsets
     for start in range(0, len(pool), BLOCK_ROWS):  # the roots of all activations would be as large as these
         rows = pool[start : start + BLOCK_ROWS]
         first, last = rows[0], rows[-1] + 1
         entries = slice(offsets[first], offsets[last])
         of_rows, ids, roots = offsets[first : last + 1], features.ids[entries], np.sqrt(features.acts[entries])
-        kernels.add_mass(of_rows - of_rows[0], ids, roots, rows - first, mean)
-    mean /= max(mean.sum(), 1)  # the number of rows with features: blank rows have no share in the mean
-    return mean
+        kernels.add_mass(of_rows - of_rows[0], ids, roots, rows - first, sums)
+
+
+def mean_of(sums: Floats) -> Floats:
+    """Return the mean shares by their sums [d_sae]: each row with features has shares that sum to 1."""
+    return np.asarray(sums / max(sums.sum(), 1))
 
 
 def amounts_above(mean: Floats, features: FeatureMatrix) -> NDArray[np.float32]:

@@ -24,9 +24,9 @@ from .quota import Quota
 from .references import PoolEncoding
 from .request import SelectionRequest
 from .result import Selection
-from .run import read_features, run_on_dataset
+from .run import features_in_shards, read_features, run_on_dataset
 from .target_argument import TargetArgument
-from .target_distance import target_record
+from .target_distance import target_record_of
 from .target_overlap import TargetOverlap
 from .vocabulary import Vocabulary
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
     from ..sae.loading import SaeSource
     from .concept_rules import Boost, Concepts
     from .references import References
+    from .sharded.features import Features
     from .target_argument import TargetSource
 
 
@@ -221,14 +222,15 @@ def select(
     if reference is not None:
         rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
         request = request.leaving_out("exclude_near", rows)
-    features = None
-    if aim is not None:
-        features = read_features(request, encoded)
-        repeated = repeated.with_features(aim, features)
-        request = repeated.left_out_of(request)
-    selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
-    if aim is not None and features is not None:
-        selection = replace(selection, target=target_record(selection, features, aim, repeated))
+    features: Features | None
+    with features_in_shards(request, encoded) as features:
+        if aim is not None:
+            features = read_features(request, encoded) if features is None else features
+            repeated = repeated.with_features(aim, features)
+            request = repeated.left_out_of(request)
+        selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
+        if aim is not None and features is not None:
+            selection = replace(selection, target=target_record_of(selection, features, aim, repeated, encoded))
     selection = _with_digests(selection, dataset)
     # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
     keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)

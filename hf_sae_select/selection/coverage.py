@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, blocks, in_threads
+from ..features.matrix import FeatureMatrix
 from .compaction import compact_rows
 from .coverage_kernels import (
     begin_round,
@@ -64,12 +65,14 @@ from .coverage_state import (
 from .screen import Screen
 
 __all__ = [
+    "Amounts",
     "ConstraintState",
     "Csr",
     "Measure",
     "Objective",
     "Picks",
     "Search",
+    "all_gains",
     "commit",
     "count_objective",
     "fits",
@@ -77,6 +80,8 @@ __all__ = [
     "greedy_cover",
     "mass_objective",
     "new_search",
+    "parts_of",
+    "ranked",
     "replayed_gains",
     "replayed_parts",
     "replayed_scores",
@@ -85,7 +90,6 @@ __all__ = [
     "take_in_order",
 ]
 
-NO_AMOUNTS = np.empty(0, np.float32)  # of a count objective
 PATIENCE = 512  # rows that a scan refuses, one after another, before it asks a screen which rows may pass
 SCANS_BEFORE_SCREEN = 4  # scans of all rows: making a screen takes about as long
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the positions at which rounds began
@@ -100,11 +104,15 @@ FIRST_COMPACTION_SHARE = 1 / 3
 COMPACTION_SHARE = 0.5
 
 
+Amounts = Callable[[FeatureMatrix], NDArray[np.float32]]
+"""From features to what each entry counts in a mass objective: [nnz]."""
+
+
 class Measure(NamedTuple):
-    """What a search maximises: how to make the objective, and the amounts of a mass objective."""
+    """What a search maximises: how to make the objective, and the amounts of a mass objective, from the features."""
 
     objective: Callable[[], Objective]
-    amounts: NDArray[np.float32] = NO_AMOUNTS
+    amounts: Amounts | None = None
 
 
 def count_objective(weight: Floats, increments: Sequence[float] | Floats) -> Objective:
@@ -141,11 +149,11 @@ def greedy_cover(search: Search, initial: Int64s, initial_rounds: Int64s, restar
     anything, the rows `last` fill the budget. Example: rows 0, 1, 2 have the features {0, 1}, {1, 2, 3}, {3}. With
     `restart` the picks are indices [1, 0, 2], gains [3, 1, 1], round starts [0, 2].
     """
-    parts = _parts(search.csr)
+    parts = parts_of(search.csr)
     starts, ends, ids, amounts = search.csr
     spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)  # no memory until written
     begin_round(search)
-    ranking = _rank(search, _all_gains(search, search.csr, parts))
+    ranking = ranked(search, all_gains(search, search.csr, parts))
     return _pick_rounds(
         search, partial(_greedy_round, search, ranking, spare, parts), initial, initial_rounds, restart, last
     )
@@ -171,8 +179,8 @@ def scan(
     [0, 2].
     """
     begin_round(search)
-    parts = _parts(search.csr)
-    totals = _all_gains(search, search.csr, parts)
+    parts = parts_of(search.csr)
+    totals = all_gains(search, search.csr, parts)
     if nearest:
         pick_round: Callable[[int], None] = partial(scan_nearest, search, order, totals, max_overlap)
     else:
@@ -249,15 +257,15 @@ def _greedy_round(search: Search, first_ranking: Ranking, spare: Csr, parts: Par
     """
     csr, size, compaction_share = search.csr, len(search.csr.ids), FIRST_COMPACTION_SHARE
     is_new = search.counters[PICKED] == round_start
-    ranking = first_ranking if is_new else _rank(search, _all_gains(search, csr, parts))
+    ranking = first_ranking if is_new else ranked(search, all_gains(search, csr, parts))
     # A refresh also visits and sorts all rows: one read more for each.
     while not lazy_greedy(search, csr, ranking, int(REFRESH_SHARE * size) + len(csr.starts)):
         if len(csr.amounts) == 0 and search.counters[LIVE_IDS] <= compaction_share * size:
             gains = _compact(search, csr, spare, parts)
             csr, size, compaction_share = spare, int(search.counters[LIVE_IDS]), COMPACTION_SHARE
         else:
-            gains = _all_gains(search, csr, parts)
-        ranking = _rank(search, gains)
+            gains = all_gains(search, csr, parts)
+        ranking = ranked(search, gains)
 
 
 # A selection gone through again
@@ -286,8 +294,8 @@ def runners_up(
         return np.empty(0, np.int64), np.empty(0)
     first = new_search()
     begin_round(first)
-    parts = _parts(first.csr)
-    scores = _all_gains(first, first.csr, parts) * first.constraints.scale
+    parts = parts_of(first.csr)
+    scores = all_gains(first, first.csr, parts) * first.constraints.scale
     others, gains = np.full(len(rows), -1), np.zeros(len(rows))
     tasks = []
     for part in np.array_split(picks, len(parts)):
@@ -310,12 +318,12 @@ def _typical_amounts(search: Search) -> Floats:
 
 def replayed_gains(search: Search, rows: Int64s, round_starts: Int64s, row: int) -> Floats:
     """Pick `rows` again, and return the gain of another row before each pick and after the last: [rows + 1]."""
-    gains, all_gains, fitting = np.empty(len(rows) + 1), np.empty(row + 1), np.ones(row + 1, np.bool_)
+    gains, of_rows, fitting = np.empty(len(rows) + 1), np.empty(row + 1), np.ones(row + 1, np.bool_)
     for pick in range(len(gains)):
         if pick in round_starts:
             begin_round(search)
-        row_gains(row, row + 1, search.csr, search.objective, fitting, all_gains)
-        gains[pick] = all_gains[row]
+        row_gains(row, row + 1, search.csr, search.objective, fitting, of_rows)
+        gains[pick] = of_rows[row]
         take_initial(search, rows[pick : pick + 1], round_starts[:0])
     return gains * search.objective.unit
 
@@ -325,19 +333,19 @@ def replayed_scores(search: Search, rows: Int64s, round_starts: Int64s, pick: in
     take_initial(search, rows[:pick], round_starts)
     if pick in round_starts:
         begin_round(search)
-    gains = _all_gains(search, search.csr, _parts(search.csr))
+    gains = all_gains(search, search.csr, parts_of(search.csr))
     return gains * search.objective.unit * search.constraints.scale
 
 
 # Passes over all rows, in threads
 
 
-def _parts(csr: Csr) -> Parts:
+def parts_of(csr: Csr) -> Parts:
     """Cut the rows into ranges of about as many ids."""
     return blocks(np.append(csr.starts, len(csr.ids)))
 
 
-def _all_gains(search: Search, csr: Csr, parts: Parts) -> Floats:
+def all_gains(search: Search, csr: Csr, parts: Parts) -> Floats:
     """[n]: the marginal gains of the rows that fit, in units; 0 for other rows."""
     gains = np.zeros(len(csr.starts))
     in_threads(row_gains, parts, csr, search.objective, fitting(search.constraints), gains)
@@ -345,7 +353,7 @@ def _all_gains(search: Search, csr: Csr, parts: Parts) -> Floats:
 
 
 def _compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
-    """Copy the uncovered ids of the rows that fit to `target`, which may be `source`; return gains as `_all_gains`."""
+    """Copy the uncovered ids of the rows that fit to `target`, which may be `source`; return gains as `all_gains`."""
     gains = np.zeros(len(source.starts))
     value = search.objective.marginal_value
     in_threads(compact_rows, parts, source, value, fitting(search.constraints), target, gains)
@@ -360,7 +368,7 @@ def fitting(state: ConstraintState, rows: Int64s | None = None) -> NDArray[np.bo
     return np.asarray(is_open & (state.cost[which] <= left[group]))
 
 
-def _rank(search: Search, gains: Floats) -> Ranking:
+def ranked(search: Search, gains: Floats) -> Ranking:
     """Sort the rows with a positive score by upper bounds of their scores."""
     scores = (gains * search.constraints.scale)[search.constraints.order]
     largest = scores.max(initial=0) or 1

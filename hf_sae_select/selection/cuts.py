@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from .method import Method
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
+
+    from .sharded.features import Features, ShardedFeatures
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,16 @@ class Cuts:
         is_of_strongest = self.top is not None and self.top <= kept.strongest and self.max_share is None
         return is_of_strongest or (self.threshold or 0.0) >= kept.above
 
-    def _check_kept(self, features: FeatureMatrix) -> None:
+    def _check_kept(self, features: Features) -> None:
         """Check that the cuts need no activation that encoding did not keep.
 
         Raises:
             ValueError: They do.
         """
-        check_kept(features, self.threshold or 0.0, self.top if self.max_share is None else None)
+        if isinstance(features, FeatureMatrix):  # shards check their own
+            check_kept(features, self.threshold or 0.0, self.top if self.max_share is None else None)
 
-    def apply_as(self, features: FeatureMatrix, pool: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
+    def apply_as(self, features: FeatureMatrix, pool: Features, excluded: Collection[int] = ()) -> FeatureMatrix:
         """Cut the features of other rows by resolved values, as `apply` cuts those of `pool`."""
         self._check_kept(features)
         features = features.above(self.threshold or 0.0)
@@ -83,7 +86,11 @@ class Cuts:
             features = features.of_features(~pool.above(self.threshold or 0.0).common(self.max_share, excluded))
         return features if self.top is None else features.top(self.top)
 
-    def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix:
+    @overload
+    def apply(self, features: FeatureMatrix, excluded: Collection[int] = ()) -> FeatureMatrix: ...
+    @overload
+    def apply(self, features: ShardedFeatures, excluded: Collection[int] = ()) -> ShardedFeatures: ...
+    def apply(self, features: Any, excluded: Collection[int] = ()) -> Any:
         """Cut features by resolved values; rows that are `excluded` do not count for `max_share`."""
         self._check_kept(features)
         features = features.above(self.threshold or 0.0)

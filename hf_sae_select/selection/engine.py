@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..features import kernels
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
-from ..features.shares import Shares, mean_shares
+from ..features.shares import amounts_above, mean_shares
+from ..features.sums import exact_sum, mean_of_sum
 from . import coverage, similarity
 from .compared import AllRows, Candidates
 from .constraints import Constraints
@@ -20,6 +21,7 @@ from .coverage import ConstraintState, commit, take_in_order
 from .herd import Herd
 from .herding import Herding, Vectors
 from .result import Selection
+from .sharded.features import pool_frequency
 from .targets import Target, sample_of
 
 NO_ROWS = np.empty(0, np.int64)
@@ -47,17 +49,18 @@ class Engine:
         self.features, self.budget, self.target = features, budget, target
         self.constraints = Constraints.none(n) if constraints is None else constraints
         self.order: Int64s = np.arange(n) if rng is None else rng.permutation(n)
+        self._amounts: dict[coverage.Amounts, NDArray[np.float32]] = {}  # of the last measure
 
+    @cached_property
     def holders(self) -> Int64s:
-        """Count the rows of the pool, without the excluded ones, that have each feature: [d_sae]."""
-        features, excluded = self.features, self.constraints.excluded
-        return features.frequency - kernels.holders(features.offsets, features.ids, excluded, features.d_sae)
+        """The number of rows of the pool, without the excluded ones, that have each feature: [d_sae]."""
+        return pool_frequency(self.features, self.constraints.excluded)
 
     def weights(self, idf: bool) -> Floats:
         """Return 1 for each feature, or log(rows of the pool / rows that have it), times its boost: [d_sae]."""
         if not idf:
             return self.boost()
-        holders = self.holders()
+        holders = self.holders
         rarity: Floats = np.log(max(1, len(self.constraints.pool)) / np.maximum(holders, 1))
         return np.where(holders > 0, rarity, 0) * self.boost()
 
@@ -67,19 +70,27 @@ class Engine:
         factors[list(self.constraints.boost)] = list(self.constraints.boost.values())
         return factors
 
-    def mass(self, amounts: NDArray[np.float32]) -> Floats:
+    def amounts(self, of: coverage.Amounts | None) -> NDArray[np.float32]:
+        """Return what each entry of the features counts in a mass objective: [nnz]; nothing for a count objective."""
+        if of is None:
+            return np.empty(0, np.float32)
+        if of not in self._amounts:
+            self._amounts = {of: of(self.features)}
+        return self._amounts[of]
+
+    def mass(self, amounts: coverage.Amounts) -> Floats:
         """Sum, over the rows of the pool, the share of a row's `amounts` that each feature has: [d_sae]."""
         features, pool = self.features, self.constraints.pool
-        return kernels.mass(features.offsets, features.ids, amounts, pool, features.d_sae)
+        return kernels.mass(features.offsets, features.ids, self.amounts(amounts), pool, features.d_sae)
+
+    def mean_shares(self) -> Floats:
+        """Return the mean share of each feature in the rows of the pool: [d_sae]."""
+        return mean_shares(self.features, self.constraints.pool)
 
     def mean_act(self) -> float:
         """Return the mean activation in the pool; 1 if the pool has no feature."""
-        acts, excluded = self.features.acts, self.constraints.excluded
-        if len(excluded):
-            included = np.ones(len(self.features), np.bool_)
-            included[excluded] = False
-            acts = acts[np.repeat(included, self.features.counts)]
-        return float(acts.mean(dtype=np.float64)) if len(acts) else 1.0
+        acts = pool_of(self.features, self.constraints.excluded).acts
+        return mean_of_sum(exact_sum(acts), len(acts))
 
     def ordered(self, how: str) -> Int64s:
         """Sort all rows by scale, largest first; "richest": by scale times features; "shuffled"; "given"."""
@@ -89,32 +100,50 @@ class Engine:
     def search(self, measure: coverage.Measure, constraints: Constraints) -> coverage.Search:
         """Begin a search among the rows, in the state without picks."""
         features = self.features
-        csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, measure.amounts)
-        return coverage.new_search(
-            csr, measure.objective(), self.holders(), constraints.state(self.order), self.budget
-        )
+        csr = coverage.Csr(features.offsets[:-1], features.offsets[1:], features.ids, self.amounts(measure.amounts))
+        state, holders = constraints.state(self.order), self.holders.copy()
+        return coverage.new_search(csr, measure.objective(), holders, state, self.budget)
 
     def greedy(self, measure: coverage.Measure, exhausted: str, per_cost: bool = True) -> Selection:
         """Maximise an objective greedily, see `coverage.greedy_cover`; where rows have costs, also `per_cost`."""
 
         def run(constraints: Constraints) -> Selection:
-            search = self.search(measure, constraints)
             rounds = constraints.initial_rounds
             rounds = rounds[:1] if exhausted == "never" else rounds  # an objective that always grows has one round
             last = self._last(self.order, exhausted)
-            return Selection(*coverage.greedy_cover(search, constraints.initial, rounds, exhausted == "restart", last))
+            return Selection(*self._cover(measure, constraints, rounds, exhausted == "restart", last))
 
         return self._best_by_cost(run) if per_cost else run(self.constraints)
+
+    def _cover(
+        self, measure: coverage.Measure, constraints: Constraints, rounds: Int64s, restart: bool, last: Int64s
+    ) -> coverage.Picks:
+        search = self.search(measure, constraints)
+        return coverage.greedy_cover(search, constraints.initial, rounds, restart, last)
 
     def scan(
         self, measure: coverage.Measure, order: Int64s, max_overlap: float, nearest: bool, exhausted: str
     ) -> Selection:
         """Pick, in `order`, rows that overlap little enough with earlier picks, see `coverage.scan`."""
-        search = self.search(measure, self.constraints)
         last, order = self._last(order, exhausted), self._of_quality(order)
-        initial, rounds = self.constraints.initial, self.constraints.initial_rounds
-        picks = coverage.scan(search, initial, rounds, exhausted == "restart", last, order, max_overlap, nearest)
-        return Selection(*picks)
+        return Selection(*self._scan(measure, order, max_overlap, nearest, exhausted == "restart", last))
+
+    def _scan(
+        self,
+        measure: coverage.Measure,
+        order: Int64s,
+        max_overlap: float,
+        nearest: bool,
+        restart: bool,
+        last: Int64s,
+    ) -> coverage.Picks:
+        search, initial, rounds = self.search(measure, self.constraints), *self._initial
+        return coverage.scan(search, initial, rounds, restart, last, order, max_overlap, nearest)
+
+    @property
+    def _initial(self) -> tuple[Int64s, Int64s]:
+        """The rows that are picked first, and where rounds begin among them."""
+        return self.constraints.initial, self.constraints.initial_rounds
 
     @cached_property
     def aim(self) -> Target:
@@ -127,11 +156,12 @@ class Engine:
 
     def kernel(self, width: float) -> Herding:
         """Return the kernel between rows, see `herding`."""
-        pool, weights = self.constraints.pool, self.boost()
+        weights = self.boost()
+        mean = self.mean_shares()
         if self.target is None:
-            return Herding(self.features, mean_shares(self.features, pool), width, weights)
-        shares = Shares.of(self.features, pool)
-        return Herding(self.features, shares.mean, width, self.target.weights(shares) * weights)
+            return Herding(self.features, mean, width, weights)
+        total = self.mass(partial(amounts_above, mean))
+        return Herding(self.features, mean, width, self.target.weights(mean, total) * weights)
 
     def closeness(self, herding: Herding) -> Int64s:
         """Return the sums of the kernel of each row with the rows of each part of the aim: [parts, n], in units."""
@@ -251,9 +281,9 @@ class Engine:
 
     def _new_features(self, indices: Int64s, starts: list[int]) -> Int64s:
         """Count the features that each pick adds to the earlier picks of its round: [k]."""
-        csr = self.features.offsets, self.features.ids, self.features.d_sae
-        ends = [*starts[1:], len(indices)]
-        parts = [kernels.new_features(*csr, indices[a:b]) for a, b in zip(starts, ends, strict=False)]
+        picks, ends = self.features.take(indices), [*starts[1:], len(indices)]
+        csr = picks.offsets, picks.ids, picks.d_sae
+        parts = [kernels.new_features(*csr, np.arange(a, b)) for a, b in zip(starts, ends, strict=False)]
         return np.concatenate([NO_ROWS, *parts])
 
     def _filled(
@@ -292,6 +322,12 @@ class Engine:
             vectors = vectors.copy()
             vectors[self.constraints.excluded] = 0
         return vectors
+
+
+def pool_of(features: FeatureMatrix, excluded: Int64s) -> FeatureMatrix:
+    """Return the rows that are not excluded."""
+    rows = np.setdiff1d(np.arange(len(features)), excluded, assume_unique=True)
+    return features.take(rows) if len(excluded) else features
 
 
 def sorted_by(rows: Int64s, key: NDArray[Any]) -> Int64s:

@@ -14,10 +14,11 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST
 from . import objectives
 from .constraints import Constraints
-from .engine import Engine, drawn_order, sorted_by
+from .engine import drawn_order, sorted_by
 from .herd import CANDIDATES, COST_REDUNDANCY, REDUNDANCY, TARGET_REDUNDANCY, TARGET_WIDTH, WIDTH
 from .method import Method, Rng, one_of
 from .result import Selection
+from .sharded.engine import engine_of
 from .targets import Target
 from .vector_methods import facility_location, kcenter, repr_filter
 
@@ -53,7 +54,7 @@ def match(
         per_cost (`bool`, *optional*, defaults to `False`):
             Only with a budget in costs: select by gain per cost too, and return the better selection: cheap rows win.
     """
-    engine = Engine(features, budget, rng, constraints, target)
+    engine = engine_of(features, budget, rng, constraints, target)
     return engine.greedy(objectives.affinity(engine, sharpen=sharpen), "never", per_cost)
 
 
@@ -92,7 +93,7 @@ def herding(
         candidates (`int`, *optional*, defaults to `2048`):
             Only without a target: the number of rows that are compared at each pick. None compares all.
     """
-    engine = Engine(features, budget, rng, constraints, target)
+    engine = engine_of(features, budget, rng, constraints, target)
     return engine.herding(float(width), float(redundancy), candidates if target is None else None)
 
 
@@ -119,7 +120,7 @@ def greedy(
             What happens when no row adds a feature. "restart" resets coverage and begins a new round over the
             remaining rows, those without features last; "stop" returns fewer rows.
     """
-    engine = Engine(features, budget, rng, constraints, target)
+    engine = engine_of(features, budget, rng, constraints, target)
     return engine.greedy(objectives.new_features(engine, idf=idf), exhausted)
 
 
@@ -145,7 +146,7 @@ def weighted(
         exhausted (`str`, *optional*, defaults to `'restart'`):
             What happens when no row adds a feature, see `greedy`.
     """
-    engine = Engine(features, budget, rng, constraints, target)
+    engine = engine_of(features, budget, rng, constraints, target)
     return engine.greedy(objectives.new_activation(engine, idf=idf), exhausted)
 
 
@@ -172,7 +173,7 @@ def concave(
         idf (`bool`, *optional*, defaults to `False`):
             Multiply a feature's value by its idf, see `greedy`.
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = engine_of(features, budget, rng, constraints)
     return engine.greedy(objectives.diminishing(engine, curve=curve, by=by, idf=idf), "never")
 
 
@@ -204,7 +205,7 @@ def simscale(
         exhausted (`str`, *optional*, defaults to `'restart'`):
             What happens when no row passes, see `greedy`.
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = engine_of(features, budget, rng, constraints)
     measure = objectives.new_features(engine)
     return engine.scan(measure, engine.ordered(order), float(max_overlap), against == "nearest", exhausted)
 
@@ -225,13 +226,13 @@ def instag(
         exhausted (`str`, *optional*, defaults to `'restart'`):
             What happens when no row adds a feature, see `greedy`.
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = engine_of(features, budget, rng, constraints)
     return engine.scan(objectives.new_features(engine), engine.ordered("richest"), 1.0, False, exhausted)
 
 
 def longest(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Constraints | None = None) -> Selection:
     """Select the rows with the most tokens: the baseline to beat, since longer rows have more features."""
-    engine = Engine(features, budget, rng, constraints)
+    engine = engine_of(features, budget, rng, constraints)
     return engine.in_order(sorted_by(engine.order, -features.tokens))
 
 
@@ -240,7 +241,7 @@ def random(features: FeatureMatrix, budget: int, rng: Rng, *, constraints: Const
 
     With `quality`, a row's chance at each draw is proportional to it (Efraimidis & Spirakis 2006).
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = engine_of(features, budget, rng, constraints)
     return engine.in_order(drawn_order(engine, rng))
 
 

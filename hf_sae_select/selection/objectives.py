@@ -7,12 +7,15 @@ picked takes their gains apart.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..features.kernels import Floats
-from ..features.shares import Shares
+from ..features.matrix import FeatureMatrix
+from ..features.shares import amounts_above
 from . import coverage
 from .coverage import Measure
 from .engine import Engine
@@ -20,10 +23,10 @@ from .engine import Engine
 
 def affinity(engine: Engine, *, sharpen: float = 1.0, **_: Any) -> Measure:
     """Return the objective of `match`: the affinity of the picks' distribution and the target's, or the pool's."""
-    shares = Shares.of(engine.features, engine.constraints.pool)
-    mass = shares.total if engine.target is None else engine.target.mass(shares.mean, sharpen)
+    amounts = partial(amounts_above, mean := engine.mean_shares())
+    mass = engine.mass(amounts) if engine.target is None else engine.target.mass(mean, sharpen)
     weight = np.sqrt(mass * engine.boost())
-    return Measure(lambda: coverage.mass_objective(weight, "sqrt"), shares.amounts)
+    return Measure(lambda: coverage.mass_objective(weight, "sqrt"), amounts)
 
 
 def new_features(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
@@ -34,18 +37,23 @@ def new_features(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
 
 def new_activation(engine: Engine, *, idf: bool = False, **_: Any) -> Measure:
     """Return the objective of `weighted`: new features, each worth its share of all activation, or of the target's."""
-    shares = engine.mass(engine.features.acts) if engine.target is None else engine.target.activation()
+    shares = engine.mass(activations) if engine.target is None else engine.target.activation()
     return _first_time(shares / max(shares.sum(), 1e-300) * engine.weights(idf))
 
 
 def diminishing(engine: Engine, *, curve: str = "sqrt", by: str = "count", idf: bool = False) -> Measure:
     """Return the objective of `concave`: each further row with a feature adds less."""
     if by == "mass":
-        amounts = engine.features.acts / np.float32(engine.mean_act())
+        amounts = partial(activations, unit=engine.mean_act())
         return Measure(lambda: coverage.mass_objective(engine.weights(idf), curve), amounts)
     rows = np.arange(engine.budget + 2)
     values = np.sqrt(rows) if curve == "sqrt" else np.log1p(rows)
     return Measure(lambda: coverage.count_objective(engine.weights(idf), np.diff(values)))
+
+
+def activations(features: FeatureMatrix, unit: float = 1.0) -> NDArray[np.float32]:
+    """Return the activations in some unit: [nnz]."""
+    return features.acts / np.float32(unit) if unit != 1 else features.acts
 
 
 def _first_time(weight: Floats) -> Measure:

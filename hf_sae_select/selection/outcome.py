@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.kernels import Int64s, new_features
-from ..features.matrix import FeatureMatrix
-from ..features.metrics import coverage
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .methods import BASELINES, METHODS
 from .request import SelectionRequest
 from .result import Selection
+from .sharded.features import Features, pool_frequency
 
 
 def check_result(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
@@ -57,11 +56,12 @@ def _check_obeyed(name: str, picks: np.ndarray[Any, np.dtype[np.int64]], constra
         raise ValueError(f"`method={name!r}` returned rows that its `constraints` do not allow")
 
 
-def measured(selection: Selection, features: FeatureMatrix, constraints: Constraints) -> Selection:
+def measured(selection: Selection, features: Features, constraints: Constraints) -> Selection:
     """Add to a selection how many features its rows cover, whatever its method optimised."""
-    new = new_features(features.offsets, features.ids, features.d_sae, selection.indices)
-    pool = constraints.pool if len(constraints.excluded) else None
-    return replace(selection, covered=new.cumsum(), pool_coverage=coverage(features, pool))
+    picks = features.take(selection.indices)
+    new = new_features(picks.offsets, picks.ids, picks.d_sae, np.arange(len(picks)))
+    pool_coverage = int(np.count_nonzero(pool_frequency(features, constraints.excluded)))
+    return replace(selection, covered=new.cumsum(), pool_coverage=pool_coverage)
 
 
 def check_blank(request: SelectionRequest, counts: Int64s) -> None:
@@ -79,7 +79,7 @@ def check_blank(request: SelectionRequest, counts: Int64s) -> None:
         warnings.warn(f"{blank:,} of {len(pool):,} rows are blank, without any feature: {text}", stacklevel=4)
 
 
-def warn_of_no_features(request: SelectionRequest, features: FeatureMatrix, cuts: Mapping[str, Any]) -> None:
+def warn_of_no_features(request: SelectionRequest, features: Features, cuts: Mapping[str, Any]) -> None:
     """Warn where a method that goes by features picks among rows that have none after the cuts."""
     if request.name in BASELINES or request.name not in METHODS or request.method.needs_vectors:
         return
@@ -90,7 +90,7 @@ def warn_of_no_features(request: SelectionRequest, features: FeatureMatrix, cuts
         )
 
 
-def worth_buying(request: SelectionRequest, features: FeatureMatrix) -> NDArray[np.bool_]:
+def worth_buying(request: SelectionRequest, features: Features) -> NDArray[np.bool_]:
     """Tell of each row whether the method may spend a budget in costs on it: not on blank ones, [n]."""
     if request.name in BASELINES:
         return features.tokens > 0
@@ -99,7 +99,7 @@ def worth_buying(request: SelectionRequest, features: FeatureMatrix) -> NDArray[
     return features.counts > 0 if request.name in METHODS else np.ones(len(features), np.bool_)
 
 
-def shortfall(selection: Selection, rows: int, constraints: Constraints, features: FeatureMatrix) -> str:
+def shortfall(selection: Selection, rows: int, constraints: Constraints, features: Features) -> str:
     """Say in words that budget remains though rows remain; return "" if it does not."""
     if not constraints.has_costs:
         allowed = min(rows, int(constraints.max_per_group.sum()))  # a quota that allows fewer has warned already

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..features.kernels import Floats, Int64s
-from ..features.matrix import FeatureMatrix
 from ..features.shares import Shares
 from .herding import Herding, Vectors
 from .request import request_of
@@ -18,6 +17,8 @@ from .trace import Trace
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
+
+    from .sharded.features import Features
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class RecordedPart:
     sums: Int64s | None
     """The sum of the kernel of each row of the pool with the rows: [n], in units; None where no kernel was read."""
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> RecordedPart:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> RecordedPart:
         """Return the part as it is: its numbers are those after the cuts."""
         return self
 

@@ -24,6 +24,7 @@ from .methods import METHODS
 
 if TYPE_CHECKING:
     from .result import Selection
+    from .sharded.features import Features
     from .targets import Target
 
 
@@ -153,7 +154,7 @@ class SelectionRequest:
         rows = len(tokens) if constraints.has_costs else self.budget.rows(len(constraints.pool))
         return rows, constraints
 
-    def run(self, features: FeatureMatrix, rows: int, constraints: Constraints, target: Target | None = None) -> Any:
+    def run(self, features: Features, rows: int, constraints: Constraints, target: Target | None = None) -> Any:
         """Call the method's function."""
         arguments: dict[str, Any] = {"constraints": constraints} if self.method.is_constrained else {}
         arguments |= {} if target is None else {"target": target}

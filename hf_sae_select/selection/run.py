@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
 from .concept_rules import ConceptRules
 from .cuts import Cuts
+from .methods import METHODS
 from .outcome import check_blank, check_extended, check_result, measured, shortfall, warn_of_no_features, worth_buying
 from .request import SelectionRequest
 from .result import Selection
+from .sharded.features import Features
+from .sharded.pool import ThisProcess, of_dataset
 from .target_argument import argument_name
 from .targets import Target
 
@@ -24,16 +28,20 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
 
+MANY_ROWS = 2**22  # of a pool whose codes stay in their files: of fewer rows they fit into memory
+SHARDED_KINDS = ("distribution", "coverage", "length", "chance")
+
+
 def run_on_dataset(
     request: SelectionRequest,
     encoded: Dataset,
     target: Target | None = None,
-    features: FeatureMatrix | None = None,
+    features: Features | None = None,
 ) -> Selection:
     """Select among the rows of an encoded dataset, or of one whose vectors are enough.
 
     Args:
-        features: what `read_features` returns, where it was called already.
+        features: what `read_features` returns, where it was called already; or all features in shards.
     """
     encoding: dict[str, Any] = {}
     if is_encoded(encoded):
@@ -44,7 +52,8 @@ def run_on_dataset(
     calibrated = encoding.get("threshold", 0.0)
     cuts = request.cuts.resolve(request.method, calibrated)
     if rules := request.arguments.concepts.resolved(calibrated):
-        request = by_concepts(request, rules.read(encoded) if features is None else features, calibrated)
+        read = features if isinstance(features, FeatureMatrix) else rules.read(encoded)
+        request = by_concepts(request, read, calibrated)
     if target is not None:
         features = read_features(request, encoded) if features is None else features
         target = target.cut(cuts, features, request.constraints.excluded)
@@ -55,9 +64,21 @@ def run_on_dataset(
     return run(request, features, cuts.record(), encoding, target)
 
 
-def _cut_features(
-    request: SelectionRequest, encoded: Dataset, cuts: Cuts, features: FeatureMatrix | None
-) -> FeatureMatrix:
+@contextmanager
+def features_in_shards(request: SelectionRequest, encoded: Dataset | None) -> Iterator[Features | None]:
+    """Yield the features of a large pool in shards, so that its codes stay in their files.
+
+    None for a smaller one, for methods that compare rows by vectors or by a kernel, and for the user's own.
+    """
+    can_be_in_shards = METHODS.get(request.name) is request.method and request.method.kind in SHARDED_KINDS
+    if encoded is None or len(encoded) < MANY_ROWS or not can_be_in_shards:
+        yield None
+        return
+    with of_dataset(encoded, ThisProcess()) as features:
+        yield features
+
+
+def _cut_features(request: SelectionRequest, encoded: Dataset, cuts: Cuts, features: Features | None) -> Features:
     """Return what the method sees of features, which are read a block of rows at a time where they are not at hand."""
     excluded = request.constraints.excluded
     if features is None and is_encoded(encoded):
@@ -137,7 +158,7 @@ def _with_vectors(request: SelectionRequest, features: FeatureMatrix) -> Feature
 
 def run(
     request: SelectionRequest,
-    features: FeatureMatrix,
+    features: Features,
     cuts: dict[str, Any] | None = None,
     encoding: dict[str, Any] | None = None,
     target: Target | None = None,

@@ -15,21 +15,24 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..features import kernels
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import STRONGEST, Shares
-from .concept_rules import excluded_rows
+from .concept_rules import ConceptRules, excluded_rows
 from .cuts import Cuts
 from .herd import TARGET_WIDTH
 from .herding import UNITS, Herding
 from .result import Selection
+from .sharded.features import Features, mean_and_total, pool_frequency
 from .target_overlap import TargetOverlap
 from .targets import Target, TargetPart
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
 
 MOST_ROWS = 2000  # of which all pairs are compared
 MOST_MISSING = 100  # features that are recorded
@@ -46,13 +49,13 @@ class TargetDistance:
         threshold: above which a feature counts as one that a row has, for `missing`.
     """
 
-    def __init__(self, features: FeatureMatrix, pool: Int64s, target: Target, threshold: float = 0.0) -> None:
+    def __init__(self, features: Features, pool: Int64s, target: Target, threshold: float = 0.0) -> None:
         cuts = Cuts(0.0, STRONGEST)
         self._all, self.pool, self._threshold = features, pool, threshold
         self._features, self._uncut = cuts.apply(features), target
         self._target = target.cut(cuts, features, ())
-        self._shares = Shares.of(self._features, pool)
-        self._distribution = self._target.distribution(self._shares.mean)
+        self._mean, self._total = mean_and_total(self._features, pool)
+        self._distribution = self._target.distribution(self._mean)
 
     def of(self, rows: Int64s) -> dict[str, float | None]:
         """Return both distances of some rows."""
@@ -64,8 +67,8 @@ class TargetDistance:
 
     def hellinger(self, rows: Int64s) -> float:
         """Return the Hellinger distance of some rows; 1 where they have no feature."""
-        shares, features = self._shares, self._features
-        mass = kernels.mass(features.offsets, features.ids, shares.amounts, rows, features.d_sae)
+        is_pool = rows is self.pool
+        mass = self._total if is_pool else Shares.above(self._mean, self._features.take(rows)).total
         affinity = float(np.sqrt(mass / max(float(mass.sum()), 1e-300) * self._distribution).sum())
         return sqrt(max(1 - affinity, 0.0))
 
@@ -81,9 +84,8 @@ class TargetDistance:
     def missing(self) -> dict[str, Any]:
         """Return the features of the target that no row of the pool has, with their share of its distribution."""
         has = self._uncut.cut(Cuts(self._threshold), self._all, ()).has()
-        pool = self._all.above(self._threshold)
-        gone = np.setdiff1d(np.arange(len(pool)), self.pool)
-        holders = pool.frequency - kernels.holders(pool.offsets, pool.ids, gone, pool.d_sae)
+        gone = np.setdiff1d(np.arange(len(self._all)), self.pool)
+        holders = pool_frequency(self._all.above(self._threshold), gone)
         missing = np.flatnonzero(has & (holders == 0))
         shares = self._distribution[missing]
         order = np.argsort(-shares, kind="stable")[:MOST_MISSING]
@@ -111,11 +113,11 @@ class TargetDistance:
 
     @cached_property
     def _weights(self) -> Floats:
-        return self._target.weights(self._shares)
+        return self._target.weights(self._mean, self._total)
 
     def _mean_kernel(self, rows: FeatureMatrix, others: FeatureMatrix) -> float:
         """Return the mean of the kernel over all pairs of a row and another one."""
-        herding = Herding(rows, self._shares.mean, TARGET_WIDTH, self._weights)
+        herding = Herding(rows, self._mean, TARGET_WIDTH, self._weights)
         return int(herding.closeness(herding.vectors_of(others).index, herding.vectors_of(rows)).sum()) / (
             len(rows) * len(others) * UNITS
         )
@@ -134,18 +136,29 @@ def target_record_again(
     return {**measured, "overlap": recorded.target.get("overlap", measured["overlap"])}
 
 
-def distance_of(selection: Selection, features: FeatureMatrix, target: Target) -> TargetDistance:
-    """Measure rows of the pool of a selection; features and target are not cut."""
-    excluded = excluded_rows(selection.parameters, features, selection.indices)
+def distance_of(
+    selection: Selection, features: Features, target: Target, ruled: FeatureMatrix | None = None
+) -> TargetDistance:
+    """Measure rows of the pool of a selection; features and target are not cut.
+
+    Args:
+        ruled: the features that rules by concepts are of, where `features` are in shards.
+    """
+    ruled = features if isinstance(features, FeatureMatrix) else ruled
+    excluded = excluded_rows(selection.parameters, ruled, selection.indices)
     pool = np.setdiff1d(np.arange(len(features)), excluded)
     return TargetDistance(features, pool, target, selection.parameters["encoding"].get("threshold", 0.0))
 
 
 def target_record(
-    selection: Selection, features: FeatureMatrix, target: Target, overlap: TargetOverlap
+    selection: Selection,
+    features: Features,
+    target: Target,
+    overlap: TargetOverlap,
+    ruled: FeatureMatrix | None = None,
 ) -> dict[str, Any]:
-    """Return what a selection says of its target, as JSON values; features and target are not cut."""
-    distance, picks = distance_of(selection, features, target), selection.indices
+    """Return what a selection says of its target, as JSON values; nothing is cut, see `distance_of`."""
+    distance, picks = distance_of(selection, features, target, ruled), selection.indices
     rows = {"subset": picks, "random": distance.random(len(picks)), "pool": distance.pool}
     parts = zip(target.record(), target.parts, strict=True)
     return {
@@ -155,6 +168,14 @@ def target_record(
         "distances": {name: distance.of(own) for name, own in rows.items()},
         "missing": distance.missing(),
     }
+
+
+def target_record_of(
+    selection: Selection, features: Features, target: Target, overlap: TargetOverlap, encoded: Dataset
+) -> dict[str, Any]:
+    """Return the same of a selection among encoded rows, whose features may be in shards."""
+    rules = ConceptRules.of_record(selection.parameters["constraints"])
+    return target_record(selection, features, target, overlap, rules.read(encoded) if rules else None)
 
 
 def _sample(rows: Int64s, size: int) -> Int64s:

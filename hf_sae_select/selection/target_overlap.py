@@ -15,9 +15,10 @@ import numpy as np
 
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
-from .overlap import Overlap, equal_features, overlap_of
+from .overlap import Overlap, overlap_of
 from .references import PoolEncoding, text_reader
 from .request import SelectionRequest
+from .sharded.features import Features, equal_rows
 from .target_argument import TargetArgument, argument_name
 from .targets import Target, TargetPart
 
@@ -69,13 +70,13 @@ class TargetOverlap:
         repeated = overlap_of(texts(), chain.from_iterable(read() for read in known.values()))
         return overlap._with(repeated, by_text=frozenset(known))
 
-    def with_features(self, target: Target, features: FeatureMatrix) -> TargetOverlap:
+    def with_features(self, target: Target, features: Features) -> TargetOverlap:
         """Add the rows whose features are those of a row of the target, for parts that were not compared yet."""
         overlap = self
         for part in target.parts if self.mode != "keep" else ():
             if part.name not in self.by_text:
                 assert isinstance(part, TargetPart)  # not one that was recorded
-                repeated = equal_features(features, part.features)
+                repeated = equal_rows(features, part.features)
                 overlap = overlap._with(repeated, by_features=overlap.by_features | {part.name})
         return overlap
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .herding import Herding, Vectors
+    from .sharded.features import Features
 
 
 SMOOTHING = 8.0  # of the weights of features
@@ -55,7 +56,7 @@ class Part(Protocol):
     def activation(self) -> Floats:
         """The share of each feature in a row's activation, summed over the rows: [d_sae]."""
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> Part:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> Part:
         """Cut the features as those of a pool are cut."""
 
     def mass(self, mean: Floats) -> Floats:
@@ -95,7 +96,7 @@ class TargetPart:
         features = self.features
         return kernels.mass(features.offsets, features.ids, features.acts, np.arange(len(features)), features.d_sae)
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> TargetPart:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> TargetPart:
         return replace(self, features=cuts.apply_as(self.features, pool, excluded))
 
     def mass(self, mean: Floats) -> Floats:
@@ -122,7 +123,7 @@ class Target:
         """The share of each part: [parts]."""
         return np.array([part.share for part in self.parts])
 
-    def cut(self, cuts: Any, pool: FeatureMatrix, excluded: Collection[int]) -> Target:
+    def cut(self, cuts: Any, pool: Features, excluded: Collection[int]) -> Target:
         """Cut the features as those of a pool are cut."""
         return Target(tuple(part.cut(cuts, pool, excluded) for part in self.parts))
 
@@ -134,16 +135,20 @@ class Target:
         masses = [part.mass(mean) ** sharpen for part in self.parts]
         return masses[0] if len(masses) == 1 else self._mixed(masses)
 
-    def weights(self, shares: Shares) -> Floats:
+    def weights(self, mean: Floats, total: Floats) -> Floats:
         """Return how features tell the target from the pool: [d_sae].
 
         With t and p the target's and the pool's distribution over features (their masses, divided by the sums), a
         feature weighs (t + e) / (p + e). The term e is `SMOOTHING` times the mean of p over the pool's features: it
         keeps features that few rows have near 1. Parts count by their share of the budget. Weights are rounded to
         float32, so that the order of the rows, and with it that of sums, cannot show.
+
+        Args:
+            mean: the mean shares of the pool: [d_sae].
+            total: the sum of the shares above them over the pool: [d_sae].
         """
-        pool = shares.total / max(float(shares.total.sum()), 1e-300)
-        target = self.distribution(shares.mean)
+        pool = total / max(float(total.sum()), 1e-300)
+        target = self.distribution(mean)
         e = SMOOTHING / max(int(np.count_nonzero(pool)), 1)
         return np.asarray((target + e) / (pool + e)).astype(np.float32).astype(np.float64)
 

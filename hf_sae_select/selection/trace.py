@@ -177,8 +177,8 @@ class Trace:
         assert self.measure is not None
         entries = slice(self.features.offsets[row], self.features.offsets[row + 1])
         counts = self._weight[self.features.ids[entries]] > 0
-        if len(self.measure.amounts):
-            counts &= self.measure.amounts[entries] > 0
+        if self.measure.amounts is not None:
+            counts &= self.engine.amounts(self.measure.amounts)[entries] > 0
         return not counts.any()
 
     def _closeness_of(self, rows: Int64s) -> Int64s:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..features.matrix import FeatureMatrix
 from .constraints import Constraints
-from .engine import Engine, sorted_by
+from .engine import sorted_by
 from .method import Rng
 from .result import Selection
+from .sharded.engine import engine_of
 
 
 def facility_location(
@@ -21,7 +22,7 @@ def facility_location(
         center (`bool`, *optional*, defaults to `True`):
             Subtract the mean vector first: a transformer's hidden states all point in one direction.
     """
-    return Engine(features, budget, rng, constraints).facility_location(center)
+    return engine_of(features, budget, rng, constraints).facility_location(center)
 
 
 def kcenter(
@@ -36,7 +37,7 @@ def kcenter(
         center (`bool`, *optional*, defaults to `True`):
             Subtract the mean vector first, see `facility_location`.
     """
-    return Engine(features, budget, rng, constraints).kcenter(center)
+    return engine_of(features, budget, rng, constraints).kcenter(center)
 
 
 def repr_filter(
@@ -62,5 +63,5 @@ def repr_filter(
             What happens when no row passes. "restart" forgets the picks and begins a new round; "stop" returns fewer
             rows.
     """
-    engine = Engine(features, budget, rng, constraints)
+    engine = engine_of(features, budget, rng, constraints)
     return engine.filter(sorted_by(engine.order, -engine.constraints.scale), float(max_similarity), center, exhausted)

@@ -1,0 +1,67 @@
+"""What driver and shards send each other: arrays alone, so that any engine can carry them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...features.kernels import Floats, Int64s
+from ..coverage import Amounts, ConstraintState, Objective
+
+
+class Rows(NamedTuple):
+    """Some rows: their features, and what each entry counts in a mass objective."""
+
+    counts: Int64s  # [m]
+    ids: NDArray[Any]  # [nnz]
+    amounts: NDArray[np.float32]  # [nnz]; empty in a count objective
+
+    def parts(self) -> list[tuple[NDArray[Any], NDArray[np.float32]]]:
+        """Return the features and the amounts of each row."""
+        cuts = np.cumsum(self.counts)[:-1]
+        amounts = np.split(self.amounts, cuts) if len(self.amounts) else [self.amounts] * len(self.counts)
+        return list(zip(np.split(self.ids, cuts), amounts, strict=True)) if len(self.counts) else []
+
+    @classmethod
+    def joined(cls, parts: list[tuple[NDArray[Any], NDArray[np.float32]]]) -> Rows:
+        """Return rows of their features and amounts."""
+        no_ids, no_amounts = np.empty(0, np.uint16), np.empty(0, np.float32)
+        ids, amounts = [ids for ids, _ in parts] or [no_ids], [amounts for _, amounts in parts] or [no_amounts]
+        return cls(np.array([len(ids) for ids, _ in parts], np.int64), np.concatenate(ids), np.concatenate(amounts))
+
+
+class News(NamedTuple):
+    """What a shard has to know before it answers: the picks since its last answer, and whether a round begins."""
+
+    picks: Int64s  # [m]: their numbers in the pool
+    groups: Int64s  # [m]
+    costs: Floats  # [m]
+    rows: Rows  # those that still count: of the round that goes on
+    begins_round: bool
+
+
+class Task(NamedTuple):
+    """A coverage search, as one shard sees it."""
+
+    objective: Objective
+    amounts: Amounts | None
+    holders: Int64s  # [d_sae]: in the whole pool
+    state: ConstraintState  # of the rows of the shard; `order` has their numbers within it
+    places: Int64s  # [m]: the position of each row of `state.order` in the order of the whole pool
+    max_overlap: float | None = None  # of a scan
+    against_nearest: bool = False  # whether a scan compares a row with single picks
+
+
+class Offer(NamedTuple):
+    """The rows of a shard that may be picked next, and what bounds its others."""
+
+    numbers: Int64s  # [m]: in the pool
+    places: Int64s  # [m]: in the order of the whole pool
+    gains: Floats  # [m]: in units; of a scan the totals of the rows
+    rows: Rows
+    rest_score: float
+    """No other row has a larger score; of a scan 0."""
+    rest_place: int
+    """The first place of the others that have this score; of a scan the first place that was not looked at."""

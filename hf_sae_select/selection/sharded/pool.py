@@ -1,0 +1,69 @@
+"""Pools in shards: features or encoded rows, cut into ranges that this process or an engine holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ...features.columns import code_columns, encoding_record
+from ...features.kernels import cores
+from ...features.matrix import FeatureMatrix
+from .codes import Codes
+from .features import ShardedFeatures
+from .shard import Shard
+from .shards import LocalShards, MakeShard, Shards
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+
+class ShardEngine(Protocol):
+    """Hold shards somewhere."""
+
+    workers: int
+    """The number of shards that it holds at once."""
+
+    def shards(self, make: Sequence[MakeShard]) -> AbstractContextManager[Shards]:
+        """Make shards, and end what holds them afterwards."""
+
+
+class ThisProcess:
+    """Hold shards in this process, one for each core: codes stay in their files, and a search holds what it needs."""
+
+    def __init__(self) -> None:
+        self.workers = cores()
+
+    @contextmanager
+    def shards(self, make: Sequence[MakeShard]) -> Iterator[Shards]:
+        yield LocalShards(make)
+
+
+@contextmanager
+def of_dataset(encoded: Dataset, engine: ShardEngine) -> Iterator[ShardedFeatures]:
+    """Cut encoded rows into shards, which read the codes where these are."""
+    codes, parts = encoded.select_columns(code_columns(encoded)), ranges(len(encoded), engine.workers)
+    make = [partial(_shard, codes.select(range(low, high))) for low, high in parts]
+    with engine.shards(make) as shards:
+        yield ShardedFeatures(shards, [high - low for low, high in parts], encoding_record(encoded)["d_sae"])
+
+
+def of_matrix(features: FeatureMatrix, shards: int) -> ShardedFeatures:
+    """Cut features into shards in this process."""
+    parts = ranges(len(features), shards)
+    make = [partial(Shard, features.take(np.arange(low, high))) for low, high in parts]
+    return ShardedFeatures(LocalShards(make), [high - low for low, high in parts], features.d_sae)
+
+
+def ranges(rows: int, shards: int) -> list[tuple[int, int]]:
+    """Cut rows into ranges of about the same size."""
+    cuts = np.linspace(0, rows, shards + 1).astype(int).tolist()
+    return list(pairwise(cuts))
+
+
+def _shard(codes: Dataset) -> Shard:
+    return Shard(Codes(codes))

@@ -1,0 +1,234 @@
+"""Race: a coverage search whose rows are in shards. The driver picks among the rows that the shards offer.
+
+A round trip brings the best rows of each shard, and a bound for its others. The driver computes the gains of these
+rows again after each pick, and goes on while no other row can be better: one trip yields many picks. Gains only fall,
+so a bound stays one. Equal scores go by the order of all rows. So the picks, their gains and rounds are to the bit
+those of one process.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...features.kernels import Int64s
+from ..constraints import Constraints
+from ..coverage import Csr, Measure, Picks, commit, fits, new_search, take_in_order
+from ..coverage_kernels import begin_round, cover, row_gains
+from .features import ShardedFeatures
+from .messages import News, Offer, Rows, Task
+
+OFFERED = 32  # rows of each shard in one trip
+FILLED = 4096  # rows without gain that are fetched together
+TRUE = np.ones(1, np.bool_)
+
+
+class Entries(NamedTuple):
+    """The features of one row, and what they count in a mass objective."""
+
+    ids: NDArray[Any]
+    amounts: NDArray[np.float32]
+
+    def csr(self) -> Csr:
+        return Csr(np.zeros(1, np.int64), np.full(1, len(self.ids)), self.ids, self.amounts)
+
+
+class Race:
+    """Pick rows of shards.
+
+    Args:
+        features: the shards.
+        measure: what a pick gains.
+        holders: the number of rows of the pool that have each feature: [d_sae].
+        constraints: what the picks must obey.
+        order: the rows that may win, in the order of ties, or of a scan.
+        ties: all rows in the order of ties.
+        budget: the most rows to pick.
+        scan: the largest overlap of a scan, and whether a row is compared with single picks; None for greedy.
+    """
+
+    def __init__(
+        self,
+        features: ShardedFeatures,
+        measure: Measure,
+        holders: Int64s,
+        constraints: Constraints,
+        order: Int64s,
+        ties: Int64s,
+        budget: int,
+        scan: tuple[float, bool] | None = None,
+    ) -> None:
+        self._features, self._constraints, self._budget, self._scan = features, constraints, budget, scan
+        self.state = constraints.state(ties)
+        self._objective = measure.objective()
+        nothing = np.empty(0, np.int64)
+        no_rows = Csr(nothing, nothing, np.empty(0, np.uint16), np.empty(0, np.float32))
+        self._search = new_search(no_rows, self._objective, holders.copy(), self.state, 0)
+        begin_round(self._search)
+        self._picks, self._gains, self._round = list[int](), list[float](), list[Entries]()
+        self._heard, self._begins = 0, False  # what the shards know: picks, and whether a new round began since
+        self._unheard = list[Entries]()  # of the round, since the last trip
+        self._pick_round = self._greedy_round if scan is None else self._scan_round
+        self._begin(measure, holders, order)
+
+    def _begin(self, measure: Measure, holders: Int64s, order: Int64s) -> None:
+        """Give each shard its part of the search."""
+        place, state, tasks = np.full(len(self.state.order), -1), self.state, []
+        place[order] = np.arange(len(order))
+        overlap, nearest = (None, False) if self._scan is None else self._scan
+        for start, end in pairwise(self._features.starts):
+            own = slice(start, end)
+            rows = np.flatnonzero(place[own] >= 0)
+            rows = rows[np.argsort(place[own][rows])]
+            part = state._replace(
+                order=rows,
+                available=state.available[own],
+                group=state.group[own],
+                cost=state.cost[own],
+                scale=state.scale[own],
+            )
+            tasks.append((Task(self._objective, measure.amounts, holders, part, place[own][rows], overlap, nearest),))
+        self._features.call_each("begin_search", tasks)
+
+    def __call__(self, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s) -> Picks:
+        """Pick `initial`, finish their last round, begin new rounds until one adds nothing, and fill up with `last`.
+
+        As `coverage.greedy_cover` and `coverage.scan` do.
+        """
+        starts = initial_rounds.tolist()
+        for n, (row, entries) in enumerate(zip(initial.tolist(), self._fetched(initial), strict=True)):
+            if n in starts:
+                self._begin_round()
+            self._pick(row, entries)
+        if len(initial) and len(self._picks) < self._budget:
+            self._pick_round()
+        while len(self._picks) < self._budget and (restart or not starts):
+            start, covered = len(self._picks), self._round
+            self._begin_round()
+            self._pick_round()
+            if len(self._picks) == start:
+                for entries in covered:  # what the picks of the last round cover, again
+                    cover(entries.csr(), self._objective, 0)
+                break
+            starts.append(start)
+        self._fill(last)
+        self._features.call("end_search")
+        return self._result(starts)
+
+    def _result(self, starts: list[int]) -> Picks:
+        gains, is_count = np.array(self._gains, np.float64), len(self._objective.increments) > 0
+        # as in one process, where amounts of no entries tell nothing of the objective
+        in_features = (is_count or not self._features.counts.any()) and self._objective.unit == 1
+        gains = gains.astype(np.int64) if in_features else gains * self._objective.unit
+        return np.array(self._picks, np.int64), gains, np.array(starts or [0][: len(self._picks)], np.int64)
+
+    # ---- rounds
+
+    def _greedy_round(self) -> None:
+        """Pick the row with the largest score, again and again, until no row adds anything."""
+        while len(self._picks) < self._budget:
+            offers, now = self._trip(), len(self._picks)
+            rest = max((offer.rest_score, -offer.rest_place) for offer in offers)
+            heap = [
+                (-gain * self.state.scale[row], place, now, row, gain, Entries(*entries))
+                for offer in offers
+                for row, place, gain, entries in _offered(offer)
+            ]
+            heapify(heap)
+            if not heap:
+                return
+            while heap and len(self._picks) < self._budget and (-heap[0][0], -heap[0][1]) > rest:
+                _, place, computed_at, row, gain, entries = heappop(heap)
+                if not fits(self.state, row):
+                    continue
+                if computed_at == len(self._picks):
+                    self._pick(row, entries, gain)
+                elif score := (gain := self._gain(entries)) * self.state.scale[row]:
+                    heappush(heap, (-score, place, len(self._picks), row, gain, entries))
+
+    def _scan_round(self) -> None:
+        """Pick, in the order of the scan, each row that overlaps little enough with the picks of the round."""
+        waiting: list[tuple[int, int, float, Entries]] = []
+        while len(self._picks) < self._budget:
+            offers = self._trip()
+            next_place = min(offer.rest_place for offer in offers)
+            for offer in offers:
+                for row, place, total, entries in _offered(offer):
+                    heappush(waiting, (place, row, total, Entries(*entries)))
+            while waiting and waiting[0][0] < next_place and len(self._picks) < self._budget:
+                _, row, total, entries = heappop(waiting)
+                if fits(self.state, row) and self._passes(total, entries):
+                    self._pick(row, entries)
+            if next_place == np.iinfo(np.int64).max:
+                return
+
+    def _passes(self, total: float, entries: Entries) -> bool:
+        """Tell whether a row overlaps little enough with the picks of the round."""
+        assert self._scan is not None
+        max_overlap, against_nearest = self._scan
+        if not against_nearest:
+            gain = self._gain(entries)
+            return gain > 0 and (total - gain) / total <= max_overlap
+        initial = self._objective.initial_value
+        shared = (np.intersect1d(entries.ids, pick.ids, assume_unique=True) for pick in self._round)
+        return all(int(initial[ids].sum(dtype=np.int64)) / total <= max_overlap for ids in shared)
+
+    def _trip(self) -> list[Offer]:
+        """Tell the shards what was picked, and ask which rows may be next."""
+        picks = np.array(self._picks[self._heard :], np.int64)
+        groups, costs = self.state.group[picks], self.state.cost[picks]
+        news = News(
+            picks,
+            groups,
+            costs,
+            Rows.joined([(entries.ids, entries.amounts) for entries in self._unheard]),
+            self._begins,
+        )
+        self._heard, self._begins, self._unheard = len(self._picks), False, []
+        arguments = [(news, int(start), OFFERED) for start in self._features.starts[:-1]]
+        offers: list[Offer] = self._features.call_each("offer", arguments)
+        return offers
+
+    # ---- picks
+
+    def _begin_round(self) -> None:
+        begin_round(self._search)
+        self._begins, self._round, self._unheard = True, [], []
+
+    def _pick(self, row: int, entries: Entries, gain: float | None = None) -> None:
+        self._picks.append(row)
+        self._gains.append(self._gain(entries) if gain is None else gain)
+        commit(self.state, row)
+        cover(entries.csr(), self._objective, 0)
+        self._round.append(entries)
+        self._unheard.append(entries)
+
+    def _gain(self, entries: Entries) -> float:
+        """Return the marginal gain of a row, in units."""
+        gains = np.zeros(1)
+        row_gains(0, 1, entries.csr(), self._objective, TRUE, gains)
+        return float(gains[0])
+
+    def _fill(self, last: Int64s) -> None:
+        """Pick the rows of `last` that fit, whatever they add, until the budget is used."""
+        rows = take_in_order(self.state, last, self._budget - len(self._picks))
+        for start in range(0, len(rows), FILLED):
+            block = rows[start : start + FILLED]
+            for row, entries in zip(block.tolist(), self._fetched(block), strict=True):
+                self._picks.append(row)
+                self._gains.append(self._gain(entries))
+                cover(entries.csr(), self._objective, 0)
+
+    def _fetched(self, rows: Int64s) -> list[Entries]:
+        """Return the entries of rows, which no shard offered."""
+        return [Entries(*part) for part in self._features.gathered("searched", rows)]
+
+
+def _offered(offer: Offer) -> list[tuple[int, int, float, tuple[Any, Any]]]:
+    """Return number, place, gain and entries of each row of an offer."""
+    numbers, places, gains = offer.numbers.tolist(), offer.places.tolist(), offer.gains.tolist()
+    return list(zip(numbers, places, gains, offer.rows.parts(), strict=True))

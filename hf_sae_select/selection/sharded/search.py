@@ -1,0 +1,190 @@
+"""CoverSearch and ScanSearch: a shard's part of a coverage search. Picks come from the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...features import kernels
+from ...features.codes import append
+from ...features.kernels import Floats, Int64s
+from ...features.matrix import FeatureMatrix
+from .. import coverage
+from ..coverage import Csr
+from ..coverage_kernels import begin_round, cover, row_gains
+from .messages import News, Offer, Rows, Task
+from .ranked import Ranked
+
+BLOCK = 1024  # rows that a scan looks at first; then twice as many, until enough pass
+MOST_BLOCK = 2**16
+
+
+class _Search:
+    """Hold what both kinds of search share: the rows, the objective and the constraints."""
+
+    def __init__(self, blocks: Iterable[FeatureMatrix], task: Task) -> None:
+        csr = _entries(blocks, task)
+        holders, n = task.holders.copy(), len(csr.starts)
+        objective = task.objective._replace(
+            **{name: getattr(task.objective, name).copy() for name in ("marginal_value", "count_or_mass", "sqrt_mass")}
+        )
+        self._search = coverage.new_search(csr, objective, holders, _writable(task.state), 0)
+        self._task, self._n, self._now = task, n, 0
+        begin_round(self._search)
+
+    def rows(self, rows: Int64s) -> Rows:
+        """Return the entries of rows; but for a scan against single picks without those that add nothing to a gain."""
+        csr, value = self._search.csr, self._search.objective.marginal_value
+        parts = []
+        for start, end in zip(csr.starts[rows], csr.ends[rows], strict=True):
+            ids, amounts = csr.ids[start:end], csr.amounts[start:end]
+            if not self._task.against_nearest:
+                counts = amounts > 0 if len(csr.amounts) else value[ids] > 0
+                ids, amounts = ids[counts], amounts[counts] if len(csr.amounts) else amounts
+            parts.append((ids, amounts))
+        return Rows.joined(parts)
+
+    def _gains(self, rows: Int64s) -> Floats:
+        """Return the gains of rows that fit, in units; 0 for others."""
+        csr, state, gains = self._search.csr, self._search.constraints, np.zeros(len(rows))
+        some = Csr(csr.starts[rows], csr.ends[rows], csr.ids, csr.amounts)
+        row_gains(0, len(rows), some, self._search.objective, coverage.fitting(state, rows), gains)
+        return gains
+
+    def _hear(self, news: News, first: int) -> None:
+        """Count the picks of all shards since the last answer."""
+        state, objective = self._search.constraints, self._search.objective
+        own = news.picks[(news.picks >= first) & (news.picks < first + self._n)] - first
+        state.available[own] = False
+        for group, cost in zip(news.groups, news.costs, strict=True):
+            state.remaining_per_group[group] -= 1
+            state.remaining_cost_per_group[group] -= cost
+            state.remaining_budget[0] -= cost
+        if news.begins_round:
+            begin_round(self._search)
+        rows, ends = news.rows, news.rows.counts.cumsum()
+        csr = Csr(ends - rows.counts, ends, rows.ids, rows.amounts)
+        for n in range(len(rows.counts)):
+            cover(csr, objective, n)
+        self._now += len(news.picks)
+
+
+class CoverSearch(_Search):
+    """Find the rows with the largest gains."""
+
+    def __init__(self, blocks: Iterable[FeatureMatrix], task: Task) -> None:
+        super().__init__(blocks, task)
+        self._parts = coverage.parts_of(self._search.csr)
+        self._ranked: Ranked | None = None
+        self._reads = 0
+
+    def offer(self, news: News, first: int, most: int) -> Offer:
+        self._hear(news, first)
+        if self._ranked is None or news.begins_round or self._reads > self._most_reads:
+            self._rank()
+        assert self._ranked is not None
+        top = self._ranked.best(most, self._now)
+        score, place = self._ranked.rest(top)
+        places = self._ranked.places[top]
+        numbers, global_places = self._search.constraints.order[places], self._task.places[places]
+        rest_place = int(self._task.places[place]) if place >= 0 else -1
+        rows = self.rows(numbers)
+        return Offer(numbers + first, global_places, self._ranked.gains[top], rows, score, rest_place)
+
+    def _rank(self) -> None:
+        """Compute the gains of all rows, and rank them."""
+        search, self._reads = self._search, 0
+        gains = coverage.all_gains(search, search.csr, self._parts)
+        state = search.constraints
+        self._ranked = Ranked(coverage.ranked(search, gains), self._read, state.scale[state.order])
+
+    def _read(self, places: Int64s) -> Floats:
+        rows = self._search.constraints.order[places]
+        csr = self._search.csr
+        self._reads += int((csr.ends[rows] - csr.starts[rows]).sum())
+        return self._gains(rows)
+
+    @property
+    def _most_reads(self) -> int:
+        return int(coverage.REFRESH_SHARE * len(self._search.csr.ids)) + self._n
+
+
+class ScanSearch(_Search):
+    """Find the next rows, in the order of a scan, that overlap little enough with the picks of the round."""
+
+    def __init__(self, blocks: Iterable[FeatureMatrix], task: Task) -> None:
+        super().__init__(blocks, task)
+        self._totals = coverage.all_gains(self._search, self._search.csr, coverage.parts_of(self._search.csr))
+        self._next = 0
+        self._nearest: NDArray[np.int64] = np.zeros(self._n, np.int64)  # what the pick nearest to a row shares with it
+
+    def offer(self, news: News, first: int, most: int) -> Offer:
+        self._hear(news, first)
+        if news.begins_round:
+            self._next = 0
+            self._nearest[:] = 0
+        if self._task.against_nearest:
+            self._compare(news.rows)
+        order, numbers, size = self._search.constraints.order, np.empty(0, np.int64), BLOCK
+        places = np.empty(0, np.int64)
+        while len(numbers) < most and self._next < len(order):
+            looked = np.arange(self._next, min(self._next + size, len(order)))
+            passing = looked[self._passes(order[looked])][: most - len(numbers)]
+            numbers, places = np.append(numbers, order[passing]), np.append(places, passing)
+            is_full = len(numbers) == most
+            self._next = int(passing[-1]) + 1 if is_full else int(looked[-1]) + 1
+            size = min(2 * size, MOST_BLOCK)
+        is_done = self._next == len(order)
+        return Offer(
+            numbers + first,
+            self._task.places[places],
+            self._totals[numbers],
+            self.rows(numbers),
+            0.0,
+            np.iinfo(np.int64).max if is_done else int(self._task.places[self._next]),
+        )
+
+    def _passes(self, rows: Int64s) -> NDArray[np.bool_]:
+        """Tell which rows may be picked now."""
+        totals, most = self._totals[rows], self._task.max_overlap
+        assert most is not None
+        with np.errstate(divide="ignore", invalid="ignore"):  # of rows without features
+            if self._task.against_nearest:
+                fits = coverage.fitting(self._search.constraints, rows)
+                return np.asarray(fits & (totals > 0) & (self._nearest[rows] / totals <= most))
+            gains = self._gains(rows)
+            return np.asarray((gains > 0) & ((totals - gains) / totals <= most))
+
+    def _compare(self, picks: Rows) -> None:
+        """Compare all rows with new picks of the round."""
+        search, initial = self._search, self._search.objective.initial_value
+        everything, shared = np.ones(self._n, np.bool_), np.zeros(self._n)
+        for ids, _ in picks.parts():
+            value = np.zeros_like(initial)
+            value[ids] = initial[ids]
+            row_gains(0, self._n, search.csr, search.objective._replace(marginal_value=value), everything, shared)
+            np.maximum(self._nearest, shared.astype(np.int64), out=self._nearest)
+
+
+def _entries(blocks: Iterable[FeatureMatrix], task: Task) -> Csr:
+    """Return the entries of rows that may add to a gain: those of no weight or no amount never do."""
+    counts, ids, amounts = [], np.empty(0, np.uint16), np.empty(0, np.float32)
+    for block in blocks:
+        of_block = np.empty(0, np.float32) if task.amounts is None else task.amounts(block)
+        counts_some = task.objective.weight[block.ids] > 0
+        counts_some &= of_block > 0 if task.amounts is not None else True
+        starts = kernels.offsets_of(block.offsets, counts_some)
+        counts.append(np.diff(starts))
+        ids = ids if len(ids) else ids.astype(block.ids.dtype)
+        append(ids, block.ids[counts_some])
+        append(amounts, of_block[counts_some] if len(of_block) else of_block)
+    ends = np.concatenate(counts).cumsum()
+    return Csr(np.concatenate([[0], ends[:-1]])[: len(ends)], ends, ids, amounts)
+
+
+def _writable(state: coverage.ConstraintState) -> coverage.ConstraintState:
+    """Copy what changes while rows are picked."""
+    changing = ("available", "remaining_per_group", "remaining_cost_per_group", "remaining_budget")
+    return state._replace(**{name: getattr(state, name).copy() for name in changing})

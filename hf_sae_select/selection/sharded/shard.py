@@ -1,0 +1,115 @@
+"""Shard: the features of some rows of a pool, and what a driver asks of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ...features import kernels
+from ...features.kernels import Floats, Int64s
+from ...features.matrix import FeatureMatrix
+from ...features.shares import add_shares
+from ...features.sums import exact_sum
+from ..coverage import Amounts
+from ..overlap import Overlap, contents_of, equal_values
+from .codes import Codes, Cut
+from .messages import News, Offer, Rows, Task
+from .search import CoverSearch, ScanSearch
+
+
+class Shard:
+    """Hold the features of rows, and answer a driver. Rows have numbers within the shard.
+
+    Args:
+        rows: features, cut as the method sees them; or codes, which stay in their files.
+    """
+
+    def __init__(self, rows: FeatureMatrix | Codes) -> None:
+        self._rows, self._cuts = rows, dict[Cut, Shard]()
+        self._is_excluded = np.zeros(len(rows), np.bool_)
+        self._search: CoverSearch | ScanSearch | None = None
+
+    def of_cut(self, cut: Cut, method: str, *arguments: Any) -> Any:
+        """Call a method of the shard of the same rows with fewer features."""
+        if cut not in self._cuts:
+            self._cuts[cut] = Shard(cut.of(self._rows))
+        return getattr(self._cuts[cut], method)(*arguments)
+
+    def blocks(self) -> Iterator[tuple[FeatureMatrix, Int64s]]:
+        """Yield the features of all rows, a block at a time, and which rows of a block are in the pool."""
+        start = 0
+        for block in self._rows.blocks() if isinstance(self._rows, Codes) else [self._rows]:
+            yield block, np.flatnonzero(~self._is_excluded[start : start + len(block)])
+            start += len(block)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the driver holds of every row, and the number of rows that have each feature."""
+        parts = [(block.counts.astype(np.int32), block.tokens, block.frequency) for block, _ in self.blocks()]
+        counts, tokens, frequency = zip(*parts, strict=True)
+        return {"counts": np.concatenate(counts), "tokens": np.concatenate(tokens), "frequency": sum(frequency)}
+
+    def leave_out(self, excluded: Int64s) -> Int64s:
+        """Set the rows that sums over the pool leave out; return how many of them have each feature: [d_sae]."""
+        self._is_excluded[:] = False
+        self._is_excluded[excluded] = True
+        taken = self._rows.take(excluded)
+        return taken.frequency
+
+    def take(self, rows: Int64s) -> Rows:
+        """Return the features of rows, with their activations as amounts."""
+        part = self._rows.take(rows)
+        return Rows(part.counts, part.ids, part.acts)
+
+    def equal_rows(self, reference: FeatureMatrix) -> Overlap:
+        """Return which rows have the features of a row of a reference."""
+        contents = chain.from_iterable(contents_of(block) for block, _ in self.blocks())
+        return equal_values(contents, contents_of(reference))
+
+    # ---- sums over the rows of the pool, which go on from shard to shard
+
+    def add_shares(self, sums: Floats) -> Floats:
+        """Add the shares of all rows to sums: [d_sae]."""
+        sums = sums.copy()
+        for block, pool in self.blocks():
+            add_shares(block, pool, sums)
+        return sums
+
+    def add_mass(self, amounts: Amounts, masses: Floats) -> Floats:
+        """Add to masses [d_sae] each feature's share of its row's amounts."""
+        masses = masses.copy()
+        for block, pool in self.blocks():
+            kernels.add_mass(block.offsets, block.ids, amounts(block), pool, masses)
+        return masses
+
+    def sum_acts(self) -> tuple[Counter[int], int]:
+        """Return the exact sum of the activations of all rows, and their number."""
+        sums, count = Counter[int](), 0
+        for block, pool in self.blocks():
+            acts = block.acts if len(pool) == len(block) else block.take(pool).acts
+            sums, count = sums + exact_sum(acts), count + len(acts)
+        return sums, count
+
+    # ---- a coverage search
+
+    def begin_search(self, task: Task) -> None:
+        """Begin a search among the rows."""
+        blocks = (block for block, _ in self.blocks())
+        self._search = (CoverSearch if task.max_overlap is None else ScanSearch)(blocks, task)
+
+    def offer(self, news: News, first: int, most: int) -> Offer:
+        """Return the rows that may be picked next; `first` is the number that the first row has in the pool."""
+        assert self._search is not None
+        return self._search.offer(news, first, most)
+
+    def searched(self, rows: Int64s) -> Rows:
+        """Return rows as the search sees them."""
+        assert self._search is not None
+        return self._search.rows(rows)
+
+    def end_search(self) -> None:
+        """Forget the search."""
+        self._search = None

@@ -1,0 +1,124 @@
+"""Selection over shards of rows: the receipt is the one of one process, byte for byte."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers.pools import coded, features_of, pools, thoroughly
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_sae_select.features.matrix import FeatureMatrix
+from hf_sae_select.features.sums import exact_sum, mean_of_sum
+from hf_sae_select.selection import api, run
+from hf_sae_select.selection.request import SelectionRequest
+from hf_sae_select.selection.sharded import pool, race
+
+METHODS = {
+    "greedy": ("greedy", {}),
+    "idf": ("greedy", {"idf": True}),
+    "stop": ("greedy", {"exhausted": "stop"}),
+    "weighted": ("weighted", {}),
+    "concave": ("concave", {}),
+    "mass": ("concave", {"by": "mass", "curve": "log"}),
+    "match": ("match", {}),
+    "simscale": ("simscale", {"max_overlap": 0.5}),
+    "nearest": ("simscale", {"against": "nearest", "max_overlap": 0.5}),
+    "shuffled": ("simscale", {"order": "shuffled"}),
+    "instag": ("instag", {}),
+    "longest": ("longest", {}),
+    "random": ("random", {}),
+}
+CONSTRAINTS = {
+    "none": {},
+    "initial": {"must_include": [3, 1]},
+    "exclude": {"exclude": [0, 2]},
+    "quota": {"quota": "kind"},
+    "quality": {"quality": "quality"},
+    "cost": {"cost": "price"},
+    "per_token": {"per_token": 0.5},
+}
+NOT_OF = {"quality": ("longest",), "per_token": ("longest", "random")}
+CASES = [(m, c) for m in METHODS for c in CONSTRAINTS if METHODS[m][0] not in NOT_OF.get(c, ())]
+
+
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch):
+    monkeypatch.setattr(race, "OFFERED", 2)  # so that small pools take several trips
+    monkeypatch.setattr(race, "FILLED", 3)
+
+
+def both(method, constraint, features, columns, budget, shards):
+    """Select in one process and in shards; return both results as text."""
+    name, options = METHODS[method]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        request = SelectionRequest.parse(len(features), columns, budget, name, options, **CONSTRAINTS[constraint])
+        return [repr(vars(run.run(request, rows))) for rows in (features, pool.of_matrix(features, shards))]
+
+
+@pytest.mark.parametrize(("method", "constraint"), CASES)
+@pytest.mark.parametrize("shards", [1, 2, 7, 32])
+def test_the_receipt_is_that_of_one_process(method, constraint, shards):
+    rng = np.random.default_rng(0)
+    acts = rng.random((40, 24), np.float32) * (rng.random((40, 24)) < 0.25)
+    acts[[5, 30]] = 0
+    acts[11] = acts[12]
+    columns = {
+        "kind": ["abc"[i % 3] for i in range(40)],
+        "quality": [i % 5 / 4 for i in range(40)],
+        "price": [1 + i % 7 for i in range(40)],
+    }
+    one, sharded = both(method, constraint, FeatureMatrix.from_dense(acts), columns, 25, shards)
+    assert sharded == one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@given(pools.filter(lambda rows: any(rows)), st.integers(1, 9), st.integers(1, 5))
+@thoroughly
+def test_small_pools_with_many_ties_and_blank_rows_too(method, rows, budget, shards):
+    one, sharded = both(method, "none", features_of(rows), {}, min(budget, len(rows)), shards)
+    assert sharded == one
+
+
+ROWS = [
+    {0: 0.9, 1: 0.7},
+    {0: 0.9, 2: 2.0, 5: 0.2},
+    {3: 1.0, 4: 0.6},
+    {1: 0.8, 2: 0.6, 7: 1.5},
+    {},
+    {0: 0.7, 3: 0.9, 7: 0.6},
+    {6: 0.8},
+    {5: 1.0, 6: 0.9},
+]
+ARGUMENTS = {
+    "cuts": {"threshold": 0.6, "top": 2, "max_share": 0.4},
+    "rules": {"avoid": [6], "boost": {7: 2.0}},
+    "target": {"target": coded([{0: 0.9, 1: 0.7}, {2: 1.0, 7: 0.9}])},
+    "target and rules": {"target": coded([{0: 0.9, 1: 0.7}, {2: 1.0, 7: 0.9}]), "avoid": [6]},
+    "two targets": {"target": {"a": coded([{1: 0.7}]), "b": coded([{3: 1.0, 7: 0.9}])}, "overlap": "only_report"},
+    "target and cuts": {"target": coded([{2: 1.0, 7: 0.9}]), "max_share": 0.4, "threshold": 0.5},
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+@pytest.mark.parametrize("method", ["greedy", "weighted", "match"])
+def test_a_large_dataset_stays_in_its_files(method, arguments, monkeypatch):
+    """The receipt of `select`, with cuts, rules and targets, is that of one process."""
+    ds = coded(ROWS)
+    one = api.select(ds, 4, method, **arguments).sae_selection
+    monkeypatch.setattr(run, "MANY_ROWS", 0)
+    monkeypatch.setattr(pool, "cores", lambda: 3)
+    monkeypatch.setattr(run, "_with_vectors", None)  # what reads the features of all rows in one matrix
+    sharded = api.select(ds, 4, method, **arguments).sae_selection
+    assert repr(vars(sharded)) == repr(vars(one))
+
+
+def test_a_mean_of_exact_sums_does_not_depend_on_the_parts():
+    numbers = np.array([2.0**-149, 1e-30, 0.1, 0, 3e38, 0.3], np.float32)  # the first one is subnormal
+    parts = exact_sum(numbers[:2]) + exact_sum(numbers[2:])
+    assert parts == exact_sum(numbers[::-1]) and mean_of_sum(parts, 6) == pytest.approx(5e37)
+    assert mean_of_sum(exact_sum(np.array([0.5, 0.25], np.float32)), 2) == 0.375
+    assert mean_of_sum(exact_sum(numbers[:0]), 0) == 1
