@@ -25,13 +25,14 @@ def check_dataset(name: str, value: Any, purpose: str) -> None:
     """
     import datasets
 
+    own = f", or call its method `sae_{purpose}`" if purpose in ("select", "encode") else ""
     if isinstance(value, datasets.DatasetDict | datasets.IterableDatasetDict):
         split = next(iter(value), "train")
-        raise TypeError(f"`{name}` is a {type(value).__name__}; pick a split: {name}[{split!r}]")
+        raise TypeError(f"`{name}` is a {type(value).__name__}; pick a split: {name}[{split!r}]{own}")
     if isinstance(value, datasets.IterableDataset):
         raise TypeError(
             f"`{name}` is an IterableDataset, whose rows cannot be looked up; "
-            f"load it without `streaming=True`, or gather its rows: Dataset.from_list(list({name}.take(n)))"
+            f"load it without `streaming=True`, or gather its rows: Dataset.from_list(list({name}.take(n))){own}"
         )
     if not isinstance(value, datasets.Dataset):
         raise TypeError(f"`{name}` is a {type(value).__name__}; it must be a datasets.Dataset{_maker(name, value)}")

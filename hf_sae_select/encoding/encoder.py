@@ -89,6 +89,7 @@ class Encoder:
             )
         if config.context_size is not None:
             self._check_budget(config.context_size)
+        self._is_loaded = False
         self.product: SplitProduct | None = None
         self.template = None
         if rendering.chat:
@@ -146,11 +147,13 @@ class Encoder:
         )
 
     def load(self) -> None:
-        """Load the language model, and copy the SAE to the device if it is on another one.
+        """Load the language model, unless it is loaded, and copy the SAE to the device if it is on another one.
 
         Raises:
             ValueError: the vectors at the hook have another width than those that the SAE reads.
         """
+        if self._is_loaded:
+            return
         config = self.sae.config
         device = torch.empty(0, device=self.arguments.device).device  # with its index: 'cuda' is 'cuda:0'
         self.model = LanguageModel.of(
@@ -173,6 +176,7 @@ class Encoder:
         longest = self._check_budget(self.model.window, len(self.model.tokens.before + self.model.tokens.after))
         if self.model.device.type == "cuda":  # a GPU without room for a window is found before the work
             self.model.check_room(min(longest, self.arguments.budget or longest))
+        self._is_loaded = True
 
     def _check_budget(self, window: int, special: int = 0) -> int:
         """Return the number of tokens of the longest window, with `special` ones beside its text.

@@ -179,6 +179,12 @@ def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> D
         return _encode_codes(dataset, sae, parsed, claims)
 
 
+def codes_by(encoder: Encoder, dataset: Dataset) -> Dataset:
+    """Return the code columns of rows that have the columns of those that the encoder was made for."""
+    with shared_claims(_shared_folder()) as claims:
+        return _encode_codes(dataset, None, encoder.arguments, claims, encoder=encoder)
+
+
 def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | None = None, **arguments: Any) -> Dataset:
     """Return the code columns of rows, encoded as an encoding record says; `sae` where it does not say where it is.
 
@@ -200,10 +206,12 @@ def _encode_codes(
     *,
     flat: bool = False,
     purpose: str = "",
+    encoder: Encoder | None = None,
 ) -> Dataset:
-    """Return the code columns; `flat` ones have no row mapping."""
-    rendering = find_text(dataset, arguments.text)
-    encoder = Encoder(load_sae(sae, encoder_only=True), rendering, arguments)
+    """Return the code columns; `flat` ones have no row mapping. An `encoder` of earlier rows keeps its model."""
+    if encoder is None:
+        encoder = Encoder(load_sae(sae, encoder_only=True), find_text(dataset, arguments.text), arguments)
+    rendering = encoder.rendering
     reader = RowReader(dataset, rendering, encoder.template)
     # The first process decides for all: the hash of a function may differ from process to process.
     decisions = [encoder.record(), encoder.resolved()] if processes().is_main_process else [None, None]

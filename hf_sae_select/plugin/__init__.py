@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
+from . import splits, streams
 from .concepts import sae_diff, sae_explain, sae_find_features, sae_missing, sae_report, sae_why_not
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def _repr_html_(self: Dataset) -> str | None:
 
 
 def attach() -> None:
-    """Set the methods on `Dataset`, and on the containers of `datasets` too, where they say what to do instead.
+    """Set the methods on `Dataset` and on the containers of `datasets`, where some only say what to do instead.
 
     Raises:
         AttributeError: If one of these classes has an attribute of the same name from somebody else.
@@ -324,8 +325,9 @@ def attach() -> None:
     _set(Dataset, {**members, **properties})
     if not hasattr(Dataset, "_repr_html_"):  # should `datasets` have its own one day, it stays
         setattr(Dataset, "_repr_html_", _repr_html_)  # noqa: B010  (an attribute that the class does not declare)
-    for container in (DatasetDict, IterableDataset, IterableDatasetDict):
-        _set(container, members)
+    containers = {DatasetDict: splits, IterableDatasetDict: splits, IterableDataset: streams}
+    for container, own in containers.items():
+        _set(container, members | {method.__name__: method for method in own.METHODS})
 
 
 def _set(owner: type, members: Mapping[str, Any]) -> None:

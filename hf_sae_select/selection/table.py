@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import floor
 from typing import Any
 
@@ -30,6 +31,7 @@ NOTES = {
     "random_rows": "so many are as like all rows",
     "length": "all rows have 1",
 }  # what columns are, below a printed table
+SPLIT = "split"  # the column that `joined` adds
 LINE_WIDTH, SHORTEST_LABEL = 100, 10
 WIDTH, SPACING = 160, 56  # of a panel of the figure, and between two
 TARGET_PANELS = {"distance": "distance to the target"}  # where the rows were compared with one
@@ -87,6 +89,8 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         missing = [name for name in PANELS if name not in self.columns]
         if missing:
             raise ValueError(f"this table has no column `{missing[0]}`, which is drawn; plot what `compare` returned")
+        if SPLIT in self.columns and self[SPLIT].nunique() > 1:
+            raise ValueError("this table has several splits; plot one: table[table['split'] == 'train'].plot()")
         drawn = [*(name for name in TARGET_PANELS if name in self.columns), *PANELS]
         panels = [self._panel(column, is_first=not i) for i, column in enumerate(drawn)]
         return styled(alt.hconcat(*panels, spacing=SPACING, title="How the rows of each method represent all rows"))
@@ -118,8 +122,9 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
     @property
     def _is_ours(self) -> bool:
         """Tell whether this is a table of some of our columns, and not what a user made of it."""
-        is_known = bool(len(self.columns)) and self.columns.is_unique and set(self.columns) <= FORMATS.keys()
-        return is_known and all(pd.api.types.is_numeric_dtype(kind) for kind in self.dtypes)
+        numbers = set(self.columns) - {SPLIT}
+        is_known = bool(numbers) and self.columns.is_unique and numbers <= FORMATS.keys()
+        return is_known and all(pd.api.types.is_numeric_dtype(self[name].dtype) for name in numbers)
 
     def _notes(self) -> list[str]:
         """Return the line below the table, if a column needs it."""
@@ -133,7 +138,18 @@ class Comparison(pd.DataFrame):  # type: ignore[misc]
         return pd.DataFrame(columns, index=labels)
 
 
+def joined(tables: Mapping[str, Comparison]) -> Comparison:
+    """Join the tables of several splits; the first column names the split of a line."""
+    parts = [pd.DataFrame(table) for table in tables.values()]
+    splits = [split for split, table in tables.items() for _ in range(len(table))]
+    table = pd.concat(parts)
+    table.insert(0, SPLIT, splits)
+    return Comparison(table)
+
+
 def _cell(name: str, value: Any) -> str:
+    if name == SPLIT:
+        return label(str(value))
     if pd.isna(value):
         return "-"
     return likeness_text(value) if name == "likeness" else format(float(value), FORMATS[name])

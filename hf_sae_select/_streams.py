@@ -1,0 +1,116 @@
+"""Streams of rows: an IterableDataset becomes Arrow files on disk, or batches in memory, one schema all along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ._arrow import open_file, write_tables
+from ._datasets import set_fingerprint
+
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
+    from datasets import Dataset, Features, IterableDataset
+
+BATCH_ROWS = 1000  # rows in memory at once
+FILE_BATCHES = 64  # of a file: the number of open files is limited
+
+
+def stored_rows(stream: IterableDataset, argument: str = "dataset") -> Dataset:
+    """Read a stream to its end, once, into Arrow files in the cache of `datasets`, and return them as a Dataset.
+
+    At most `BATCH_ROWS` rows are in memory. Files are named after their rows, so the same rows are stored once.
+
+    Raises:
+        ValueError: The stream has no row, or rows of another schema than its first ones.
+        OSError: The disk is full or the like.
+    """
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "streams"
+    rows = iter(_with_progress(stream))
+    first = list(islice(rows, BATCH_ROWS))
+    schema = schema_of(stream, first, argument)
+    batches = tables(chain(first, rows), schema, argument)
+    files = []
+    while block := list(islice(batches, FILE_BATCHES)):
+        files.append(_written(folder, block, schema))
+    stored = datasets.concatenate_datasets([open_file(file) for file in files])
+    set_fingerprint(stored, blake2b("".join(file.stem for file in files).encode(), digest_size=8).hexdigest())
+    return stored
+
+
+def schema_of(stream: IterableDataset, rows: list[Any], argument: str) -> Features:
+    """Return the types of the columns of a stream: its own, or else those of its first rows.
+
+    Raises:
+        ValueError: There are no rows, or they do not tell the types.
+    """
+    from datasets import Dataset
+
+    if not rows:
+        raise ValueError(f"`{argument}`: the stream is empty; there is no row to read")
+    if stream.features is not None:
+        return stream.features
+    try:
+        return Dataset.from_list(rows).features
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(
+            f"`{argument}`: the stream does not say the types of its columns, and its first {len(rows):,} rows do not "
+            f"agree on them ({error}); name them: `stream.cast(features)`"
+        ) from error
+
+
+def tables(rows: Iterable[Any], schema: Features, argument: str) -> Iterator[pa.Table]:
+    """Yield rows as tables of one schema.
+
+    Raises:
+        ValueError: Rows do not have the schema.
+    """
+    rows, start = iter(rows), 0
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield table_of(batch, schema, argument, start)
+        start += len(batch)
+
+
+def table_of(rows: list[Any], schema: Features, argument: str, start: int) -> pa.Table:
+    """Return rows, the first of which is the row `start` of a stream, as a table of a schema.
+
+    Raises:
+        ValueError: Rows do not have the schema.
+    """
+    from datasets import Dataset
+
+    where = f"`{argument}`: the schema of the stream changes in rows {start:,} to {start + len(rows) - 1:,}"
+    remedy = "bring all rows to one schema, such as by `stream.map(function, features=features)`"
+    if foreign := {name for row in rows for name in row}.symmetric_difference(schema):
+        raise ValueError(f"{where}: columns {sorted(foreign)} are not in all rows; {remedy}")
+    try:
+        return Dataset.from_list(rows, features=schema).data.table.combine_chunks()
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ValueError(f"{where} ({error}); {remedy}") from error
+
+
+def _written(folder: Path, block: list[pa.Table], schema: Features) -> Path:
+    """Write tables to a file that is named after their content, unless it is there."""
+    digest = blake2b(digest_size=16)
+    for table in block:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema.arrow_schema) as writer:
+            writer.write_table(table.cast(schema.arrow_schema))
+        digest.update(sink.getvalue())
+    file = folder / f"rows-{digest.hexdigest()}.arrow"
+    if not file.is_file():
+        write_tables(file, schema.arrow_schema, block, sum(map(len, block)))
+    return file
+
+
+def _with_progress(stream: IterableDataset) -> Iterable[Any]:
+    """Show how many rows were read; nobody knows how many there are."""
+    from datasets.utils import tqdm
+
+    return tqdm(stream, desc="Reading the stream", unit=" rows")  # type: ignore[no-any-return]

@@ -1,0 +1,90 @@
+"""Streams encoded: an IterableDataset gets the code columns batch by batch, while it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset, Features, IterableDataset
+
+from .._streams import schema_of, table_of
+from ..features.columns import ACTS, DIGEST, FLAGS, IDS, STATE, TOKENS
+from ..sae.loading import SaeSource, load_sae
+from .arguments import EncodingArguments
+from .cells import PEEK_ROWS
+from .distributed import processes
+from .encoder import Encoder
+from .pipeline import codes_by
+from .text import find_text
+
+STREAM_ROWS = 1000  # rows that are in memory and encoded at once
+CODES = {IDS, ACTS, TOKENS, FLAGS, DIGEST, STATE}
+
+
+def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **arguments: Any) -> IterableDataset:
+    """Return a stream with the code columns, which are computed while it is read; arguments as in `encode`.
+
+    The first rows are read, and one of them encoded, at once: they tell how the text is found, and the types of the
+    columns. All codes go through the cache, so reading the stream again loads no model.
+
+    Raises:
+        TypeError, ValueError: An argument is not allowed, the stream is empty or cannot be read twice, or a column is
+            in the way.
+        RuntimeError: Several processes share the work, whose streams may differ.
+    """
+    parsed = EncodingArguments.parse(**arguments)
+    if processes().num_processes > 1:
+        raise RuntimeError(
+            "a stream is encoded in one process, and this job has several: each would wait for the rows of another; "
+            "encode a Dataset, or start one process for each part of the stream"
+        )
+    head = list(stream.take(PEEK_ROWS))
+    schema = schema_of(stream, head, "dataset")
+    if taken := sorted(CODES.intersection(schema)):
+        raise ValueError(f"column `{taken[0]}` is in the way: remove it by `stream.remove_columns({taken})`")
+    if list(stream.take(1)) != head[:1]:
+        raise ValueError(
+            "`dataset`: the stream cannot be read twice, so its first rows would be lost; make it of a function that "
+            "opens the source anew: `IterableDataset.from_generator(function)`; or call `sae_select`, which reads it "
+            "once"
+        )
+    batches = BatchEncoder(sae, parsed, Dataset(table_of(head, schema, "dataset", 0)), schema)
+    types = batches.codes(Dataset(table_of(head[:1], schema, "dataset", 0))).features
+    batches.types = types
+    return stream.map(
+        batches,
+        with_indices=True,
+        batched=True,
+        batch_size=STREAM_ROWS,
+        features=Features({**schema, **types}),
+    )
+
+
+class BatchEncoder:
+    """Encode batches of a stream, all by one encoder. A copy for another process loads its own model."""
+
+    def __init__(self, sae: SaeSource | None, arguments: EncodingArguments, head: Dataset, schema: Features) -> None:
+        self.sae, self.arguments, self.head, self.schema = sae, arguments, head, schema
+        self.types: Features | None = None
+        self._encoder: Encoder | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_encoder": None}
+
+    def __call__(self, batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        """Return the code columns of a batch, beside its own.
+
+        Raises:
+            ValueError: The schema changes, or the batch was encoded in another way than the first row.
+        """
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        coded = self.codes(Dataset(table_of(rows, self.schema, "dataset", indices[0])))
+        if coded.features != self.types:
+            raise ValueError("the rows of this stream are encoded in another way than its first row; encode it again")
+        return {**batch, **coded.to_dict()}
+
+    def codes(self, rows: Dataset) -> Dataset:
+        """Return the code columns of rows."""
+        if self._encoder is None:
+            rendering = find_text(self.head, self.arguments.text)
+            self._encoder = Encoder(load_sae(self.sae, encoder_only=True), rendering, self.arguments)
+        return codes_by(self._encoder, rows)

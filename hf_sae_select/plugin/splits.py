@@ -1,0 +1,134 @@
+"""The methods on the dicts of splits, `DatasetDict` and `IterableDatasetDict`: each split alone, as by its `map`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from datasets import Dataset, DatasetDict, IterableDatasetDict
+
+if TYPE_CHECKING:
+    from ..sae.loading import SaeSource
+    from ..selection.lines import Methods
+    from ..selection.method import MethodFunction
+    from ..selection.table import Comparison
+
+Splits: TypeAlias = DatasetDict | IterableDatasetDict
+OF_ROWS = ("must_include", "exclude", "extend")  # arguments that are about rows of one split
+
+
+def sae_select(
+    self: Splits,
+    budget: float | str | Mapping[str, float | str],
+    method: str | MethodFunction = "herding",
+    **arguments: Any,
+) -> DatasetDict:
+    """Select a subset of each split, and return a DatasetDict of them.
+
+    A single `budget` is that of each split, as `map` acts on each split alone: 3000 picks 3,000 rows of every split,
+    "10%" a tenth of every split. A dict has the budget of each split, and must name all of them. For one budget over
+    all splits, join them: `concatenate_datasets(list(splits.values())).sae_select(budget)`.
+
+    `must_include`, `exclude` and `extend` are about rows, so they are dicts by split. Other arguments are those of
+    `hf_sae_select.select`, the same for all splits. Each subset has its own `sae_selection`.
+    """
+    calls = _calls(self, budget, method, arguments)
+    subsets = {}
+    for split, (amount, own) in calls.items():
+        with _in_split(split):
+            subsets[split] = self[split].sae_select(amount, method, **own)
+    return DatasetDict(subsets)
+
+
+def sae_compare(
+    self: Splits,
+    budget: float | str | Mapping[str, float | str],
+    methods: Methods | None = None,
+    **arguments: Any,
+) -> Comparison:
+    """Compare methods on each split: one table, whose first column `split` names the split of a line.
+
+    `budget` and `arguments` are as in `sae_select` and `hf_sae_select.compare`.
+    """
+    calls = _calls(self, budget, "herding", arguments)
+    tables = {}
+    for split, (amount, own) in calls.items():
+        with _in_split(split):
+            tables[split] = self[split].sae_compare(amount, methods, **own)
+    from ..selection.table import joined  # needs pandas, which datasets loads late
+
+    return joined(tables)
+
+
+def sae_encode(self: Splits, sae: SaeSource | None = None, **arguments: Any) -> Splits:
+    """Add the SAE features of each row to each split; arguments as in `hf_sae_select.encode`."""
+    encoded = {}
+    for split, rows in self.items():
+        with _in_split(split):
+            encoded[split] = rows.sae_encode(sae, **arguments)
+    return type(self)(encoded)
+
+
+METHODS = (sae_select, sae_compare, sae_encode)
+
+
+def _calls(splits: Splits, budget: Any, method: Any, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the budget and the arguments of each split, checked before any slow work.
+
+    Raises:
+        TypeError, ValueError: A budget is not allowed, or an argument about rows is not by split.
+    """
+    from .._datasets import check_dataset
+    from ..selection.budget import Budget
+    from ..selection.method_argument import resolve_method
+
+    if not splits:
+        raise ValueError("the dict has no splits; there is no row to select")
+    resolve_method(method)
+    budgets = _by_split("budget", budget, splits) if isinstance(budget, Mapping) else dict.fromkeys(splits, budget)
+    if missing := [split for split in splits if split not in budgets]:
+        raise ValueError(
+            f"`budget={budget!r}` has no budget for the split {missing[0]!r}; name all splits ({', '.join(splits)}), "
+            f"or leave some out: DatasetDict({{split: splits[split] for split in {list(budgets)}}})"
+        )
+    own: dict[str, dict[str, Any]] = {split: dict(arguments) for split in splits}
+    for name in OF_ROWS:
+        value = arguments.get(name)
+        if value is None or (isinstance(value, list | tuple) and not value):
+            continue
+        values = _by_split(name, value, splits)
+        for split in splits:
+            del own[split][name]
+            if split in values:
+                own[split][name] = values[split]
+    for split, rows in splits.items():
+        with _in_split(split):
+            parsed = Budget.parse(budgets[split], arguments.get("cost"))
+            if isinstance(rows, Dataset):
+                check_dataset(f"dataset[{split!r}]", rows, "select")
+                if parsed.unit is None:
+                    parsed.rows(len(rows))
+    return {split: (budgets[split], own[split]) for split in splits}
+
+
+def _by_split(name: str, value: Any, splits: Splits) -> Mapping[str, Any]:
+    """Check that an argument is a dict by split."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"`{name}` is about rows of one split, so for a {type(splits).__name__} it must be a dict such as "
+            f"{{{next(iter(splits))!r}: ...}}"
+        )
+    if unknown := [split for split in value if split not in splits]:
+        raise ValueError(f"`{name}` names the split {unknown[0]!r}; there are: {', '.join(splits)}")
+    return value
+
+
+@contextmanager
+def _in_split(split: str) -> Iterator[None]:
+    """Say in an error in which split it arose."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the split {split!r}")
+        raise

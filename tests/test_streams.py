@@ -1,0 +1,122 @@
+"""IterableDataset: encoded while it is read, or read once into files and selected from."""
+
+import pickle
+
+import pytest
+from datasets import Dataset, IterableDataset, Value
+from helpers.pools import coded
+
+from hf_sae_select import _streams
+
+TEXTS = ["the cat", "a dog ran", "", "a big red bird flew over the moon", "the cat", "it was blue"]
+
+
+@pytest.fixture
+def rows():
+    return Dataset.from_dict({"text": TEXTS, "n": list(range(6))})
+
+
+def receipt(subset):
+    selection = subset.sae_selection
+    return [selection.indices.tolist(), selection.gains.tolist(), selection.row_digests, selection.parameters]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_a_stream_gives_the_picks_of_the_same_rows_in_memory(rows, sae, batch, monkeypatch):
+    monkeypatch.setattr(_streams, "BATCH_ROWS", batch)
+    monkeypatch.setattr(_streams, "FILE_BATCHES", 2)
+    for budget in (3, "50%", "9 tokens"):
+        subset, expected = rows.to_iterable_dataset().sae_select(budget, sae=sae), rows.sae_select(budget, sae=sae)
+        assert type(subset) is Dataset and subset.to_list() == expected.to_list()
+        assert receipt(subset) == receipt(expected)
+
+
+def test_a_source_that_can_be_read_once_is_read_once(rows, sae):
+    source = iter(rows.to_list())
+    stream = IterableDataset.from_generator(lambda: source, features=rows.features)
+    assert stream.sae_select(3, sae=sae).to_list() == rows.sae_select(3, sae=sae).to_list()
+
+
+def test_rows_that_are_read_again_are_stored_once(rows, cache):
+    for _ in range(2):
+        stored = _streams.stored_rows(rows.to_iterable_dataset())
+    assert len(list((cache / "hf_sae_select" / "streams").glob("*.arrow"))) == 1
+    assert stored.to_list() == rows.to_list() and stored.features == rows.features
+    assert stored._fingerprint == _streams.stored_rows(rows.to_iterable_dataset())._fingerprint
+
+
+def test_a_stream_of_codes_needs_no_model(monkeypatch):
+    encoded = coded([{0: 0.9}, {1: 0.9, 2: 0.9}])
+    assert encoded.to_iterable_dataset().sae_select(1, "greedy").sae_selection.indices.tolist() == [1]
+    assert encoded.to_iterable_dataset().sae_compare(1, ["greedy"]).columns[0] == "rows"
+
+
+@pytest.mark.parametrize("batch", [1, 4, 1000])
+def test_a_stream_has_the_codes_of_a_dataset(rows, sae, batch, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.encoding.streams.STREAM_ROWS", batch)
+    expected = rows.sae_encode(sae)
+    encoded = rows.to_iterable_dataset().sae_encode(sae)
+    assert type(encoded) is IterableDataset and encoded.features == expected.features
+    assert list(encoded) == list(encoded) == expected.to_list()
+    assert list(pickle.loads(pickle.dumps(encoded))) == expected.to_list()
+
+
+def test_one_model_is_loaded_for_all_batches(rows, sae, monkeypatch):
+    from hf_sae_select.encoding.language_model import LanguageModel
+
+    loads, of = [], LanguageModel.of
+    monkeypatch.setattr(LanguageModel, "of", lambda *args, **named: loads.append(args) or of(*args, **named))
+    monkeypatch.setattr("hf_sae_select.encoding.streams.STREAM_ROWS", 2)
+    encoded = rows.to_iterable_dataset().sae_encode(sae)
+    assert len(list(encoded)) == len(list(encoded)) == 6
+    assert len(loads) == 1
+
+
+def test_an_encoded_stream_is_selected_from(rows, sae):
+    subset = rows.to_iterable_dataset().sae_encode(sae).sae_select(3)
+    assert receipt(subset) == receipt(rows.sae_encode(sae).sae_select(3))
+
+
+def test_types_that_a_stream_does_not_say_are_those_of_its_first_rows(rows, sae):
+    stream = rows.to_iterable_dataset().map(lambda row: row)
+    assert stream.features is None
+    assert stream.sae_select(3, sae=sae).to_list() == rows.sae_select(3, sae=sae).to_list()
+    assert list(stream.sae_encode(sae)) == rows.sae_encode(sae).to_list()
+
+
+def test_a_schema_that_changes_midway_is_named(monkeypatch):
+    monkeypatch.setattr(_streams, "BATCH_ROWS", 2)
+
+    def another_type():
+        yield from [{"n": 1}, {"n": 2}, {"n": "three"}]
+
+    def another_column():
+        yield from [{"n": 1}, {"n": 2}, {"m": 3}]
+
+    for source, problem in ((another_type, "three"), (another_column, r"columns \['m', 'n'\] are not in all rows")):
+        message = rf"`dataset`: the schema of the stream changes in rows 2 to 2.*{problem}.*one schema"
+        with pytest.raises(ValueError, match=message):
+            _streams.stored_rows(IterableDataset.from_generator(source))
+
+
+def test_what_cannot_be_a_stream_to_select_from_is_refused_before_it_is_read(rows):
+    with pytest.raises(ValueError, match="`dataset`: the stream is empty"):
+        IterableDataset.from_generator(lambda: iter([]), features=rows.features).sae_select(1)
+    unread = IterableDataset.from_generator(lambda: pytest.fail("it was read"), features=rows.features)
+    with pytest.raises(ValueError, match="`budget='many'`"):
+        unread.sae_select("many")
+    with pytest.raises(ValueError, match="`method='none'`"):
+        unread.sae_select(1, "none")
+
+
+def test_a_stream_that_cannot_be_read_twice_is_not_encoded_lazily(rows, sae):
+    source = iter(rows.to_list())
+    stream = IterableDataset.from_generator(lambda: source, features=rows.features)
+    with pytest.raises(ValueError, match=r"cannot be read twice.*from_generator"):
+        stream.sae_encode(sae)
+
+
+def test_columns_in_the_way_are_named(rows, sae):
+    stream = rows.to_iterable_dataset().cast_column("n", Value("int32")).rename_column("n", "sae_tokens")
+    with pytest.raises(ValueError, match="column `sae_tokens` is in the way"):
+        stream.sae_encode(sae)
