@@ -1,8 +1,11 @@
-"""Places of rows: files, folders and datasets of the Hub, named by a text, become a Dataset."""
+"""Places of rows: files, patterns of files, folders and datasets of the Hub, named by a text, become a Dataset."""
 
 from __future__ import annotations
 
 import glob
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +17,39 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
+# hf://datasets/owner/name, at a revision, and files in it.
+DATASET_URL = re.compile(r"hf://datasets/(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<files>.*))?")
+BUCKET_URL = "hf://buckets/"
+
+
+def rows_at(argument: str, dataset: Any) -> Any:
+    """Return the rows at a place, where the argument names one by a text or a path; anything else as it is.
+
+    Raises:
+        FileNotFoundError, PermissionError, OSError, ValueError: As `Place.parse`, `Place.resolved` and `Place.load`.
+    """
+    if not isinstance(dataset, str | Path):
+        return dataset
+    return Place.parse(argument, str(dataset)).resolved().load(argument)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Say where rows are: a file, a folder, or a dataset on the Hub."""
+    """Say where rows are: a file, files of a pattern, a folder, or a dataset on the Hub."""
 
     name: str
-    """A path, or the id of a Hub dataset."""
+    """A path, a pattern of paths, the URL of a bucket, or the id of a Hub dataset."""
     split: str | None = None
     config_name: str | None = None
     revision: str | None = None
+    files: str | None = None
+    """Of a Hub dataset or a pattern: which files are read, such as `data/*.parquet`; None for all."""
 
     @classmethod
     def parse(cls, argument: str, text: str, **hub: str | None) -> Place:
-        """Parse `path`, or `owner/name` with or without `:split`.
+        """Parse a path, a pattern of paths, `owner/name` or `hf://datasets/owner/name`, or these with `:split`.
+
+        A revision that is an option of its own takes precedence over that of a URL.
 
         Args:
             argument: what an error calls it.
@@ -40,32 +61,70 @@ class Place:
         """
         if Path(text).expanduser().exists():
             return cls(str(Path(text).expanduser()), **hub)._local(argument)
+        if text.startswith("hf://"):
+            return cls._parse_url(argument, text, hub)
+        if glob.has_magic(text):
+            return cls._parse_pattern(argument, str(Path(text).expanduser()), hub)
+        folder, _, split = text.rpartition(":")
+        if split and Path(folder).expanduser().is_dir() and folder:
+            return cls(str(Path(folder).expanduser()), **hub)._local(argument)._with_split(argument, text, split)
         name, _, split = text.partition(":")
         if Path(text).suffix.lower() in READERS or not is_hub_id(name):
             raise FileNotFoundError(
                 f"`{argument}={text!r}`: there is no such file or folder, and it cannot be the id of a Hub dataset; "
-                f"pass a file ({', '.join(READERS)}), a folder of `save_to_disk`, or owner/name"
+                f"pass a file ({', '.join(READERS)}), a pattern such as 'data/*.parquet', a folder, or owner/name"
             )
-        place = cls(name, **hub)
+        return cls(name, **hub)._with_split(argument, text, split)
+
+    @classmethod
+    def _parse_url(cls, argument: str, url: str, hub: dict[str, str | None]) -> Place:
+        """Parse the URL of a dataset, of files in it, or of files in a bucket."""
+        if url.startswith(BUCKET_URL):
+            return cls(url, **hub, files=url)._local(argument)
+        url_of_rows, _, split = url.partition(":")[2].partition(":")
+        match = DATASET_URL.fullmatch(f"hf:{url_of_rows}")
+        if match is None or not is_hub_id(match["name"]) or ".." in (match["files"] or "").split("/"):
+            raise ValueError(
+                f"`{argument}={url!r}` is no URL of rows; pass 'hf://datasets/owner/name', with '@revision', "
+                "'/folder/*.parquet' or ':split' after it, or 'hf://buckets/owner/name/*.parquet'"
+            )
+        revision = hub.get("revision") or match["revision"]
+        place = cls(match["name"], **hub | {"revision": revision}, files=(match["files"] or "").strip("/") or None)
+        return place._with_split(argument, url, split)
+
+    @classmethod
+    def _parse_pattern(cls, argument: str, pattern: str, hub: dict[str, str | None]) -> Place:
+        """Parse a pattern of files on this disk."""
+        files = [file for file in glob.glob(pattern, recursive=True) if Path(file).is_file()]
+        if not files:
+            raise FileNotFoundError(f"`{argument}={pattern!r}`: there is no such file, and no file of this pattern")
+        if len(kinds := sorted({Path(file).suffix.lower() for file in files})) > 1:
+            raise ValueError(
+                f"`{argument}={pattern!r}`: files are of several types ({', '.join(kinds)}); name one in the pattern"
+            )
+        return cls(pattern, **hub, files=pattern)._local(argument)
+
+    def _with_split(self, argument: str, text: str, split: str) -> Place:
+        """Return the same place with the split that its text names; an empty one is none."""
         if not split:
-            return place
-        if place.split not in (None, split):
-            raise ValueError(f"`{argument}={text!r}` names a split, and `split={place.split!r}` another; pass one")
-        return replace(place, split=split)
+            return self
+        if self.split not in (None, split):
+            raise ValueError(f"`{argument}={text!r}` names a split, and `split={self.split!r}` another; pass one")
+        return replace(self, split=split)
 
     def _local(self, argument: str) -> Place:
         """Check that nothing is passed that is of the Hub alone."""
         for name in ("config_name", "revision"):
             if (value := getattr(self, name)) is not None:
-                raise ValueError(f"`{name}={value!r}` is of a Hub dataset, but `{argument}={self.name!r}` is on disk")
-        if self.split is not None and Path(self.name).is_file():
+                raise ValueError(f"`{name}={value!r}` is of a Hub dataset, but `{argument}={self.name!r}` is none")
+        if self.split is not None and (self.files is not None or Path(self.name).is_file()):
             raise ValueError(f"`split={self.split!r}`: the file {self.name!r} has no splits; leave it out")
         return self
 
     @property
     def is_local(self) -> bool:
-        """Tell whether the rows are on this disk."""
-        return Path(self.name).exists()
+        """Tell whether the rows are on this disk, or in a bucket, which has no commits."""
+        return self.files == self.name or Path(self.name).exists()
 
     def resolved(self) -> Place:
         """Return the same place at the commit that its revision is now.
@@ -89,13 +148,18 @@ class Place:
         path = Path(self.name)
         if path.is_file():
             return _read_file(argument, path)
+        if self.files == self.name:
+            return _read_pattern(argument, self.name)
         if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             rows = load_from_disk(str(path))
         elif path.is_dir():
-            rows = load_dataset(str(path))
+            with _reading(argument, self.name):
+                rows = load_dataset(str(path))
         else:
-            with hub_errors(self.name, self.revision):
-                rows = load_dataset(self.name, self.config_name, split=self.split, revision=self.revision)
+            is_folder = self.files is not None and not glob.has_magic(self.files) and not Path(self.files).suffix
+            data = {} if self.files is None else {"data_dir" if is_folder else "data_files": self.files}
+            with _reading(argument, self.name), hub_errors(self.name, self.revision):
+                rows = load_dataset(self.name, self.config_name, split=self.split, revision=self.revision, **data)
         return self._split_of(argument, rows) if isinstance(rows, DatasetDict) else rows
 
     def _split_of(self, argument: str, splits: Any) -> Dataset:
@@ -106,6 +170,58 @@ class Place:
             problem = "has several splits" if self.split is None else f"has no split {self.split!r}"
             raise ValueError(f"`{argument}={self.name!r}` {problem}; pass `--split` with one of: {', '.join(splits)}")
         return splits[self.split]
+
+
+@contextmanager
+def _reading(argument: str, name: str) -> Iterator[None]:
+    """Say in an error of `datasets` which place cannot be read, and why.
+
+    Raises:
+        FileNotFoundError: There are no files of rows.
+        ValueError: Files are damaged, or do not have one schema.
+    """
+    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
+    from datasets.load import EmptyDatasetError
+    from pyarrow import ArrowInvalid
+
+    try:
+        yield
+    except DatasetGenerationError as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        if "Couldn't cast" in reason or "column names don't match" in reason:
+            raise ValueError(
+                f"`{argument}={name!r}`: the files do not have one schema ({reason}); name those of one schema, by a "
+                "pattern such as 'data/train-*.parquet'"
+            ) from error
+        raise ValueError(f"`{argument}={name!r}` cannot be read: {reason}") from error
+    except (OSError, ValueError) as error:
+        missing = (DataFilesNotFoundError, EmptyDatasetError)
+        is_missing = any(isinstance(one, missing) for one in (error, error.__cause__))
+        if is_missing or "find cache for" in str(error):  # where `datasets` looks for what the Hub does not have
+            reason = str(error).partition("\n")[0]
+            raise FileNotFoundError(f"`{argument}={name!r}`: no files of rows are there ({reason})") from error
+        if isinstance(error, OSError) and name.startswith(BUCKET_URL):
+            raise OSError(
+                f"`{argument}={name!r}`: the bucket does not exist, or your token may not read it ({error}); log in "
+                "with one that may: `hf auth login`"
+            ) from error
+        if isinstance(error, ArrowInvalid):
+            raise ValueError(f"`{argument}={name!r}` cannot be read: {error}") from error
+        raise
+
+
+def _read_pattern(argument: str, pattern: str) -> Dataset:
+    """Read all files of a pattern, which `load_dataset` takes as it is, as one split."""
+    from datasets import load_dataset
+
+    suffix = next((end for end in READERS if pattern.lower().endswith(end)), None)
+    if suffix is None:
+        local = [file for file in glob.glob(pattern, recursive=True) if Path(file).is_file()]
+        suffix = Path(local[0]).suffix.lower() if local else ""
+    if suffix not in READERS:
+        raise ValueError(f"`{argument}={pattern!r}`: end the pattern with the type of the files: {', '.join(READERS)}")
+    with _reading(argument, pattern), hub_errors(pattern):
+        return load_dataset(READERS[suffix], data_files={"train": [pattern]}, split="train")
 
 
 def _read_file(argument: str, path: Path) -> Dataset:

@@ -4,7 +4,9 @@ import json
 
 import pytest
 from datasets import Dataset, DatasetDict
+from helpers.pools import coded
 
+import hf_sae_select
 from hf_sae_select._places import Place
 from hf_sae_select.cli.terminal import printable
 
@@ -105,3 +107,95 @@ def test_the_hub(hub):
 
 def test_what_is_printed_moves_no_cursor():
     assert printable("a\x1b[2J\rb\n\tc\u202ed\x9b") == "a\ufffd[2J\ufffdb\n\tc\ufffdd\ufffd"
+
+
+def test_a_folder_of_files_and_a_pattern_are_read_in_the_order_of_their_names(tmp_path):
+    for name, row in (("b", 1), ("a", 0)):
+        Dataset.from_list([ROWS[row]]).to_parquet(tmp_path / "data" / f"{name}.parquet")
+    assert load(tmp_path / "data").to_list() == ROWS
+    assert load(tmp_path / "data" / "*.parquet").to_list() == ROWS
+    assert load(tmp_path / "data" / "*").to_list() == ROWS
+    assert load(tmp_path / "data" / "b*.parquet").to_list() == ROWS[1:]
+
+
+def test_a_folder_may_name_its_split(tmp_path):
+    rows = Dataset.from_list(ROWS)
+    DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(tmp_path / "two")
+    assert load(f"{tmp_path / 'two'}:test").to_list() == ROWS[:1]
+
+
+def test_files_of_several_schemas_are_named(tmp_path):
+    Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_list([{"weight": 1.5}]).to_parquet(tmp_path / "b.parquet")
+    for place in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(ValueError, match=r"`dataset=.*: the files do not have one schema .*pattern"):
+            load(place)
+
+
+def test_damaged_files_empty_folders_and_mixed_types_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"`dataset=.*empty'`: no files of rows are there"):
+        load(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=r"no file of this pattern"):
+        load(tmp_path / "empty" / "*.parquet")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.parquet").write_bytes(b"PAR0PAR0PAR0")
+    for place in (tmp_path / "bad", tmp_path / "bad" / "*.parquet"):
+        with pytest.raises(ValueError, match=r"`dataset=.*cannot be read"):
+            load(place)
+    (tmp_path / "bad" / "a.csv").write_text("text\na\n")
+    with pytest.raises(ValueError, match=r"several types \(.csv, .parquet\)"):
+        load(tmp_path / "bad" / "*")
+
+
+def test_urls_of_the_hub(hub):
+    first = hub.push("alice/rows", {"data/a.jsonl": LINES, "data/b.jsonl": LINES, "old.jsonl": LINES}, kind="dataset")
+    assert load("hf://datasets/alice/rows/data/a.jsonl").to_list() == ROWS
+    assert load("hf://datasets/alice/rows/data/*.jsonl").to_list() == ROWS * 2
+    assert load("hf://datasets/alice/rows/data").to_list() == ROWS * 2
+    assert load(f"hf://datasets/alice/rows@{first}/data/a.jsonl:train").to_list() == ROWS
+    assert Place.parse("dataset", "hf://datasets/alice/rows@main").resolved() == Place("alice/rows", revision=first)
+    for url in ("hf://datasets/alice", "hf://alice/rows", "hf://datasets/alice/rows/../../x.jsonl", "hf://models/a/b"):
+        with pytest.raises(ValueError, match=rf"`dataset='{url}'` is no URL of rows"):
+            load(url)
+    with pytest.raises(FileNotFoundError, match="is neither a local folder nor a Hub repo"):
+        load("hf://datasets/alice/none")
+    with pytest.raises(FileNotFoundError, match="`dataset='alice/rows'`: no files of rows are there"):
+        load("hf://datasets/alice/rows/none/*.jsonl")
+
+
+def test_a_bucket_that_cannot_be_read_is_named(hub):
+    with pytest.raises(
+        OSError, match=r"`dataset='hf://buckets/alice/pool/\*.parquet'`: the bucket does not exist, or your token"
+    ):
+        load("hf://buckets/alice/pool/*.parquet")
+    with pytest.raises(ValueError, match="`revision='main'` is of a Hub dataset"):
+        load("hf://buckets/alice/pool/*.parquet", revision="main")
+
+
+def test_a_repo_cannot_name_files_of_this_disk(hub, tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path / 'secret.txt'}\n---\n"
+    hub.push("alice/rows", {"README.md": card.encode(), "a.txt": b"a\n"}, kind="dataset")
+    with pytest.raises(ValueError, match="Data files don't belong to alice/rows"):
+        load("hf://datasets/alice/rows")
+
+
+def test_the_functions_take_places(tmp_path, sae):
+    Dataset.from_dict({"text": ["the cat", "a dog ran", "the cat"]}).to_parquet(tmp_path / "rows.parquet")
+    place = tmp_path / "rows.parquet"
+    expected = load(place).sae_select(2, sae=sae)
+    for name in (place, str(place), str(tmp_path / "*.parquet")):
+        assert hf_sae_select.select(name, 2, sae=sae).to_list() == expected.to_list()
+    assert hf_sae_select.encode(place, sae).to_list() == load(place).sae_encode(sae).to_list()
+    assert (
+        hf_sae_select.compare(place, 2, sae=sae).index.tolist() == load(place).sae_compare(2, sae=sae).index.tolist()
+    )
+    with pytest.raises(FileNotFoundError, match=r"`dataset='no-such\.parquet'`"):
+        hf_sae_select.select("no-such.parquet", 2)
+
+
+def test_codes_survive_a_place(tmp_path):
+    encoded = coded([{0: 0.9}, {1: 0.9, 2: 0.9}])
+    encoded.to_parquet(tmp_path / "coded.parquet")
+    assert hf_sae_select.select(tmp_path / "coded.parquet", 1, "greedy")["text"] == ["row 1"]

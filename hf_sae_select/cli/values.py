@@ -303,6 +303,7 @@ FORMS: Mapping[str, Form] = {
     "float | str": Form(_amount),
     "str | Path": Form(kind=Path),
     "Dataset": Form(_rows, Path),
+    "Dataset | str | Path": Form(_rows, Path),
     "Dataset | Sequence[str]": Form(_rows, Path),
     "References": Form(_rows, Path),
     TARGET: Form(_target, MANY),

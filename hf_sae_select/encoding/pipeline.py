@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from .._arrow import open_file, write_tables
 from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerprint
+from .._places import rows_at
 from ..features.columns import (
     ACTS,
     DIGEST,
@@ -55,7 +56,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers")  # whose versions may change
 
 
 def encode(
-    dataset: Dataset,
+    dataset: Dataset | str | Path,
     sae: SaeSource | None = None,
     *,
     text: TextSource | None = None,
@@ -82,8 +83,9 @@ def encode(
     found by what is read of them. Format and transform of the dataset stay.
 
     Args:
-        dataset (`datasets.Dataset`):
-            Rows to encode. Columns that an earlier `encode` made are replaced.
+        dataset (`datasets.Dataset`, `str` or `Path`):
+            Rows to encode, or their place: a file, a pattern of files, a folder or a Hub dataset, see
+            `docs/big-data.md`. Columns that an earlier `encode` made are replaced.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             An SAE, or what `load_sae` takes: a folder or a Hub repo. By default the SAE inside the package.
         text (`str`, `list[str]` or `Callable`, *optional*):
@@ -139,6 +141,7 @@ def encode(
     # {"sae_ids": [2, 7], "sae_acts": [0.6, 1.4], "sae_tokens": 12, ...}
     ```
     """
+    dataset = rows_at("dataset", dataset)
     check_dataset("dataset", dataset, "encode")
     arguments = EncodingArguments.parse(
         text=text,

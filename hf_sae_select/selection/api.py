@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, fingerprint_of, select_rows
+from .._places import rows_at
 from .._validation import check_flag
 from ..encoding.digests import check_digests
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
@@ -31,6 +32,8 @@ from .target_overlap import TargetOverlap
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or torch
+    from pathlib import Path
+
     from datasets import Dataset
 
     from ..encoding.text import TextSource
@@ -43,7 +46,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
 
 
 def select(
-    dataset: Dataset,
+    dataset: Dataset | str | Path,
     budget: float | str,
     method: str | MethodFunction = "herding",
     *,
@@ -80,8 +83,9 @@ def select(
     stay in datasets' cache. Arguments are checked before any model is loaded.
 
     Args:
-        dataset (`Dataset`):
-            The rows to select from.
+        dataset (`Dataset`, `str` or `Path`):
+            The rows to select from, or their place: a file, a pattern of files, a folder or a Hub dataset, see
+            `docs/big-data.md`.
         budget (`int`, `float` or `str`):
             Number of rows; a fraction of them, strictly between 0 and 1, or such as "10%"; or an amount of what rows
             cost, such as "200k tokens" or "1.5M chars", `chars` being a column.
@@ -180,6 +184,7 @@ def select(
     subset.sae_selection.gains  # how much each row added
     ```
     """
+    dataset = rows_at("dataset", dataset)
     check_dataset("dataset", dataset, "select")
     check_flag("keep_codes", keep_codes)
     argument, near = TargetArgument.parse(target, overlap), NearArgument.parse(exclude_near)

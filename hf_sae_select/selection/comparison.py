@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset
+from .._places import rows_at
 from ..encoding.digests import check_digests
 from ..features.columns import encoding_record
 from ..features.matrix import FeatureMatrix
@@ -24,6 +25,8 @@ from .target_overlap import TargetOverlap
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # annotations only
+    from pathlib import Path
+
     from datasets import Dataset
 
     from ..encoding.text import TextSource
@@ -36,7 +39,7 @@ if TYPE_CHECKING:  # annotations only
 
 
 def compare(
-    dataset: Dataset,
+    dataset: Dataset | str | Path,
     budget: float | str,
     methods: Methods | None = None,
     *,
@@ -77,8 +80,9 @@ def compare(
     each row's 256 strongest features. Excluded rows are not among all rows either.
 
     Args:
-        dataset (`Dataset`):
-            The rows to select from.
+        dataset (`Dataset`, `str` or `Path`):
+            The rows to select from, or their place: a file, a pattern of files, a folder or a Hub dataset, see
+            `docs/big-data.md`.
         budget (`int`, `float` or `str`):
             Number of rows, a fraction of them, or an amount of what rows cost, see `select`.
         methods (`Sequence` or `dict`, *optional*):
@@ -151,6 +155,7 @@ def compare(
     compare(dataset, 3000, ["herding", "greedy", "simscale"])
     ```
     """
+    dataset = rows_at("dataset", dataset)
     check_dataset("dataset", dataset, "select")
     cuts, near = Cuts(threshold, top, max_share), NearArgument.parse(exclude_near)
     cuts.check()
