@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset, Features, IterableDataset
 
 BATCH_ROWS = 1000  # rows in memory at once
-FILE_BATCHES = 64  # of a file: the number of open files is limited
+FILE_BYTES = 2**26  # of a file, which is in memory until it is written: the number of open files is limited
 
 
 def stored_rows(stream: IterableDataset, argument: str = "dataset") -> Dataset:
     """Read a stream to its end, once, into Arrow files in the cache of `datasets`, and return them as a Dataset.
 
-    At most `BATCH_ROWS` rows are in memory. Files are named after their rows, so the same rows are stored once.
+    At most `FILE_BYTES` and one batch are in memory. Files are named after their rows: the same rows are stored once.
 
     Raises:
         ValueError: The stream has no row, or rows of another schema than its first ones.
@@ -35,10 +35,8 @@ def stored_rows(stream: IterableDataset, argument: str = "dataset") -> Dataset:
     rows = iter(_with_progress(stream))
     first = list(islice(rows, BATCH_ROWS))
     schema = schema_of(stream, first, argument)
-    batches = tables(chain(first, rows), schema, argument)
-    files = []
-    while block := list(islice(batches, FILE_BATCHES)):
-        files.append(_written(folder, block, schema))
+    blocks = _blocks(tables(chain(first, rows), schema, argument))
+    files = [_written(folder, block, schema) for block in blocks]
     stored = datasets.concatenate_datasets([open_file(file) for file in files])
     set_fingerprint(stored, blake2b("".join(file.stem for file in files).encode(), digest_size=8).hexdigest())
     return stored
@@ -93,6 +91,18 @@ def table_of(rows: list[Any], schema: Features, argument: str, start: int) -> pa
         return Dataset.from_list(rows, features=schema).data.table.combine_chunks()
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise ValueError(f"{where} ({error}); {remedy}") from error
+
+
+def _blocks(batches: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Gather tables for a file each."""
+    block: list[pa.Table] = []
+    for table in batches:
+        block.append(table)
+        if sum(part.nbytes for part in block) >= FILE_BYTES:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def _written(folder: Path, block: list[pa.Table], schema: Features) -> Path:

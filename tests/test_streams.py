@@ -7,6 +7,8 @@ from datasets import Dataset, IterableDataset, Value
 from helpers.pools import coded
 
 from hf_sae_select import _streams
+from hf_sae_select.encoding import run
+from hf_sae_select.encoding.encoder import Encoder
 
 TEXTS = ["the cat", "a dog ran", "", "a big red bird flew over the moon", "the cat", "it was blue"]
 
@@ -24,7 +26,7 @@ def receipt(subset):
 @pytest.mark.parametrize("batch", [1, 2, 1000])
 def test_a_stream_gives_the_picks_of_the_same_rows_in_memory(rows, sae, batch, monkeypatch):
     monkeypatch.setattr(_streams, "BATCH_ROWS", batch)
-    monkeypatch.setattr(_streams, "FILE_BATCHES", 2)
+    monkeypatch.setattr(_streams, "FILE_BYTES", 60)
     for budget in (3, "50%", "9 tokens"):
         subset, expected = rows.to_iterable_dataset().sae_select(budget, sae=sae), rows.sae_select(budget, sae=sae)
         assert type(subset) is Dataset and subset.to_list() == expected.to_list()
@@ -54,6 +56,7 @@ def test_a_stream_of_codes_needs_no_model(monkeypatch):
 @pytest.mark.parametrize("batch", [1, 4, 1000])
 def test_a_stream_has_the_codes_of_a_dataset(rows, sae, batch, monkeypatch):
     monkeypatch.setattr("hf_sae_select.encoding.streams.STREAM_ROWS", batch)
+    monkeypatch.setattr("hf_sae_select.encoding.streams.STORE_ROWS", 4)
     expected = rows.sae_encode(sae)
     encoded = rows.to_iterable_dataset().sae_encode(sae)
     assert type(encoded) is IterableDataset and encoded.features == expected.features
@@ -120,3 +123,26 @@ def test_columns_in_the_way_are_named(rows, sae):
     stream = rows.to_iterable_dataset().cast_column("n", Value("int32")).rename_column("n", "sae_tokens")
     with pytest.raises(ValueError, match="column `sae_tokens` is in the way"):
         stream.sae_encode(sae)
+
+
+def test_an_interrupted_selection_goes_on_with_the_rows_that_are_missing(rows, sae, monkeypatch):
+    groups, tokenized = [], Encoder.tokenized
+
+    def stopped(self, numbers, texts):
+        if groups:
+            raise KeyboardInterrupt
+        groups.append(numbers.tolist())
+        return tokenized(self, numbers, texts)
+
+    monkeypatch.setattr(run, "READ_ROWS", 2)
+    monkeypatch.setattr(Encoder, "group_rows", 2)
+    monkeypatch.setattr(Encoder, "tokenized", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        rows.to_iterable_dataset().sae_select(3, sae=sae)
+    kept, again = groups[0], []
+    monkeypatch.setattr(
+        Encoder, "tokenized", lambda self, ns, texts: again.extend(ns.tolist()) or tokenized(self, ns, texts)
+    )
+    subset = rows.to_iterable_dataset().sae_select(3, sae=sae)
+    assert kept == [0, 1] and sorted(again) == [2, 3, 5]  # row 4 has the text of row 0
+    assert subset.to_list() == rows.sae_select(3, sae=sae).to_list()

@@ -182,10 +182,10 @@ def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> D
         return _encode_codes(dataset, sae, parsed, claims)
 
 
-def codes_by(encoder: Encoder, dataset: Dataset) -> Dataset:
+def codes_by(encoder: Encoder, dataset: Dataset, purpose: str) -> Dataset:
     """Return the code columns of rows that have the columns of those that the encoder was made for."""
     with shared_claims(_shared_folder()) as claims:
-        return _encode_codes(dataset, None, encoder.arguments, claims, encoder=encoder)
+        return _encode_codes(dataset, None, encoder.arguments, claims, purpose=purpose, encoder=encoder)
 
 
 def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | None = None, **arguments: Any) -> Dataset:

@@ -17,6 +17,7 @@ from .pipeline import codes_by
 from .text import find_text
 
 STREAM_ROWS = 1000  # rows that are in memory and encoded at once
+STORE_ROWS = 2**15  # of a store: each batch looks through all rows of its store
 CODES = {IDS, ACTS, TOKENS, FLAGS, DIGEST, STATE}
 
 
@@ -48,7 +49,7 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
             "once"
         )
     batches = BatchEncoder(sae, parsed, Dataset(table_of(head, schema, "dataset", 0)), schema)
-    types = batches.codes(Dataset(table_of(head[:1], schema, "dataset", 0))).features
+    types = batches.codes(Dataset(table_of(head[:1], schema, "dataset", 0)), 0).features
     batches.types = types
     return stream.map(
         batches,
@@ -77,14 +78,14 @@ class BatchEncoder:
             ValueError: The schema changes, or the batch was encoded in another way than the first row.
         """
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        coded = self.codes(Dataset(table_of(rows, self.schema, "dataset", indices[0])))
+        coded = self.codes(Dataset(table_of(rows, self.schema, "dataset", indices[0])), indices[0])
         if coded.features != self.types:
             raise ValueError("the rows of this stream are encoded in another way than its first row; encode it again")
         return {**batch, **coded.to_dict()}
 
-    def codes(self, rows: Dataset) -> Dataset:
-        """Return the code columns of rows."""
+    def codes(self, rows: Dataset, start: int) -> Dataset:
+        """Return the code columns of rows, the first of which is the row `start` of the stream."""
         if self._encoder is None:
             rendering = find_text(self.head, self.arguments.text)
             self._encoder = Encoder(load_sae(self.sae, encoder_only=True), rendering, self.arguments)
-        return codes_by(self._encoder, rows)
+        return codes_by(self._encoder, rows, f"rows {start // STORE_ROWS} of a stream")
