@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ._arrow import open_file, write_tables
 from ._datasets import set_fingerprint
+from ._files import remove_leftovers
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset, Features, IterableDataset
@@ -32,6 +33,7 @@ def stored_rows(stream: IterableDataset, argument: str = "dataset") -> Dataset:
     import datasets
 
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "streams"
+    remove_leftovers(folder)
     rows = iter(_with_progress(stream))
     first = list(islice(rows, BATCH_ROWS))
     schema = schema_of(stream, first, argument)

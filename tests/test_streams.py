@@ -146,3 +146,18 @@ def test_an_interrupted_selection_goes_on_with_the_rows_that_are_missing(rows, s
     subset = rows.to_iterable_dataset().sae_select(3, sae=sae)
     assert kept == [0, 1] and sorted(again) == [2, 3, 5]  # row 4 has the text of row 0
     assert subset.to_list() == rows.sae_select(3, sae=sae).to_list()
+
+
+def test_several_processes_do_not_share_a_stream(rows, sae, monkeypatch):
+    several = type("State", (), {"num_processes": 2})
+    monkeypatch.setattr("hf_sae_select.encoding.streams.processes", several)
+    with pytest.raises(RuntimeError, match="a stream is encoded in one process, and this job has several"):
+        rows.to_iterable_dataset().sae_encode(sae)
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed(rows, cache):
+    part = cache / "hf_sae_select" / "streams" / ".rows-00.arrow.0123456789ab.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half of it")
+    _streams.stored_rows(rows.to_iterable_dataset())
+    assert not part.exists()
