@@ -375,3 +375,20 @@ def test_missing_diff_and_find_features(rows, call):
         assert printed["features"] == by_texts["features"] and printed["rows"] == [8, 20]
     done = call("find-features", "pool.jsonl", "8", *WORDS)
     assert done.code == 2 and done.err.startswith("cannot find features: ValueError: `text_or_rows` has 8; it must be")
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_rows_may_be_at_a_pattern_or_at_a_url_of_the_hub(rows, call, hub):
+    pool = Dataset.from_json("pool.jsonl")
+    expected = pool.select(range(4)).to_list(), pool.select(range(4, 8)).to_list()
+    for i, part in enumerate(expected):
+        Dataset.from_list(part).to_json(rows / f"part-{i}.jsonl")
+    files = {f"data/{i}.jsonl": (rows / f"part-{i}.jsonl").read_bytes() for i in (0, 1)}
+    commit = hub.push("alice/rows", files, kind="dataset")
+    assert call("select", "pool.jsonl", "3", *WORDS, "--out", "subset.jsonl").code == 0
+    for place in ("part-*.jsonl", "hf://datasets/alice/rows/data/*.jsonl"):
+        assert call("select", place, "3", *WORDS, "--out", "other.jsonl", "--overwrite").code == 0
+        assert picked(rows / "other.jsonl") == picked(rows / "subset.jsonl")
+    assert f"revision: {commit}" in (rows / "other.yaml").read_text()  # the run file names the commit
+    again = call("select", "--config", "other.yaml", "--out", "again.jsonl")
+    assert again.code == 0 and picked(rows / "again.jsonl") == picked(rows / "subset.jsonl")
