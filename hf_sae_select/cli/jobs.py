@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,11 @@ class Job:
                 raise ValueError("the result would be lost: pass `--out`, where to write it")
             return
         paths = {word: os.path.expanduser(word) for word in self.inputs}
-        inputs = {Path(path).resolve(): word for word, path in paths.items() if os.path.exists(path)}
+        files = {word: [path] if os.path.exists(path) else glob(path, recursive=True) for word, path in paths.items()}
+        inputs = {Path(path).resolve(): word for word in files for path in files[word]}
         for file in (self.out, *self.receipts):
-            if (word := inputs.get(file.resolve())) is not None:
+            places = [file.resolve(), *(file.resolve().parents if file.exists() else ())]
+            if (word := next((inputs[place] for place in places if place in inputs), None)) is not None:
                 raise ValueError(f"{word!r} is read by this call, and would be replaced; pass another `--out`")
         if self.command.writes:
             outputs.check_out(self.out, self.command.result.suffixes, self.receipts, self.overwrite)

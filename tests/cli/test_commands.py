@@ -392,3 +392,14 @@ def test_rows_may_be_at_a_pattern_or_at_a_url_of_the_hub(rows, call, hub):
     assert f"revision: {commit}" in (rows / "other.yaml").read_text()  # the run file names the commit
     again = call("select", "--config", "other.yaml", "--out", "again.jsonl")
     assert again.code == 0 and picked(rows / "again.jsonl") == picked(rows / "subset.jsonl")
+
+
+@pytest.mark.usefixtures("saved_sae")
+@pytest.mark.parametrize("place", ["parts", "parts/*.jsonl"])
+def test_a_file_of_a_folder_or_a_pattern_is_not_replaced(rows, call, place):
+    (rows / "parts").mkdir()
+    (rows / "pool.jsonl").rename(rows / "parts" / "a.jsonl")
+    before = (rows / "parts" / "a.jsonl").read_bytes()
+    done = call("select", place, "3", *WORDS, "--out", "parts/a.jsonl", "--overwrite")
+    assert done.code == 2 and f"'{place}' is read by this call, and would be replaced" in done.err
+    assert (rows / "parts" / "a.jsonl").read_bytes() == before
