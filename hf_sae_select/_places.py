@@ -117,14 +117,14 @@ class Place:
         for name in ("config_name", "revision"):
             if (value := getattr(self, name)) is not None:
                 raise ValueError(f"`{name}={value!r}` is of a Hub dataset, but `{argument}={self.name!r}` is none")
-        if self.split is not None and (self.files is not None or Path(self.name).is_file()):
+        if self.split is not None and (self.is_pattern or Path(self.name).is_file()):
             raise ValueError(f"`split={self.split!r}`: the file {self.name!r} has no splits; leave it out")
         return self
 
     @property
-    def is_local(self) -> bool:
-        """Tell whether the rows are on this disk, or in a bucket, which has no commits."""
-        return self.files == self.name or Path(self.name).exists()
+    def is_pattern(self) -> bool:
+        """Tell whether the rows are in files of a pattern, on this disk or in a bucket."""
+        return self.files == self.name
 
     def resolved(self) -> Place:
         """Return the same place at the commit that its revision is now.
@@ -132,7 +132,7 @@ class Place:
         Raises:
             FileNotFoundError, PermissionError, OSError: As `Repo.at`.
         """
-        if self.is_local:
+        if self.is_pattern or Path(self.name).exists():  # which have no commits
             return self
         return replace(self, revision=Repo.at(self.name, self.revision, kind="dataset").revision)
 
@@ -148,7 +148,7 @@ class Place:
         path = Path(self.name)
         if path.is_file():
             return _read_file(argument, path)
-        if self.files == self.name:
+        if self.is_pattern:
             return _read_pattern(argument, self.name)
         if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             rows = load_from_disk(str(path))

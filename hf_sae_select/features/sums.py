@@ -8,6 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels import Int64s
+from .matrix import FeatureMatrix
+
 BLOCK = 2**24  # numbers summed at once: 2^24 mantissas below 2^24 stay below 2^53
 MANTISSA_BITS, BIAS = 23, 150  # a float32 is mantissa * 2^(exponent - BIAS)
 
@@ -22,6 +25,12 @@ def exact_sum(numbers: NDArray[np.float32]) -> Counter[int]:
         totals = np.bincount(np.maximum(exponents, 1), mantissas)
         sums.update({exponent: int(totals[exponent]) for exponent in np.flatnonzero(totals).tolist()})
     return sums
+
+
+def sum_of_acts(features: FeatureMatrix, pool: Int64s) -> tuple[Counter[int], int]:
+    """Return the exact sum of the activations of the ascending rows `pool`, and their number."""
+    acts = features.acts if len(pool) == len(features) else features.take(pool).acts
+    return exact_sum(acts), len(acts)
 
 
 def mean_of_sum(sums: Counter[int], count: int) -> float:

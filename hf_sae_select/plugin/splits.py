@@ -33,7 +33,7 @@ def sae_select(
     `must_include`, `exclude` and `extend` are about rows, so they are dicts by split. Other arguments are those of
     `hf_sae_select.select`, the same for all splits. Each subset has its own `sae_selection`.
     """
-    calls = _calls(self, budget, method, arguments)
+    calls = _calls(self, budget, arguments)
     subsets = {}
     for split, (amount, own) in calls.items():
         with _in_split(split):
@@ -51,7 +51,7 @@ def sae_compare(
 
     `budget` and `arguments` are as in `sae_select` and `hf_sae_select.compare`.
     """
-    calls = _calls(self, budget, "herding", arguments)
+    calls = _calls(self, budget, arguments)
     tables = {}
     for split, (amount, own) in calls.items():
         with _in_split(split):
@@ -73,7 +73,7 @@ def sae_encode(self: Splits, sae: SaeSource | None = None, **arguments: Any) -> 
 METHODS = (sae_select, sae_compare, sae_encode)
 
 
-def _calls(splits: Splits, budget: Any, method: Any, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _calls(splits: Splits, budget: Any, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the budget and the arguments of each split, checked before any slow work.
 
     Raises:
@@ -81,11 +81,9 @@ def _calls(splits: Splits, budget: Any, method: Any, arguments: Mapping[str, Any
     """
     from .._datasets import check_dataset
     from ..selection.budget import Budget
-    from ..selection.method_argument import resolve_method
 
     if not splits:
         raise ValueError("the dict has no splits; there is no row to select")
-    resolve_method(method)
     budgets = _by_split("budget", budget, splits) if isinstance(budget, Mapping) else dict.fromkeys(splits, budget)
     if missing := [split for split in splits if split not in budgets]:
         raise ValueError(

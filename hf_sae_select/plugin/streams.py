@@ -24,8 +24,10 @@ def sae_select(
     """
     from .._streams import stored_rows
     from ..selection.api import select
+    from ..selection.method_argument import resolve_method
 
-    _check(budget, method, arguments)
+    resolve_method(method)
+    _check_budget(budget, arguments)
     return select(stored_rows(self), budget, method, **arguments)
 
 
@@ -36,7 +38,7 @@ def sae_compare(
     from .._streams import stored_rows
     from ..selection.comparison import compare
 
-    _check(budget, "herding", arguments)
+    _check_budget(budget, arguments)
     return compare(stored_rows(self), budget, methods, **arguments)
 
 
@@ -53,10 +55,8 @@ def sae_encode(self: IterableDataset, sae: SaeSource | None = None, **arguments:
 METHODS = (sae_select, sae_compare, sae_encode)
 
 
-def _check(budget: Any, method: Any, arguments: dict[str, Any]) -> None:
-    """Check what needs no rows, before the stream is read."""
+def _check_budget(budget: Any, arguments: dict[str, Any]) -> None:
+    """Check of a budget what needs no rows, before the stream is read."""
     from ..selection.budget import Budget
-    from ..selection.method_argument import resolve_method
 
     Budget.parse(budget, arguments.get("cost"))
-    resolve_method(method)

@@ -27,7 +27,7 @@ from .request import SelectionRequest
 from .result import Selection
 from .run import features_in_shards, read_features, run_on_dataset
 from .target_argument import TargetArgument
-from .target_distance import target_record_of
+from .target_distance import target_record
 from .target_overlap import TargetOverlap
 from .vocabulary import Vocabulary
 
@@ -235,7 +235,7 @@ def select(
             request = repeated.left_out_of(request)
         selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
         if aim is not None and features is not None:
-            selection = replace(selection, target=target_record_of(selection, features, aim, repeated, encoded))
+            selection = replace(selection, target=target_record(selection, features, aim, repeated, encoded))
     selection = _with_digests(selection, dataset)
     # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
     keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)

@@ -13,7 +13,7 @@ from ..features import kernels
 from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.shares import amounts_above, mean_shares
-from ..features.sums import exact_sum, mean_of_sum
+from ..features.sums import mean_of_sum, sum_of_acts
 from . import coverage, similarity
 from .compared import AllRows, Candidates
 from .constraints import Constraints
@@ -89,8 +89,7 @@ class Engine:
 
     def mean_act(self) -> float:
         """Return the mean activation in the pool; 1 if the pool has no feature."""
-        acts = pool_of(self.features, self.constraints.excluded).acts
-        return mean_of_sum(exact_sum(acts), len(acts))
+        return mean_of_sum(*sum_of_acts(self.features, self.constraints.pool))
 
     def ordered(self, how: str) -> Int64s:
         """Sort all rows by scale, largest first; "richest": by scale times features; "shuffled"; "given"."""
@@ -322,12 +321,6 @@ class Engine:
             vectors = vectors.copy()
             vectors[self.constraints.excluded] = 0
         return vectors
-
-
-def pool_of(features: FeatureMatrix, excluded: Int64s) -> FeatureMatrix:
-    """Return the rows that are not excluded."""
-    rows = np.setdiff1d(np.arange(len(features)), excluded, assume_unique=True)
-    return features.take(rows) if len(excluded) else features
 
 
 def sorted_by(rows: Int64s, key: NDArray[Any]) -> Int64s:

@@ -67,7 +67,7 @@ class TargetDistance:
 
     def hellinger(self, rows: Int64s) -> float:
         """Return the Hellinger distance of some rows; 1 where they have no feature."""
-        is_pool = rows is self.pool
+        is_pool = rows is self.pool  # whose sum is known
         mass = self._total if is_pool else Shares.above(self._mean, self._features.take(rows)).total
         affinity = float(np.sqrt(mass / max(float(mass.sum()), 1e-300) * self._distribution).sum())
         return sqrt(max(1 - affinity, 0.0))
@@ -137,14 +137,17 @@ def target_record_again(
 
 
 def distance_of(
-    selection: Selection, features: Features, target: Target, ruled: FeatureMatrix | None = None
+    selection: Selection, features: Features, target: Target, encoded: Dataset | None = None
 ) -> TargetDistance:
     """Measure rows of the pool of a selection; features and target are not cut.
 
     Args:
-        ruled: the features that rules by concepts are of, where `features` are in shards.
+        encoded: the encoded rows, where `features` are in shards: rules by concepts are read from it.
     """
-    ruled = features if isinstance(features, FeatureMatrix) else ruled
+    ruled = features if isinstance(features, FeatureMatrix) else None
+    rules = ConceptRules.of_record(selection.parameters["constraints"])
+    if rules and ruled is None and encoded is not None:
+        ruled = rules.read(encoded)
     excluded = excluded_rows(selection.parameters, ruled, selection.indices)
     pool = np.setdiff1d(np.arange(len(features)), excluded)
     return TargetDistance(features, pool, target, selection.parameters["encoding"].get("threshold", 0.0))
@@ -155,10 +158,10 @@ def target_record(
     features: Features,
     target: Target,
     overlap: TargetOverlap,
-    ruled: FeatureMatrix | None = None,
+    encoded: Dataset | None = None,
 ) -> dict[str, Any]:
     """Return what a selection says of its target, as JSON values; nothing is cut, see `distance_of`."""
-    distance, picks = distance_of(selection, features, target, ruled), selection.indices
+    distance, picks = distance_of(selection, features, target, encoded), selection.indices
     rows = {"subset": picks, "random": distance.random(len(picks)), "pool": distance.pool}
     parts = zip(target.record(), target.parts, strict=True)
     return {
@@ -168,14 +171,6 @@ def target_record(
         "distances": {name: distance.of(own) for name, own in rows.items()},
         "missing": distance.missing(),
     }
-
-
-def target_record_of(
-    selection: Selection, features: Features, target: Target, overlap: TargetOverlap, encoded: Dataset
-) -> dict[str, Any]:
-    """Return the same of a selection among encoded rows, whose features may be in shards."""
-    rules = ConceptRules.of_record(selection.parameters["constraints"])
-    return target_record(selection, features, target, overlap, rules.read(encoded) if rules else None)
 
 
 def _sample(rows: Int64s, size: int) -> Int64s:

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.pools import coded, features_of, pools, thoroughly
+from helpers.pools import RECORD, coded, features_of, pools, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ from hf_sae_select.features.matrix import FeatureMatrix
 from hf_sae_select.features.sums import exact_sum, mean_of_sum
 from hf_sae_select.selection import api, run
 from hf_sae_select.selection.request import SelectionRequest
-from hf_sae_select.selection.sharded import pool, race
+from hf_sae_select.selection.sharded import codes, driver, pool
 
 METHODS = {
     "greedy": ("greedy", {}),
@@ -44,8 +44,9 @@ CASES = [(m, c) for m in METHODS for c in CONSTRAINTS if METHODS[m][0] not in NO
 
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch):
-    monkeypatch.setattr(race, "OFFERED", 2)  # so that small pools take several trips
-    monkeypatch.setattr(race, "FILLED", 3)
+    monkeypatch.setattr(driver, "OFFERED", 2)  # so that small pools take several trips
+    monkeypatch.setattr(driver, "FILLED", 3)
+    monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
 
 
 def both(method, constraint, features, columns, budget, shards):
@@ -94,6 +95,7 @@ ROWS = [
 ]
 ARGUMENTS = {
     "cuts": {"threshold": 0.6, "top": 2, "max_share": 0.4},
+    "rows": {"exclude": [1, 7], "must_include": [4, 3], "quality": "share"},
     "rules": {"avoid": [6], "boost": {7: 2.0}},
     "target": {"target": coded([{0: 0.9, 1: 0.7}, {2: 1.0, 7: 0.9}])},
     "target and rules": {"target": coded([{0: 0.9, 1: 0.7}, {2: 1.0, 7: 0.9}]), "avoid": [6]},
@@ -105,15 +107,38 @@ ARGUMENTS = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
 @pytest.mark.parametrize("method", ["greedy", "weighted", "match"])
-def test_a_large_dataset_stays_in_its_files(method, arguments, monkeypatch):
+def test_the_features_of_a_large_dataset_are_never_in_one_matrix(method, arguments, monkeypatch):
     """The receipt of `select`, with cuts, rules and targets, is that of one process."""
-    ds = coded(ROWS)
+    ds = coded(ROWS).add_column("share", [1.0, 0.5, 1.0, 0.25, 1.0, 0.0, 1.0, 0.5])
     one = api.select(ds, 4, method, **arguments).sae_selection
     monkeypatch.setattr(run, "MANY_ROWS", 0)
     monkeypatch.setattr(pool, "cores", lambda: 3)
     monkeypatch.setattr(run, "_with_vectors", None)  # what reads the features of all rows in one matrix
     sharded = api.select(ds, 4, method, **arguments).sae_selection
     assert repr(vars(sharded)) == repr(vars(one))
+
+
+def own(features, budget, rng):
+    return run.Selection(np.arange(budget), np.zeros(budget), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("method", ["herding", own])
+def test_methods_that_need_all_features_at_once_get_them(method, monkeypatch):
+    one = api.select(coded(ROWS), 4, method).sae_selection
+    monkeypatch.setattr(run, "MANY_ROWS", 0)
+    assert repr(vars(api.select(coded(ROWS), 4, method).sae_selection)) == repr(vars(one))
+
+
+def test_a_cut_that_needs_more_than_was_kept_names_the_row_of_the_pool(monkeypatch):
+    record = RECORD | {"keep": {"strongest": 2, "above": 0.9, "type": "float32"}}
+    ds = coded([*[{0: 0.95}] * 5, {0: 1.0, 1: 0.8}], record=record)
+    messages = []
+    for most in (2**22, 0):
+        monkeypatch.setattr(run, "MANY_ROWS", most)
+        with pytest.raises(ValueError, match="of row 5 only the 2 strongest features") as error:
+            api.select(ds, 1, "greedy", threshold=0.5)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
 
 
 def test_a_mean_of_exact_sums_does_not_depend_on_the_parts():

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...features.kept import check_kept
 from ...features.kernels import Int64s
 from ...features.matrix import FeatureMatrix
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
-BLOCK_ROWS = 2**14  # in memory together
+BLOCK_ROWS = 2**12  # in memory together
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,8 @@ class Cut:
         """Whether each feature counts: [d_sae]."""
         return None if self.features is None else np.frombuffer(self.features, np.bool_)
 
-    def of(self, rows: FeatureMatrix | Codes) -> FeatureMatrix | Codes:
+    def of(self, rows: FeatureMatrix) -> FeatureMatrix:
         """Cut rows."""
-        if isinstance(rows, Codes):
-            return replace(rows, cut=self)
         rows = rows.above(self.threshold)
         rows = rows if self.mask is None else rows.of_features(self.mask)
         return rows if self.top is None else rows.top(self.top)
@@ -47,6 +46,8 @@ class Codes:
 
     dataset: Dataset
     """The code columns."""
+    first: int = 0
+    """The number that the first row has in the pool, for errors."""
     cut: Cut | None = None
     """Which features count; None for all that are stored."""
 
@@ -56,13 +57,16 @@ class Codes:
     def blocks(self) -> Iterator[FeatureMatrix]:
         """Yield the features of all rows, those of an empty dataset once."""
         for start in range(0, max(len(self), 1), BLOCK_ROWS):
-            yield self._read(self.dataset.select(range(start, min(start + BLOCK_ROWS, len(self)))))
+            rows = self.dataset.select(range(start, min(start + BLOCK_ROWS, len(self))))
+            yield self._read(rows, self.first + start)
 
     def take(self, rows: Int64s) -> FeatureMatrix:
         """Return the features of some rows, in an order of your own."""
-        return self._read(self.dataset.select(rows))
+        return self._read(self.dataset.select(rows), self.first)
 
-    def _read(self, rows: Dataset) -> FeatureMatrix:
-        if self.cut is None:
-            return FeatureMatrix.from_dataset(rows)
-        return FeatureMatrix.from_dataset(rows, threshold=self.cut.threshold, top=self.cut.top, features=self.cut.mask)
+    def _read(self, rows: Dataset, first: int) -> FeatureMatrix:
+        features, cut = FeatureMatrix.from_dataset(rows), self.cut
+        if cut is None:
+            return features
+        check_kept(features, cut.threshold, cut.top if cut.features is None else None, first)
+        return cut.of(features)

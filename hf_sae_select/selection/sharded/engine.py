@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...features.kernels import Floats, Int64s
 from ...features.matrix import FeatureMatrix
@@ -16,8 +14,8 @@ from .. import coverage
 from ..constraints import Constraints
 from ..engine import Engine
 from ..targets import Target
+from .driver import Driver
 from .features import ShardedFeatures
-from .race import Race
 
 
 class ShardedEngine(Engine):
@@ -25,41 +23,40 @@ class ShardedEngine(Engine):
 
     features: ShardedFeatures  # type: ignore[assignment]
 
-    @cached_property
-    def holders(self) -> Int64s:
-        return self.features.pool_frequency(self.constraints.excluded)
+    def __init__(
+        self,
+        features: ShardedFeatures,
+        budget: int,
+        rng: np.random.Generator | None,
+        constraints: Constraints | None,
+        target: Target | None = None,
+    ) -> None:
+        super().__init__(features, budget, rng, constraints, target)  # type: ignore[arg-type]
+        # From here on the shards know which rows no sum counts.
+        self.holders = features.pool_frequency(self.constraints.excluded)
 
     def mass(self, amounts: coverage.Amounts) -> Floats:
-        self.holders  # noqa: B018 -- the shards know then which rows do not count
         return self.features.summed("add_mass", amounts)
 
     def mean_shares(self) -> Floats:
-        self.holders  # noqa: B018
         return mean_of(self.features.summed("add_shares"))
 
     def mean_act(self) -> float:
-        self.holders  # noqa: B018
         sums, counts = zip(*self.features.call("sum_acts"), strict=True)
         return mean_of_sum(sum(sums, Counter()), sum(counts))
 
     def _cover(
         self, measure: coverage.Measure, constraints: Constraints, rounds: Int64s, restart: bool, last: Int64s
     ) -> coverage.Picks:
-        race = Race(self.features, measure, self.holders, constraints, self.order, self.order, self.budget)
-        return race(constraints.initial, rounds, restart, last)
+        driver = Driver(self.features, measure, self.holders, constraints, self.order, self.order, self.budget)
+        return driver(constraints.initial, rounds, restart, last)
 
     def _scan(
         self, measure: coverage.Measure, order: Int64s, max_overlap: float, nearest: bool, restart: bool, last: Int64s
     ) -> coverage.Picks:
         scan = max_overlap, nearest
-        race = Race(self.features, measure, self.holders, self.constraints, order, self.order, self.budget, scan)
-        return race(*self._initial, restart, last)
-
-    def vectors(self) -> NDArray[np.float32]:
-        raise ValueError(
-            "this method compares the vectors of all rows, which one process must hold: leave out `engine`, or choose "
-            "a method that goes by features, such as 'herding' or 'match'"
-        )
+        driver = Driver(self.features, measure, self.holders, self.constraints, order, self.order, self.budget, scan)
+        return driver(*self._initial, restart, last)
 
 
 def engine_of(
@@ -70,5 +67,6 @@ def engine_of(
     target: Target | None = None,
 ) -> Engine:
     """Return what runs the algorithms on features, whole or in shards."""
-    kind = ShardedEngine if isinstance(features, ShardedFeatures) else Engine
-    return kind(features, budget, rng, constraints, target)  # type: ignore[arg-type]
+    if isinstance(features, ShardedFeatures):
+        return ShardedEngine(features, budget, rng, constraints, target)
+    return Engine(features, budget, rng, constraints, target)

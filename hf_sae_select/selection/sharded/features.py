@@ -34,7 +34,6 @@ class ShardedFeatures:
     cut: Cut | None = None
     """Which features count; None for all."""
     vectors: None = field(default=None, init=False)
-    kept: None = field(default=None, init=False)  # what a cut needs and encoding did not keep, the shards notice
 
     def __len__(self) -> int:
         return int(self.starts[-1])

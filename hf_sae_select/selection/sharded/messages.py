@@ -32,7 +32,7 @@ class Rows(NamedTuple):
         return cls(np.array([len(ids) for ids, _ in parts], np.int64), np.concatenate(ids), np.concatenate(amounts))
 
 
-class News(NamedTuple):
+class Update(NamedTuple):
     """What a shard has to know before it answers: the picks since its last answer, and whether a round begins."""
 
     picks: Int64s  # [m]: their numbers in the pool
@@ -45,6 +45,7 @@ class News(NamedTuple):
 class Task(NamedTuple):
     """A coverage search, as one shard sees it."""
 
+    first: int  # the number that the first row of the shard has in the pool
     objective: Objective
     amounts: Amounts | None
     holders: Int64s  # [d_sae]: in the whole pool

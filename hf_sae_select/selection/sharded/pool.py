@@ -47,7 +47,7 @@ class ThisProcess:
 def of_dataset(encoded: Dataset, engine: ShardEngine) -> Iterator[ShardedFeatures]:
     """Cut encoded rows into shards, which read the codes where these are."""
     codes, parts = encoded.select_columns(code_columns(encoded)), ranges(len(encoded), engine.workers)
-    make = [partial(_shard, codes.select(range(low, high))) for low, high in parts]
+    make = [partial(_shard, codes.select(range(low, high)), low) for low, high in parts]
     with engine.shards(make) as shards:
         yield ShardedFeatures(shards, [high - low for low, high in parts], encoding_record(encoded)["d_sae"])
 
@@ -65,5 +65,5 @@ def ranges(rows: int, shards: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _shard(codes: Dataset) -> Shard:
-    return Shard(Codes(codes))
+def _shard(codes: Dataset, first: int) -> Shard:
+    return Shard(Codes(codes, first))

@@ -14,7 +14,7 @@ from ...features.matrix import FeatureMatrix
 from .. import coverage
 from ..coverage import Csr
 from ..coverage_kernels import begin_round, cover, row_gains
-from .messages import News, Offer, Rows, Task
+from .messages import Offer, Rows, Task, Update
 from .ranked import Ranked
 
 BLOCK = 1024  # rows that a scan looks at first; then twice as many, until enough pass
@@ -53,22 +53,23 @@ class _Search:
         row_gains(0, len(rows), some, self._search.objective, coverage.fitting(state, rows), gains)
         return gains
 
-    def _hear(self, news: News, first: int) -> None:
+    def _apply(self, update: Update) -> None:
         """Count the picks of all shards since the last answer."""
         state, objective = self._search.constraints, self._search.objective
-        own = news.picks[(news.picks >= first) & (news.picks < first + self._n)] - first
+        own = update.picks - self._task.first
+        own = own[(own >= 0) & (own < self._n)]
         state.available[own] = False
-        for group, cost in zip(news.groups, news.costs, strict=True):
+        for group, cost in zip(update.groups, update.costs, strict=True):
             state.remaining_per_group[group] -= 1
             state.remaining_cost_per_group[group] -= cost
             state.remaining_budget[0] -= cost
-        if news.begins_round:
+        if update.begins_round:
             begin_round(self._search)
-        rows, ends = news.rows, news.rows.counts.cumsum()
+        rows, ends = update.rows, update.rows.counts.cumsum()
         csr = Csr(ends - rows.counts, ends, rows.ids, rows.amounts)
         for n in range(len(rows.counts)):
             cover(csr, objective, n)
-        self._now += len(news.picks)
+        self._now += len(update.picks)
 
 
 class CoverSearch(_Search):
@@ -80,9 +81,9 @@ class CoverSearch(_Search):
         self._ranked: Ranked | None = None
         self._reads = 0
 
-    def offer(self, news: News, first: int, most: int) -> Offer:
-        self._hear(news, first)
-        if self._ranked is None or news.begins_round or self._reads > self._most_reads:
+    def offer(self, update: Update, most: int) -> Offer:
+        self._apply(update)
+        if self._ranked is None or update.begins_round or self._reads > self._most_reads:
             self._rank()
         assert self._ranked is not None
         top = self._ranked.best(most, self._now)
@@ -91,7 +92,7 @@ class CoverSearch(_Search):
         numbers, global_places = self._search.constraints.order[places], self._task.places[places]
         rest_place = int(self._task.places[place]) if place >= 0 else -1
         rows = self.rows(numbers)
-        return Offer(numbers + first, global_places, self._ranked.gains[top], rows, score, rest_place)
+        return Offer(numbers + self._task.first, global_places, self._ranked.gains[top], rows, score, rest_place)
 
     def _rank(self) -> None:
         """Compute the gains of all rows, and rank them."""
@@ -120,13 +121,13 @@ class ScanSearch(_Search):
         self._next = 0
         self._nearest: NDArray[np.int64] = np.zeros(self._n, np.int64)  # what the pick nearest to a row shares with it
 
-    def offer(self, news: News, first: int, most: int) -> Offer:
-        self._hear(news, first)
-        if news.begins_round:
+    def offer(self, update: Update, most: int) -> Offer:
+        self._apply(update)
+        if update.begins_round:
             self._next = 0
             self._nearest[:] = 0
         if self._task.against_nearest:
-            self._compare(news.rows)
+            self._compare(update.rows)
         order, numbers, size = self._search.constraints.order, np.empty(0, np.int64), BLOCK
         places = np.empty(0, np.int64)
         while len(numbers) < most and self._next < len(order):
@@ -138,7 +139,7 @@ class ScanSearch(_Search):
             size = min(2 * size, MOST_BLOCK)
         is_done = self._next == len(order)
         return Offer(
-            numbers + first,
+            numbers + self._task.first,
             self._task.places[places],
             self._totals[numbers],
             self.rows(numbers),

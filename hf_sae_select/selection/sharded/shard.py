@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -13,11 +14,11 @@ from ...features import kernels
 from ...features.kernels import Floats, Int64s
 from ...features.matrix import FeatureMatrix
 from ...features.shares import add_shares
-from ...features.sums import exact_sum
+from ...features.sums import sum_of_acts
 from ..coverage import Amounts
 from ..overlap import Overlap, contents_of, equal_values
 from .codes import Codes, Cut
-from .messages import News, Offer, Rows, Task
+from .messages import Offer, Rows, Task, Update
 from .search import CoverSearch, ScanSearch
 
 
@@ -36,7 +37,8 @@ class Shard:
     def of_cut(self, cut: Cut, method: str, *arguments: Any) -> Any:
         """Call a method of the shard of the same rows with fewer features."""
         if cut not in self._cuts:
-            self._cuts[cut] = Shard(cut.of(self._rows))
+            rows = self._rows
+            self._cuts[cut] = Shard(replace(rows, cut=cut) if isinstance(rows, Codes) else cut.of(rows))
         return getattr(self._cuts[cut], method)(*arguments)
 
     def blocks(self) -> Iterator[tuple[FeatureMatrix, Int64s]]:
@@ -87,11 +89,8 @@ class Shard:
 
     def sum_acts(self) -> tuple[Counter[int], int]:
         """Return the exact sum of the activations of all rows, and their number."""
-        sums, count = Counter[int](), 0
-        for block, pool in self.blocks():
-            acts = block.acts if len(pool) == len(block) else block.take(pool).acts
-            sums, count = sums + exact_sum(acts), count + len(acts)
-        return sums, count
+        sums, counts = zip(*(sum_of_acts(block, pool) for block, pool in self.blocks()), strict=True)
+        return sum(sums, Counter()), sum(counts)
 
     # ---- a coverage search
 
@@ -100,10 +99,10 @@ class Shard:
         blocks = (block for block, _ in self.blocks())
         self._search = (CoverSearch if task.max_overlap is None else ScanSearch)(blocks, task)
 
-    def offer(self, news: News, first: int, most: int) -> Offer:
-        """Return the rows that may be picked next; `first` is the number that the first row has in the pool."""
+    def offer(self, update: Update, most: int) -> Offer:
+        """Return the rows that may be picked next, at most `most`."""
         assert self._search is not None
-        return self._search.offer(news, first, most)
+        return self._search.offer(update, most)
 
     def searched(self, rows: Int64s) -> Rows:
         """Return rows as the search sees them."""

@@ -1,4 +1,4 @@
-"""Race: a coverage search whose rows are in shards. The driver picks among the rows that the shards offer.
+"""Driver: a coverage search whose rows are in shards. The driver picks among the rows that the shards offer.
 
 A round trip brings the best rows of each shard, and a bound for its others. The driver computes the gains of these
 rows again after each pick, and goes on while no other row can be better: one trip yields many picks. Gains only fall,
@@ -20,7 +20,7 @@ from ..constraints import Constraints
 from ..coverage import Csr, Measure, Picks, commit, fits, new_search, take_in_order
 from ..coverage_kernels import begin_round, cover, row_gains
 from .features import ShardedFeatures
-from .messages import News, Offer, Rows, Task
+from .messages import Offer, Rows, Task, Update
 
 OFFERED = 32  # rows of each shard in one trip
 FILLED = 4096  # rows without gain that are fetched together
@@ -37,7 +37,7 @@ class Entries(NamedTuple):
         return Csr(np.zeros(1, np.int64), np.full(1, len(self.ids)), self.ids, self.amounts)
 
 
-class Race:
+class Driver:
     """Pick rows of shards.
 
     Args:
@@ -70,8 +70,8 @@ class Race:
         self._search = new_search(no_rows, self._objective, holders.copy(), self.state, 0)
         begin_round(self._search)
         self._picks, self._gains, self._round = list[int](), list[float](), list[Entries]()
-        self._heard, self._begins = 0, False  # what the shards know: picks, and whether a new round began since
-        self._unheard = list[Entries]()  # of the round, since the last trip
+        self._sent, self._begins = 0, False  # what the shards know: picks, and whether a new round began since
+        self._unsent = list[Entries]()  # of the round, since the last trip
         self._pick_round = self._greedy_round if scan is None else self._scan_round
         self._begin(measure, holders, order)
 
@@ -91,7 +91,13 @@ class Race:
                 cost=state.cost[own],
                 scale=state.scale[own],
             )
-            tasks.append((Task(self._objective, measure.amounts, holders, part, place[own][rows], overlap, nearest),))
+            tasks.append(
+                (
+                    Task(
+                        int(start), self._objective, measure.amounts, holders, part, place[own][rows], overlap, nearest
+                    ),
+                )
+            )
         self._features.call_each("begin_search", tasks)
 
     def __call__(self, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s) -> Picks:
@@ -179,25 +185,24 @@ class Race:
 
     def _trip(self) -> list[Offer]:
         """Tell the shards what was picked, and ask which rows may be next."""
-        picks = np.array(self._picks[self._heard :], np.int64)
+        picks = np.array(self._picks[self._sent :], np.int64)
         groups, costs = self.state.group[picks], self.state.cost[picks]
-        news = News(
+        update = Update(
             picks,
             groups,
             costs,
-            Rows.joined([(entries.ids, entries.amounts) for entries in self._unheard]),
+            Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent]),
             self._begins,
         )
-        self._heard, self._begins, self._unheard = len(self._picks), False, []
-        arguments = [(news, int(start), OFFERED) for start in self._features.starts[:-1]]
-        offers: list[Offer] = self._features.call_each("offer", arguments)
+        self._sent, self._begins, self._unsent = len(self._picks), False, []
+        offers: list[Offer] = self._features.call("offer", update, OFFERED)
         return offers
 
     # ---- picks
 
     def _begin_round(self) -> None:
         begin_round(self._search)
-        self._begins, self._round, self._unheard = True, [], []
+        self._begins, self._round, self._unsent = True, [], []
 
     def _pick(self, row: int, entries: Entries, gain: float | None = None) -> None:
         self._picks.append(row)
@@ -205,7 +210,7 @@ class Race:
         commit(self.state, row)
         cover(entries.csr(), self._objective, 0)
         self._round.append(entries)
-        self._unheard.append(entries)
+        self._unsent.append(entries)
 
     def _gain(self, entries: Entries) -> float:
         """Return the marginal gain of a row, in units."""
