@@ -91,14 +91,9 @@ class Driver:
                 cost=state.cost[own],
                 scale=state.scale[own],
             )
-            tasks.append(
-                (
-                    Task(
-                        int(start), self._objective, measure.amounts, holders, part, place[own][rows], overlap, nearest
-                    ),
-                )
-            )
-        self._features.call_each("begin_search", tasks)
+            places, amounts = place[own][rows], measure.amounts
+            tasks.append(Task(int(start), self._objective, amounts, holders, part, places, overlap, nearest))
+        self._features.call_each("begin_search", [(task,) for task in tasks])
 
     def __call__(self, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s) -> Picks:
         """Pick `initial`, finish their last round, begin new rounds until one adds nothing, and fill up with `last`.
