@@ -4,6 +4,7 @@ The tests may share their work among processes (`pytest -n 2`): no test uses a f
 """
 
 import importlib
+import itertools
 import os
 import shutil
 import sys
@@ -19,7 +20,6 @@ import torch
 from helpers import forge, tiny
 from hub import connect, serve
 
-from hf_sae_select import SaeConfig
 from hf_sae_select.features import kernels
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -29,11 +29,19 @@ torch.set_num_threads(1)
 datasets.disable_progress_bars()
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    """Paths of caches, one for each test; most tests make no such folder."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def cache(caches, monkeypatch):
+    folder = next(caches)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     monkeypatch.setattr(datasets.fingerprint, "_CACHING_ENABLED", True)  # a test that disables caching ends with it
-    return tmp_path / "cache"
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +53,7 @@ def bert(tmp_path_factory):
 @pytest.fixture
 def sae(bert):
     """A random jumprelu SAE with 32 latents on the second layer of `bert`."""
-    config = SaeConfig(16, 32, "jumprelu", model=str(bert), hook="encoder.layer.1", feature_threshold=0.5)
-    return tiny.sae(config)
+    return tiny.sae_on(bert)
 
 
 @pytest.fixture

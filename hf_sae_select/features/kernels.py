@@ -302,11 +302,12 @@ def blocks(offsets: Int64s) -> list[tuple[int, int]]:
 
 
 def in_threads(work: Callable[..., Any], parts: Sequence[tuple[Any, ...]], *arguments: Any) -> list[Any]:
-    """Call a function with every part, in threads where there are several, and return what it returns."""
-    if len(parts) < 2:
+    """Call a function with every part, in threads where several can run, and return what it returns."""
+    workers = min(len(parts), cores(), MOST_THREADS)
+    if workers < 2:
         return [work(*part, *arguments) for part in parts]
     # For this call only: the threads of a pool do not survive a fork.
-    with ThreadPoolExecutor(min(len(parts), cores(), MOST_THREADS)) as threads:
+    with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(lambda part: work(*part, *arguments), parts))
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import tiny
 
 SCRIPT = """
 import os, signal, sys, time
@@ -44,12 +45,20 @@ print(f"{PartialState().num_processes} {len(read)} {coded['sae_ids'][:]} {kept}\
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 
-@pytest.fixture
-def script(sae, tmp_path):
-    sae.save_pretrained(tmp_path / "sae")
-    file = tmp_path / "script.py"
-    file.write_text(SCRIPT.replace("FOLDER", str(tmp_path / "sae")))
+@pytest.fixture(scope="module")
+def script(bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("script")
+    tiny.sae_on(bert).save_pretrained(folder / "sae")
+    file = folder / "script.py"
+    file.write_text(SCRIPT.replace("FOLDER", str(folder / "sae")))
     return file
+
+
+@pytest.fixture(scope="module")
+def one(script):
+    """What one process makes: the lines that it prints, and its files."""
+    _, lines, _ = run([sys.executable], script, script.parent / "one")
+    return lines, files(script.parent / "one")
 
 
 def environment(cache):
@@ -75,20 +84,20 @@ def files(cache):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_work_and_agree_with_one(script, tmp_path):
-    _, [(rows, codes)], _ = run([sys.executable], script, tmp_path / "one")
+def test_two_processes_share_the_work_and_agree_with_one(script, one, tmp_path):
+    [(rows, codes)], files_of_one = one
     assert rows == 5
     code, lines, errors = run(TORCHRUN, script, tmp_path / "two")
     assert code == 0, errors
     assert sum(rows for rows, _ in lines) == 5 and [codes for _, codes in lines] == [codes] * 2
-    assert files(tmp_path / "two") == files(tmp_path / "one")
+    assert files(tmp_path / "two") == files_of_one
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("killed", [0, 1])
-def test_when_a_process_dies_the_other_one_encodes_its_rows(script, tmp_path, killed):
-    _, [(_, codes)], _ = run([sys.executable], script, tmp_path / "one")
+def test_when_a_process_dies_the_other_one_encodes_its_rows(script, one, tmp_path, killed):
+    [(_, codes)], _ = one
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
@@ -111,9 +120,9 @@ def test_when_a_process_dies_the_other_one_encodes_its_rows(script, tmp_path, ki
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_run_whose_process_was_killed_goes_on_where_it_stopped(script, tmp_path, monkeypatch):
+def test_a_run_whose_process_was_killed_goes_on_where_it_stopped(script, one, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "0")  # then the second run has the same function
-    _, [(_, codes)], _ = run([sys.executable], script, tmp_path / "one")
+    [(_, codes)], _ = one
     code, _, _ = run(TORCHRUN, script, tmp_path / "two", "kill 1")
     assert code != 0  # torchrun ends all processes when one dies
     stored = [file for file in files(tmp_path / "two") if file.startswith("piece-")]  # one for each row

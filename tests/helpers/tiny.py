@@ -31,7 +31,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from hf_sae_select import SparseAutoencoder
+from hf_sae_select import SaeConfig, SparseAutoencoder
 
 WORDS = "the a cat dog bird sat ran flew on under over mat log moon and then it was red blue green big small".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -108,3 +108,8 @@ def sae(config):
         if name == "threshold":
             parameter.abs_()
     return made
+
+
+def sae_on(bert):
+    """Return a random jumprelu SAE with 32 latents on the second layer of a tiny BERT in a folder."""
+    return sae(SaeConfig(16, 32, "jumprelu", model=str(bert), hook="encoder.layer.1", feature_threshold=0.5))

@@ -8,6 +8,7 @@ from helpers.pools import RECORD, coded, features_of, pools, thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_sae_select.features import kernels
 from hf_sae_select.features.matrix import FeatureMatrix
 from hf_sae_select.features.sums import exact_sum, mean_of_sum
 from hf_sae_select.selection import api, run
@@ -49,18 +50,20 @@ def few_at_once(monkeypatch):
     monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
 
 
-def both(method, constraint, features, columns, budget, shards):
-    """Select in one process and in shards; return both results as text."""
+def receipts(method, constraint, features, columns, budget, shards):
+    """Select in one process and in each number of shards; return the results as text."""
     name, options = METHODS[method]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         request = SelectionRequest.parse(len(features), columns, budget, name, options, **CONSTRAINTS[constraint])
-        return [repr(vars(run.run(request, rows))) for rows in (features, pool.of_matrix(features, shards))]
+        rows = [features, *(pool.of_matrix(features, number) for number in shards)]
+        return [repr(vars(run.run(request, features))) for features in rows]
 
 
 @pytest.mark.parametrize(("method", "constraint"), CASES)
-@pytest.mark.parametrize("shards", [1, 2, 7, 32])
-def test_the_receipt_is_that_of_one_process(method, constraint, shards):
+@pytest.mark.parametrize(("shards", "threads"), [((1, 2), 2), ((7, 32), 1)], ids=["threads", "many shards"])
+def test_the_receipt_is_that_of_one_process(method, constraint, shards, threads, monkeypatch):
+    monkeypatch.setattr(kernels, "MOST_THREADS", threads)  # to start threads takes longer than such small searches
     rng = np.random.default_rng(0)
     acts = rng.random((40, 24), np.float32) * (rng.random((40, 24)) < 0.25)
     acts[[5, 30]] = 0
@@ -70,8 +73,8 @@ def test_the_receipt_is_that_of_one_process(method, constraint, shards):
         "quality": [i % 5 / 4 for i in range(40)],
         "price": [1 + i % 7 for i in range(40)],
     }
-    one, sharded = both(method, constraint, FeatureMatrix.from_dense(acts), columns, 25, shards)
-    assert sharded == one
+    one, *sharded = receipts(method, constraint, FeatureMatrix.from_dense(acts), columns, 25, shards)
+    assert sharded == [one] * len(shards)
 
 
 @pytest.mark.slow
@@ -79,7 +82,7 @@ def test_the_receipt_is_that_of_one_process(method, constraint, shards):
 @given(pools.filter(lambda rows: any(rows)), st.integers(1, 9), st.integers(1, 5))
 @thoroughly
 def test_small_pools_with_many_ties_and_blank_rows_too(method, rows, budget, shards):
-    one, sharded = both(method, "none", features_of(rows), {}, min(budget, len(rows)), shards)
+    one, sharded = receipts(method, "none", features_of(rows), {}, min(budget, len(rows)), [shards])
     assert sharded == one
 
 

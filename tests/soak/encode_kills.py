@@ -27,7 +27,7 @@ import torch
 from datasets import Dataset
 from helpers import tiny
 
-from hf_sae_select import SaeConfig, encode
+from hf_sae_select import encode
 from hf_sae_select.encoding import encoder, run, store
 from hf_sae_select.encoding.collector import RowCollector
 from hf_sae_select.encoding.encoder import Encoder
@@ -109,7 +109,7 @@ def main() -> int:
     tried = survived = 0
     with tempfile.TemporaryDirectory() as folder:
         bert = tiny.save("bert", Path(folder) / "bert")
-        sae = tiny.sae(SaeConfig(16, 32, "jumprelu", model=str(bert), hook="encoder.layer.1", feature_threshold=0.5))
+        sae = tiny.sae_on(bert)
         _, (total, _, *expected) = in_child(Path(folder) / "whole", sae)
         last = int(total)
         for step in range(last) if wanted is None else [last * i // wanted for i in range(wanted)]:
