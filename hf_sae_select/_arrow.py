@@ -78,6 +78,35 @@ def damaged(file: Path, reason: object) -> OSError:
     return OSError(f"the cache file {file} is damaged ({reason}); delete it, and encode again")
 
 
+class Lists:
+    """A column of lists without nulls, of which rows are gathered in any order.
+
+    It views the chunks as arrays. Arrow's own `take` holds what it gathers several times, and looks through all chunks
+    for each block of rows.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
+        self._type = column.type
+        self._values = [chunk.values.to_numpy() for chunk in column.chunks]
+        self._starts = np.concatenate([part[:-1] for part in offsets] or [np.empty(0, np.int32)])
+        self._stops = np.concatenate([part[1:] for part in offsets] or [np.empty(0, np.int32)])
+        self._ends = np.cumsum([len(chunk) for chunk in column.chunks])  # of the chunks, in rows
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Return some rows."""
+        owners = np.searchsorted(self._ends, rows, side="right").tolist()
+        starts, stops = self._starts[rows], self._stops[rows]
+        spans = zip(owners, starts.tolist(), stops.tolist(), strict=True)
+        values = [self._values[owner][start:stop] for owner, start, stop in spans]
+        offsets = np.zeros(len(rows) + 1, starts.dtype)
+        np.cumsum(stops - starts, out=offsets[1:])
+        empty = np.empty(0, self._type.value_type.to_pandas_dtype())
+        arrays = pa.array(offsets), pa.array(np.concatenate([empty, *values]), self._type.value_type)
+        kind = pa.LargeListArray if pa.types.is_large_list(self._type) else pa.ListArray
+        return kind.from_arrays(*arrays)
+
+
 def gathered(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """Return rows of a table, in any order. `Table.take` would copy all chunks of all columns first."""
     batches = table.to_batches()

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._datasets import has_row_mapping
+from .._arrow import Lists, gathered
+from .._datasets import has_row_mapping, row_mapping
 from .._validation import check_int
-from .columns import ACTS, IDS, TOKENS, encoding_record, is_encoded, read_columns, read_lists
+from .columns import ACTS, IDS, TOKENS, is_encoded, read_columns, read_lists
 from .kept import Kept
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
-BLOCK_ROWS = 2000  # rows whose codes are in memory together while they are cut
+COLUMNS = [IDS, ACTS, TOKENS]
+BLOCK_ENTRIES = 2**18  # of codes, in memory together while they are cut: 1,024 rows of 256 features
 
 
 def check_encoded(dataset: datasets.Dataset) -> None:
@@ -33,14 +35,12 @@ def check_encoded(dataset: datasets.Dataset) -> None:
         )
 
 
-def code_arrays(dataset: datasets.Dataset) -> dict[str, Any]:
-    """Return the codes of all rows as the fields of a FeatureMatrix; one Arrow chunk is not copied.
+def code_arrays(table: pa.Table, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return code columns as the fields of a FeatureMatrix; one Arrow chunk is not copied.
 
     Raises:
-        ValueError: The columns are missing, hold nulls or do not fit together.
+        ValueError: They hold nulls or do not fit together, or not with their encoding record.
     """
-    check_encoded(dataset)
-    table, record = read_columns(dataset, [IDS, ACTS, TOKENS]), encoding_record(dataset)
     check_int("d_sae", record.get("d_sae"))
     kept = Kept.of_record(record)
     _check_types(table, record["d_sae"], kept)
@@ -54,12 +54,42 @@ def code_arrays(dataset: datasets.Dataset) -> dict[str, Any]:
     return {"offsets": offsets, "ids": ids, "acts": acts, "d_sae": record["d_sae"], "tokens": tokens, "kept": kept}
 
 
-def blocks_of(dataset: datasets.Dataset) -> Iterator[datasets.Dataset]:
-    """Yield the code columns of a dataset, some rows at a time; those of a dataset without rows once."""
-    check_encoded(dataset)
-    codes = dataset.select_columns([IDS, ACTS, TOKENS])
-    for start in range(0, max(len(codes), 1), BLOCK_ROWS):
-        yield codes.select(range(start, min(start + BLOCK_ROWS, len(codes))))
+def code_table(dataset: datasets.Dataset) -> pa.Table:
+    """Return the code columns of all rows."""
+    return read_columns(dataset, COLUMNS)
+
+
+def code_tables(dataset: datasets.Dataset) -> Iterator[pa.Table]:
+    """Yield the code columns, some rows at a time; those of a dataset without rows once."""
+    codes = dataset.select_columns(COLUMNS)
+    table, rows = codes.data.table, row_mapping(codes)
+    step = _block_rows(table)
+    take = _taking(table) if rows is not None else None
+    for start in range(0, max(len(codes), 1), step):
+        yield table.slice(start, step) if take is None or rows is None else take(rows[start : start + step])
+
+
+def _block_rows(table: pa.Table) -> int:
+    """Return the number of rows that have `BLOCK_ENTRIES` entries, on average."""
+    entries = sum(len(chunk.flatten()) for chunk in table.column(IDS).chunks)
+    return max(BLOCK_ENTRIES * len(table) // max(entries, 1), 1)
+
+
+def _taking(table: pa.Table) -> Callable[[NDArray[np.int64]], pa.Table]:
+    """Return a function that gathers rows of code columns, in any order."""
+    import pyarrow as pa
+
+    columns = [table.column(name) for name in (IDS, ACTS)]
+    if any(_has_nulls(column) for column in [*columns, table.column(TOKENS)]):
+        return lambda rows: gathered(table, rows)  # of which those with nulls may be none
+    lists, tokens = [Lists(column) for column in columns], table.column(TOKENS).to_numpy()
+    return lambda rows: pa.table([*(column.take(rows) for column in lists), pa.array(tokens[rows])], names=COLUMNS)
+
+
+def _has_nulls(column: pa.ChunkedArray) -> bool:
+    """Tell whether a column holds nulls, or lists of nulls."""
+    is_list = hasattr(column.type, "value_type")
+    return bool(column.null_count) or (is_list and any(chunk.flatten().null_count for chunk in column.chunks))
 
 
 def is_view(dataset: datasets.Dataset) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +20,13 @@ from .arrays import (
     checked_tokens,
     checked_vectors,
 )
-from .codes import blocks_of, check_encoded, code_arrays, is_view, joined
+from .codes import check_encoded, code_arrays, code_table, code_tables, is_view, joined
 from .columns import ACTS, IDS, TOKENS, encoding_record, read_vectors
 from .kept import Kept, check_kept
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,15 +366,45 @@ class FeatureMatrix:
         return cls(offsets, ids, acts, d_sae=1, tokens=tokens, vectors=read_vectors(dataset, column))
 
     @classmethod
-    def _read(cls, dataset: datasets.Dataset) -> FeatureMatrix:
+    def blocks(cls, dataset: datasets.Dataset) -> Iterator[FeatureMatrix]:
+        """Read the code columns of an encoded dataset, some rows at a time.
+
+        Args:
+            dataset (`datasets.Dataset`):
+                An encoded dataset, as `encode` returns it.
+
+        Returns:
+            `Iterator[FeatureMatrix]`: The features of the first rows, of the next ones, and so on; no rows, where the
+            dataset has none.
+
+        Raises:
+            ValueError: If the code columns are missing, hold nulls or do not fit together.
+
+        Example:
+
+        ```python
+        for features in FeatureMatrix.blocks(encoded):
+            print(len(features))
+        ```
+        """
         check_encoded(dataset)
+        record = encoding_record(dataset)
+        return (cls._of_table(table, record) for table in code_tables(dataset))
+
+    @classmethod
+    def _of_table(cls, table: pa.Table, record: Mapping[str, Any]) -> FeatureMatrix:
         try:
-            return cls(**code_arrays(dataset))
+            return cls(**code_arrays(table, record))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together, or not with "
-                f"{encoding_record(dataset).get('d_sae')} features: {error}; encode the dataset again"
+                f"{record.get('d_sae')} features: {error}; encode the dataset again"
             ) from error
+
+    @classmethod
+    def _read(cls, dataset: datasets.Dataset) -> FeatureMatrix:
+        check_encoded(dataset)
+        return cls._of_table(code_table(dataset), encoding_record(dataset))
 
     @classmethod
     def _read_cut(
@@ -381,8 +412,7 @@ class FeatureMatrix:
     ) -> FeatureMatrix:
         def parts() -> Iterator[FeatureMatrix]:
             row = 0
-            for block in blocks_of(dataset):
-                part = cls._read(block)
+            for part in cls.blocks(dataset):
                 yield part._cut(threshold, top, features, row)
                 row += len(part)
 

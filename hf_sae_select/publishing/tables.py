@@ -31,7 +31,6 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from .._parquet import content_errors, read_table, written_metadata
-from ..features.codes import BLOCK_ROWS
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, read_columns, state_width
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
@@ -45,6 +44,7 @@ from .layout import CLOSENESS, DIGEST, SHA256, pool_files
 from .provenance import nested, public
 
 SHARD_BYTES = 500 * 2**20  # of rows in memory, for each file
+BLOCK_ROWS = 2000  # in memory together while the pool is written
 PART_BLOCKS = 250  # of `BLOCK_ROWS` rows, for each file of the pool: half a million rows of 256 features have 0.6 GB
 METADATA_KEY = b"sae_selection"  # in the schema of `selection.parquet`
 COLUMNS = {"row": ("int64",), "pick": ("int64",), "gain": ("int64", "double"), "round": ("int64",)}

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._validation import check_int, check_number
-from ..features.codes import blocks_of
 from ..features.kept import Kept, check_kept
 from ..features.matrix import FeatureMatrix
 from .method import Method
@@ -104,5 +103,5 @@ class Cuts:
 
 def _frequency(dataset: Dataset, threshold: float) -> NDArray[np.int64]:
     """Count the rows that have each feature above a threshold, a block of rows at a time: [d_sae]."""
-    parts = (FeatureMatrix.from_dataset(block).above(threshold).frequency for block in blocks_of(dataset))
+    parts = (block.above(threshold).frequency for block in FeatureMatrix.blocks(dataset))
     return np.asarray(sum(parts))

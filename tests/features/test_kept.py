@@ -107,7 +107,7 @@ ROWS = [{0: 1.0, 3: 2.5}, {}, {1: 3.5, 2: 1.5, 3: 2.25, 9: 2.75}, {3: 3.0}, {2: 
     "cuts", [Cuts(0.0, 2), Cuts(THRESHOLD), Cuts(THRESHOLD, 1), Cuts(THRESHOLD, None, 0.5), Cuts(1.25, 1, 0.7)]
 )
 def test_a_cut_of_what_is_read_by_blocks_is_the_cut_of_all(monkeypatch, cuts, order):
-    monkeypatch.setattr("hf_sae_select.features.codes.BLOCK_ROWS", 2)
+    monkeypatch.setattr("hf_sae_select.features.codes.BLOCK_ENTRIES", 4)
     rows = encoded(ROWS, KEPT)
     rows = rows if order is None else rows.select(order)
     expected = cuts.apply(FeatureMatrix.from_dataset(rows), [0] if len(rows) else [])

@@ -240,7 +240,7 @@ def test_reading_by_blocks_above_a_threshold_gives_the_same(monkeypatch, thresho
     ds = coded([{1: 0.4, 3: 0.9}, {}, {0: 0.6}, {2: 0.5, 5: 0.7, 7: 0.1}, {1: 2.0}])
     ds = ds.add_column("sae_state", [[float(i), 1.0] for i in range(5)], feature=List(Value("float32"), length=2))
     ds = ds if isinstance(order, slice) else ds.select(order)
-    monkeypatch.setattr("hf_sae_select.features.codes.BLOCK_ROWS", 2)
+    monkeypatch.setattr("hf_sae_select.features.codes.BLOCK_ENTRIES", 4)
     features = FeatureMatrix.from_dataset(ds, threshold=threshold, vectors="sae_state")
     expected = FeatureMatrix.from_dataset(ds, vectors="sae_state").above(threshold)
     assert features.d_sae == expected.d_sae and features.offsets.dtype == np.int64
