@@ -25,7 +25,7 @@ from hf_sae_select.encoding.batches import Window
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.text import find_text
 from hf_sae_select.sae.model import CHUNK_FLOATS, TILE
-from hf_sae_select.sae.products import PARTS, SplitProduct
+from hf_sae_select.sae.products import PARTS, ReusedProduct, SplitProduct
 from hf_sae_select.sae.segments import FEW_ROWS, Product, chunk_sizes
 
 TINY = [" ".join(["the harbour was built twice"] * (1 + i % 7)) for i in range(16)]
@@ -78,6 +78,7 @@ def ratio_to_floor(passes: list[Pass], d_in: int, d_sae: int, activation: str, r
     config = SaeConfig(d_in, d_sae, activation, model="m", hook="h", k=32 if activation == "topk" else None)
     sae = SparseAutoencoder(config).requires_grad_(False)
     sae.W_enc.normal_()
+    product = ReusedProduct(sae.W_enc)  # as `encode` has it on a CPU
     out = torch.empty(max(len(states) for states, _ in passes), d_sae)
 
     def floor() -> None:
@@ -86,7 +87,7 @@ def ratio_to_floor(passes: list[Pass], d_in: int, d_sae: int, activation: str, r
 
     def pooled() -> None:
         for states, lengths in passes:
-            sae.encode_max(states, lengths)
+            sae.encode_max(states, lengths, product)
 
     return ratio(pooled, floor, repeats)
 

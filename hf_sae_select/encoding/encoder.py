@@ -17,8 +17,8 @@ from torch import Tensor
 from ..features.columns import RowFlags
 from ..features.kept import LARGEST, Kept
 from ..sae.model import SparseAutoencoder
-from ..sae.products import SplitProduct
-from ..sae.segments import segment_sums
+from ..sae.products import ReusedProduct, SplitProduct
+from ..sae.segments import Product, segment_sums
 from .arguments import EncodingArguments
 from .batches import Window
 from .chat_template import ChatTemplate
@@ -90,7 +90,7 @@ class Encoder:
         if config.context_size is not None:
             self._check_budget(config.context_size)
         self._is_loaded = False
-        self.product: SplitProduct | None = None
+        self.product: Product | None = None
         self.template = None
         if rendering.chat:
             self.template = ChatTemplate.of(config.model, self.revision, arguments.chat_template_kwargs)
@@ -173,6 +173,8 @@ class Encoder:
             self.sae = SparseAutoencoder.from_tensors(config, tensors)
         if self.arguments.precision != "float32":
             self.product = SplitProduct(self.sae.W_enc, self.arguments.precision)
+        elif device.type == "cpu":  # torch itself uses the memory of a GPU again
+            self.product = ReusedProduct(self.sae.W_enc)
         longest = self._check_budget(self.model.window, len(self.model.tokens.before + self.model.tokens.after))
         if self.model.device.type == "cuda":  # a GPU without room for a window is found before the work
             self.model.check_room(min(longest, self.arguments.budget or longest))

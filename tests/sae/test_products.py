@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_sae_select.sae.products import PARTS, SplitProduct, split
+from hf_sae_select.sae.products import PARTS, ReusedProduct, SplitProduct, split
 
 
 def drawn(*shape):
@@ -33,3 +33,13 @@ def test_infinity_and_nan_show(precision):
     x = drawn(3, 8)
     x[1, 2], x[2, 3] = torch.inf, torch.nan
     assert SplitProduct(drawn(8, 4), precision)(x).isfinite().all(dim=1).tolist() == [True, False, False]
+
+
+def test_products_in_memory_that_is_used_again_have_the_same_bits():
+    weights = drawn(8, 40)
+    product = ReusedProduct(weights)
+    for rows, columns in ((5, slice(None)), (9, slice(10, 30)), (3, slice(None))):
+        x = drawn(rows, 8)
+        assert torch.equal(product(x, columns), x @ weights[:, columns])
+    first = product(x)
+    assert product(-x).data_ptr() == first.data_ptr()
