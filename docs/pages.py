@@ -1,0 +1,82 @@
+"""Write the pages of the site into a folder: `python docs/pages.py build/pages`.
+
+The pages of docs/ are read on GitHub too, where a link may lead to any file of the repository. A site has its own pages
+alone. So some files of the repository become pages, each from its one source, and a link to any other file leads to a
+page that shows it.
+"""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {  # files outside docs/ that are pages
+    "benchmarks/README.md": "benchmarks.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "hf_sae_select/sae/default/README.md": "default-sae.md",
+    "hub_cards/sae_diversity/README.md": "sae-diversity.md",
+}
+ASSETS = {".css", ".png", ".svg"}
+LANGUAGES = {".json": "json", ".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+
+LINK = re.compile(r"\]\((?P<path>(?!https?:)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+METADATA = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)  # of the Hub, in cards
+NETWORK = re.compile(r"^<!-- needs a network -->\n+```python$", re.MULTILINE)
+OUTPUT = re.compile(r"^```\n\n```$", re.MULTILINE)  # a plain block right below another block
+
+
+def place(file: Path) -> Path:
+    """Return the place of a file of the repository among the pages."""
+    name = file.relative_to(ROOT).as_posix()
+    if name in PAGES:
+        return Path(PAGES[name])
+    if file.is_relative_to(ROOT / "docs"):
+        return file.relative_to(ROOT / "docs")
+    return Path("files", f"{name}.md")
+
+
+def page_text(file: Path) -> tuple[str, set[Path]]:
+    """Return the text of the page of a file, and the files that it links to."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".md":
+        return f"# {file.name}\n\nA file of the repository.\n\n````{LANGUAGES[file.suffix]}\n{text}````\n", set()
+    targets = set()
+
+    def moved(link: re.Match[str]) -> str:
+        target = (file.parent / link["path"]).resolve()
+        targets.add(target)
+        path = os.path.relpath(place(target), place(file).parent)
+        return f"]({Path(path).as_posix()}{link['anchor'] or ''})"
+
+    text = LINK.sub(moved, METADATA.sub("", text))
+    text = NETWORK.sub('```python title="needs a network"', text)
+    return OUTPUT.sub('```\n\n```text title="prints"', text), targets
+
+
+def write_pages(folder: Path) -> None:
+    """Write all pages, and what they show, into a folder that is made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    docs = ROOT / "docs"
+    files = [*docs.rglob("*.md"), *(file for file in docs.iterdir() if file.suffix in ASSETS)]
+    files += [ROOT / name for name in PAGES]
+    written = set()
+    while files:
+        file = files.pop()
+        if file in written:
+            continue
+        written.add(file)
+        path = folder / place(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix in ASSETS:
+            shutil.copyfile(file, path)
+        else:
+            text, targets = page_text(file)
+            path.write_text(text, encoding="utf-8")
+            files += targets
+
+
+if __name__ == "__main__":
+    write_pages(Path(sys.argv[1]))
