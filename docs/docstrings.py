@@ -1,7 +1,7 @@
 """An extension of griffe that reads the types of docstrings, written as Hugging Face writes them, for the site.
 
-`seed (`int`, *optional*, defaults to `0`):` becomes `seed (int):`, since a page shows the default beside it. Names of
-pages, such as `docs/methods.md`, become links.
+`seed (`int` or `None`, *optional*, defaults to `0`):` becomes `seed (int | None):`, since a page shows the default
+beside it. Names of pages, such as `docs/methods.md`, become links.
 """
 
 import re
@@ -16,8 +16,8 @@ PAGE = re.compile(r"`docs/(?P<name>[\w-]+)\.md`")
 
 
 def plain(kind: str) -> str:
-    """Return a type without marks."""
-    return OPTIONAL.sub("", kind).replace("`", "")
+    """Return "`int`, `float` or `str`, *optional*" as `int | float | str`."""
+    return " | ".join(re.findall("`([^`]*)`", OPTIONAL.sub("", kind)))
 
 
 class Docstrings(griffe.Extension):

@@ -1,8 +1,8 @@
 """Write the pages of the site into a folder: `python docs/pages.py build/pages`.
 
-The pages of docs/ are read on GitHub too, where a link may lead to any file of the repository. A site has its own pages
-alone. So some files of the repository become pages, each from its one source, and a link to any other file leads to a
-page that shows it.
+The pages of docs/ are read on GitHub too, where a link may lead to any file of the repository. A site has its own
+pages alone. So some files of the repository become pages, each from its one source, and a link to any other file leads
+to a page that shows it.
 """
 
 import os
@@ -53,7 +53,7 @@ def page_text(file: Path) -> tuple[str, set[Path]]:
 
     text = LINK.sub(moved, METADATA.sub("", text))
     text = NETWORK.sub('```python title="needs a network"', text)
-    return OUTPUT.sub('```\n\n```text title="prints"', text), targets
+    return OUTPUT.sub('```\n\n```text title="Output"', text), targets
 
 
 def write_pages(folder: Path) -> None:
