@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.pools import RECORD, coded, features_of, pools, thoroughly
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_sae_select.features import kernels
@@ -80,7 +80,7 @@ def test_the_receipt_is_that_of_one_process(method, constraint, shards, threads,
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @given(pools.filter(lambda rows: any(rows)), st.integers(1, 9), st.integers(1, 5))
-@thoroughly
+@settings(thoroughly, max_examples=40)  # of each method; `test_exactness.py` draws more for the search itself
 def test_small_pools_with_many_ties_and_blank_rows_too(method, rows, budget, shards):
     one, sharded = receipts(method, "none", features_of(rows), {}, min(budget, len(rows)), [shards])
     assert sharded == one
