@@ -232,16 +232,19 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_the_model_is_loaded(
     assert not loads
 
 
-def test_a_copy_of_rows_on_a_full_disk_leaves_nothing_behind(ds, sae, tmp_path, monkeypatch):
+def test_a_copy_of_rows_on_a_full_disk_leaves_nothing_behind(ds, sae, tmp_path, cache, monkeypatch):
+    def files():
+        return sorted(file for folder in (tmp_path, cache) for file in folder.rglob("rows/*"))
+
     ds.save_to_disk(tmp_path / "rows")
     shuffled = datasets.load_from_disk(tmp_path / "rows").shuffle(seed=0)
-    files = sorted(tmp_path.rglob("rows/*"))
+    before = files()
     pipeline.codes(shuffled, sae)
     with monkeypatch.context() as patch:
         patch.setattr(pa.ipc.RecordBatchStreamWriter, "write_table", full_disk)
         with pytest.raises(OSError, match=r"cannot write .*rows.*No space left on device.*HF_DATASETS_CACHE"):
             encode(shuffled, sae)
-    assert sorted(tmp_path.rglob("rows/*")) == files
+    assert files() == before
     coded = encode(shuffled, sae)
     assert coded["id"][:] == shuffled["id"][:] and coded.features["id"] == ds.features["id"]
 
