@@ -11,14 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Floats, Int64s, compiled, in_threads
+from ..features.kernels import Floats, Int64s, blocks, compiled, in_threads
 from .coverage import ConstraintState, fitting
 from .herding import LENGTH, UNITS, Entries, Herding, Vector, Vectors
 from .targets import PoolSample, Target
 
 STEP = 4096  # rows that are looked at first where all may win; then as many as were looked at before
 GROWTH = 12  # candidates are ranked anew after a twelfth more picks, and before as large a part of them is picked
-PRODUCTS = 2**12  # that one thread computes at a time
 FIRST = 128  # candidates of the first picks; later there are two for each pick, up to their number
 
 
@@ -168,21 +167,27 @@ class Candidates:
 def mean_products(vectors: Vectors, total: Int64s, size: int) -> Floats:
     """Return the mean product of each vector with `size` others, whose sum is `total` [d_sae]: [vectors]."""
     means = np.empty(len(vectors))
+    # Half as large, so that the first cache of a core holds it.
+    sums = total.astype(np.int32) if total.max(initial=0) < 2**31 else total
 
-    def compute(start: int) -> None:
-        offsets = vectors.offsets[start : start + PRODUCTS + 1]
-        _mean_products(offsets, vectors.ids, vectors.entries, total, size, means[start : start + PRODUCTS])
+    def compute(low: int, high: int) -> None:
+        _mean_products(vectors.offsets[low : high + 1], vectors.ids, vectors.entries, sums, size, means[low:high])
 
-    in_threads(compute, [(start,) for start in range(0, len(vectors), PRODUCTS)])
+    in_threads(compute, blocks(vectors.offsets))
     return means
 
 
 @compiled
 def _mean_products(
-    offsets: Int64s, ids: NDArray[np.unsignedinteger[Any]], entries: Entries, total: Int64s, size: int, means: Floats
+    offsets: Int64s,
+    ids: NDArray[np.unsignedinteger[Any]],
+    entries: Entries,
+    total: NDArray[np.signedinteger[Any]],
+    size: int,
+    means: Floats,
 ) -> None:
     for i in range(len(offsets) - 1):
         product = np.int64(0)
         for p in range(np.uint64(offsets[i]), np.uint64(offsets[i + 1])):
-            product += entries[p] * total[ids[p]]
+            product += np.int64(entries[p]) * total[ids[p]]
         means[i] = product / size

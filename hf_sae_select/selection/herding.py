@@ -25,7 +25,6 @@ from ..features.kernels import (
     Int64s,
     compiled,
     compiled_beyond,
-    cores,
     in_threads,
     largest_of_rows,
     of_rows,
@@ -141,6 +140,10 @@ class Herding:
         units: Int64s = np.rint(values * UNITS).astype(np.int64)
         return units
 
+    @cached_property
+    def _has_weights(self) -> bool:
+        return bool((self.weights != 1).any())
+
     def vectors(self, rows: Int64s) -> Vectors:
         """Return the vectors of some rows of the pool."""
         blocks = [(rows[start : start + BLOCK_ROWS],) for start in range(0, len(rows), BLOCK_ROWS)] or [(rows,)]
@@ -158,10 +161,13 @@ class Herding:
 
     def vectors_of(self, features: FeatureMatrix) -> Vectors:
         """Return the vectors of any rows."""
-        amounts = amounts_above(self.mean, features) * self.weights.take(features.ids)
-        positions = largest_of_rows(features.offsets, amounts.astype(np.float32).view(np.uint32), STRONGEST)
+        amounts: NDArray[np.floating[Any]] = amounts_above(self.mean, features)
+        if self._has_weights:
+            amounts = amounts * self.weights.take(features.ids)
+        bits = amounts.astype(np.float32, copy=False).view(np.uint32)
+        positions = largest_of_rows(features.offsets, bits, STRONGEST)
         offsets = np.concatenate([[0], np.minimum(features.counts, STRONGEST).cumsum()])
-        entries = _scaled(offsets, amounts.take(positions))
+        entries = _scaled(offsets, amounts.take(positions).astype(np.float64, copy=False))
         ids, mask = features.ids.take(positions), entries > 0
         if not mask.all():
             offsets, ids, entries = offsets_of(offsets, mask), ids[mask], entries[mask]
@@ -177,20 +183,6 @@ class Herding:
                 add_sums(offsets, vectors.ids, vectors.entries, index, self.table, block)
 
         in_threads(add, [(start,) for start in range(0, len(vectors), FEW_ROWS)])
-        return sums
-
-    def closeness_to(self, others: Vectors, vectors: Vectors) -> Int64s:
-        """Return the same as `closeness`, where the other vectors are more and known for this once."""
-        sums, n, step = np.zeros(len(vectors), np.int64), len(vectors), max(-(-len(others) // cores()), 1)
-        parts = [vectors.postings(low, min(low + BLOCK_ROWS, n)) for low in range(0, n, BLOCK_ROWS)]
-
-        def add(part: Postings, first: int) -> tuple[Postings, Int64s]:
-            own = np.zeros(part.high - part.low, np.int64)
-            add_rows(others.offsets[first : first + step + 1], others.ids, others.entries, part, self.table, own)
-            return part, own
-
-        for part, own in in_threads(add, [(part, first) for part in parts for first in range(0, len(others), step)]):
-            sums[part.low : part.high] += own
         return sums
 
     def own(self, vectors: Vectors) -> Int64s:
@@ -239,17 +231,6 @@ def add_row(
     for i in range(len(products)):
         sums[i] += table[np.uint32(min(products[i] >> SHIFT, STEPS))]  # 0 where nothing is shared
         products[i] = 0
-
-
-@compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
-def add_rows(
-    offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
-) -> None:
-    """Add the kernel of each of some rows with each row of a part to `sums`."""
-    products = np.zeros(part.high - part.low, np.int32)
-    for i in range(len(offsets) - 1):
-        start, end = offsets[i], offsets[i + 1]
-        add_row(ids[start:end], entries[start:end], part, products, table, sums)
 
 
 @compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
