@@ -28,7 +28,6 @@ BATCH, FEW = 32, 8
 
 
 def main() -> None:
-    sys.path.remove(str(Path(__file__).parent))  # transformers would take kernels.py for a library of that name
     name, folder = sys.argv[1], Path(sys.argv[2])
     task = json.loads((folder / "task.json").read_text())
     run = CONTENDERS[name](task, folder / "sae")

@@ -237,12 +237,33 @@ class Encoder:
         """Yield what each forward pass over the windows of rows gave, the longest windows first."""
         for windows in _portions(group.windows, self._portion_tokens):
             for batch, states in self.model.states(windows, self.arguments.batch_size, self.arguments.budget):
-                states = states.to(self.sae.W_enc.device)
-                lengths = [sum(window.is_text) for window in batch]
-                largest = self.maxima(states, lengths)
-                sums = None if self.state_width is None else segment_sums(states, lengths)
-                rows = group.rows[[window.row for window in batch]]
-                yield Pass(rows, lengths, largest, sums, _recorded_event(largest.device))
+                yield from self._passes_of(group, batch, states.to(self.sae.W_enc.device))
+
+    def _passes_of(self, group: RowGroup, batch: list[Window], states: Tensor) -> Iterator[Pass]:
+        """Yield what the states of windows give: at once, or by halves where their activations do not fit in memory.
+
+        Raises:
+            torch.OutOfMemoryError: Those of a single window do not fit.
+        """
+        lengths = [sum(window.is_text) for window in batch]
+        try:
+            largest = self.maxima(states, lengths)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            largest = None
+        if largest is None:
+            if states.is_cuda:
+                torch.cuda.empty_cache()
+            self.model.limit(sum(len(window.ids) for window in batch) // 2)
+            half = len(batch) // 2
+            first, second = states.split([sum(lengths[:half]), sum(lengths[half:])])
+            yield from self._passes_of(group, batch[:half], first)
+            yield from self._passes_of(group, batch[half:], second)
+            return
+        sums = None if self.state_width is None else segment_sums(states, lengths)
+        rows = group.rows[[window.row for window in batch]]
+        yield Pass(rows, lengths, largest, sums, _recorded_event(largest.device))
 
     @property
     def group_rows(self) -> int:

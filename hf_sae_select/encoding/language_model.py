@@ -221,6 +221,10 @@ class LanguageModel(HookedModel):
                     yield self._without_outliers(batch, states)
                     start += len(batch)
 
+    def limit(self, tokens: int) -> None:
+        """Let later passes have at most so many tokens, or one window: more do not fit in memory with what follows."""
+        self._room = min(self._room, tokens)
+
     def check_room(self, tokens: int) -> None:
         """Run one window of as many tokens, but at most one that the model reads.
 

@@ -100,7 +100,8 @@ def load(kind: str | type, name: str, revision: str | None, **kwargs: Any) -> An
                 f"the base model {name} needs code from its repo, which never runs; choose a model that transformers "
                 "has built in"
             ) from error
-        if not isinstance(error, OSError) and name not in PACKAGED:
+        # A model is loaded with arguments, after its config: what is wrong then is one of them, and not the Hub.
+        if not isinstance(error, OSError) and (kwargs or name not in PACKAGED):
             raise
         raise OSError(f"cannot load the base model {name}: {error}{_offline_remedy(name)}") from error
     finally:

@@ -115,7 +115,8 @@ class FeatureMatrix:
                 Activations up to and including this are dropped.
 
         Returns:
-            `FeatureMatrix`: The matrix with fewer entries, or this one if every activation is above.
+            `FeatureMatrix`: The matrix with fewer entries, or this one if every activation is above. Where encoding
+            did not keep all of these, the matrix refuses what needs them.
         """
         is_complete = self.kept is None or threshold >= self.kept.above
         return self._masked(self.acts > threshold, None if is_complete else self.kept)
@@ -160,6 +161,9 @@ class FeatureMatrix:
         Returns:
             `FeatureMatrix`: The matrix with fewer entries, or this one if no feature is that common.
 
+        Raises:
+            ValueError: If not all features of a row were kept by its encoding; see `above`.
+
         Example:
 
         ```python
@@ -180,7 +184,11 @@ class FeatureMatrix:
 
         Returns:
             `np.ndarray`: Whether each feature is common: bool [d_sae]; [True, False, False] in the example of `rare`.
+
+        Raises:
+            ValueError: If not all features of a row were kept by its encoding: nobody knows how common they are.
         """
+        check_kept(self, 0.0)
         frequency = self.frequency.copy()
         for i in excluded:
             frequency[self.row(i)] -= 1

@@ -132,6 +132,23 @@ def test_neither_a_budget_of_tokens_nor_memory_changes_a_bit(sae, monkeypatch):
         sizes.clear()
 
 
+def test_activations_that_do_not_fit_in_memory_are_computed_by_halves(sae, monkeypatch):
+    ds = Dataset.from_dict({"text": [" ".join(tiny.WORDS[: 1 + i % 11]) for i in range(40)]})
+    plain = codes(encode(ds, sae, keep="state", batch_size=8))
+    exact, sizes = SparseAutoencoder.encode_max, []
+
+    def of_little_memory(self, x, lengths, product=None):
+        sizes.append(len(lengths))
+        if len(lengths) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return exact(self, x, lengths, product)
+
+    monkeypatch.setattr(SparseAutoencoder, "encode_max", of_little_memory)
+    datasets.disable_caching()
+    assert codes(encode(ds, sae, keep="state", batch_size=8)) == plain
+    assert max(sizes) == 8 and sum(size > 3 for size in sizes) <= 3
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_neither_order_nor_batch_size_changes_a_bit(sae, batch_size):
     texts = [" ".join((tiny.WORDS * 2)[i : i + 1 + i % 13 + i // 15 * 14]) for i in range(20)]  # the last in windows

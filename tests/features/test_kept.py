@@ -157,3 +157,12 @@ def test_a_threshold_that_half_precision_cannot_tell_from_others_keeps_full_prec
 def test_a_record_that_says_something_else_is_refused(keep, message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         Kept.of_record({"keep": keep})
+
+
+def test_nobody_knows_how_common_features_are_of_which_not_all_were_kept():
+    features = FeatureMatrix.from_dataset(encoded([{0: 1.0, 3: 2.5, 4: 2.0}, {3: 3.0}], Kept.of(2, THRESHOLD)))
+    with pytest.raises(ValueError, match="of row 0 only the 2 strongest"):
+        features.rare(0.5)
+    with pytest.raises(ValueError, match="of row 0 only the 2 strongest"):
+        features.above(0.5).common(0.5)
+    assert features.above(2.0).common(0.5).tolist()[:5] == [False, False, False, True, False]

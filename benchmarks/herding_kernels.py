@@ -1,6 +1,6 @@
 """Measure which kernel herding should go by: on many small pools of mixed sources, of half "a" alone.
 
-    python benchmarks/kernels.py --data FOLDER --out RESULTS [--pools 72]
+    python benchmarks/herding_kernels.py --data FOLDER --out RESULTS [--pools 72]
 
 RESULTS is the folder that effectiveness.py writes to; what it has encoded is not encoded again. A pool has 20 to 50
 kinds of rows from some of the sources, as many rows of each or with a tail. `herding` was chosen by these pools and by
