@@ -42,7 +42,7 @@ def page_text(file: Path) -> tuple[str, set[Path]]:
     """Return the text of the page of a file, and the files that it links to."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".md":
-        return f"# {file.name}\n\nA file of the repository.\n\n````{LANGUAGES[file.suffix]}\n{text}````\n", set()
+        return f"# {file.name}\n\nA file of the repository.\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{text}````\n", set()
     targets = set()
 
     def moved(link: re.Match[str]) -> str:
