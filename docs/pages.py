@@ -42,7 +42,8 @@ def page_text(file: Path) -> tuple[str, set[Path]]:
     """Return the text of the page of a file, and the files that it links to."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".md":
-        return f"# {file.name}\n\nA file of the repository.\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{text}````\n", set()
+        language = LANGUAGES.get(file.suffix, "text")
+        return f"# {file.name}\n\nA file of the repository.\n\n````{language}\n{text}````\n", set()
     targets = set()
 
     def moved(link: re.Match[str]) -> str:

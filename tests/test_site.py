@@ -121,6 +121,9 @@ def test_a_browser_shows_pages_without_errors_and_requests_to_elsewhere(address)
                 assert page.locator("h1").inner_text().startswith(title)
                 assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             assert page.locator("[id='hf_sae_select.select']").count() == 1
+            page.keyboard.press("Control+k")
+            page.keyboard.type("quota")
+            page.get_by_text(re.compile(r"^\d+ results$")).wait_for()
             context.close()
     assert errors == [] and len(requests) > len(SHOWN)
     assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
