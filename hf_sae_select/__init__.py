@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .plugin import attach
 
 if TYPE_CHECKING:
+    from ._environment import Environment, environment
     from .concepts.atlas import export_atlas
     from .concepts.contrast import Contrast
     from .concepts.differences import diff, find_features, missing_features
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {  # public name -> the file that defines it
+    "Environment": "_environment",
+    "environment": "_environment",
     "Contrast": "concepts.contrast",
     "diff": "concepts.differences",
     "explain": "concepts.explanation",
@@ -107,6 +110,7 @@ __all__ = [
     "TRAINING_PRESETS",
     "Constraints",
     "Contrast",
+    "Environment",
     "FeatureMatrix",
     "L0Check",
     "Label",
@@ -127,6 +131,7 @@ __all__ = [
     "dedup",
     "diff",
     "encode",
+    "environment",
     "evaluate_sae",
     "evaluate_sae_on_activations",
     "explain",

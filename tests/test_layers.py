@@ -149,8 +149,8 @@ def test_a_wing_s_init_imports_nothing():
 def test_torch_is_for_the_wings_that_compute_with_it():
     users = {name_of(file) for file in FILES if "torch" in libraries_of(file)}
     others = {name for name in users if wing_of(name) not in ("sae", "encoding", "training")}
-    # for an annotation; where the model runs again; to find a dtype by its name
-    assert others <= {"plugin/__init__", "publishing/refetching", "cli/values"}
+    # for an annotation; where the model runs again; to find a dtype by its name; to see its devices
+    assert others <= {"plugin/__init__", "publishing/refetching", "cli/values", "_environment"}
 
 
 def test_sae_knows_no_datasets():

@@ -228,6 +228,7 @@ WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
 FOLDER = Result(str, lambda folder: {"folder": str(folder)})
 COMMIT = Result(lambda commit: str(commit.pr_url or commit.commit_url), _commit_data)
+ENVIRONMENT = Result(str, lambda value: value.to_dict())
 VERIFICATION = Result(str, lambda value: value.to_dict(), code=lambda value: OK if value else DIFFERS)
 
 COMMANDS: Mapping[str, Command] = {
@@ -261,5 +262,6 @@ COMMANDS: Mapping[str, Command] = {
         Command("publish", "publish", COMMIT),
         Command("load-selection", "load_selection", SELECTION, aim="load the selection"),
         Command("verify", "verify", VERIFICATION, error_data={"verified": None}),
+        Command("env", "environment", ENVIRONMENT, aim="tell the versions"),
     )
 }
