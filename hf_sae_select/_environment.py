@@ -12,7 +12,7 @@ NAME = "hf-sae-select"
 LIBRARIES = ("transformers", "datasets", "huggingface-hub", "accelerate", "safetensors", "numba", "numpy", "pyarrow")
 # one that an extra has, as `altair<7,>=6; extra == "report"` or `hf-sae-select[report]; extra == "publish"`
 OPTIONAL = re.compile(r"(?P<library>[\w.-]+)(?:\[(?P<extras>[^\]]*)\])?.*\bextra == ['\"](?P<extra>[\w-]+)['\"]")
-DEVELOPMENT = "dev"
+DEVELOPMENT = ("dev", "docs")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _extras() -> dict[str, dict[str, str | None]]:
     extras: dict[str, set[str]] = {}
     included: dict[str, set[str]] = {}
     for match in matches:
-        if match["extra"] == DEVELOPMENT:
+        if match["extra"] in DEVELOPMENT:
             continue
         libraries = extras.setdefault(match["extra"], set())
         if match["library"] == NAME:
