@@ -3,6 +3,7 @@
 The tests may share their work among processes (`pytest -n 2`): no test uses a fixed port or a folder of another.
 """
 
+import copy
 import importlib
 import itertools
 import os
@@ -21,12 +22,18 @@ from helpers import forge, tiny
 from hub import connect, serve
 
 from hf_sae_select.features import kernels
+from hf_sae_select.publishing import staging
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 kernels.MOST_INTERPRETED = -1  # the compiled loops are tested; `tests/features/test_kernels.py` interprets them too
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
+
+
+def pytest_collection_modifyitems(items):
+    """Let slow tests begin first, so that no process waits at the end for another one's long test."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +49,26 @@ def cache(caches, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     monkeypatch.setattr(datasets.fingerprint, "_CACHING_ENABLED", True)  # a test that disables caching ends with it
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pictures():
+    """Draw equal curves once in a session, since pictures take two thirds of the time of `stage`.
+
+    `tests/concepts/test_charts.py` sees that equal curves give equal pictures.
+    """
+    drawn, draw = {}, staging.curve_png
+
+    def curve_png(measured, measure):
+        curves = {name: curve.tolist() for name, curve in measured.curves[measure].items()}
+        key = f"{measure} {curves} {measured.figures['pool']['features']}"
+        if key not in drawn:
+            drawn[key] = draw(measured, measure)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "curve_png", curve_png)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -77,10 +104,25 @@ def folder(staged_once, tmp_path):
     return shutil.copytree(staged_once, tmp_path / "staged")
 
 
+@pytest.fixture(scope="session")
+def whole_once(bert, tmp_path_factory):
+    """What `whole` copies: repos and objects of a Hub, the config of the SAE, the folders of a test and its cache."""
+    home, cache, sae = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("cache"), tiny.sae_on(bert)
+    with pytest.MonkeyPatch.context() as patch, serve() as hub, connect(hub, home / "home", patch):
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+        forge.stage_whole(hub, sae, bert, home)
+        return hub.repos, hub.objects, sae.config, home, cache
+
+
 @pytest.fixture
-def whole(hub, sae, bert, tmp_path):
+def whole(hub, sae, whole_once, cache, tmp_path):
     """A staged subset whose model, SAE and source are all on the local Hub."""
-    return forge.stage_whole(hub, sae, bert, tmp_path)
+    repos, objects, sae.config, home, filled = whole_once
+    hub.repos |= copy.deepcopy(repos)
+    hub.objects |= objects
+    shutil.copytree(home, tmp_path, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(filled, cache)
+    return tmp_path / "staged"
 
 
 @pytest.fixture

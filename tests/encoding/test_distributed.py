@@ -74,6 +74,25 @@ def run(launcher, script, cache, *arguments):
     return done.returncode, lines_of(done.stdout), done.stderr
 
 
+def run_two(script, cache, *arguments):
+    """Start a job of two processes without torchrun, which ends both when one dies; return (code, stdout, stderr)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, *arguments],
+            env=environment(cache) | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
 def lines_of(stdout):
     return [(int(rows), codes) for rows, codes in re.findall(r"^\d (\d) (\[\[.*)$", stdout, re.MULTILINE)]
 
@@ -98,23 +117,9 @@ def test_two_processes_share_the_work_and_agree_with_one(script, one, tmp_path):
 @pytest.mark.parametrize("killed", [0, 1])
 def test_when_a_process_dies_the_other_one_encodes_its_rows(script, one, tmp_path, killed):
     [(_, codes)], _ = one
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, f"kill {killed}"],
-            env=environment(tmp_path / "two") | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [process.communicate(timeout=120) for process in processes]
-    codes_of_ranks = [process.returncode for process in processes]
-    assert codes_of_ranks[killed] == -9 and codes_of_ranks[1 - killed] == 0, outputs
-    ((rows, same),) = lines_of(outputs[1 - killed][0])
+    outputs = run_two(script, tmp_path / "two", f"kill {killed}")
+    assert outputs[killed][0] == -9 and outputs[1 - killed][0] == 0, outputs
+    ((rows, same),) = lines_of(outputs[1 - killed][1])
     assert 4 <= rows <= 5 and same == codes  # the other one had read a row when it was killed
 
 
@@ -134,5 +139,5 @@ def test_a_run_whose_process_was_killed_goes_on_where_it_stopped(script, one, tm
 
 @pytest.mark.slow
 def test_processes_that_share_no_folder_are_told_before_a_model_is_loaded(script, tmp_path):
-    code, _, errors = run(TORCHRUN, script, tmp_path / "two", "apart")
-    assert code != 0 and "only 1 of 2 processes see the folder" in errors and "HF_DATASETS_CACHE" in errors
+    for code, _, errors in run_two(script, tmp_path / "two", "apart"):
+        assert code != 0 and "only 1 of 2 processes see the folder" in errors and "HF_DATASETS_CACHE" in errors

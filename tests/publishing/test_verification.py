@@ -324,10 +324,10 @@ def test_a_source_that_is_not_where_the_record_says_is_named_and_ends_it(whole, 
     assert (check.level, check.name) == ("encode", "source") and message in check.difference
 
 
-def test_a_repo_that_is_not_seen_is_no_difference(hub, whole, tmp_path):
+def test_a_repo_that_is_not_seen_is_no_difference(hub, whole, cache, tmp_path):
     hub.repos["dataset", "alice/rows"].private = True
-    for cache in ("cache", "home"):
-        shutil.rmtree(tmp_path / cache)
+    for folder in (cache, tmp_path / "home"):
+        shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError, match="alice/rows"):
         verify(whole, "encode")
     assert verify(whole, "encode", **ALICE)
