@@ -146,7 +146,7 @@ def test_activations_that_do_not_fit_in_memory_are_computed_by_halves(sae, monke
     monkeypatch.setattr(SparseAutoencoder, "encode_max", of_little_memory)
     datasets.disable_caching()
     assert codes(encode(ds, sae, keep="state", batch_size=8)) == plain
-    assert max(sizes) == 8 and sum(size > 3 for size in sizes) <= 3
+    assert [size for size in sizes if size > 3] == [5]  # later passes are smaller from the beginning
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
