@@ -12,6 +12,7 @@ needs more than the package ships is only compiled; this comment, which GitHub d
 import importlib.util
 import inspect
 import re
+import shlex
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import hf_sae_select
+from hf_sae_select.cli.app import make_app
 from hf_sae_select.features import kernels
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +73,17 @@ def test_the_readme_shows_code():
 
 def test_the_readme_is_short():
     assert len(text_of(ROOT / "README.md").splitlines()) <= MOST_LINES_OF_README
+
+
+COMMAND = re.compile(r"^hf-sae-select (?!COMMAND)(.*)$", re.MULTILINE)  # tests/cli tries those of docs/cli.md
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in RUN if page.name != "cli.md" and COMMAND.search(text_of(page))], ids=name_of
+)
+def test_the_commands_of_a_page_are_calls(page):
+    for line in COMMAND.findall(text_of(page)):
+        make_app().parse_args(shlex.split(line), exit_on_error=False, print_error=False)
 
 
 # Links
