@@ -78,12 +78,11 @@ def test_the_readme_is_short():
 COMMAND = re.compile(r"^hf-sae-select (?!COMMAND)(.*)$", re.MULTILINE)  # tests/cli tries those of docs/cli.md
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in RUN if page.name != "cli.md" and COMMAND.search(text_of(page))], ids=name_of
-)
-def test_the_commands_of_a_page_are_calls(page):
-    for line in COMMAND.findall(text_of(page)):
+def test_the_commands_of_pages_are_calls():
+    lines = [line for page in RUN if page.name != "cli.md" for line in COMMAND.findall(text_of(page))]
+    for line in lines:
         make_app().parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+    assert len(lines) > 2
 
 
 # Links
