@@ -158,13 +158,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def _public(name: str) -> Any:
     """Import a public name from its file when it is first used: torch and numba take seconds to import."""
     if name == "metrics":
         return importlib.import_module(".features.metrics", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+
+
+if not TYPE_CHECKING:  # else type checkers would take any name for one of this package
+    __getattr__ = _public
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from .. import __getattr__ as public
+from .. import _public as public
 from .._places import Place
 from .._secrets import masked
 from ..features.columns import is_encoded
