@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import hf_sae_select
+from hf_sae_select.publishing.card import TAGS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -154,3 +156,21 @@ def test_a_link_to_the_repository_is_that_of_the_project(name):
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     links = re.findall(r"https://github\.com/[\w-]+/hf-sae-select(?![\w-])", text)
     assert set(links) <= {PROJECT["urls"]["Repository"]}
+
+
+@pytest.mark.parametrize("name", ["huggingface.js.patch", "hub-docs.patch"])
+def test_the_listing_names_what_the_package_has(name):
+    text = (ROOT / "docs" / "listing" / name).read_text(encoding="utf-8")
+    added = "\n".join(line[1:] for line in text.splitlines() if line.startswith("+"))
+    assert set(re.findall(r"hf_sae_select\.(\w+)\(", added)) <= set(hf_sae_select.__all__)
+    assert all(hasattr(Dataset, method) for method in re.findall(r"\w+\.(sae_\w+)\(", added))
+    links = set(re.findall(r"https://(?:github\.com/hf-sae-select|hf-sae-select\.github\.io)/[\w/-]*", added))
+    assert links and links <= set(PROJECT["urls"].values())
+
+
+def test_cards_carry_the_tag_that_the_hub_lists():
+    assert PROJECT["name"] in TAGS
+    card = (ROOT / "hf_sae_select/templates/sae_card.md").read_text()
+    assert f"\nlibrary_name: {PROJECT['name']}\n" in card and f"\n- {PROJECT['name']}\n" in card
+    patch = (ROOT / "docs/listing/huggingface.js.patch").read_text()
+    assert patch.count(f'+\t"{PROJECT["name"]}": {{') == 2  # the tag is the key of both tables

@@ -30,7 +30,7 @@ from .provenance import Record, required_arguments
 
 # Metadata that follow from the source and the rows, so that users cannot set them.
 DERIVED = (*LICENCE_FIELDS, "configs", "dataset_info", "source_datasets", "size_categories")
-TAGS = ["sae-select", "data-selection", "sparse-autoencoder", "diversity"]
+TAGS = ["hf-sae-select", "data-selection", "sparse-autoencoder", "diversity"]
 SIZES = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M", 10**8: "100M", 10**9: "1B"}
 PICKS, CHARACTERS = 5, 120  # how much of the rows the card shows
 ENGLISH_MODELS = ("sentence-transformers/all-MiniLM-L6-v2",)  # models trained on English alone

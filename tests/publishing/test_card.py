@@ -60,7 +60,7 @@ def test_what_is_quoted_is_no_markup(text, expected):
 def test_more_metadata_is_added_and_what_is_ours_to_say_is_refused(tmp_path):
     more = {"language": "en", "pretty_name": "Three rows", "tags": ["mine", "diversity"], "task_categories": ["other"]}
     data = picked(tmp_path, metadata=more)[1]
-    tags = ["sae-select", "data-selection", "sparse-autoencoder", "diversity", "mine"]
+    tags = ["hf-sae-select", "data-selection", "sparse-autoencoder", "diversity", "mine"]
     assert {name: data[name] for name in more} == more | {"tags": tags}
     assert check_metadata(None) == {}
     derived = (
@@ -96,7 +96,7 @@ def test_the_metadata_of_the_source_that_hold_for_its_rows_are_carried_over(hub,
         "task_categories": ["question-answering"],
         "size_categories": ["n<1K"],
         "source_datasets": ["alice/OpenOrca"],
-        "tags": ["sae-select", "data-selection", "sparse-autoencoder", "diversity"],
+        "tags": ["hf-sae-select", "data-selection", "sparse-autoencoder", "diversity"],
         "configs": [
             {
                 "config_name": "default",

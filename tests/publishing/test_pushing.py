@@ -238,7 +238,7 @@ def test_a_second_push_keeps_what_the_user_wrote_in_the_card(hub):
     assert again.count("# 2 rows of a dataset") == 1 and "# 4 rows" not in again
     now = metadata(again)
     assert (now["pretty_name"], now["viewer"], now["language"], now["license"]) == ("Mine", False, "en", "mit")
-    assert now["tags"] == ["mine", "sae-select", "data-selection", "sparse-autoencoder", "diversity"]
+    assert now["tags"] == ["mine", "hf-sae-select", "data-selection", "sparse-autoencoder", "diversity"]
     assert [item["config_name"] for item in now["configs"]] == ["more", "default", "selection"]
     assert "dataset_info" not in now and now["size_categories"] == ["n<1K"]
     assert len(load_dataset(ID, "more", split="train")) == 4

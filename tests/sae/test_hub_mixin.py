@@ -101,7 +101,7 @@ def test_the_card_says_what_a_person_would_want(hub, shared):
         "library_name": "hf-sae-select",
         "base_model": "org/model",
         "datasets": ["tatsu-lab/alpaca"],
-        "tags": ["sparse-autoencoder", "sae-select", "saelens", "model_hub_mixin"],
+        "tags": ["sparse-autoencoder", "hf-sae-select", "saelens", "model_hub_mixin"],
     }
     for fact in (
         "[org/model](https://huggingface.co/org/model) at `aaaa",
@@ -132,7 +132,7 @@ def test_the_text_of_a_readme_is_kept(hub, shared):
     text = hub.files("alice/sae")["README.md"].decode()
     assert text.index("# My work\n\nRead this.") < text.index("# A sparse autoencoder on org/model")
     assert metadata(text)["license"] == "apache-2.0"  # the README takes precedence
-    assert metadata(text)["tags"] == ["mine", "sparse-autoencoder", "sae-select", "saelens", "model_hub_mixin"]
+    assert metadata(text)["tags"] == ["mine", "sparse-autoencoder", "hf-sae-select", "saelens", "model_hub_mixin"]
     hub.push("alice/sae", {"README.md": (text + "\nAnd this.\n").encode()})
     shared.config = replace(shared.config, training=shared.config.training | {"l0": 8.25})
     shared.push_to_hub("alice/sae", **ALICE)
