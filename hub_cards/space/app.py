@@ -1,0 +1,103 @@
+"""The Space: name a dataset or upload a file, select rows, read the report, download the subset.
+
+Each selection runs in a process and a folder of its own (`worker.py`): it can be stopped, it knows no token, and no
+file of one visitor is in the reach of another. What comes from outside is shown as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+import gradio as gr
+from worker import METHODS, MOST_ROWS
+
+WORKER = Path(__file__).with_name("worker.py")
+SECONDS = 300
+MOST_UPLOAD = "20mb"
+KEPT_SECONDS = 3600  # of files that a visitor uploads or may download
+HEADERS = ["row", "gain", "text"]
+SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # in names of variables that the worker does not see
+
+INTRODUCTION = f"""# Select training data by SAE features
+
+A small subset that stands for the rows of a dataset, and why each row was picked. The Space reads the first
+{MOST_ROWS:,} rows; the library [hf-sae-select](https://github.com/hf-sae-select/hf-sae-select) reads all of them.
+"""
+
+
+def select(
+    dataset: str, config: str, split: str, file: str | None, budget: str, method: str, text: str
+) -> tuple[str, list[list[str]], str, str | None, str | None]:
+    """Return what the page shows: the status, the picks, the report, and the files of the subset and the report."""
+    asked = {"dataset": dataset, "config": config, "split": split, "file": file}
+    asked |= {"budget": budget, "method": method, "text": text}
+    result = run_worker(asked, folder := Path(mkdtemp()))
+    if "error" in result:
+        folder.rmdir()
+        return result["error"], [], "", None, None
+    report = folder / "report.html"
+    frame = f'<iframe sandbox="allow-scripts" title="report" srcdoc="{escape(report.read_text("utf-8"))}"></iframe>'
+    return result["status"], result["picks"], frame, str(folder / "subset.parquet"), str(report)
+
+
+def run_worker(asked: Mapping[str, Any], out: Path, seconds: float = SECONDS) -> dict[str, Any]:
+    """Select in a process of its own, which leaves its files in `out`; return what it says, or an error."""
+    environment = {name: value for name, value in os.environ.items() if not any(word in name for word in SECRETS)}
+    with TemporaryDirectory() as folder:
+        environment |= {"HF_DATASETS_CACHE": folder, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+        environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        command = [sys.executable, str(WORKER), str(out)]
+        options: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment}
+        try:
+            done = subprocess.run(command, input=json.dumps(asked), timeout=seconds, **options)
+        except subprocess.TimeoutExpired:
+            return {"error": f"This took more than {seconds:.0f} seconds and was stopped; try fewer or shorter rows."}
+    try:
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError):  # it was killed, such as for its memory
+        print(done.stderr[-2000:], file=sys.stderr)
+        return {"error": "The selection failed and nothing is known of the reason; try fewer or shorter rows."}
+
+
+def page() -> gr.Blocks:
+    """Return the page."""
+    with gr.Blocks(
+        title="hf-sae-select", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+    ) as blocks:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column():
+                dataset = gr.Textbox(label="Dataset on the Hub", placeholder="owner/name")
+                with gr.Row():
+                    config = gr.Textbox(label="Configuration, if it has several")
+                    split = gr.Textbox(label="Split", value="train")
+                types = [".parquet", ".jsonl", ".json", ".csv", ".txt"]
+                file = gr.File(label="or a file of rows", file_types=types, height=120)
+            with gr.Column():
+                budget = gr.Textbox(label="Budget: rows, a share or tokens (100, 5%, 20k tokens)", value="100")
+                choices = [(f"{name}: {summary}", name) for name, summary in METHODS.items()]
+                method = gr.Dropdown(choices, value="herding", label="Method")
+                text = gr.Textbox(label="Column of the text, if it is not found by itself")
+                button = gr.Button("Select", variant="primary")
+        status = gr.Textbox(label="Result", lines=3, interactive=False)
+        with gr.Row():
+            subset = gr.File(label="The subset, as Parquet", interactive=False)
+            report = gr.File(label="The report, as one page", interactive=False)
+        picks = gr.Dataframe(headers=HEADERS, datatype="str", label="The first picks", wrap=True, interactive=False)
+        shown = gr.HTML(label="Report")
+        inputs, outputs = [dataset, config, split, file, budget, method, text], [status, picks, shown, subset, report]
+        button.click(select, inputs, outputs, api_visibility="private", concurrency_limit=1)
+    return blocks.queue(max_size=20)
+
+
+if __name__ == "__main__":
+    css = "iframe {width: 100%; height: 85vh; border: 0}"
+    page().launch(max_file_size=MOST_UPLOAD, css=css, show_error=False, footer_links=[])
