@@ -10,10 +10,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
@@ -23,6 +23,8 @@ WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 300
 MOST_UPLOAD = "20mb"
 KEPT_SECONDS = 3600  # of files that a visitor uploads or may download
+# The scripts of a report run in a frame that is no part of the page.
+FRAME = '<iframe sandbox="allow-scripts" title="Report" srcdoc="{}"></iframe>'
 HEADERS = ["row", "gain", "text"]
 SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # in names of variables that the worker does not see
 
@@ -35,17 +37,24 @@ A small subset that stands for the rows of a dataset, and why each row was picke
 
 def select(
     dataset: str, config: str, split: str, file: str | None, budget: str, method: str, text: str
-) -> tuple[str, list[list[str]], str, str | None, str | None]:
-    """Return what the page shows: the status, the picks, the report, and the files of the subset and the report."""
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what the page shows: the status, then whether there are results, and these.
+
+    Gradio copies the files when they are yielded; the folder is deleted when it asks for more.
+    """
     asked = {"dataset": dataset, "config": config, "split": split, "file": file}
     asked |= {"budget": budget, "method": method, "text": text}
-    result = run_worker(asked, folder := Path(mkdtemp()))
-    if "error" in result:
-        folder.rmdir()
-        return result["error"], [], "", None, None
-    report = folder / "report.html"
-    frame = f'<iframe sandbox="allow-scripts" title="report" srcdoc="{escape(report.read_text("utf-8"))}"></iframe>'
-    return result["status"], result["picks"], frame, str(folder / "subset.parquet"), str(report)
+    nothing = (gr.update(visible=False), None, None, [], "")
+    yield ("Reading, encoding, selecting: up to a few minutes.", *nothing)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        result = run_worker(asked, folder)
+        if "error" in result:
+            yield (result["error"], *nothing)
+            return
+        subset, report = folder / "subset.parquet", folder / "report.html"
+        frame = FRAME.format(escape(report.read_text("utf-8")))
+        yield result["status"], gr.update(visible=True), str(subset), str(report), result["picks"], frame
 
 
 def run_worker(asked: Mapping[str, Any], out: Path, seconds: float = SECONDS) -> dict[str, Any]:
@@ -87,13 +96,25 @@ def page() -> gr.Blocks:
                 method = gr.Dropdown(choices, value="herding", label="Method")
                 text = gr.Textbox(label="Column of the text, if it is not found by itself")
                 button = gr.Button("Select", variant="primary")
-        status = gr.Textbox(label="Result", lines=3, interactive=False)
-        with gr.Row():
-            subset = gr.File(label="The subset, as Parquet", interactive=False)
-            report = gr.File(label="The report, as one page", interactive=False)
-        picks = gr.Dataframe(headers=HEADERS, datatype="str", label="The first picks", wrap=True, interactive=False)
-        shown = gr.HTML(label="Report")
-        inputs, outputs = [dataset, config, split, file, budget, method, text], [status, picks, shown, subset, report]
+        status = gr.Textbox(label="Result", lines=2, interactive=False)
+        with gr.Column(visible=False) as results:
+            with gr.Row():
+                subset = gr.File(label="The subset, as Parquet", interactive=False)
+                report = gr.File(label="The report, as one page", interactive=False)
+            widths = ["8%", "10%", "82%"]
+            picks = gr.Dataframe(
+                headers=HEADERS,
+                datatype="str",
+                label="The first picks",
+                wrap=True,
+                column_widths=widths,
+                interactive=False,
+            )
+            shown = gr.HTML(label="Report")
+        inputs, outputs = (
+            [dataset, config, split, file, budget, method, text],
+            [status, results, subset, report, picks, shown],
+        )
         button.click(select, inputs, outputs, api_visibility="private", concurrency_limit=1)
     return blocks.queue(max_size=20)
 
