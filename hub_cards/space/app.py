@@ -6,27 +6,20 @@ file of one visitor is in the reach of another. What comes from outside is shown
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
-from worker import METHODS, MOST_ROWS
+from worker import METHODS, MOST_ROWS, run_apart
 
-WORKER = Path(__file__).with_name("worker.py")
-SECONDS = 300
 MOST_UPLOAD = "20mb"
 KEPT_SECONDS = 3600  # of files that a visitor uploads or may download
 # The scripts of a report run in a frame that is no part of the page.
 FRAME = '<iframe sandbox="allow-scripts" title="Report" srcdoc="{}"></iframe>'
 HEADERS = ["row", "gain", "text"]
-SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # in names of variables that the worker does not see
 
 INTRODUCTION = f"""# Select training data by SAE features
 
@@ -48,32 +41,13 @@ def select(
     yield ("Reading, encoding, selecting: up to a few minutes.", *nothing)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        result = run_worker(asked, folder)
+        result = run_apart(asked, folder)
         if "error" in result:
             yield (result["error"], *nothing)
             return
         subset, report = folder / "subset.parquet", folder / "report.html"
         frame = FRAME.format(escape(report.read_text("utf-8")))
         yield result["status"], gr.update(visible=True), str(subset), str(report), result["picks"], frame
-
-
-def run_worker(asked: Mapping[str, Any], out: Path, seconds: float = SECONDS) -> dict[str, Any]:
-    """Select in a process of its own, which leaves its files in `out`; return what it says, or an error."""
-    environment = {name: value for name, value in os.environ.items() if not any(word in name for word in SECRETS)}
-    with TemporaryDirectory() as folder:
-        environment |= {"HF_DATASETS_CACHE": folder, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-        environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-        command = [sys.executable, str(WORKER), str(out)]
-        options: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment}
-        try:
-            done = subprocess.run(command, input=json.dumps(asked), timeout=seconds, **options)
-        except subprocess.TimeoutExpired:
-            return {"error": f"This took more than {seconds:.0f} seconds and was stopped; try fewer or shorter rows."}
-    try:
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except (IndexError, ValueError):  # it was killed, such as for its memory
-        print(done.stderr[-2000:], file=sys.stderr)
-        return {"error": "The selection failed and nothing is known of the reason; try fewer or shorter rows."}
 
 
 def page() -> gr.Blocks:

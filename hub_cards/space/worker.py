@@ -8,10 +8,13 @@ FOLDER gets `subset.parquet` and `report.html`. The line has `status` and `picks
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 METHODS = {
@@ -24,10 +27,31 @@ METHODS = {
 MOST_ROWS = 2000
 MOST_TOKENS = 256  # of a row
 MOST_MEMORY = 12 * 2**30
+SECONDS = 300
 SHOWN, CHARACTERS = 20, 300  # picks, and characters of each
 MOST_OF_ERROR = 500
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
+SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # in names of variables that the process does not see
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+def run_apart(asked: Mapping[str, Any], out: Path, seconds: float = SECONDS) -> dict[str, Any]:
+    """Select in a process of its own, which leaves its files in `out`; return what it says, or an error."""
+    environment = {name: value for name, value in os.environ.items() if not any(word in name for word in SECRETS)}
+    with TemporaryDirectory() as folder:
+        environment |= {"HF_DATASETS_CACHE": folder, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+        environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        command = [sys.executable, __file__, str(out)]
+        options: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment}
+        try:
+            done = subprocess.run(command, input=json.dumps(asked), timeout=seconds, **options)
+        except subprocess.TimeoutExpired:
+            return {"error": f"This took more than {seconds:.0f} seconds and was stopped; try fewer or shorter rows."}
+    try:
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError):  # it was killed, such as for its memory
+        print(done.stderr[-2000:], file=sys.stderr)
+        return {"error": "The selection failed and nothing is known of the reason; try fewer or shorter rows."}
 
 
 def run(asked: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -52,8 +76,8 @@ def run(asked: Mapping[str, Any], out: Path) -> dict[str, Any]:
     status = f"{len(subset):,} of {len(rows):,} rows, picked by {selection.method}."
     if not is_all:
         status += f"\nOnly the first {MOST_ROWS:,} rows were read."
-    reasons = hf_sae_select.explain(subset, range(min(SHOWN, len(subset))), spans=0, runners_up=False)
-    picks = [[f"{one.row:,}", f"{one.gain:.4g}", shortened(subset[one.pick])] for one in reasons]
+    first = zip(selection.indices[:SHOWN], selection.gains, subset, strict=False)
+    picks = [[f"{row:,}", f"{gain:.4g}", shortened(content)] for row, gain, content in first]
     return {"status": status, "picks": picks}
 
 
