@@ -46,6 +46,14 @@ def test_a_notebook_was_run_in_order_and_is_small(path):
     assert path.stat().st_size < 100_000 and "/home/" not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_badges_of_a_notebook_open_it(path):
+    first = read(path).cells[0].source
+    address = f"hf-sae-select/hf-sae-select/blob/main/examples/notebooks/{path.name}"
+    assert f"(https://colab.research.google.com/github/{address})" in first
+    assert f"(https://kaggle.com/kernels/welcome?src=https://github.com/{address})" in first
+
+
 def test_what_differs_from_run_to_run_is_masked(runner):
     cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text=f"1 at {'ab' * 20}")])
     assert runner.outputs(nbformat.v4.new_notebook(cells=[cell])) == [{"text/plain": "1 at …"}]

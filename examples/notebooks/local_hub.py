@@ -18,9 +18,9 @@ def start() -> None:
     import pytest
     from hub import connect
 
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command, pipe = [sys.executable, __file__], subprocess.PIPE
     # A session of its own, so that interrupting a cell does not end it.
-    server = subprocess.Popen([sys.executable, __file__], **pipes, text=True, start_new_session=True)
+    server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     assert server.stdout is not None and server.stdin is not None
     hub = SimpleNamespace(url=server.stdout.readline().strip(), waits=[])
     atexit.register(server.stdin.close)
