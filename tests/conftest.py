@@ -27,7 +27,7 @@ from hf_sae_select.publishing import staging
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 if "COVERAGE_RUN" not in os.environ:  # coverage does not see compiled loops; under it small ones are interpreted
-    kernels.MOST_INTERPRETED = -1  # the compiled loops are tested; `tests/features/test_kernels.py` interprets them too
+    kernels.MOST_INTERPRETED = -1  # loops are compiled in tests; `tests/features/test_kernels.py` interprets them too
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 
