@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +20,13 @@ from .arrays import (
     checked_tokens,
     checked_vectors,
 )
-from .codes import check_encoded, code_arrays, code_table, code_tables, is_view, joined
-from .columns import ACTS, IDS, TOKENS, encoding_record, read_vectors
+from .codes import is_view
+from .columns import read_vectors
 from .kept import Kept, check_kept
+from .reading import read_blocks, read_cut, read_whole
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
-    import pyarrow as pa
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,7 +350,7 @@ class FeatureMatrix:
                 that encoding did not keep, or if `vectors` does not hold finite vectors of one length.
         """
         is_whole = threshold is None and top is None and features is None and is_view(dataset)
-        matrix = cls._read(dataset) if is_whole else cls._read_cut(dataset, threshold, top, features)
+        matrix = read_whole(cls, dataset) if is_whole else read_cut(cls, dataset, threshold, top, features)
         return matrix if vectors is None else matrix._with(vectors=read_vectors(dataset, vectors))
 
     @classmethod
@@ -395,41 +395,4 @@ class FeatureMatrix:
             print(len(features))
         ```
         """
-        check_encoded(dataset)
-        record = encoding_record(dataset)
-        return (cls._of_table(table, record) for table in code_tables(dataset))
-
-    @classmethod
-    def _of_table(cls, table: pa.Table, record: Mapping[str, Any]) -> FeatureMatrix:
-        try:
-            return cls(**code_arrays(table, record))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"columns `{IDS}`, `{ACTS}`, `{TOKENS}` do not go together, or not with "
-                f"{record.get('d_sae')} features: {error}; encode the dataset again"
-            ) from error
-
-    @classmethod
-    def _read(cls, dataset: datasets.Dataset) -> FeatureMatrix:
-        check_encoded(dataset)
-        return cls._of_table(code_table(dataset), encoding_record(dataset))
-
-    @classmethod
-    def _read_cut(
-        cls, dataset: datasets.Dataset, threshold: float | None, top: int | None, features: Any
-    ) -> FeatureMatrix:
-        def parts() -> Iterator[FeatureMatrix]:
-            row = 0
-            for part in cls.blocks(dataset):
-                yield part._cut(threshold, top, features, row)
-                row += len(part)
-
-        return next(parts())._with(**joined(parts(), len(dataset)))
-
-    def _cut(self, threshold: float | None, top: int | None, features: Any, row: int) -> FeatureMatrix:
-        """Cut as `from_dataset` says; `row` is the number that the first row has in errors."""
-        if threshold is not None:
-            check_kept(self, threshold, top if features is None else None, row)
-        part = self if threshold is None else self.above(threshold)
-        part = part if features is None else part.of_features(features)
-        return part if top is None else part.top(top)
+        return read_blocks(cls, dataset)
