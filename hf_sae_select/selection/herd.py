@@ -42,7 +42,7 @@ WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
 COST_REDUNDANCY = 1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the pool's mix
 TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
 CANDIDATES = 2048  # rows that are compared at a pick
-MOST_PARTS = 8  # of the index of the picks: each takes some time for each row that is compared with them
+MOST_PARTS = 3  # of the index of the picks: more take longer for each row that is compared with them
 NO_ROWS = np.empty(0, np.int64)
 
 
