@@ -76,7 +76,9 @@ def first_and_second(method: str, rows: int, budget: int, repeats: int) -> list[
 
 
 def environment(cache: str) -> dict[str, str]:
-    return os.environ | {"NUMBA_CACHE_DIR": cache, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
+    """Return variables for a process; it keeps the bytecode of what it imports, which pip makes when it installs."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return variables | {"NUMBA_CACHE_DIR": cache, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def work(method: str, rows: int, budget: int) -> dict[str, float]:
