@@ -42,7 +42,6 @@ WIDTH, REDUNDANCY = 0.5, 1.25  # where none is passed, without a target
 COST_REDUNDANCY = 1.0  # and where rows have costs: more than 1 spreads the picks, and does not keep the pool's mix
 TARGET_WIDTH, TARGET_REDUNDANCY = 0.3, 0.5  # and with one
 CANDIDATES = 2048  # rows that are compared at a pick
-MOST_PARTS = 3  # of the index of the picks: more take longer for each row that is compared with them
 NO_ROWS = np.empty(0, np.int64)
 
 
@@ -73,7 +72,6 @@ class Herd:
         self._sizes, self._shares = aim.sizes(), aim.shares
         self._counts = np.zeros(turns, np.int64)
         self._picks = [compared.vectors(NO_ROWS)] * turns
-        self._indexes: list[list[Postings]] = [[] for _ in range(turns)]  # of `_picks`
         self._new_picks: list[list[Vector]] = [[] for _ in range(turns)]  # that are not in `_picks` yet
         self._is_taken = np.zeros(n, np.bool_)
         self._watched = watched
@@ -229,8 +227,7 @@ class Herd:
         is_wanted[old] = False
         new = np.flatnonzero(is_wanted)
         vectors = self.compared.vectors(new)
-        picks = map(self._index_of_picks, range(len(self._counts)))
-        sums = np.stack([self._herding.closeness(index, vectors) for index in picks])
+        sums = np.stack([self._herding.closeness_to(self._joined_picks(i), vectors) for i in range(len(self._counts))])
         self._local[old] = -1
         self._set_block(
             np.concatenate([old[stays], new]),
@@ -239,17 +236,15 @@ class Herd:
             np.concatenate([self._sums[:, stays], sums], axis=1),
         )
 
-    def _index_of_picks(self, turn: int) -> list[Postings]:
-        """Return the index of the picks of a target's turns: in parts, so that later picks do not index all anew."""
-        new, index = self._new_picks[turn], self._indexes[turn]
+    def _joined_picks(self, turn: int) -> Vectors:
+        """Return the vectors of the picks of a target's turns."""
+        new = self._new_picks[turn]
         if new:
             ids, entries = (np.concatenate(column) for column in zip(*new, strict=True))
             offsets = np.concatenate([[0], np.cumsum([len(part) for part, _ in new])])
             latest = Vectors(offsets, ids, entries, self._vectors.d_sae)
             self._picks[turn], self._new_picks[turn] = Vectors.joined([self._picks[turn], latest]), []
-            index = [*index, *latest.index] if len(index) < MOST_PARTS else self._picks[turn].index
-            self._indexes[turn] = index
-        return index
+        return self._picks[turn]
 
     def _set_block(self, rows: Int64s, vectors: Vectors, closeness: Int64s, sums: Int64s) -> None:
         """Set the rows that are compared, and what is known of them."""

@@ -25,6 +25,7 @@ from ..features.kernels import (
     Int64s,
     compiled,
     compiled_beyond,
+    cores,
     in_threads,
     largest_of_rows,
     of_rows,
@@ -185,6 +186,20 @@ class Herding:
         in_threads(add, [(start,) for start in range(0, len(vectors), FEW_ROWS)])
         return sums
 
+    def closeness_to(self, others: Vectors, vectors: Vectors) -> Int64s:
+        """Return the same as `closeness`, where the other vectors are more and known for this once."""
+        sums, n, step = np.zeros(len(vectors), np.int64), len(vectors), max(-(-len(others) // cores()), 1)
+        parts = [vectors.postings(low, min(low + BLOCK_ROWS, n)) for low in range(0, n, BLOCK_ROWS)]
+
+        def add(part: Postings, first: int) -> tuple[Postings, Int64s]:
+            own = np.zeros(part.high - part.low, np.int64)
+            add_rows(others.offsets[first : first + step + 1], others.ids, others.entries, part, self.table, own)
+            return part, own
+
+        for part, own in in_threads(add, [(part, first) for part in parts for first in range(0, len(others), step)]):
+            sums[part.low : part.high] += own
+        return sums
+
     def own(self, vectors: Vectors) -> Int64s:
         """Return the kernel of each vector with itself: [vectors], in units; 0 for one without features."""
         return np.asarray(self.table[np.minimum(vectors.squares >> SHIFT, STEPS)])
@@ -231,6 +246,17 @@ def add_row(
     for i in range(len(products)):
         sums[i] += table[np.uint32(min(products[i] >> SHIFT, STEPS))]  # 0 where nothing is shared
         products[i] = 0
+
+
+@compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
+def add_rows(
+    offsets: Int64s, ids: NDArray[Any], entries: Entries, part: Postings, table: Int64s, sums: Int64s
+) -> None:
+    """Add the kernel of each of some rows with each row of a part to `sums`."""
+    products = np.zeros(part.high - part.low, np.int32)
+    for i in range(len(offsets) - 1):
+        start, end = offsets[i], offsets[i + 1]
+        add_row(ids[start:end], entries[start:end], part, products, table, sums)
 
 
 @compiled_beyond(lambda offsets, ids, entries, part, *_: len(ids) * (part.high - part.low))
