@@ -136,7 +136,7 @@ def bare(encoder: Encoder, group: RowGroup) -> Callable[[], None]:
             states = model._run(ids, mask).flatten(0, 1).index_select(0, places)
             states = states.to(sae.W_enc.dtype if encoder.product is None else states.dtype)
             for part in states.split(chunk_sizes(len(states), floats // sae.config.d_sae)):
-                part @ sae.W_enc if encoder.product is None else encoder.product(part)
+                part @ sae.W_enc if encoder.product is None else encoder.product(part, slice(None))
 
     return run
 
