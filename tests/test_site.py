@@ -96,7 +96,9 @@ def address(site):
         server.shutdown()
 
 
-ELSEWHERE = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*? (?:src|href)=\"?((?:https?:)?//[^\" >]*)")
+ELSEWHERE = re.compile(
+    r"<(?:script|img|iframe|source|link(?! rel=\"?canonical))\b[^>]*? (?:src|href)=\"?((?:https?:)?//[^\" >]*)"
+)
 SHOWN = {"index": "Select training data", "constraints": "Constraints and budgets", "api/selection": "Selecting rows"}
 
 
