@@ -20,6 +20,7 @@ PAGES = {  # files outside docs/ that are pages
     "CONTRIBUTING.md": "contributing.md",
     "hf_sae_select/sae/default/README.md": "default-sae.md",
     "hub_cards/sae_diversity/README.md": "sae-diversity.md",
+    "hub_cards/space/README.md": "space.md",
 }
 ASSETS = {".css", ".png", ".svg"}
 LANGUAGES = {".json": "json", ".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
