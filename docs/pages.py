@@ -52,9 +52,9 @@ def notebook_text(notebook: dict[str, Any]) -> str:
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         parts.append(source if cell["cell_type"] == "markdown" else f"````python\n{source}\n````")
-        for output in cell.get("outputs", []):
-            printed = "".join(output.get("text") or output.get("data", {}).get("text/plain", ""))
-            parts.append('````text title="Output"\n' + printed.strip("\n") + "\n````")
+        outputs = [output.get("text") or output["data"]["text/plain"] for output in cell.get("outputs", [])]
+        if printed := "\n".join("".join(output).rstrip("\n") for output in outputs):
+            parts.append(f'````text title="Output"\n{printed}\n````')
     return "\n\n".join(parts) + "\n"
 
 
