@@ -23,7 +23,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 from contenders import NOT_NESTED, Contender, Draw, contenders
-from effects import draw_figures, print_tables
+from effects import draw_figure, print_tables
 from encoded import MAX_LENGTH, Codes, all_codes, rows_of
 from labelled import Pool, pools, universe
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def main() -> None:
     print_lengths(codes)
     print_tables(lines, args.halves)
     if args.figures:
-        draw_figures(lines, args.figures)
+        draw_figure(lines, args.figures)
 
 
 def measure(file: Path, half: str, codes: Codes, drawn: list[Pool]) -> None:

@@ -158,11 +158,11 @@ def spread(values: Values) -> str:
     return f"{mean(values):+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-# Pictures
+# Picture
 
 
-def draw_figures(lines: list[Line], folder: Path) -> None:
-    """Draw labels covered pool by pool, and against the length of the rows picked."""
+def draw_figure(lines: list[Line], folder: Path) -> None:
+    """Draw labels covered pool by pool."""
     from matplotlib.figure import Figure
 
     picks = [line for line in with_means(lines) if "sorted" not in line["pool"]]
@@ -184,13 +184,3 @@ def draw_figures(lines: list[Line], folder: Path) -> None:
     axes.set(yticks=range(len(pools)), yticklabels=pools, xlabel="labels covered beyond chance, points (1x, 2x)")
     axes.legend()
     figure.savefig(folder / "coverage.svg", metadata={"Date": None})
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for method in SHOWN:
-        at = mean(values(picks, method, of("length", LABELS))), mean(lifts[method])
-        axes.plot(*at, "o", color="C0" if method == OURS else "grey")
-        axes.annotate(method, at, xytext=(5, 3), textcoords="offset points", fontsize=8)
-    axes.axhline(0, color="grey", linewidth=1)
-    axes.set(xscale="log", xlabel="mean length of the rows picked, pool = 1", ylabel="labels beyond chance, points")
-    figure.savefig(folder / "length.svg", metadata={"Date": None})
