@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote
 
 import griffe
 import pytest
@@ -106,6 +107,20 @@ SHOWN = {"index": "Select training data", "constraints": "Constraints and budget
 def test_no_page_loads_anything_from_elsewhere(site):
     pages = {page.relative_to(site).as_posix(): ELSEWHERE.findall(page.read_text()) for page in site.rglob("*.html")}
     assert len(pages) > 30 and {page: loaded for page, loaded in pages.items() if loaded} == {}
+
+
+@pytest.mark.slow
+def test_links_of_built_pages_lead_to_pages_and_anchors(site):
+    """The builder checks the links of Markdown; these are also those of docstrings and of the theme."""
+    pages = {page: page.read_text() for page in site.rglob("*.html") if page.name != "404.html"}
+    anchors = {page: set(re.findall(r"\b(?:id|name)=\"?([^\" >]+)", text)) for page, text in pages.items()}
+    dead = []
+    for page, text in pages.items():
+        for path, anchor in re.findall(r"<a\b[^>]*? href=\"?(?!\w+:)([^\"# >]*)(?:#([^\" >]*))?", text):
+            target = (page.parent / unquote(path)).resolve() if path else page
+            if not target.exists() or (anchor and target in anchors and unquote(anchor) not in anchors[target]):
+                dead.append((page.name, path, anchor))
+    assert dead == []
 
 
 @pytest.mark.slow
