@@ -2,12 +2,14 @@
 
 import platform
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "examples" / "notebooks"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "examples" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
@@ -47,9 +49,12 @@ def test_a_notebook_was_run_in_order_and_is_small(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_badges_of_a_notebook_open_it(path):
+def test_badges_and_a_page_lead_to_a_notebook(path):
     first = read(path).cells[0].source
-    address = f"hf-sae-select/hf-sae-select/blob/main/examples/notebooks/{path.name}"
+    repository = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    page = f"{repository}/blob/main/examples/notebooks/{path.name}"
+    assert f"({page})" in (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    address = page.removeprefix("https://github.com/")
     assert f"(https://colab.research.google.com/github/{address})" in first
     assert f"(https://kaggle.com/kernels/welcome?src=https://github.com/{address})" in first
 
