@@ -68,6 +68,12 @@ def test_only_the_first_rows_are_read(worker, file, monkeypatch):
     assert (rows["text"][:], is_all) == (ROWS[:4], False)
 
 
+def test_an_empty_file_has_no_rows(worker, tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(ValueError, match="There are no rows in it"):
+        worker.read({"file": str(tmp_path / "empty.jsonl")})
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

@@ -9,7 +9,8 @@ Name this file in a recipe of data-juicer, and the operator in its process:
       - sae_selector:
           budget: 3000
 
-data-juicer pins an older dill than `datasets` 5 brings; both worked together here. Tried with data-juicer 1.6.
+data-juicer pins dill 0.3.8, with which `datasets` 5 worked too. Tried with data-juicer 1.6, alone and before another
+operator.
 """
 
 from __future__ import annotations

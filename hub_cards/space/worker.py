@@ -98,7 +98,10 @@ def read(asked: Mapping[str, Any]) -> tuple[Any, bool]:
     name, file = str(asked.get("dataset") or "").strip(), asked.get("file")
     if bool(name) == bool(file):
         raise ValueError("Name a dataset of the Hub or upload a file, one of the two.")
-    stream = of_file(Path(file)) if file else of_hub(name, asked.get("config"), asked.get("split"))
+    try:
+        stream = of_file(Path(file)) if file else of_hub(name, asked.get("config"), asked.get("split"))
+    except StopIteration:  # what `datasets` raises for an empty file
+        raise ValueError("There are no rows in it.") from None
     stream = stream if stream.features is None else stream.decode(False)  # neither images nor sounds are read
     rows = list(stream.take(MOST_ROWS + 1))
     if not rows:
