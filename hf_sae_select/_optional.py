@@ -8,6 +8,7 @@ from typing import Any
 PURPOSES = {
     "publish": "publishing and verifying need",
     "report": "charts and reports need",
+    "ray": "`engine='ray'` needs",
     "dedup": "`minhash` needs",
 }
 

@@ -11,10 +11,10 @@ from typing import Any, Self
 import torch
 
 from .._validation import check_choice, check_flag, check_int, is_number
+from ..engines.processes import processes
 from ..features.kept import STRONGEST
 from ..sae.products import PRECISIONS
 from .chat_template import RESERVED_VARIABLES
-from .distributed import processes
 from .text import TextSource
 
 DEFAULT_WINDOWS, DEFAULT_GPU_TOKENS = 32, 16_384  # of a forward pass
@@ -99,8 +99,12 @@ class EncodingArguments:
         model_kwargs: Mapping[str, Any] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         show_progress_bar: bool | None = None,
+        of_workers: str | None = None,
     ) -> Self:
         """Check the arguments of `encode`.
+
+        Args:
+            of_workers: the type of device that workers of an engine encode on; None where this process encodes.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -131,7 +135,7 @@ class EncodingArguments:
             "{'enable_thinking': True}",
         )
         strongest, names = _kept(keep)
-        parsed_device = _device(device)
+        parsed_device = _device(device) if of_workers is None else _device_of_workers(device, of_workers)
         return cls(
             text=text,
             max_length=None if max_length is None else int(max_length),
@@ -183,6 +187,16 @@ def _device(device: Any) -> torch.device:
             f"`device={str(device)!r}` is not available here: {reason}; pass 'cpu', or an accelerator of this machine "
             "such as 'cuda:0' or 'mps'"
         ) from error
+
+
+def _device_of_workers(device: Any, of_workers: str) -> torch.device:
+    """Return the device that workers encode on, which this process may lack."""
+    if device is not None and str(device) != of_workers:
+        raise ValueError(
+            f"`device={str(device)!r}`: workers encode on '{of_workers}', as `gpus` of the engine says; leave "
+            "`device` out, and pass engine=Ray(gpus=1) for a GPU each, or gpus=0"
+        )
+    return torch.device(of_workers)
 
 
 def _dtype(dtype: Any, device: torch.device) -> str:

@@ -27,6 +27,10 @@ from numpy.typing import NDArray
 from .._arrow import open_file, write_tables
 from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerprint
 from .._places import rows_at
+from ..engines.cluster import Cluster
+from ..engines.engine import Ray, device_of, engine_of, opened
+from ..engines.process_shards import ProcessGroup
+from ..engines.processes import processes
 from ..features.columns import (
     ACTS,
     DIGEST,
@@ -44,9 +48,10 @@ from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
 from .claims import Claims
 from .digests import digested, digests_of
-from .distributed import processes, shared_claims
+from .distributed import shared_claims
 from .encoder import Encoder
 from .recorded import recorded_arguments, recorded_sae
+from .remote import RemoteRun
 from .rows import RowReader
 from .run import READ_ROWS, EncodingRun, names_of_text, progress_bar
 from .store import CodeStore
@@ -70,6 +75,7 @@ def encode(
     model_kwargs: Mapping[str, Any] | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
+    engine: str | Ray | None = None,
 ) -> Dataset:
     """Add the SAE features of each row to a dataset, in the columns `sae_ids`, `sae_acts` and `sae_tokens`.
 
@@ -122,6 +128,10 @@ def encode(
             `chat_template_kwargs` adds to them for its row.
         show_progress_bar (`bool`, *optional*):
             Whether to show a progress bar. By default as progress bars of `datasets` are set.
+        engine (`str` or `Ray`, *optional*):
+            Where rows are encoded: `"ray"`, or a `Ray` with its arguments, by workers of a Ray cluster; "processes" by
+            the processes that torchrun or accelerate launch have started. By default in this process, or in those of
+            torchrun. It changes no code on the same device. See `docs/engines.md`.
 
     Returns:
         `datasets.Dataset`: The dataset with the code columns added, rows in the same order.
@@ -132,6 +142,9 @@ def encode(
             language model do not fit. All of these are found before the language model is loaded, where possible.
         OSError: If the language model is neither on the Hub nor in an installed package, or the cache cannot be
             written to.
+        ImportError: If Ray is not installed.
+        ConnectionError: If no Ray cluster is at the address.
+        RuntimeError: If workers have other versions than this process, or end again and again.
 
     Example:
 
@@ -143,7 +156,9 @@ def encode(
     """
     dataset = rows_at("dataset", dataset)
     check_dataset("dataset", dataset, "encode")
+    chosen = engine_of(engine)
     arguments = EncodingArguments.parse(
+        of_workers=device_of(chosen),
         text=text,
         max_length=max_length,
         batch_size=batch_size,
@@ -156,7 +171,8 @@ def encode(
         chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
     )
-    return _encode(dataset, sae, arguments)
+    with opened(chosen) as running:
+        return _encode(dataset, sae, arguments, running=running)
 
 
 def encode_apart(dataset: Dataset, sae: SaeSource | None, purpose: str, **arguments: Any) -> Dataset:
@@ -164,22 +180,34 @@ def encode_apart(dataset: Dataset, sae: SaeSource | None, purpose: str, **argume
     return _encode(dataset, sae, EncodingArguments.parse(**arguments), purpose)
 
 
-def _encode(dataset: Dataset, sae: SaeSource | None, arguments: EncodingArguments, purpose: str = "") -> Dataset:
+def _encode(
+    dataset: Dataset,
+    sae: SaeSource | None,
+    arguments: EncodingArguments,
+    purpose: str = "",
+    running: Cluster | ProcessGroup | None = None,
+) -> Dataset:
     replaced = code_columns(dataset)
     for name in [IDS, ACTS, TOKENS, FLAGS, DIGEST, *([STATE] if arguments.keep_state else [])]:
         if name in dataset.column_names and name not in replaced:
             raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
     with shared_claims(_shared_folder()) as claims:
-        coded = _encode_codes(dataset, sae, arguments, claims, flat=True, purpose=purpose)
+        coded = _encode_codes(dataset, sae, arguments, claims, flat=True, purpose=purpose, running=running)
         return claims.first("columns", lambda: add_columns(dataset, coded, replaced))  # it may write a file
 
 
-def codes(dataset: Dataset, sae: SaeSource | None = None, **arguments: Any) -> Dataset:
-    """Return the code columns alone, without a copy of the rows; arguments as in `encode`."""
+def codes(
+    dataset: Dataset, sae: SaeSource | None = None, *, running: Cluster | ProcessGroup | None = None, **arguments: Any
+) -> Dataset:
+    """Return the code columns alone, without a copy of the rows; arguments as in `encode`.
+
+    Args:
+        running: the engine that encodes; None for this process.
+    """
     check_dataset("dataset", dataset, "encode")
-    parsed = EncodingArguments.parse(**arguments)
+    parsed = EncodingArguments.parse(of_workers=running.device if isinstance(running, Cluster) else None, **arguments)
     with shared_claims(_shared_folder()) as claims:
-        return _encode_codes(dataset, sae, parsed, claims)
+        return _encode_codes(dataset, sae, parsed, claims, running=running)
 
 
 def codes_by(encoder: Encoder, dataset: Dataset, purpose: str) -> Dataset:
@@ -210,6 +238,7 @@ def _encode_codes(
     flat: bool = False,
     purpose: str = "",
     encoder: Encoder | None = None,
+    running: Cluster | ProcessGroup | None = None,
 ) -> Dataset:
     """Return the code columns; `flat` ones have no row mapping. An `encoder` of earlier rows keeps its model."""
     if encoder is None:
@@ -227,7 +256,9 @@ def _encode_codes(
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
     store = CodeStore(_cache_folder(claims) / name, column_types(record, encoder.state_width, digested={}))
     digests, rows = claims.first("plan", lambda: _planned(reader, encoder, store, claims))
-    if len(rows):
+    if len(rows) and isinstance(running, Cluster):
+        RemoteRun(store, encoder, record, dataset, digests, rows, running)()
+    elif len(rows):
         EncodingRun(store, encoder, reader, digests, rows, claims)()
     coded = claims.first("assembly", lambda: store.assemble(digests, flat=flat))  # it may write files
     _warn_of_unusual_rows(coded, encoder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from .._cards import UNSEEN
+from ..engines.processes import processes
 from ..features.columns import DIGEST
 from .claims import POLL_SECONDS, Claims
 from .collector import RowCollector
-from .distributed import processes
 from .encoder import Encoder, Pass, RowGroup
 from .rows import RowReader
 from .stages import ahead
@@ -92,12 +93,7 @@ class EncodingRun:
                 while self._encode_free_tasks():
                     time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:
-                place = "nowhere, since caching is disabled" if not is_caching_enabled() else f"in {self.store.folder}"
-                # A new one, without the traceback from within torch.
-                raise KeyboardInterrupt(
-                    f"{len(self.rows) - self._left():,} of {len(self.rows):,} rows are encoded and kept {place}; the "
-                    "same call encodes the others"
-                ) from None
+                raise interruption(len(self.rows) - self._left(), len(self.rows), self.store.folder) from None
 
     def _encode_free_tasks(self) -> bool:
         """Encode the tasks that no other process has, and tell whether others are not done yet."""
@@ -173,6 +169,14 @@ class EncodingRun:
     def _left(self) -> int:
         """Return how many rows are in no file yet."""
         return sum(self._unwritten.values())
+
+
+def interruption(kept: int, rows: int, folder: Path) -> KeyboardInterrupt:
+    """Return the error of an encoding that the user has stopped, without the traceback from within torch."""
+    place = f"in {folder}" if is_caching_enabled() else "nowhere, since caching is disabled"
+    return KeyboardInterrupt(
+        f"{kept:,} of {rows:,} rows are encoded and kept {place}; the same call encodes the others"
+    )
 
 
 def progress_bar(rows: int, encoder: Encoder, action: str) -> tqdm:

@@ -7,11 +7,11 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset
 
 from .._streams import schema_of, table_of
+from ..engines.processes import processes
 from ..features.columns import ACTS, DIGEST, FLAGS, IDS, STATE, TOKENS
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
 from .cells import PEEK_ROWS
-from .distributed import processes
 from .encoder import Encoder
 from .pipeline import codes_by
 from .text import find_text

@@ -21,10 +21,10 @@ from torch import Tensor
 from .._datasets import fingerprint_of
 from .._validation import check_int, check_type
 from ..encoding.chat_template import ChatTemplate
-from ..encoding.distributed import processes
 from ..encoding.language_model import LanguageModel
 from ..encoding.pretrained import look_up
 from ..encoding.text import Rendering, TextSource, find_text
+from ..engines.processes import processes
 from ..sae.config import SaeConfig
 from ..sae.model import SparseAutoencoder
 from .activation_stream import ActivationStream

@@ -1,0 +1,111 @@
+"""Shards in the processes of a job, one in each. All processes go through the same selection.
+
+Each calls the same methods with the same arguments, computes the answer of its own shard, and gets those of the
+others. So no process waits for orders of another, and all have the same result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+
+from .host import check_versions, packed, unpacked, versions
+from .processes import has_group, processes
+
+
+class ProcessGroup:
+    """Hold a shard in each process.
+
+    Raises:
+        ValueError: Nobody has started several processes.
+        RuntimeError: The processes have different versions.
+    """
+
+    def __init__(self) -> None:
+        state = processes()
+        if state.num_processes == 1 and "WORLD_SIZE" not in os.environ:
+            raise ValueError(
+                "`engine='processes'` shares the work among the processes that torchrun or accelerate launch have "
+                "started, and there is one; start several, such as `torchrun --nproc-per-node 2 script.py`, or leave "
+                "`engine` out"
+            )
+        self.workers, self._rank = state.num_processes, state.process_index
+        self._group: Any = None  # the one that was started, where it works on the CPU
+        if has_group() and torch.distributed.get_backend() != "gloo":
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def __enter__(self) -> Self:
+        own = versions()
+        for other in self.gathered(own):
+            check_versions(own, other)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._group is not None:
+            torch.distributed.destroy_process_group(self._group)
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return the value of each process."""
+        values = [value] * self.workers
+        if self.workers > 1:
+            torch.distributed.all_gather_object(values, value, self._group)
+        return values
+
+    @contextmanager
+    def shards(self, make: Sequence[Callable[[], Any]]) -> Iterator[ProcessShards]:
+        """Hold the shard of this process."""
+        yield ProcessShards(self._rank, self.gathered, make[self._rank])
+
+
+class ProcessShards:
+    """Call shards, see `Shards`."""
+
+    def __init__(self, rank: int, gathered: Callable[[Any], list[Any]], make: Callable[[], Any]) -> None:
+        self._rank, self._gathered, self._count = rank, gathered, 0
+        self._count = len(self._shared("make", lambda: setattr(self, "_shard", make())))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def call(self, method: str, *arguments: Any) -> list[Any]:
+        return self._shared(method, lambda: getattr(self._shard, method)(*arguments))
+
+    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return self._shared(method, lambda: getattr(self._shard, method)(*arguments[self._rank]))
+
+    def call_one(self, shard: int, method: str, *arguments: Any) -> Any:
+        is_own = shard == self._rank
+        return self._shared(method, lambda: getattr(self._shard, method)(*arguments) if is_own else None)[shard]
+
+    def _shared(self, method: str, answer: Callable[[], Any]) -> list[Any]:
+        """Compute an answer, and return that of each process.
+
+        Raises:
+            Exception: What a process raised, in all of them: otherwise the others would wait for it.
+            RuntimeError: The processes do not do the same.
+        """
+        try:
+            own = packed((method, answer(), None))
+        except Exception as error:
+            own = _packed_error(method, error)
+        methods, answers, errors = zip(*map(unpacked, self._gathered(own)), strict=True)
+        for error in errors:
+            if error is not None:
+                raise error
+        if len(set(methods)) > 1:
+            raise RuntimeError(
+                f"the processes do not select in the same way: one calls {methods[0]}, another "
+                f"{next(one for one in methods if one != methods[0])}; call `select` with the same arguments in all"
+            )
+        return list(answers)
+
+
+def _packed_error(method: str, error: Exception) -> bytes:
+    try:
+        return packed((method, None, error))
+    except Exception:  # it holds something that no other process can have
+        return packed((method, None, RuntimeError(f"{type(error).__name__}: {error}")))
