@@ -49,7 +49,7 @@ from transformers import (
 )
 
 from hf_sae_select import METHODS, TRAINING_PRESETS, SparseAutoencoder, load_sae, select, train_sae
-from hf_sae_select.encoding.distributed import processes
+from hf_sae_select.engines.processes import processes
 from hf_sae_select.publishing.hashing import row_digests
 from hf_sae_select.selection.cuts import Cuts
 from hf_sae_select.selection.request import SelectionRequest

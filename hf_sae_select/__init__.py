@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .concepts.rejection import WhyNot, why_not
     from .concepts.report import report
     from .encoding.pipeline import encode
+    from .engines.engine import Ray
     from .features import metrics
     from .features.concatenation import concatenate
     from .features.matrix import FeatureMatrix
@@ -74,6 +75,7 @@ _MODULES = {  # public name -> the file that defines it
     "WhyNot": "concepts.rejection",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
+    "Ray": "engines.engine",
     "report": "concepts.report",
     "FeatureMatrix": "features.matrix",
     "load_sae": "sae.loading",
@@ -116,6 +118,7 @@ __all__ = [
     "Label",
     "Labels",
     "Quality",
+    "Ray",
     "Reason",
     "Reasons",
     "Removals",

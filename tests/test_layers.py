@@ -15,11 +15,12 @@ MAY_IMPORT = {
     "private": set(),
     "features": set(),
     "sae": set(),
-    "encoding": {"features", "sae"},
-    "selection": {"features", "sae", "encoding"},
+    "engines": set(),
+    "encoding": {"features", "sae", "engines"},
+    "selection": {"features", "sae", "encoding", "engines"},
     "concepts": {"features", "sae", "encoding", "selection"},
     "publishing": {"features", "sae", "encoding", "selection", "concepts"},
-    "training": {"encoding", "sae"},
+    "training": {"encoding", "engines", "sae"},
 }
 DOORS = {"__init__", "__main__", "plugin", "cli"}  # import anything; nothing imports them
 MOST_LINES = 400
@@ -96,6 +97,10 @@ def test_importing_the_package_costs_import_datasets_and_nothing_more():
     assert loaded_by("import hf_sae_select") - loaded_by("import datasets") == {"hf_sae_select"}
 
 
+def test_naming_an_engine_loads_no_ray_and_no_torch():
+    assert not loaded_by("from hf_sae_select import Ray; Ray(workers=2)") & {"ray", "torch"}
+
+
 def test_importing_datasets_and_us_loads_no_torch():
     assert not loaded_by("import hf_sae_select") & {"torch", "transformers", "accelerate", "numba"}
 
@@ -131,7 +136,7 @@ def test_imports_of_the_package_are_relative_and_plain(file):
     uses_importlib = any(
         isinstance(node, ast.Name) and node.id == "importlib" for node in ast.walk(ast.parse(file.read_text()))
     )
-    assert not uses_importlib or name_of(file) in {"__init__", "_optional", "encoding/distributed"}
+    assert not uses_importlib or name_of(file) in {"__init__", "_optional", "engines/processes"}
 
 
 def test_a_wing_s_init_imports_nothing():
@@ -149,8 +154,9 @@ def test_a_wing_s_init_imports_nothing():
 def test_torch_is_for_the_wings_that_compute_with_it():
     users = {name_of(file) for file in FILES if "torch" in libraries_of(file)}
     others = {name for name in users if wing_of(name) not in ("sae", "encoding", "training")}
-    # for an annotation; where the model runs again; to find a dtype by its name; to see its devices
-    assert others <= {"plugin/__init__", "publishing/refetching", "cli/values", "_environment"}
+    # for an annotation; where the model runs again; to find a dtype by its name; to see its devices; for its processes
+    engines = {"engines/processes", "engines/process_shards"}
+    assert others <= {"plugin/__init__", "publishing/refetching", "cli/values", "_environment"} | engines
 
 
 def test_sae_knows_no_datasets():

@@ -59,6 +59,15 @@ def _labels(name: str, text: str) -> Any:
     return load_labels(text)
 
 
+def _engine(name: str, text: str) -> Any:
+    """Return the name of an engine, or the `Ray` that a JSON object has the arguments of."""
+    if not text.startswith("{"):
+        return text
+    from ..engines.engine import Ray
+
+    return Ray(**_mapping(name, [text]))
+
+
 def receipt_of(out: Path, suffix: str) -> Path:
     """Return the path of a file beside a result: `subset.parquet` has `subset.yaml` and `subset.selection.json`."""
     return out.with_name(f"{out.stem}{suffix}")
@@ -314,6 +323,7 @@ FORMS: Mapping[str, Form] = {
     "Selection | Dataset": Form(_earlier, Path),
     "Dataset | Selection": Form(kind=Path),  # a subset, see receipts.py
     "Labels": Form(_labels, Path),
+    "str | Ray": Form(_engine),
     "Labeller": Form(_function_or_text),
     "str | Path | SparseAutoencoder": Form(_sae, Path),
     "TextSource": Form(_columns, MANY),

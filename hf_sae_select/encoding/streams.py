@@ -32,6 +32,11 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
             in the way.
         RuntimeError: Several processes share the work, whose streams may differ.
     """
+    if (engine := arguments.pop("engine", None)) is not None:
+        raise ValueError(
+            f"`engine={engine!r}`: a stream is encoded in this process, while it is read; encode a Dataset, or call "
+            "`sae_select`, which stores the rows first"
+        )
     parsed = EncodingArguments.parse(**arguments)
     if processes().num_processes > 1:
         raise RuntimeError(

@@ -77,8 +77,8 @@ class Cluster:
                 )
         if self.engine.cpus * count >= total.get("CPU", 0):
             raise ValueError(
-                f"`engine={self.engine!r}`: {count} workers would hold all {total.get('CPU', 0):g} CPUs of the cluster, "
-                "so that nothing else could run; pass fewer workers, or `cpus=0.5`"
+                f"`engine={self.engine!r}`: {count} workers would hold all {total.get('CPU', 0):g} CPUs of the "
+                "cluster, so that nothing else could run; pass fewer workers, or `cpus=0.5`"
             )
         return count
 

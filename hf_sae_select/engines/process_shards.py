@@ -65,7 +65,8 @@ class ProcessShards:
     """Call shards, see `Shards`."""
 
     def __init__(self, rank: int, gathered: Callable[[Any], list[Any]], make: Callable[[], Any]) -> None:
-        self._rank, self._gathered, self._count = rank, gathered, 0
+        self._rank, self._gathered = rank, gathered
+        self._shard: Any = None
         self._count = len(self._shared("make", lambda: setattr(self, "_shard", make())))
 
     def __len__(self) -> int:
@@ -93,9 +94,8 @@ class ProcessShards:
         except Exception as error:
             own = _packed_error(method, error)
         methods, answers, errors = zip(*map(unpacked, self._gathered(own)), strict=True)
-        for error in errors:
-            if error is not None:
-                raise error
+        for raised in filter(None, errors):
+            raise raised
         if len(set(methods)) > 1:
             raise RuntimeError(
                 f"the processes do not select in the same way: one calls {methods[0]}, another "

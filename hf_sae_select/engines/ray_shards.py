@@ -22,7 +22,7 @@ class RayShards:
     def __init__(self, cluster: Cluster, make: Sequence[Callable[[], Any]]) -> None:
         self._cluster, self._make = cluster, make
         self._calls: list[list[bytes]] = [[] for _ in make]
-        self._losses = 0
+        self.losses = 0
         self.hosts = cluster.place(len(make), len(make))
         starts = [cluster.start(worker, make_one) for worker, make_one in zip(self.hosts, make, strict=True)]
         for shard, reference in enumerate(starts):
@@ -62,10 +62,10 @@ class RayShards:
     def _replace(self, shard: int, error: LostWorker) -> None:
         """Make a shard again in a new worker, as it was before the call that is not answered."""
         while True:
-            self._losses += 1
-            if self._losses > MOST_LOSSES * len(self.hosts):
+            self.losses += 1
+            if self.losses > MOST_LOSSES * len(self.hosts):
                 raise RuntimeError(
-                    f"workers of {len(self.hosts)} shards have ended {self._losses} times: {error}; look at the "
+                    f"workers of {len(self.hosts)} shards have ended {self.losses} times: {error}; look at the "
                     "memory of the machines, or pass more workers, which hold smaller shards"
                 ) from error
             (worker,) = self._cluster.place(1, 1)

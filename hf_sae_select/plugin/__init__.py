@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .._hub import Token
     from ..encoding.text import TextSource
+    from ..engines.engine import Ray
     from ..publishing.licence import License
     from ..publishing.source import SourceName
     from ..sae.labels import Labels
@@ -66,6 +67,7 @@ def sae_select(
     max_length: int | None = None,
     batch_size: int = 32,
     keep_codes: bool = False,
+    engine: str | Ray | None = None,
     **options: Any,
 ) -> Dataset:
     """Select a small subset by the features that an SAE gives each row: `hf_sae_select.select` of this dataset."""
@@ -100,6 +102,7 @@ def sae_select(
         max_length=max_length,
         batch_size=batch_size,
         keep_codes=keep_codes,
+        engine=engine,
         **options,
     )
 
@@ -185,6 +188,7 @@ def sae_encode(
     model_kwargs: Mapping[str, Any] | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     show_progress_bar: bool | None = None,
+    engine: str | Ray | None = None,
 ) -> Dataset:
     """Add the SAE features of each row: `hf_sae_select.encode` of this dataset."""
     from ..encoding.pipeline import encode
@@ -203,6 +207,7 @@ def sae_encode(
         model_kwargs=model_kwargs,
         chat_template_kwargs=chat_template_kwargs,
         show_progress_bar=show_progress_bar,
+        engine=engine,
     )
 
 

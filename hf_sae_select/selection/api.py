@@ -13,6 +13,7 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._places import rows_at
 from .._validation import check_flag
 from ..encoding.digests import check_digests
+from ..engines.engine import engine_of, opened
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from ..features.kept import STRONGEST
 from .attachment import Pool, attach, codes_in_pool
@@ -37,6 +38,9 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets or 
     from datasets import Dataset
 
     from ..encoding.text import TextSource
+    from ..engines.cluster import Cluster
+    from ..engines.engine import Ray
+    from ..engines.process_shards import ProcessGroup
     from ..sae.labels import Labels
     from ..sae.loading import SaeSource
     from .concept_rules import Boost, Concepts
@@ -75,6 +79,7 @@ def select(
     max_length: int | None = None,
     batch_size: int = 32,
     keep_codes: bool = False,
+    engine: str | Ray | None = None,
     **options: Any,
 ) -> Dataset:
     """Select a small subset of a dataset by the features that a sparse autoencoder gives each row.
@@ -166,6 +171,11 @@ def select(
         keep_codes (`bool`, *optional*, defaults to `False`):
             Whether the rows keep the columns that `encode` added to an encoded dataset. A training set does not need
             them, and they are larger than the text. Selecting from the subset, and publishing it, work without them.
+        engine (`str` or `Ray`, *optional*):
+            Where the rows are encoded, see `encode`, and where they are while the method searches: `"ray"`, or a `Ray`
+            with its arguments, in workers of a Ray cluster; "processes" in the processes that torchrun or accelerate
+            launch have started. It changes no pick. Methods that compare vectors, "herding" and your own select in
+            this process. See `docs/engines.md`.
         **options (`Any`):
             Options of the method, see `docs/methods.md`.
 
@@ -176,6 +186,9 @@ def select(
     Raises:
         TypeError: If an argument has another type than above.
         ValueError: If an argument is not allowed; the message names it.
+        ImportError: If Ray is not installed.
+        ConnectionError: If no Ray cluster is at the address.
+        RuntimeError: If workers have other versions than this process, or end again and again.
 
     Example:
 
@@ -187,6 +200,7 @@ def select(
     dataset = rows_at("dataset", dataset)
     check_dataset("dataset", dataset, "select")
     check_flag("keep_codes", keep_codes)
+    chosen = engine_of(engine)
     argument, near = TargetArgument.parse(target, overlap), NearArgument.parse(exclude_near)
     concepts = ConceptArguments(avoid, require, require_all, boost, labels)
     request = SelectionRequest.parse(
@@ -222,20 +236,21 @@ def select(
         request = repeated.left_out_of(request)
         aim = argument.encoded(encoding)
     reference = None if near is None else near.encoded(encoding)
-    if codes is None:
-        encoded = _encode(dataset, request, encoding)
-    if reference is not None:
-        rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
-        request = request.leaving_out("exclude_near", rows)
     features: Features | None
-    with features_in_shards(request, encoded) as features:
-        if aim is not None:
-            features = read_features(request, encoded) if features is None else features
-            repeated = repeated.with_features(aim, features)
-            request = repeated.left_out_of(request)
-        selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
-        if aim is not None and features is not None:
-            selection = replace(selection, target=target_record(selection, features, aim, repeated, encoded))
+    with opened(chosen) as running:
+        if codes is None:
+            encoded = _encode(dataset, request, encoding, running)
+        if reference is not None:
+            rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
+            request = request.leaving_out("exclude_near", rows)
+        with features_in_shards(request, encoded, running) as features:
+            if aim is not None:
+                features = read_features(request, encoded) if features is None else features
+                repeated = repeated.with_features(aim, features)
+                request = repeated.left_out_of(request)
+            selection = run_on_dataset(request, source if encoded is None else encoded, aim, features)
+            if aim is not None and features is not None:
+                selection = replace(selection, target=target_record(selection, features, aim, repeated, encoded))
     selection = _with_digests(selection, dataset)
     # Without the codes of a dataset of codes alone nothing would be left, not even the number of rows.
     keeps = codes is not None and is_encoded(dataset) and (keep_codes or not source.column_names)
@@ -320,7 +335,9 @@ def pool_encoding(
     return PoolEncoding(None, loaded, **how, keep=tuple(sorted(keep, key=str)))
 
 
-def _encode(dataset: Dataset, request: SelectionRequest, encoding: PoolEncoding) -> Dataset | None:
+def _encode(
+    dataset: Dataset, request: SelectionRequest, encoding: PoolEncoding, running: Cluster | ProcessGroup | None
+) -> Dataset | None:
     """Return the code columns of the rows; None where their vectors are enough."""
     if request.vectors is not None and encoding.sae is None:
         if request.needs_tokens:
@@ -331,4 +348,4 @@ def _encode(dataset: Dataset, request: SelectionRequest, encoding: PoolEncoding)
         return None
     from ..encoding.pipeline import codes  # needs torch, which selecting among encoded rows does not
 
-    return codes(dataset, **encoding.arguments)
+    return codes(dataset, running=running, **encoding.arguments)

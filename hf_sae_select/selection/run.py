@@ -20,7 +20,7 @@ from .outcome import check_blank, check_extended, check_result, measured, shortf
 from .request import SelectionRequest
 from .result import Selection
 from .sharded.features import Features
-from .sharded.pool import ThisProcess, of_dataset
+from .sharded.pool import ShardEngine, ThisProcess, of_dataset
 from .target_argument import argument_name
 from .targets import Target
 
@@ -65,16 +65,21 @@ def run_on_dataset(
 
 
 @contextmanager
-def features_in_shards(request: SelectionRequest, encoded: Dataset | None) -> Iterator[Features | None]:
-    """Yield the features of a large pool in shards, so that its codes stay in their files.
+def features_in_shards(
+    request: SelectionRequest, encoded: Dataset | None, engine: ShardEngine | None = None
+) -> Iterator[Features | None]:
+    """Yield the features of a pool in shards, of an engine, or of this process if the pool is large: its codes stay
+    in their files.
 
-    None for a smaller one, for methods that compare rows by vectors or by a kernel, and for the user's own.
+    None for a smaller one without an engine, for methods that compare rows by vectors or by a kernel, and for the
+    user's own.
     """
     can_be_in_shards = METHODS.get(request.name) is request.method and request.method.kind in SHARDED_KINDS
-    if encoded is None or len(encoded) < MANY_ROWS or not can_be_in_shards:
+    is_small = engine is None and encoded is not None and len(encoded) < MANY_ROWS
+    if encoded is None or is_small or not can_be_in_shards:
         yield None
         return
-    with of_dataset(encoded, ThisProcess()) as features:
+    with of_dataset(encoded, engine or ThisProcess()) as features:
         yield features
 
 

@@ -11,11 +11,11 @@ from transformers import BitsAndBytesConfig
 
 from hf_sae_select import encode
 from hf_sae_select.encoding.arguments import RESERVED, EncodingArguments
-from hf_sae_select.engines.processes import processes
 from hf_sae_select.encoding.encoder import Encoder
 from hf_sae_select.encoding.language_model import LanguageModel
 from hf_sae_select.encoding.recorded import recorded_arguments
 from hf_sae_select.encoding.text import find_text
+from hf_sae_select.engines.processes import processes
 from hf_sae_select.features.columns import encoding_record
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:  # annotations only
 class ShardEngine(Protocol):
     """Hold shards somewhere."""
 
-    workers: int
-    """The number of shards that it holds at once."""
+    @property
+    def workers(self) -> int:
+        """The number of shards that it holds at once."""
 
     def shards(self, make: Sequence[MakeShard]) -> AbstractContextManager[Shards]:
         """Make shards, and end what holds them afterwards."""
@@ -35,8 +36,9 @@ class ShardEngine(Protocol):
 class ThisProcess:
     """Hold shards in this process, one for each core: codes stay in their files, and a search holds what it needs."""
 
-    def __init__(self) -> None:
-        self.workers = cores()
+    @property
+    def workers(self) -> int:
+        return cores()
 
     @contextmanager
     def shards(self, make: Sequence[MakeShard]) -> Iterator[Shards]:
