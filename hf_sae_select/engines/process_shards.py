@@ -73,16 +73,17 @@ class ProcessShards:
         return self._count
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
-        return self._shared(method, lambda: getattr(self._shard, method)(*arguments))
+        return self._shared(_name(method, arguments), lambda: getattr(self._shard, method)(*arguments))
 
     def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        return self._shared(method, lambda: getattr(self._shard, method)(*arguments[self._rank]))
+        own = arguments[self._rank]
+        return self._shared(_name(method, own), lambda: getattr(self._shard, method)(*own))
 
     def call_one(self, shard: int, method: str, *arguments: Any) -> Any:
-        is_own = shard == self._rank
-        return self._shared(method, lambda: getattr(self._shard, method)(*arguments) if is_own else None)[shard]
+        is_own, name = shard == self._rank, _name(method, arguments)
+        return self._shared(name, lambda: getattr(self._shard, method)(*arguments) if is_own else None)[shard]
 
-    def _shared(self, method: str, answer: Callable[[], Any]) -> list[Any]:
+    def _shared(self, name: str, answer: Callable[[], Any]) -> list[Any]:
         """Compute an answer, and return that of each process.
 
         Raises:
@@ -90,22 +91,27 @@ class ProcessShards:
             RuntimeError: The processes do not do the same.
         """
         try:
-            own = packed((method, answer(), None))
+            own = packed((name, answer(), None))
         except Exception as error:
-            own = _packed_error(method, error)
-        methods, answers, errors = zip(*map(unpacked, self._gathered(own)), strict=True)
+            own = _packed_error(name, error)
+        names, answers, errors = zip(*map(unpacked, self._gathered(own)), strict=True)
         for raised in filter(None, errors):
             raise raised
-        if len(set(methods)) > 1:
+        if len(set(names)) > 1:
             raise RuntimeError(
-                f"the processes do not select in the same way: one calls {methods[0]}, another "
-                f"{next(one for one in methods if one != methods[0])}; call `select` with the same arguments in all"
+                f"the processes do not select in the same way: one calls {names[0]}, another "
+                f"{next(name for name in names if name != names[0])}; call `select` with the same arguments in all"
             )
         return list(answers)
 
 
-def _packed_error(method: str, error: Exception) -> bytes:
+def _name(method: str, arguments: Sequence[Any]) -> str:
+    """Name a call, to compare it with those of other processes."""
+    return " ".join([method, *(argument for argument in arguments if isinstance(argument, str))])
+
+
+def _packed_error(name: str, error: Exception) -> bytes:
     try:
-        return packed((method, None, error))
+        return packed((name, None, error))
     except Exception:  # it holds something that no other process can have
-        return packed((method, None, RuntimeError(f"{type(error).__name__}: {error}")))
+        return packed((name, None, RuntimeError(f"{type(error).__name__}: {error}")))

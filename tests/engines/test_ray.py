@@ -89,7 +89,7 @@ def fail(task, folder):
 
 
 def test_what_a_worker_raises_is_raised_here(cluster, tmp_path):
-    with pytest.raises(ValueError, match="^row 2 holds no text$"):
+    with pytest.raises(ValueError, match=r"^row 2 holds no text$"):
         dict(cluster.results(maker(tmp_path, fail), "double", 4, lambda task: (task,)))
 
 
@@ -133,7 +133,7 @@ def test_workers_that_ray_cannot_place_are_an_error(ray, monkeypatch):
 def test_a_worker_with_other_versions_is_refused(cluster, monkeypatch):
     (worker,) = cluster.place(1, 1)
     monkeypatch.setattr(host, "versions", lambda: {"torch": "0.1"})
-    with pytest.raises(RuntimeError, match="other versions than the process that asks.*: torch .* in place of 0.1"):
+    with pytest.raises(RuntimeError, match=r"other versions than the process that asks.*: torch .* in place of 0.1"):
         cluster.answer(cluster.start(worker, dict))
     cluster.end([worker])
 
