@@ -28,9 +28,10 @@ from .._arrow import open_file, write_tables
 from .._datasets import add_columns, check_dataset, fingerprint_of, set_fingerprint
 from .._places import rows_at
 from ..engines.cluster import Cluster
-from ..engines.engine import Ray, device_of, engine_of, opened
+from ..engines.engine import Ray, device_of, engine_of
 from ..engines.process_shards import ProcessGroup
 from ..engines.processes import processes
+from ..engines.session import opened
 from ..features.columns import (
     ACTS,
     DIGEST,

@@ -13,7 +13,8 @@ from .._optional import extra
 from . import host
 from .engine import Ray, device_of
 from .ray_shards import RayShards
-from .work import LostWorker, Work
+from .work import Work
+from .workers import LostWorker
 
 CONNECT_SECONDS = 5.0  # Ray itself looks for a cluster for minutes
 PLACE_SECONDS = 60.0  # in which Ray places workers on nodes that are up

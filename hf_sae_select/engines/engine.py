@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from .._validation import check_choice, check_int, check_number, check_text
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
-    from .process_shards import ProcessGroup
 
 ENGINES = ("processes", "ray")
 Processes = Literal["processes"]
@@ -24,21 +18,6 @@ class Ray:
 
     `engine="ray"` is `engine=Ray()`. A call joins the cluster that the process is connected to, or else that of
     `address`; without one, it starts a cluster on this machine and stops it at the end. See `docs/engines.md`.
-
-    Args:
-        workers (`int`, *optional*):
-            Number of workers. By default one for each GPU of the cluster if workers hold GPUs, or else one for each
-            CPU.
-        cpus (`float`, *optional*, defaults to `0.5`):
-            CPUs that a worker holds in Ray's accounts. All workers together must leave some of the cluster's CPUs.
-            From 1 on it is also the number of threads of a worker.
-        gpus (`float`, *optional*, defaults to `0`):
-            GPUs that a worker holds while it encodes; a fraction lets workers share one.
-        address (`str`, *optional*):
-            Address of a cluster, such as `"10.0.0.1:6379"`, or `"auto"` for the one on this machine. By default the
-            environment variable `RAY_ADDRESS`.
-        resources (`dict[str, float]`, *optional*):
-            Further resources of the cluster that a worker holds, as in Ray.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -52,10 +31,18 @@ class Ray:
     """
 
     workers: int | None = None
+    """Number of workers. By default one for each GPU of the cluster if workers hold GPUs, or else one for each CPU."""
     cpus: float = 0.5
+    """CPUs that a worker holds in Ray's accounts.
+
+    All workers together must leave some of the cluster's CPUs. From 1 on it is also a worker's number of threads.
+    """
     gpus: float = 0
+    """GPUs that a worker holds while it encodes; a fraction lets workers share one."""
     address: str | None = None
+    """Address of a cluster: `"10.0.0.1:6379"`, or `"auto"` for the one on this machine. By default `RAY_ADDRESS`."""
     resources: Mapping[str, float] | None = None
+    """Further resources of the cluster that a worker holds, as in Ray."""
 
     def __post_init__(self) -> None:
         check_int("workers", self.workers, optional=True)
@@ -86,31 +73,3 @@ def engine_of(engine: Any) -> Ray | Processes | None:
 def device_of(engine: Ray | Processes | None) -> str | None:
     """Return where workers of an engine encode; None where the process that asks does so too."""
     return ("cuda" if engine.gpus else "cpu") if isinstance(engine, Ray) else None
-
-
-@contextmanager
-def opened(engine: Ray | Processes | None) -> Iterator[Cluster | ProcessGroup | None]:
-    """Yield an engine that can work, and stop what it has started; None for this process.
-
-    Raises:
-        ImportError: Ray is not installed.
-        ConnectionError: No cluster is at the address.
-        ValueError: There is one process only, or the processes of torchrun would each start Ray.
-    """
-    if engine is None:
-        yield None
-    elif engine == "processes":
-        from .process_shards import ProcessGroup  # needs torch
-
-        with ProcessGroup() as group:
-            yield group
-    else:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError(
-                f"`engine={engine!r}` in {os.environ['WORLD_SIZE']} processes of torchrun: each would use the cluster "
-                "for itself; start one process, or pass engine='processes'"
-            )
-        from .cluster import Cluster
-
-        with Cluster(engine) as cluster:
-            yield cluster

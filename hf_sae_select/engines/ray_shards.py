@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .host import packed_call, unpacked
-from .work import MOST_LOSSES, LostWorker
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
+from .workers import MOST_LOSSES, LostWorker, Workers
 
 
 class RayShards:
@@ -19,7 +16,7 @@ class RayShards:
     shard is made again and called again. The calls are as large as what was sent.
     """
 
-    def __init__(self, cluster: Cluster, make: Sequence[Callable[[], Any]]) -> None:
+    def __init__(self, cluster: Workers, make: Sequence[Callable[[], Any]]) -> None:
         self._cluster, self._make = cluster, make
         self._calls: list[list[bytes]] = [[] for _ in make]
         self.losses = 0

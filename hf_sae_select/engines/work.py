@@ -6,21 +6,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .host import packed_call, unpacked
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
+from .workers import MOST_LOSSES, LostWorker, Workers
 
 AT_ONCE = 2  # tasks of a worker: it reads one while it computes the other
-MOST_LOSSES = 5  # of workers with the same task
 POLL_SECONDS = 0.5
 SLOW = 3.0  # times as long as most tasks took: then a free worker does the task too
-
-
-class LostWorker(RuntimeError):
-    """A worker has ended: it was killed, had no memory left, or its machine is gone."""
 
 
 class Call(NamedTuple):
@@ -39,7 +32,7 @@ class Work:
     that take long too, and the first result of a task counts.
 
     Args:
-        cluster (`Cluster`):
+        cluster (`Workers`):
             Has the workers.
         make (`Callable`):
             Makes, in each worker, the object whose method is called.
@@ -53,7 +46,7 @@ class Work:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Workers,
         make: Callable[[], Any],
         method: str,
         count: int,

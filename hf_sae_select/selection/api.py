@@ -13,7 +13,8 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._places import rows_at
 from .._validation import check_flag
 from ..encoding.digests import check_digests
-from ..engines.engine import engine_of, opened
+from ..engines.engine import engine_of
+from ..engines.session import opened
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from ..features.kept import STRONGEST
 from .attachment import Pool, attach, codes_in_pool

@@ -55,9 +55,7 @@ def test_ray_that_is_not_installed_gives_the_line_that_installs_it(monkeypatch):
 
 def test_one_process_alone_is_no_engine(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(
-        ValueError, match=r"`engine='processes'` shares .* there is one; start several, such as `to"
-    ):
+    with pytest.raises(ValueError, match=r"`engine='processes'` shares .* there is one; start several, such as `to"):
         select(coded([{0: 0.9}, {1: 0.9}]), 1, engine="processes")
 
 
