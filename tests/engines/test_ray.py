@@ -227,7 +227,7 @@ def test_a_shard_whose_worker_is_killed_goes_on_in_another_one(ray):
 
 def test_select_encodes_and_selects_with_the_picks_of_one_process(ray, sae):
     rows = Dataset.from_dict({"text": TEXTS})
-    arguments = {"sae": sae, "target": ["the cat", "a big moon"]}
+    arguments = {"sae": sae, "target": ["the cat", "a big moon"] * 4}
     one = rows.sae_select(7, "match", **arguments)
     subset = select(rows, 7, "match", **arguments, engine=TWO)
     assert subset["text"][:] == one["text"][:]
