@@ -32,10 +32,9 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-os.environ |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(TESTS.parent)}
+os.environ |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 import datasets
 import torch
@@ -135,7 +134,7 @@ class Trial:
 
 
 def is_explained(error: BaseException) -> bool:
-    """Tell whether an error is one that a fault may cause: of files it names the remedy; of a dead peer gloo says so."""
+    """Tell whether an error is one that a fault may cause: of files it names the remedy."""
     words = str(error)
     of_files = "HF_DATASETS_CACHE" in words or "delete it, and encode again" in words
     return of_files or any(part in words for part in ("Connection", "gloo", "Broken pipe", "closed"))
