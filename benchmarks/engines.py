@@ -31,9 +31,7 @@ from hf_sae_select.selection import run
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import pool
 
-WORDS = (
-    "how do I boil an egg prove that the square root of two is irrational write a haiku about autumn leaves".split()
-)
+WORDS = "how do I boil an egg prove that the square root of two is irrational write a poem about leaves".split()
 ENGINES = ("bare", "processes", "ray")
 
 
@@ -57,7 +55,8 @@ def main() -> None:
     ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     print(f"start of a Ray cluster on this machine: {time.monotonic() - begin:.1f} s", flush=True)
     if args.rows[1]:
-        encoding(*args.rows, args.repeats)
+        few, many = args.rows
+        encoding(few, many, args.repeats)
     if args.pool:
         selecting(args.pool, args.picks, args.shards, args.repeats)
 
