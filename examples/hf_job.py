@@ -9,8 +9,8 @@
 
 On a machine with several GPUs, `--engine ray --gpus 1` encodes on all of them.
 
-How far it was tried: with the package installed, on rows of a file, with and without Ray. Neither `uv run` nor a job of the
-Hub was tried, since the package is on no index yet.
+How far it was tried: with the package installed, on rows of a file, with and without Ray. Neither `uv run` nor a job
+of the Hub was tried, since the package is on no index yet.
 """
 
 from __future__ import annotations

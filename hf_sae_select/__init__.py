@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .concepts.reasons import reasons
     from .concepts.rejection import WhyNot, why_not
     from .concepts.report import report
+    from .encoding.files import encode_files
     from .encoding.pipeline import encode
     from .engines.engine import Ray
     from .features import metrics
@@ -75,6 +76,7 @@ _MODULES = {  # public name -> the file that defines it
     "WhyNot": "concepts.rejection",
     "concatenate": "features.concatenation",
     "encode": "encoding.pipeline",
+    "encode_files": "encoding.files",
     "Ray": "engines.engine",
     "report": "concepts.report",
     "FeatureMatrix": "features.matrix",
@@ -134,6 +136,7 @@ __all__ = [
     "dedup",
     "diff",
     "encode",
+    "encode_files",
     "environment",
     "evaluate_sae",
     "evaluate_sae_on_activations",

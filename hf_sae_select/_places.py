@@ -136,6 +136,26 @@ class Place:
             return self
         return replace(self, revision=Repo.at(self.name, self.revision, kind="dataset").revision)
 
+    def parquet_files(self) -> list[str]:
+        """Return the paths or URLs of the Parquet files that this place names by themselves, in order; else none."""
+        if Path(self.name).is_file() and Path(self.name).suffix.lower() == ".parquet":
+            return [self.name]
+        if not (self.files or "").lower().endswith(".parquet"):
+            return []
+        if self.is_pattern and not self.name.startswith(BUCKET_URL):
+            return sorted(glob.glob(self.name, recursive=True))
+        from huggingface_hub import HfFileSystem
+
+        where = self.name.removeprefix("hf://") if self.is_pattern else self._hub_pattern
+        with hub_errors(self.name, self.revision):
+            return [f"hf://{file}" for file in sorted(HfFileSystem().glob(where))]
+
+    @property
+    def _hub_pattern(self) -> str:
+        """The files of a Hub dataset as a path of its file system."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"datasets/{self.name}{revision}/{self.files}"
+
     def load(self, argument: str) -> Dataset:
         """Load the rows.
 

@@ -188,11 +188,8 @@ def _encode(
     purpose: str = "",
     running: Cluster | ProcessGroup | None = None,
 ) -> Dataset:
-    replaced = code_columns(dataset)
-    for name in [IDS, ACTS, TOKENS, FLAGS, DIGEST, *([STATE] if arguments.keep_state else [])]:
-        if name in dataset.column_names and name not in replaced:
-            raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
-    with shared_claims(_shared_folder()) as claims:
+    replaced = check_free_columns(dataset, arguments)
+    with shared_claims(shared_folder()) as claims:
         coded = _encode_codes(dataset, sae, arguments, claims, flat=True, purpose=purpose, running=running)
         return claims.first("columns", lambda: add_columns(dataset, coded, replaced))  # it may write a file
 
@@ -207,13 +204,13 @@ def codes(
     """
     check_dataset("dataset", dataset, "encode")
     parsed = EncodingArguments.parse(of_workers=running.device if isinstance(running, Cluster) else None, **arguments)
-    with shared_claims(_shared_folder()) as claims:
+    with shared_claims(shared_folder()) as claims:
         return _encode_codes(dataset, sae, parsed, claims, running=running)
 
 
 def codes_by(encoder: Encoder, dataset: Dataset, purpose: str) -> Dataset:
     """Return the code columns of rows that have the columns of those that the encoder was made for."""
-    with shared_claims(_shared_folder()) as claims:
+    with shared_claims(shared_folder()) as claims:
         return _encode_codes(dataset, None, encoder.arguments, claims, purpose=purpose, encoder=encoder)
 
 
@@ -226,7 +223,7 @@ def codes_like(dataset: Dataset, record: Mapping[str, Any], sae: SaeSource | Non
         ValueError: The SAE is not the one of the record, or nobody knows where it is.
     """
     parsed = recorded_arguments(record, text=columns_as_recorded(dataset, record), **arguments)
-    with shared_claims(_shared_folder()) as claims:
+    with shared_claims(shared_folder()) as claims:
         return _encode_codes(dataset, recorded_sae(record, sae), parsed, claims)
 
 
@@ -265,13 +262,34 @@ def _encode_codes(
     _warn_of_unusual_rows(coded, encoder)
     if flat:  # a selection warns of blank rows itself
         _warn_of_blank_rows(coded, encoder)
-    # Where the SAE came from decides nothing, and the versions and the record decide what is resolved, so neither the
-    # key nor the files have them.
-    facts = {"sae": encoder.sae.config.source, "resolved": resolved}
-    record |= {name: fact for name, fact in facts.items() if fact}
-    coded = with_record(coded, record, digested(dataset, rendering))
+    coded = with_record(coded, resolved_record(encoder, record, resolved), digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
     return coded
+
+
+def check_free_columns(dataset: Dataset, arguments: EncodingArguments) -> list[str]:
+    """Return the code columns of an earlier encoding, which will be replaced.
+
+    Raises:
+        ValueError: A column of somebody else has the name of a code column.
+    """
+    replaced = code_columns(dataset)
+    for name in [IDS, ACTS, TOKENS, FLAGS, DIGEST, *([STATE] if arguments.keep_state else [])]:
+        if name in dataset.column_names and name not in replaced:
+            raise ValueError(f"column `{name}` is in the way: `sae_encode` did not make it; rename or remove it")
+    return replaced
+
+
+def resolved_record(
+    encoder: Encoder, record: Mapping[str, Any], resolved: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return an encoding record with what decides no code.
+
+    Where the SAE came from decides nothing, and the versions and the record decide what is resolved, so neither the
+    key nor the files of a store have them.
+    """
+    facts = {"sae": encoder.sae.config.source, "resolved": resolved or encoder.resolved()}
+    return {**record, **{name: fact for name, fact in facts.items() if fact}}
 
 
 def _planned(
@@ -326,12 +344,12 @@ def _warn_of_blank_rows(coded: Dataset, encoder: Encoder) -> None:
         )
 
 
-def _shared_folder() -> Path:
+def shared_folder() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select"
 
 
 def _cache_folder(claims: Claims) -> Path:
     # Processes share their work through the cache, so they use it even if caching is disabled.
     if is_caching_enabled() or claims.folder is not None:
-        return _shared_folder()
+        return shared_folder()
     return Path(tempfile.mkdtemp(dir=get_temporary_cache_files_directory()))  # datasets removes it at exit

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets import Dataset, DatasetInfo
-from datasets.table import InMemoryTable
+from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..features.columns import DIGEST
@@ -24,6 +23,7 @@ from ..sae.model import SparseAutoencoder
 from .arguments import EncodingArguments
 from .collector import RowCollector
 from .encoder import Encoder
+from .row_sources import in_memory
 from .rows import RowReader
 from .run import TASKS_PER_PROCESS, interruption, progress_bar
 from .store import CodeStore
@@ -84,7 +84,7 @@ class RowEncoder:
     """Encode rows. Two threads may: one reads and tokenises while the other runs the model."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder, self._model = encoder, Lock()
+        self.encoder, self._model = encoder, Lock()
 
     def encode(self, numbers: NDArray[np.int64], rows: Dataset) -> tuple[NDArray[np.int64], pa.Table]:
         """Return the numbers of rows, ascending, and their code columns.
@@ -93,7 +93,7 @@ class RowEncoder:
             numbers: of the rows in their dataset, for errors.
         """
         torch.get_num_threads()  # which also makes `torch.set_num_threads` count in this thread
-        encoder = self._encoder
+        encoder = self.encoder
         reader = RowReader(rows, encoder.rendering, encoder.template)
         try:
             texts = reader.texts(range(len(rows)))
@@ -173,5 +173,5 @@ def rows_of(dataset: Dataset, rendering: Rendering) -> Callable[[NDArray[np.int6
     """Return a function that copies rows, with the columns that are read, into memory."""
     if rendering.function is None:
         dataset = dataset.select_columns(list(rendering.columns))
-    info, arrow = DatasetInfo(features=dataset.features), dataset.with_format("arrow")
-    return lambda rows: Dataset(InMemoryTable(arrow[rows]), info=info, fingerprint="rows")
+    arrow = dataset.with_format("arrow")
+    return lambda rows: in_memory(arrow[rows], dataset.features)

@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset
 from helpers.pools import RECORD
 
-from hf_sae_select import FeatureMatrix, Ray, encode, select
+from hf_sae_select import FeatureMatrix, Ray, encode, encode_files, select
 from hf_sae_select.engines import host, work
 from hf_sae_select.engines.cluster import Cluster
 from hf_sae_select.features.columns import ACTS, IDS, TOKENS, column_types
@@ -232,3 +232,11 @@ def test_select_encodes_and_selects_with_the_picks_of_one_process(ray, sae):
     subset = select(rows, 7, "match", **arguments, engine=TWO)
     assert subset["text"][:] == one["text"][:]
     assert repr(vars(subset.sae_selection)) == repr(vars(one.sae_selection))
+
+
+def test_workers_write_the_files_of_one_process(ray, sae, tmp_path):
+    rows = Dataset.from_dict({"text": TEXTS})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    for name, engine in (("one", None), ("ray", TWO)):
+        encode_files(str(tmp_path / "rows.parquet"), tmp_path / name, sae, shard_rows=13, engine=engine)
+    assert len(files(tmp_path / "one")) == 6 and files(tmp_path / "ray") == files(tmp_path / "one")

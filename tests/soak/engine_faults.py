@@ -61,8 +61,9 @@ def sae_of(folder: Path) -> SparseAutoencoder:
 
 
 def files(cache: Path) -> dict[str, bytes]:
-    """Return what an encoding has left: files of codes, and anything that should not be there."""
-    return {file.name: file.read_bytes() for file in cache.rglob("*") if file.is_file()}
+    """Return what an encoding has left, without the claims of killed jobs, which go after a day."""
+    left = [file for file in cache.rglob("*") if file.is_file() and "jobs" not in file.parts]
+    return {file.name: file.read_bytes() for file in left}
 
 
 def encoded(folder: Path, cache: Path, engine: Any = None) -> Dataset:

@@ -1,0 +1,101 @@
+"""`encode_files`: shards of rows go into Parquet files, by whoever encodes them."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, load_dataset
+from huggingface_hub import HfApi
+
+from hf_sae_select import encode, encode_files, select
+from hf_sae_select.encoding import files, remote
+
+TEXTS = ["the cat", "", "a big red bird flew over the moon", "the dog", "a dog and a cat"]
+ROWS = Dataset.from_dict({"text": TEXTS, "n": range(5)})
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_the_files_hold_the_rows_and_codes_of_encode(sae, tmp_path):
+    place = encode_files(ROWS, tmp_path / "out", sae, shard_rows=2, keep=("all", "state"))
+    assert place == f"{tmp_path / 'out'}/rows-*.parquet"
+    names = ["rows-000000-of-000003.parquet", "rows-000001-of-000003.parquet", "rows-000002-of-000003.parquet"]
+    assert sorted(contents(tmp_path / "out")) == [*names, "sae_encoding.json"]
+    written = load_dataset("parquet", data_files=place, split="train")
+    one = encode(ROWS, sae, keep=("all", "state"))
+    assert written[:] == one[:] and written.features == one.features
+    assert select(place, 2)["n"][:] == select(one, 2)["n"][:]
+
+
+def test_a_call_goes_on_where_another_one_stopped(sae, tmp_path, monkeypatch):
+    encode_files(ROWS, tmp_path, sae, shard_rows=2)
+    expected = contents(tmp_path)
+    (tmp_path / "rows-000001-of-000003.parquet").unlink()
+    encoded, call = [], remote.RowEncoder.encode
+    monkeypatch.setattr(remote.RowEncoder, "encode", lambda self, *rows: encoded.append(rows[0]) or call(self, *rows))
+    encode_files(ROWS, tmp_path, sae, shard_rows=2)
+    assert [numbers.tolist() for numbers in encoded] == [[2, 3]] and contents(tmp_path) == expected
+    monkeypatch.setattr(files, "MakeFileEncoder", lambda *_: pytest.fail)  # which would load the model
+    encode_files(ROWS, tmp_path, sae, shard_rows=2)
+
+
+def test_parquet_files_are_read_shard_by_shard(sae, tmp_path):
+    (tmp_path / "in").mkdir()
+    ROWS.select(range(3)).to_parquet(tmp_path / "in" / "a.parquet", batch_size=1)
+    ROWS.select(range(3, 5)).to_parquet(tmp_path / "in" / "b.parquet")
+    place = encode_files(str(tmp_path / "in" / "*.parquet"), tmp_path / "out", sae, shard_rows=2)
+    parts = [
+        load_dataset("parquet", data_files=str(file), split="train")["n"][:]
+        for file in sorted((tmp_path / "out").glob("rows*"))
+    ]
+    assert parts == [[0, 1], [2], [3, 4]]
+    written = load_dataset("parquet", data_files=place, split="train")
+    assert written["sae_ids"][:] == encode(ROWS, sae)["sae_ids"][:]
+
+
+def test_a_folder_of_other_files_is_refused_before_a_model_loads(sae, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "MakeRowEncoder", None)
+    (tmp_path / "foreign").mkdir()
+    ROWS.to_parquet(tmp_path / "foreign" / "train.parquet")
+    with pytest.raises(
+        ValueError, match=r"`out='.*foreign'` holds Parquet files of somebody else, .*'train\.parquet'"
+    ):
+        encode_files(ROWS, tmp_path / "foreign", sae)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "sae_encoding.json").write_text(json.dumps({"encoding": {}, "shard_rows": 4000}))
+    with pytest.raises(ValueError, match=r"holds files of another call, with other encoding and rows: pass the same"):
+        encode_files(ROWS, tmp_path / "other", sae)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"`out='.*file'` cannot be written to: .*pass a folder that can be written to"):
+        encode_files(ROWS, tmp_path / "file", sae)
+
+
+def test_parquet_files_of_two_schemas_are_refused(sae, tmp_path):
+    ROWS.to_parquet(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"the files do not have one schema: .*b\.parquet has .*a\.parquet"):
+        encode_files(str(tmp_path / "*.parquet"), tmp_path / "out", sae)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(ValueError, match=r"`dataset`: .*b\.parquet cannot be read as Parquet"):
+        encode_files(str(tmp_path / "*.parquet"), tmp_path / "out", sae)
+
+
+def test_files_of_the_hub_go_in_and_out(hub, sae, tmp_path):
+    HfApi().create_repo("alice/pool", repo_type="dataset")
+    ROWS.to_parquet(tmp_path / "a.parquet")
+    HfApi().upload_file(
+        path_or_fileobj=tmp_path / "a.parquet",
+        path_in_repo="data/a.parquet",
+        repo_id="alice/pool",
+        repo_type="dataset",
+    )
+    HfApi().create_repo("alice/codes", repo_type="dataset")
+    place = encode_files("hf://datasets/alice/pool/data/*.parquet", "hf://datasets/alice/codes/all", sae, shard_rows=3)
+    assert place == "hf://datasets/alice/codes/all/rows-*.parquet"
+    one = encode(ROWS, sae)
+    assert select(place, 2)["n"][:] == select(one, 2)["n"][:]
+    with pytest.raises(OSError, match=r"`out='hf://datasets/alice/none'` cannot be written to: .* create it first"):
+        encode_files(ROWS, "hf://datasets/alice/none", sae)
