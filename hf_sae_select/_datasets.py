@@ -132,6 +132,20 @@ def _without_mapping(dataset: Dataset) -> Dataset:
     return rows
 
 
+def picklable(dataset: Dataset) -> Dataset:
+    """Return the same rows in a table without parts that have no columns, which lose their rows in a pickle."""
+    from copy import copy
+
+    from datasets.table import ConcatenationTable
+
+    if not isinstance(dataset.data, ConcatenationTable):
+        return dataset
+    blocks = [[block for block in row if block.num_columns] for row in dataset.data.blocks]
+    result = copy(dataset)
+    result._data = ConcatenationTable.from_blocks(blocks)
+    return result
+
+
 def select_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:
     """Select rows as `Dataset.select` does, from the same table object.
 

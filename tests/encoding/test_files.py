@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
-from huggingface_hub import HfApi
 
 from hf_sae_select import encode, encode_files, select
 from hf_sae_select.encoding import files, remote
@@ -83,16 +82,11 @@ def test_parquet_files_of_two_schemas_are_refused(sae, tmp_path):
         encode_files(str(tmp_path / "*.parquet"), tmp_path / "out", sae)
 
 
-def test_files_of_the_hub_go_in_and_out(hub, sae, tmp_path):
-    HfApi().create_repo("alice/pool", repo_type="dataset")
+def test_files_of_the_hub_go_in_and_out(hub, sae, tmp_path, monkeypatch):
     ROWS.to_parquet(tmp_path / "a.parquet")
-    HfApi().upload_file(
-        path_or_fileobj=tmp_path / "a.parquet",
-        path_in_repo="data/a.parquet",
-        repo_id="alice/pool",
-        repo_type="dataset",
-    )
-    HfApi().create_repo("alice/codes", repo_type="dataset")
+    hub.push("alice/pool", {"data/a.parquet": (tmp_path / "a.parquet").read_bytes()}, kind="dataset")
+    hub.push("alice/codes", {"README.md": b""}, kind="dataset")
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
     place = encode_files("hf://datasets/alice/pool/data/*.parquet", "hf://datasets/alice/codes/all", sae, shard_rows=3)
     assert place == "hf://datasets/alice/codes/all/rows-*.parquet"
     one = encode(ROWS, sae)

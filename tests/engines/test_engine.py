@@ -1,8 +1,10 @@
 """The argument `engine`: what is wrong with it is said before any work."""
 
+import pickle
 import socket
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 from datasets import Dataset
@@ -11,6 +13,7 @@ from helpers.pools import coded
 from hf_sae_select import Ray, encode, select
 from hf_sae_select.engines import host
 from hf_sae_select.engines.engine import device_of, engine_of
+from hf_sae_select.selection.sharded import pool
 
 ROWS = Dataset.from_dict({"text": ["a", "b"]})
 
@@ -83,6 +86,16 @@ def test_an_address_without_a_cluster_is_an_error_at_once(monkeypatch):
     with pytest.raises(ValueError, match="`address='nowhere'` must be 'auto', or host:port"):
         encode(ROWS, engine=Ray(address="nowhere"))
     assert time.monotonic() - begin < 5
+
+
+def test_shards_of_an_encoded_dataset_are_made_from_a_pickle(sae, monkeypatch):
+    """Its table has parts: the text in memory, and the codes in files."""
+    monkeypatch.setattr(pool.ThisProcess, "shards", lambda self, make: nullcontext(make))
+    coded = encode(Dataset.from_dict({"text": ["the cat", "a dog", "the moon"]}), sae)
+    with pool.of_dataset(coded, pool.ThisProcess()) as features:
+        shards = [pickle.loads(pickle.dumps(make))() for make in features.shards]
+    counts = [count for shard in shards for count in shard.summary()["counts"].tolist()]
+    assert counts == [len(ids) for ids in coded["sae_ids"]]
 
 
 def test_versions_that_differ_are_named():

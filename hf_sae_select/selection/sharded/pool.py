@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ..._datasets import picklable
 from ...features.columns import code_columns, encoding_record
 from ...features.kernels import cores
 from ...features.matrix import FeatureMatrix
@@ -48,7 +49,7 @@ class ThisProcess:
 @contextmanager
 def of_dataset(encoded: Dataset, engine: ShardEngine) -> Iterator[ShardedFeatures]:
     """Cut encoded rows into shards, which read the codes where these are."""
-    codes, parts = encoded.select_columns(code_columns(encoded)), ranges(len(encoded), engine.workers)
+    codes, parts = picklable(encoded.select_columns(code_columns(encoded))), ranges(len(encoded), engine.workers)
     make = [partial(_shard, codes.select(range(low, high)), low) for low, high in parts]
     with engine.shards(make) as shards:
         yield ShardedFeatures(shards, [high - low for low, high in parts], encoding_record(encoded)["d_sae"])
