@@ -197,14 +197,14 @@ class OutputFolder:
         try:
             yield
         except OSError as error:  # those of the Hub are too
+            is_remote, reason = "://" in self._out, " ".join(str(error).split())
             remedy = (
                 "create it first, and log in with a token that may write there"
-                if "://" in self._out
+                if is_remote
                 else ("free space there, or pass a folder that can be written to")
             )
             raise OSError(
-                error.errno,
-                f"`out={self._out!r}` cannot be written to: {error}; {remedy}. Files that are there are kept",
+                f"`out={self._out!r}` cannot be written to: {reason}; {remedy}. Files that are there are kept"
             ) from error
 
 
