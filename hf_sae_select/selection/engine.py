@@ -18,6 +18,7 @@ from . import coverage, similarity
 from .compared import AllRows, Candidates
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
+from .estimates import Estimates, Line
 from .herd import Herd
 from .herding import Herding, Vectors
 from .result import Selection
@@ -199,7 +200,8 @@ class Engine:
         if closeness is not None:
             return AllRows(herding, self.aim.sizes(), redundancy, state, closeness)
         vectors = Vectors.joined([herding.vectors(rows) for rows in self._blocks()])
-        return Candidates(herding, self.aim, redundancy, state, vectors, candidates or len(state.order))
+        estimates = Estimates(Line.of(herding.width, redundancy), vectors, state)
+        return Candidates(herding, self.aim, estimates, len(state.order), candidates or len(state.order))
 
     def facility_location(self, center: bool) -> Selection:
         """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""

@@ -142,7 +142,7 @@ class Herd:
         self._fits[local] = False
         if state.remaining_per_group[group] == 0 or state.remaining_budget[0] < np.inf:
             self._look_again()
-        if self.compared.after(vector, self._n_live):
+        if self.compared.after(row, vector, self._n_live):
             self._refresh()
 
     def _add_pending(self) -> None:
@@ -232,7 +232,7 @@ class Herd:
         self._set_block(
             np.concatenate([old[stays], new]),
             Vectors.joined([self._vectors.take(np.flatnonzero(stays)), vectors]),
-            np.concatenate([self._closeness[:, stays], self.compared.closeness(new)], axis=1),
+            np.concatenate([self._closeness[:, stays], self.compared.closeness(new, vectors)], axis=1),
             np.concatenate([self._sums[:, stays], sums], axis=1),
         )
 
