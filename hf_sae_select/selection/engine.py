@@ -15,7 +15,7 @@ from ..features.matrix import FeatureMatrix
 from ..features.shares import amounts_above, mean_shares
 from ..features.sums import mean_of_sum, sum_of_acts
 from . import coverage, similarity
-from .compared import AllRows, Candidates
+from .compared import AllRows, Candidates, Ranking
 from .constraints import Constraints
 from .coverage import ConstraintState, commit, take_in_order
 from .estimates import Estimates, Line
@@ -199,9 +199,13 @@ class Engine:
         """Return which rows herding compares: candidates, or all, whose `closeness` is known."""
         if closeness is not None:
             return AllRows(herding, self.aim.sizes(), redundancy, state, closeness)
-        vectors = Vectors.joined([herding.vectors(rows) for rows in self._blocks()])
-        estimates = Estimates(Line.of(herding.width, redundancy), vectors, state)
+        estimates = self.estimates(herding, redundancy, state)
         return Candidates(herding, self.aim, estimates, len(state.order), candidates or len(state.order))
+
+    def estimates(self, herding: Herding, redundancy: float, state: ConstraintState) -> Ranking:
+        """Return what ranks all rows by estimates of their scores."""
+        vectors = Vectors.joined([herding.vectors(rows) for rows in self._blocks()])
+        return Estimates(Line.of(herding.width, redundancy), vectors, state)
 
     def facility_location(self, center: bool) -> Selection:
         """Maximise the similarity of all rows to their nearest pick, see `similarity.facility_location`."""

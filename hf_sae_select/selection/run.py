@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
 
 
 MANY_ROWS = 2**22  # of a pool whose codes stay in their files: of fewer rows they fit into memory
-SHARDED_KINDS = ("distribution", "coverage", "length", "chance")
+SHARDED_KINDS = ("nearness", "distribution", "coverage", "length", "chance")
 
 
 def run_on_dataset(
@@ -71,8 +71,7 @@ def features_in_shards(
     """Yield the features of a pool in shards, of an engine, or of this process if the pool is large: its codes stay
     in their files.
 
-    None for a smaller one without an engine, for methods that compare rows by vectors or by a kernel, and for the
-    user's own.
+    None for a smaller one without an engine, for methods that compare rows by vectors, and for the user's own.
     """
     can_be_in_shards = METHODS.get(request.name) is request.method and request.method.kind in SHARDED_KINDS
     is_small = engine is None and encoded is not None and len(encoded) < MANY_ROWS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hf_sae_select.features import kernels
 from hf_sae_select.features.matrix import FeatureMatrix
 from hf_sae_select.features.sums import exact_sum, mean_of_sum
-from hf_sae_select.selection import api, run
+from hf_sae_select.selection import api, compared, run, targets
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import codes, driver, pool
 
@@ -23,6 +23,10 @@ METHODS = {
     "concave": ("concave", {}),
     "mass": ("concave", {"by": "mass", "curve": "log"}),
     "match": ("match", {}),
+    "herding": ("herding", {"candidates": 6}),
+    "all rows": ("herding", {"candidates": None}),
+    "herding towards": ("herding", {}),
+    "match towards": ("match", {}),
     "simscale": ("simscale", {"max_overlap": 0.5}),
     "nearest": ("simscale", {"against": "nearest", "max_overlap": 0.5}),
     "shuffled": ("simscale", {"order": "shuffled"}),
@@ -48,16 +52,28 @@ def few_at_once(monkeypatch):
     monkeypatch.setattr(driver, "OFFERED", 2)  # so that small pools take several trips
     monkeypatch.setattr(driver, "FILLED", 3)
     monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(compared, "FIRST", 2)
+    monkeypatch.setattr(compared, "STEP", 3)
+    monkeypatch.setattr(targets, "SAMPLE", 16)  # so that a sample stands for the pool
+
+
+def aim_of(d_sae):
+    """Make a target of two parts."""
+    few, fewer = features_of([{0, 1}, {4}, {2, 7}], d_sae=d_sae), features_of([{5, 9}, {1}], d_sae=d_sae)
+    return targets.Target((targets.TargetPart(few, "", 0.75, "a"), targets.TargetPart(fewer, "", 0.25, "b")))
 
 
 def receipts(method, constraint, features, columns, budget, shards):
     """Select in one process and in each number of shards; return the results as text."""
     name, options = METHODS[method]
+    aim = aim_of(features.d_sae) if method.endswith("towards") else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        request = SelectionRequest.parse(len(features), columns, budget, name, options, **CONSTRAINTS[constraint])
+        request = SelectionRequest.parse(
+            len(features), columns, budget, name, options, has_target=aim is not None, **CONSTRAINTS[constraint]
+        )
         rows = [features, *(pool.of_matrix(features, number) for number in shards)]
-        return [repr(vars(run.run(request, features))) for features in rows]
+        return [repr(vars(run.run(request, features, target=aim))) for features in rows]
 
 
 @pytest.mark.parametrize(("method", "constraint"), CASES)
@@ -109,7 +125,7 @@ ARGUMENTS = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
-@pytest.mark.parametrize("method", ["greedy", "weighted", "match"])
+@pytest.mark.parametrize("method", ["greedy", "weighted", "match", "herding"])
 def test_the_features_of_a_large_dataset_are_never_in_one_matrix(method, arguments, monkeypatch):
     """The receipt of `select`, with cuts, rules and targets, is that of one process."""
     ds = coded(ROWS).add_column("share", [1.0, 0.5, 1.0, 0.25, 1.0, 0.0, 1.0, 0.5])
@@ -121,15 +137,26 @@ def test_the_features_of_a_large_dataset_are_never_in_one_matrix(method, argumen
     assert repr(vars(sharded)) == repr(vars(one))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", ["greedy", "match", "herding"])
+def test_a_selection_grows_as_in_one_process(method, monkeypatch):
+    ds = coded(ROWS)
+    one, few = api.select(ds, 6, method, extend=api.select(ds, 3, method)), api.select(ds, 3, method)
+    monkeypatch.setattr(run, "MANY_ROWS", 0)
+    monkeypatch.setattr(pool, "cores", lambda: 3)
+    sharded = api.select(ds, 6, method, extend=few)
+    assert repr(vars(sharded.sae_selection)) == repr(vars(one.sae_selection))
+    assert api.select(ds, 3, method).sae_selection.indices.tolist() == sharded.sae_selection.indices[:3].tolist()
+
+
 def own(features, budget, rng):
     return run.Selection(np.arange(budget), np.zeros(budget), np.zeros(1, np.int64))
 
 
-@pytest.mark.parametrize("method", ["herding", own])
-def test_methods_that_need_all_features_at_once_get_them(method, monkeypatch):
-    one = api.select(coded(ROWS), 4, method).sae_selection
+def test_a_method_of_the_users_gets_all_features_at_once(monkeypatch):
+    one = api.select(coded(ROWS), 4, own).sae_selection
     monkeypatch.setattr(run, "MANY_ROWS", 0)
-    assert repr(vars(api.select(coded(ROWS), 4, method).sae_selection)) == repr(vars(one))
+    assert repr(vars(api.select(coded(ROWS), 4, own).sae_selection)) == repr(vars(one))
 
 
 def test_a_cut_that_needs_more_than_was_kept_names_the_row_of_the_pool(monkeypatch):

@@ -9,7 +9,6 @@ those of one process.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from ...features.kernels import Int64s
 from ..constraints import Constraints
 from ..coverage import Csr, Measure, Picks, commit, fits, new_search, take_in_order
 from ..coverage_kernels import begin_round, cover, row_gains
+from .constraints import Picked, part_of, places_of
 from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
 
@@ -77,22 +77,12 @@ class Driver:
 
     def _begin(self, measure: Measure, holders: Int64s, order: Int64s) -> None:
         """Give each shard its part of the search."""
-        place, state, tasks = np.full(len(self.state.order), -1), self.state, []
-        place[order] = np.arange(len(order))
+        place, tasks = places_of(order, len(self.state.order)), []
         overlap, nearest = (None, False) if self._scan is None else self._scan
-        for start, end in pairwise(self._features.starts):
-            own = slice(start, end)
-            rows = np.flatnonzero(place[own] >= 0)
-            rows = rows[np.argsort(place[own][rows])]
-            part = state._replace(
-                order=rows,
-                available=state.available[own],
-                group=state.group[own],
-                cost=state.cost[own],
-                scale=state.scale[own],
-            )
-            places, amounts = place[own][rows], measure.amounts
-            tasks.append(Task(int(start), self._objective, amounts, holders, part, places, overlap, nearest))
+        for start, end in self._features.ranges():
+            part = part_of(self.state, start, end, place)
+            places = place[start:end][part.order]
+            tasks.append(Task(start, self._objective, measure.amounts, holders, part, places, overlap, nearest))
         self._features.call_each("begin_search", [(task,) for task in tasks])
 
     def __call__(self, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s) -> Picks:
@@ -180,15 +170,9 @@ class Driver:
 
     def _trip(self) -> list[Offer]:
         """Tell the shards what was picked, and ask which rows may be next."""
-        picks = np.array(self._picks[self._sent :], np.int64)
-        groups, costs = self.state.group[picks], self.state.cost[picks]
-        update = Update(
-            picks,
-            groups,
-            costs,
-            Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent]),
-            self._begins,
-        )
+        picked = Picked.of(self.state, np.array(self._picks[self._sent :], np.int64))
+        rows = Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent])
+        update = Update(picked, rows, self._begins)
         self._sent, self._begins, self._unsent = len(self._picks), False, []
         offers: list[Offer] = self._features.call("offer", update, OFFERED)
         return offers

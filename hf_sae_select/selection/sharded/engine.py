@@ -11,11 +11,16 @@ from ...features.matrix import FeatureMatrix
 from ...features.shares import mean_of
 from ...features.sums import mean_of_sum
 from .. import coverage
+from ..compared import Ranking
 from ..constraints import Constraints
 from ..engine import Engine
+from ..estimates import Line
+from ..herding import Herding
+from ..result import Selection
 from ..targets import Target
 from .driver import Driver
 from .features import ShardedFeatures
+from .herding import ShardedEstimates, ShardedHerding
 
 
 class ShardedEngine(Engine):
@@ -57,6 +62,25 @@ class ShardedEngine(Engine):
         scan = max_overlap, nearest
         driver = Driver(self.features, measure, self.holders, self.constraints, order, self.order, self.budget, scan)
         return driver(*self._initial, restart, last)
+
+    def kernel(self, width: float) -> ShardedHerding:
+        whole = super().kernel(width)
+        herding = ShardedHerding(self.features, whole.mean, width, whole.weights)
+        herding.begin()
+        return herding
+
+    def closeness(self, herding: Herding) -> Int64s:
+        assert isinstance(herding, ShardedHerding)
+        return np.concatenate(herding.call("closeness", self.aim), axis=1)
+
+    def estimates(self, herding: Herding, redundancy: float, state: coverage.ConstraintState) -> Ranking:
+        assert isinstance(herding, ShardedHerding)
+        return ShardedEstimates(herding, Line.of(herding.width, redundancy), state)
+
+    def herding(self, width: float, redundancy: float, candidates: int | None) -> Selection:
+        selection = super().herding(width, redundancy, candidates)
+        self.features.call("end_herding")
+        return selection
 
 
 def engine_of(

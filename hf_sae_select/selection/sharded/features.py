@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,15 +66,23 @@ class ShardedFeatures:
             sums = self.shards.call_one(shard, *call, *arguments, sums)
         return sums
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return where the rows of each shard begin and end."""
+        return list(pairwise(self.starts.tolist()))
+
+    def shard_of(self, rows: Int64s) -> Int64s:
+        """Return which shard has each of some rows."""
+        return np.asarray(np.searchsorted(self.starts, rows, side="right") - 1)
+
     def split(self, rows: Int64s) -> list[tuple[Int64s]]:
         """Return which of some rows each shard has, by their numbers within it."""
-        shard = np.searchsorted(self.starts, rows, side="right") - 1
+        shard = self.shard_of(rows)
         return [(rows[shard == i] - start,) for i, start in enumerate(self.starts[:-1])]
 
     def gathered(self, method: str, rows: Int64s) -> list[tuple[NDArray[Any], NDArray[np.float32]]]:
         """Call a method of the shards with their numbers of some rows; return ids and amounts of each row."""
         parts = [iter(answer.parts()) for answer in self.call_each(method, self.split(rows))]
-        return [next(parts[i]) for i in (np.searchsorted(self.starts, rows, side="right") - 1).tolist()]
+        return [next(parts[i]) for i in self.shard_of(rows).tolist()]
 
     # ---- as of a FeatureMatrix
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from ...features.kernels import Floats, Int64s
 from ..coverage import Amounts, ConstraintState, Objective
+from ..herding import Vector
+from .constraints import Picked
 
 
 class Rows(NamedTuple):
@@ -35,9 +37,7 @@ class Rows(NamedTuple):
 class Update(NamedTuple):
     """What a shard has to know before it answers: the picks since its last answer, and whether a round begins."""
 
-    picks: Int64s  # [m]: their numbers in the pool
-    groups: Int64s  # [m]
-    costs: Floats  # [m]
+    picked: Picked
     rows: Rows  # those that still count: of the round that goes on
     begins_round: bool
 
@@ -66,3 +66,30 @@ class Offer(NamedTuple):
     """No other row has a larger score; of a scan 0."""
     rest_place: int
     """The first place of the others that have this score; of a scan the first place that was not looked at."""
+
+
+class HerdingTask(NamedTuple):
+    """The kernel of herding, as one shard sees it."""
+
+    first: int  # the number that the first row of the shard has in the pool
+    mean: Floats  # [d_sae]
+    width: float
+    weights: Floats  # [d_sae]
+
+
+class Sum(NamedTuple):
+    """Picks of herding since the last answer, and the sum of their vectors, where it is not 0."""
+
+    picked: Picked
+    ids: NDArray[Any]
+    sums: Int64s
+
+    @classmethod
+    def of(cls, picked: Picked, vectors: list[Vector]) -> Sum:
+        """Add up the vectors of picks."""
+        if not vectors:
+            return cls(picked, np.empty(0, np.uint16), np.empty(0, np.int64))
+        ids, entries = (np.concatenate(column) for column in zip(*vectors, strict=True))
+        sums = np.bincount(ids, entries).astype(np.int64)  # whole, below 2^53
+        some = np.flatnonzero(sums)
+        return cls(picked, some.astype(ids.dtype), sums[some])

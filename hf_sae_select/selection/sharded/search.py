@@ -14,6 +14,7 @@ from ...features.matrix import FeatureMatrix
 from .. import coverage
 from ..coverage import Csr
 from ..coverage_kernels import begin_round, cover, row_gains
+from .constraints import writable
 from .messages import Offer, Rows, Task, Update
 from .ranked import Ranked
 
@@ -30,7 +31,7 @@ class _Search:
         objective = task.objective._replace(
             **{name: getattr(task.objective, name).copy() for name in ("marginal_value", "count_or_mass", "sqrt_mass")}
         )
-        self._search = coverage.new_search(csr, objective, holders, _writable(task.state), 0)
+        self._search = coverage.new_search(csr, objective, holders, writable(task.state), 0)
         self._task, self._n, self._now = task, n, 0
         begin_round(self._search)
 
@@ -55,21 +56,14 @@ class _Search:
 
     def _apply(self, update: Update) -> None:
         """Count the picks of all shards since the last answer."""
-        state, objective = self._search.constraints, self._search.objective
-        own = update.picks - self._task.first
-        own = own[(own >= 0) & (own < self._n)]
-        state.available[own] = False
-        for group, cost in zip(update.groups, update.costs, strict=True):
-            state.remaining_per_group[group] -= 1
-            state.remaining_cost_per_group[group] -= cost
-            state.remaining_budget[0] -= cost
+        update.picked.take_from(self._search.constraints, self._task.first)
         if update.begins_round:
             begin_round(self._search)
         rows, ends = update.rows, update.rows.counts.cumsum()
         csr = Csr(ends - rows.counts, ends, rows.ids, rows.amounts)
         for n in range(len(rows.counts)):
-            cover(csr, objective, n)
-        self._now += len(update.picks)
+            cover(csr, self._search.objective, n)
+        self._now += len(update.picked.numbers)
 
 
 class CoverSearch(_Search):
@@ -183,9 +177,3 @@ def _entries(blocks: Iterable[FeatureMatrix], task: Task) -> Csr:
         append(amounts, of_block[counts_some] if len(of_block) else of_block)
     ends = np.concatenate(counts).cumsum()
     return Csr(np.concatenate([[0], ends[:-1]])[: len(ends)], ends, ids, amounts)
-
-
-def _writable(state: coverage.ConstraintState) -> coverage.ConstraintState:
-    """Copy what changes while rows are picked."""
-    changing = ("available", "remaining_per_group", "remaining_cost_per_group", "remaining_budget")
-    return state._replace(**{name: getattr(state, name).copy() for name in changing})

@@ -18,8 +18,9 @@ from ...features.sums import sum_of_acts
 from ..coverage import Amounts
 from ..overlap import Overlap, contents_of, equal_values
 from .codes import Codes, Cut
-from .messages import Offer, Rows, Task, Update
+from .messages import HerdingTask, Offer, Rows, Task, Update
 from .search import CoverSearch, ScanSearch
+from .vectors import ShardVectors
 
 
 class Shard:
@@ -33,6 +34,7 @@ class Shard:
         self._rows, self._cuts = rows, dict[Cut, Shard]()
         self._is_excluded = np.zeros(len(rows), np.bool_)
         self._search: CoverSearch | ScanSearch | None = None
+        self._vectors: ShardVectors | None = None
 
     def of_cut(self, cut: Cut, method: str, *arguments: Any) -> Any:
         """Call a method of the shard of the same rows with fewer features."""
@@ -112,3 +114,17 @@ class Shard:
     def end_search(self) -> None:
         """Forget the search."""
         self._search = None
+
+    # ---- herding
+
+    def begin_herding(self, task: HerdingTask) -> None:
+        """Begin to compute vectors of the rows."""
+        self._vectors = ShardVectors(self._rows, lambda: (block for block, _ in self.blocks()), task)
+
+    def herding(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the vectors."""
+        return getattr(self._vectors, method)(*arguments)
+
+    def end_herding(self) -> None:
+        """Forget the vectors."""
+        self._vectors = None
