@@ -8,11 +8,10 @@ those of one process.
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
-from typing import Any, NamedTuple
+from heapq import heappop, heappush
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...features.kernels import Int64s
 from ..constraints import Constraints
@@ -21,20 +20,11 @@ from ..coverage_kernels import begin_round, cover, row_gains
 from .constraints import Picked, part_of, places_of
 from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
+from .offered import Entries, Offered
 
 OFFERED = 32  # rows of each shard in one trip
 FILLED = 4096  # rows without gain that are fetched together
 TRUE = np.ones(1, np.bool_)
-
-
-class Entries(NamedTuple):
-    """The features of one row, and what they count in a mass objective."""
-
-    ids: NDArray[Any]
-    amounts: NDArray[np.float32]
-
-    def csr(self) -> Csr:
-        return Csr(np.zeros(1, np.int64), np.full(1, len(self.ids)), self.ids, self.amounts)
 
 
 class Driver:
@@ -69,6 +59,7 @@ class Driver:
         no_rows = Csr(nothing, nothing, np.empty(0, np.uint16), np.empty(0, np.float32))
         self._search = new_search(no_rows, self._objective, holders.copy(), self.state, 0)
         begin_round(self._search)
+        self._scale = self.state.scale[ties]  # by place
         self._picks, self._gains, self._round = list[int](), list[float](), list[Entries]()
         self._sent, self._begins = 0, False  # what the shards know: picks, and whether a new round began since
         self._unsent = list[Entries]()  # of the round, since the last trip
@@ -121,25 +112,18 @@ class Driver:
 
     def _greedy_round(self) -> None:
         """Pick the row with the largest score, again and again, until no row adds anything."""
+        offered = Offered(self._objective, self._scale)
         while len(self._picks) < self._budget:
-            offers, now = self._trip(), len(self._picks)
-            rest = max((offer.rest_score, -offer.rest_place) for offer in offers)
-            heap = [
-                (-gain * self.state.scale[row], place, now, row, gain, Entries(*entries))
-                for offer in offers
-                for row, place, gain, entries in _offered(offer)
-            ]
-            heapify(heap)
-            if not heap:
+            offers = self._trip()
+            for offer in offers:
+                offered.add(offer, len(self._picks))
+            if not len(offered):
                 return
-            while heap and len(self._picks) < self._budget and (-heap[0][0], -heap[0][1]) > rest:
-                _, place, computed_at, row, gain, entries = heappop(heap)
-                if not fits(self.state, row):
-                    continue
-                if computed_at == len(self._picks):
+            rest = max((offer.rest_score, -offer.rest_place) for offer in offers)
+            while len(self._picks) < self._budget and (best := offered.best(len(self._picks), rest)):
+                row, gain, entries = best
+                if fits(self.state, row):
                     self._pick(row, entries, gain)
-                elif score := (gain := self._gain(entries)) * self.state.scale[row]:
-                    heappush(heap, (-score, place, len(self._picks), row, gain, entries))
 
     def _scan_round(self) -> None:
         """Pick, in the order of the scan, each row that overlaps little enough with the picks of the round."""
@@ -156,6 +140,11 @@ class Driver:
                     self._pick(row, entries)
             if next_place == np.iinfo(np.int64).max:
                 return
+
+    @property
+    def _compares_picks(self) -> bool:
+        """Whether a scan compares rows with single picks."""
+        return self._scan is not None and self._scan[1]
 
     def _passes(self, total: float, entries: Entries) -> bool:
         """Tell whether a row overlaps little enough with the picks of the round."""
@@ -187,6 +176,7 @@ class Driver:
         self._picks.append(row)
         self._gains.append(self._gain(entries) if gain is None else gain)
         commit(self.state, row)
+        entries = entries if self._compares_picks else entries.counting(self._objective)
         cover(entries.csr(), self._objective, 0)
         self._round.append(entries)
         self._unsent.append(entries)

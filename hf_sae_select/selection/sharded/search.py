@@ -73,10 +73,13 @@ class CoverSearch(_Search):
         super().__init__(blocks, task)
         self._parts = coverage.parts_of(self._search.csr)
         self._ranked: Ranked | None = None
+        self._is_offered = np.zeros(self._n, np.bool_)  # in this round
         self._reads = 0
 
     def offer(self, update: Update, most: int) -> Offer:
         self._apply(update)
+        if update.begins_round:
+            self._is_offered[:] = False
         if self._ranked is None or update.begins_round or self._reads > self._most_reads:
             self._rank()
         assert self._ranked is not None
@@ -85,13 +88,17 @@ class CoverSearch(_Search):
         places = self._ranked.places[top]
         numbers, global_places = self._search.constraints.order[places], self._task.places[places]
         rest_place = int(self._task.places[place]) if place >= 0 else -1
-        rows = self.rows(numbers)
-        return Offer(numbers + self._task.first, global_places, self._ranked.gains[top], rows, score, rest_place)
+        gains = self._ranked.gains[top]
+        self._ranked.drop(top)
+        self._is_offered[numbers] = True
+        rest_place = int(self._task.places[place]) if place >= 0 else -1
+        return Offer(numbers + self._task.first, global_places, gains, self.rows(numbers), score, rest_place)
 
     def _rank(self) -> None:
         """Compute the gains of all rows, and rank them."""
         search, self._reads = self._search, 0
         gains = coverage.all_gains(search, search.csr, self._parts)
+        gains[self._is_offered] = 0
         state = search.constraints
         self._ranked = Ranked(coverage.ranked(search, gains), self._read, state.scale[state.order])
 
