@@ -74,6 +74,7 @@ __all__ = [
     "Search",
     "all_gains",
     "commit",
+    "compact",
     "count_objective",
     "fits",
     "fitting",
@@ -261,7 +262,7 @@ def _greedy_round(search: Search, first_ranking: Ranking, spare: Csr, parts: Par
     # A refresh also visits and sorts all rows: one read more for each.
     while not lazy_greedy(search, csr, ranking, int(REFRESH_SHARE * size) + len(csr.starts)):
         if len(csr.amounts) == 0 and search.counters[LIVE_IDS] <= compaction_share * size:
-            gains = _compact(search, csr, spare, parts)
+            gains = compact(search, csr, spare, parts)
             csr, size, compaction_share = spare, int(search.counters[LIVE_IDS]), COMPACTION_SHARE
         else:
             gains = all_gains(search, csr, parts)
@@ -352,7 +353,7 @@ def all_gains(search: Search, csr: Csr, parts: Parts) -> Floats:
     return gains
 
 
-def _compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
+def compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
     """Copy the uncovered ids of the rows that fit to `target`, which may be `source`; return gains as `all_gains`."""
     gains = np.zeros(len(source.starts))
     value = search.objective.marginal_value

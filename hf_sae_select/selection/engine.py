@@ -22,7 +22,7 @@ from .estimates import Estimates, Line
 from .herd import Herd
 from .herding import Herding, Vectors
 from .result import Selection
-from .sharded.features import pool_frequency
+from .sharded.features import new_features, pool_frequency
 from .targets import Target, sample_of
 
 NO_ROWS = np.empty(0, np.int64)
@@ -286,9 +286,8 @@ class Engine:
 
     def _new_features(self, indices: Int64s, starts: list[int]) -> Int64s:
         """Count the features that each pick adds to the earlier picks of its round: [k]."""
-        picks, ends = self.features.take(indices), [*starts[1:], len(indices)]
-        csr = picks.offsets, picks.ids, picks.d_sae
-        parts = [kernels.new_features(*csr, np.arange(a, b)) for a, b in zip(starts, ends, strict=False)]
+        ends = [*starts[1:], len(indices)]
+        parts = [new_features(self.features, indices[a:b]) for a, b in zip(starts, ends, strict=False)]
         return np.concatenate([NO_ROWS, *parts])
 
     def _filled(

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.kernels import Int64s, new_features
+from ..features.kernels import Int64s
 from .budget import TOLERANCE
 from .constraints import Constraints
 from .methods import BASELINES, METHODS
 from .request import SelectionRequest
 from .result import Selection
-from .sharded.features import Features, pool_frequency
+from .sharded.features import Features, new_features, pool_frequency
 
 
 def check_result(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
@@ -58,8 +58,7 @@ def _check_obeyed(name: str, picks: np.ndarray[Any, np.dtype[np.int64]], constra
 
 def measured(selection: Selection, features: Features, constraints: Constraints) -> Selection:
     """Add to a selection how many features its rows cover, whatever its method optimised."""
-    picks = features.take(selection.indices)
-    new = new_features(picks.offsets, picks.ids, picks.d_sae, np.arange(len(picks)))
+    new = new_features(features, selection.indices)
     pool_coverage = int(np.count_nonzero(pool_frequency(features, constraints.excluded)))
     return replace(selection, covered=new.cumsum(), pool_coverage=pool_coverage)
 

@@ -49,7 +49,8 @@ CASES = [(m, c) for m in METHODS for c in CONSTRAINTS if METHODS[m][0] not in NO
 
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch):
-    monkeypatch.setattr(driver, "OFFERED", 2)  # so that small pools take several trips
+    monkeypatch.setattr(driver, "OFFERED", 6)  # so that small pools take several trips
+    monkeypatch.setattr(driver, "SCANNED", 2)
     monkeypatch.setattr(driver, "FILLED", 3)
     monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
     monkeypatch.setattr(compared, "FIRST", 2)

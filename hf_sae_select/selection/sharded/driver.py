@@ -22,7 +22,8 @@ from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
 from .offered import Entries, Offered
 
-OFFERED = 32  # rows of each shard in one trip
+OFFERED = 1024  # features of the rows that a shard offers in one trip, about
+SCANNED = 32  # rows that it offers in one trip of a scan
 FILLED = 4096  # rows without gain that are fetched together
 TRUE = np.ones(1, np.bool_)
 
@@ -163,7 +164,8 @@ class Driver:
         rows = Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent])
         update = Update(picked, rows, self._begins)
         self._sent, self._begins, self._unsent = len(self._picks), False, []
-        offers: list[Offer] = self._features.call("offer", update, OFFERED)
+        most = OFFERED if self._scan is None else SCANNED
+        offers: list[Offer] = self._features.call("offer", update, most)
         return offers
 
     # ---- picks

@@ -129,6 +129,13 @@ class ShardedFeatures:
         offsets = np.concatenate([[0], taken.counts.cumsum()])
         return FeatureMatrix(offsets, taken.ids, taken.amounts, self.d_sae, self.tokens[rows])
 
+    def new_features(self, rows: Int64s) -> Int64s:
+        """Count the features that each of some rows adds to the rows before it."""
+        n, shard = len(rows), self.shard_of(rows)
+        calls = [(*own, np.flatnonzero(shard == i), n) for i, own in enumerate(self.split(rows))]
+        first = np.min(self.call_each("first_holders", calls), axis=0)
+        return np.bincount(first[first < n], minlength=n)
+
     def pool_frequency(self, excluded: Int64s) -> Int64s:
         """Count the rows that have each feature, and leave `excluded` rows out, from now on in all sums: [d_sae]."""
         return np.asarray(self.frequency - sum(self.call_each("leave_out", self.split(excluded))))
@@ -150,6 +157,14 @@ def pool_frequency(features: Features, excluded: Int64s) -> Int64s:
     if isinstance(features, ShardedFeatures):
         return features.pool_frequency(excluded)
     return features.frequency - kernels.holders(features.offsets, features.ids, excluded, features.d_sae)
+
+
+def new_features(features: Features, rows: Int64s) -> Int64s:
+    """Count the features that each of some rows adds to the rows before it."""
+    if isinstance(features, ShardedFeatures):
+        return features.new_features(rows)
+    taken = features.take(rows)
+    return kernels.new_features(taken.offsets, taken.ids, taken.d_sae, np.arange(len(rows)))
 
 
 def equal_rows(features: Features, reference: FeatureMatrix) -> Overlap:

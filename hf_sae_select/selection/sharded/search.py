@@ -20,6 +20,7 @@ from .ranked import Ranked
 
 BLOCK = 1024  # rows that a scan looks at first; then twice as many, until enough pass
 MOST_BLOCK = 2**16
+MOST_ROWS = 64  # that a search offers in one trip
 
 
 class _Search:
@@ -47,9 +48,9 @@ class _Search:
             parts.append((ids, amounts))
         return Rows.joined(parts)
 
-    def _gains(self, rows: Int64s) -> Floats:
+    def _gains(self, rows: Int64s, csr: Csr) -> Floats:
         """Return the gains of rows that fit, in units; 0 for others."""
-        csr, state, gains = self._search.csr, self._search.constraints, np.zeros(len(rows))
+        state, gains = self._search.constraints, np.zeros(len(rows))
         some = Csr(csr.starts[rows], csr.ends[rows], csr.ids, csr.amounts)
         row_gains(0, len(rows), some, self._search.objective, coverage.fitting(state, rows), gains)
         return gains
@@ -71,19 +72,28 @@ class CoverSearch(_Search):
 
     def __init__(self, blocks: Iterable[FeatureMatrix], task: Task) -> None:
         super().__init__(blocks, task)
-        self._parts = coverage.parts_of(self._search.csr)
+        csr = self._search.csr
+        self._parts, self._frequency = coverage.parts_of(csr), np.bincount(csr.ids, minlength=len(task.holders))
+        self._csr, self._size = csr, len(csr.ids)  # what gains are computed from, and its number of entries
+        starts, ends, ids, amounts = csr
+        self._spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)
         self._ranked: Ranked | None = None
         self._is_offered = np.zeros(self._n, np.bool_)  # in this round
         self._reads = 0
 
     def offer(self, update: Update, most: int) -> Offer:
+        """Offer rows that were not offered in this round, with about `most` features that still count."""
         self._apply(update)
         if update.begins_round:
             self._is_offered[:] = False
+            self._csr, self._size = self._search.csr, len(self._search.csr.ids)
         if self._ranked is None or update.begins_round or self._reads > self._most_reads:
             self._rank()
         assert self._ranked is not None
-        top = self._ranked.best(most, self._now)
+        top = self._ranked.best(1, self._now)
+        if len(top):
+            size = self.rows(self._search.constraints.order[self._ranked.places[top]]).counts[0]
+            top = self._ranked.best(int(np.clip(most // size, 1, MOST_ROWS)), self._now)
         score, place = self._ranked.rest(top)
         places = self._ranked.places[top]
         numbers, global_places = self._search.constraints.order[places], self._task.places[places]
@@ -97,20 +107,25 @@ class CoverSearch(_Search):
     def _rank(self) -> None:
         """Compute the gains of all rows, and rank them."""
         search, self._reads = self._search, 0
-        gains = coverage.all_gains(search, search.csr, self._parts)
+        live = int(self._frequency[search.objective.marginal_value > 0].sum())
+        if len(self._csr.amounts) == 0 and live <= coverage.FIRST_COMPACTION_SHARE * self._size:
+            gains = coverage.compact(search, self._csr, self._spare, self._parts)
+            self._csr, self._size = self._spare, live
+        else:
+            gains = coverage.all_gains(search, self._csr, self._parts)
         gains[self._is_offered] = 0
         state = search.constraints
         self._ranked = Ranked(coverage.ranked(search, gains), self._read, state.scale[state.order])
 
     def _read(self, places: Int64s) -> Floats:
         rows = self._search.constraints.order[places]
-        csr = self._search.csr
+        csr = self._csr
         self._reads += int((csr.ends[rows] - csr.starts[rows]).sum())
-        return self._gains(rows)
+        return self._gains(rows, csr)
 
     @property
     def _most_reads(self) -> int:
-        return int(coverage.REFRESH_SHARE * len(self._search.csr.ids)) + self._n
+        return int(coverage.REFRESH_SHARE * self._size) + self._n
 
 
 class ScanSearch(_Search):
@@ -123,6 +138,7 @@ class ScanSearch(_Search):
         self._nearest: NDArray[np.int64] = np.zeros(self._n, np.int64)  # what the pick nearest to a row shares with it
 
     def offer(self, update: Update, most: int) -> Offer:
+        """Offer the next `most` rows."""
         self._apply(update)
         if update.begins_round:
             self._next = 0
@@ -156,7 +172,7 @@ class ScanSearch(_Search):
             if self._task.against_nearest:
                 fits = coverage.fitting(self._search.constraints, rows)
                 return np.asarray(fits & (totals > 0) & (self._nearest[rows] / totals <= most))
-            gains = self._gains(rows)
+            gains = self._gains(rows, self._search.csr)
             return np.asarray((gains > 0) & ((totals - gains) / totals <= most))
 
     def _compare(self, picks: Rows) -> None:

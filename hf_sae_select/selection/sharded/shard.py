@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...features import kernels
 from ...features.kernels import Floats, Int64s
@@ -68,6 +69,13 @@ class Shard:
         part = self._rows.take(rows)
         return Rows(part.counts, part.ids, part.acts)
 
+    def first_holders(self, rows: Int64s, positions: Int64s, n: int) -> NDArray[np.int32]:
+        """Return the least position, below `n`, of a row that has each feature, `n` where none has: [d_sae]."""
+        part = self._rows.take(rows)
+        first = np.full(part.d_sae, n, np.int32)
+        np.minimum.at(first, part.ids, np.repeat(positions, part.counts).astype(np.int32))
+        return first
+
     def equal_rows(self, reference: FeatureMatrix) -> Overlap:
         """Return which rows have the features of a row of a reference."""
         contents = chain.from_iterable(contents_of(block) for block, _ in self.blocks())
@@ -102,7 +110,7 @@ class Shard:
         self._search = (CoverSearch if task.max_overlap is None else ScanSearch)(blocks, task)
 
     def offer(self, update: Update, most: int) -> Offer:
-        """Return the rows that may be picked next, at most `most`."""
+        """Return the rows that may be picked next; `most` limits them."""
         assert self._search is not None
         return self._search.offer(update, most)
 
