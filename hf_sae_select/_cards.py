@@ -148,7 +148,7 @@ def section_of(card: str) -> str:
     """
     begin, end = _markers(card)
     section = card.partition(begin)[2].partition(end)[0]
-    call = re.search(r'^subset = load_dataset\(("[\w.-]+/[\w.-]+")', section, re.MULTILINE)
+    call = re.search(r'^subsets? = load_dataset\(("[\w.-]+/[\w.-]+")', section, re.MULTILINE)
     return section if call is None else section.replace(f"({call[1]}", f'("{PLACEHOLDER}"')
 
 

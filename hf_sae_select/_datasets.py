@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,36 @@ def check_dataset(name: str, value: Any, purpose: str) -> None:
         raise TypeError(f"`{name}` is a {type(value).__name__}; it must be a datasets.Dataset{_maker(name, value)}")
     if len(value) == 0:
         raise ValueError(f"`{name}`: the dataset is empty; there is no row to {purpose}")
+
+
+def by_split(name: str, value: Any, splits: Collection[str]) -> Mapping[str, Any]:
+    """Check that the argument `name`, which is about rows, is a dict by split, and return it; empty for None.
+
+    Raises:
+        TypeError: it is no dict.
+        ValueError: it names a split that there is not.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"`{name}` is about rows of one split, so for several splits it must be a dict such as "
+            f"{{{next(iter(splits))!r}: ...}}"
+        )
+    if unknown := [split for split in value if split not in splits]:
+        raise ValueError(f"`{name}` names the split {unknown[0]!r}; there are: {', '.join(splits)}")
+    return value
+
+
+@contextmanager
+def in_split(split: str) -> Iterator[None]:
+    """Say in an error in which split it arose; nothing where the name is empty."""
+    try:
+        yield
+    except Exception as error:
+        if split:
+            error.add_note(f"in the split {split!r}")
+        raise
 
 
 def _maker(name: str, value: Any) -> str:

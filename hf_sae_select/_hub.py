@@ -101,6 +101,8 @@ class Repo:
     """When the commit was made, where the Hub was asked."""
     paths: frozenset[str] | None = None
     """Paths of all files, where they were listed."""
+    within: str = ""
+    """Folder of the repo that all paths are relative to, with a slash at its end; empty for the root."""
 
     @classmethod
     def at(
@@ -179,14 +181,14 @@ class Repo:
                 raise error from None
 
     def all_files(self) -> list[str]:
-        """Return the paths of all files, relative to the root, with slashes.
+        """Return the paths of all files, relative to `within`, with slashes.
 
         Raises:
             ValueError: If a path points outside the repo.
             OSError: If the Hub does not list them.
         """
         if self.paths is not None:
-            return sorted(self.paths)
+            return sorted(path.removeprefix(self.within) for path in self.paths if path.startswith(self.within))
         if self.folder is not None:
             return sorted(
                 file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file()
@@ -202,6 +204,7 @@ class Repo:
             NoSuchFile: If the repo has no such file.
             OSError: If the Hub does not send the content that it announces.
         """
+        path = f"{self.within}{path}"
         if self.paths is not None and path not in self.paths:
             if self.revision is not None and self.folder is not None:
                 raise OSError(f"`{path}` of {self.name} is not in the cache, and the Hub is not asked")

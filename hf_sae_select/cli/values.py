@@ -312,6 +312,8 @@ FORMS: Mapping[str, Form] = {
     "float | str": Form(_amount),
     "str | Path": Form(kind=Path),
     "Dataset": Form(_rows, Path),
+    "Dataset | DatasetDict": Form(kind=Path),  # a subset, see receipts.py
+    "Dataset | Mapping[str, Dataset]": Form(_rows, Path),
     "Dataset | str | Path": Form(_rows, Path),
     "Dataset | Sequence[str]": Form(_rows, Path),
     "References": Form(_rows, Path),
@@ -320,6 +322,7 @@ FORMS: Mapping[str, Form] = {
     "SaeSource": Form(_sae, Path),
     "SparseAutoencoder": Form(_loaded_sae, Path),
     "Selection": Form(_selection, Path),
+    "Selection | Mapping[str, Selection]": Form(_selection, Path),
     "Selection | Dataset": Form(_earlier, Path),
     "Dataset | Selection": Form(kind=Path),  # a subset, see receipts.py
     "Labels": Form(_labels, Path),

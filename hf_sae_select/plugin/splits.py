@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDatasetDict
+
+from .._datasets import by_split, check_dataset, in_split
 
 if TYPE_CHECKING:
     from ..sae.loading import SaeSource
@@ -36,7 +37,7 @@ def sae_select(
     calls = _calls(self, budget, arguments)
     subsets = {}
     for split, (amount, own) in calls.items():
-        with _in_split(split):
+        with in_split(split):
             subsets[split] = self[split].sae_select(amount, method, **own)
     return DatasetDict(subsets)
 
@@ -54,7 +55,7 @@ def sae_compare(
     calls = _calls(self, budget, arguments)
     tables = {}
     for split, (amount, own) in calls.items():
-        with _in_split(split):
+        with in_split(split):
             tables[split] = self[split].sae_compare(amount, methods, **own)
     from ..selection.table import joined  # needs pandas, which datasets loads late
 
@@ -65,7 +66,7 @@ def sae_encode(self: Splits, sae: SaeSource | None = None, **arguments: Any) -> 
     """Add the SAE features of each row to each split; arguments as in `hf_sae_select.encode`."""
     encoded = {}
     for split, rows in self.items():
-        with _in_split(split):
+        with in_split(split):
             encoded[split] = rows.sae_encode(sae, **arguments)
     return type(self)(encoded)
 
@@ -79,12 +80,11 @@ def _calls(splits: Splits, budget: Any, arguments: Mapping[str, Any]) -> dict[st
     Raises:
         TypeError, ValueError: A budget is not allowed, or an argument about rows is not by split.
     """
-    from .._datasets import check_dataset
     from ..selection.budget import Budget
 
     if not splits:
         raise ValueError("the dict has no splits; there is no row to select")
-    budgets = _by_split("budget", budget, splits) if isinstance(budget, Mapping) else dict.fromkeys(splits, budget)
+    budgets = by_split("budget", budget, splits) if isinstance(budget, Mapping) else dict.fromkeys(splits, budget)
     if missing := [split for split in splits if split not in budgets]:
         raise ValueError(
             f"`budget={budget!r}` has no budget for the split {missing[0]!r}; name all splits ({', '.join(splits)}), "
@@ -95,38 +95,16 @@ def _calls(splits: Splits, budget: Any, arguments: Mapping[str, Any]) -> dict[st
         value = arguments.get(name)
         if value is None or (isinstance(value, list | tuple) and not value):
             continue
-        values = _by_split(name, value, splits)
+        values = by_split(name, value, splits)
         for split in splits:
             del own[split][name]
             if split in values:
                 own[split][name] = values[split]
     for split, rows in splits.items():
-        with _in_split(split):
+        with in_split(split):
             parsed = Budget.parse(budgets[split], arguments.get("cost"))
             if isinstance(rows, Dataset):
                 check_dataset(f"dataset[{split!r}]", rows, "select")
                 if parsed.unit is None:
                     parsed.rows(len(rows))
     return {split: (budgets[split], own[split]) for split in splits}
-
-
-def _by_split(name: str, value: Any, splits: Splits) -> Mapping[str, Any]:
-    """Check that an argument is a dict by split."""
-    if not isinstance(value, Mapping):
-        raise TypeError(
-            f"`{name}` is about rows of one split, so for a {type(splits).__name__} it must be a dict such as "
-            f"{{{next(iter(splits))!r}: ...}}"
-        )
-    if unknown := [split for split in value if split not in splits]:
-        raise ValueError(f"`{name}` names the split {unknown[0]!r}; there are: {', '.join(splits)}")
-    return value
-
-
-@contextmanager
-def _in_split(split: str) -> Iterator[None]:
-    """Say in an error in which split it arose."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"in the split {split!r}")
-        raise

@@ -23,9 +23,10 @@ from ..selection.concept_rules import described
 from ..selection.methods import BASELINES, METHODS
 from ..selection.result import Selection
 from .draft import Draft
-from .figures import cell, tables
-from .layout import CONFIGS, LICENCE_FIELDS, REPORT_FILE
+from .figures import cell, splits_table, tables
+from .layout import LICENCE_FIELDS, REPORT_FILE, configs_of, folder_of
 from .licence import as_list
+from .part import Part
 from .provenance import Record, required_arguments
 
 # Metadata that follow from the source and the rows, so that users cannot set them.
@@ -63,70 +64,86 @@ def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def subset_card(
-    record: Record,
-    draft: Draft,
-    *,
-    labels: Labels | None,
-    source_card: CardData,
-    metadata: Mapping[str, Any],
+    records: Mapping[str, Record], parts: Mapping[str, Part], source_card: CardData, metadata: Mapping[str, Any]
 ) -> str:
-    """Return the card of a subset.
+    """Return the card of a subset, or of the subsets of several splits.
 
     Args:
-        labels: names of features.
+        records: the record of each split; that of a subset without splits is named "".
+        parts: what they were made from.
         source_card: the metadata of the source's card.
         metadata: the user's additional metadata.
     """
-    selection, encoding, name = record["selection"], record["encoding"] or {}, record["source"]["dataset"]
-    method = METHODS.get(selection["method"])
-    values = {part: record[part] for part in ("source", "encoding", "selection", "coverage", "quotas", "versions")}
+    values = {split: _values(record, parts[split]) for split, record in records.items()}
+    card_data = DatasetCardData(**_metadata(records, source_card, metadata)).to_yaml()
+    arguments = {level: _arguments(records, level) for level in ("select", "encode")}
+    if "" in values:
+        return render("subset_card.md", **values[""], card_data=card_data, arguments=arguments)
     return render(
-        "subset_card.md",
-        **values,
-        card_data=DatasetCardData(**_metadata(record, source_card, metadata)).to_yaml(),
-        name=escaped(name) if name else "a dataset",
-        linked=_link(name, f"datasets/{name}") if name else "a dataset that is not published",
-        summary=summary_of(selection["method"], record["target"] is not None) if method else "",
-        paper=method.source if method else "",
-        by_features=method is not None and not method.needs_vectors and selection["method"] not in BASELINES,
-        parameters=_parameter_cells(selection["parameters"]),
-        constrained=bool(selection["parameters"]["constraints"].keys() - {"cost"}),
-        sae=_sae(encoding),
-        model=_model(encoding),
-        text=_text(encoding),
-        english=encoding.get("model") in ENGLISH_MODELS,
-        target=_target(record, labels),
-        reasons=_reasons(draft, labels),
-        tables=tables(record),
-        has_report=REPORT_FILE in record["files"],
-        has_pool=draft.pool is not None and draft.pool.codes is not None,
-        needs_vectors=method is not None and method.needs_vectors,
-        likens_what_it_read=likens_what_it_read(selection["method"]),
-        arguments={level: _arguments(record, level) for level in ("select", "encode")},
-        licence=_licence(record["license"], name),
+        "splits_card.md",
+        **next(iter(values.values())) | {"by_features": all(one["by_features"] for one in values.values())},
+        card_data=card_data,
+        arguments=arguments,
+        rows=sum(record["selection"]["rows"] for record in records.values()),
+        table=splits_table(records),
+        splits={split: render("subset_section.md", **one).rstrip() for split, one in values.items()},
     )
 
 
-def _metadata(record: Record, source_card: CardData, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _values(record: Record, part: Part) -> dict[str, Any]:
+    """Return what a card shows of a subset."""
+    selection, encoding, name = record["selection"], record["encoding"] or {}, record["source"]["dataset"]
+    draft, labels, method = part.draft, part.labels, METHODS.get(selection["method"])
+    values = {field: record[field] for field in ("source", "encoding", "selection", "coverage", "quotas", "versions")}
+    return values | {
+        "folder": folder_of(part.split),
+        "heading": "###" if part.split else "##",
+        "name": escaped(name) if name else "a dataset",
+        "linked": _link(name, f"datasets/{name}") if name else "a dataset that is not published",
+        "summary": summary_of(selection["method"], record["target"] is not None) if method else "",
+        "paper": method.source if method else "",
+        "by_features": method is not None and not method.needs_vectors and selection["method"] not in BASELINES,
+        "parameters": _parameter_cells(selection["parameters"]),
+        "constrained": bool(selection["parameters"]["constraints"].keys() - {"cost"}),
+        "sae": _sae(encoding),
+        "model": _model(encoding),
+        "text": _text(encoding),
+        "english": encoding.get("model") in ENGLISH_MODELS,
+        "target": _target(record, labels),
+        "reasons": _reasons(draft, labels),
+        "tables": tables(record),
+        "has_report": REPORT_FILE in record["files"],
+        "has_pool": draft.pool is not None and draft.pool.codes is not None,
+        "needs_vectors": method is not None and method.needs_vectors,
+        "likens_what_it_read": likens_what_it_read(selection["method"]),
+        "licence": _licence(record["license"], name),
+    }
+
+
+def _metadata(records: Mapping[str, Record], source_card: CardData, metadata: Mapping[str, Any]) -> dict[str, Any]:
     tags = as_list(metadata.get("tags"))
+    licence = next(iter(records.values()))["license"]
     values = {
-        **{field: value for field, value in record["license"].items() if field in LICENCE_FIELDS},
+        **{field: value for field, value in licence.items() if field in LICENCE_FIELDS},
         "language": source_card.get("language"),
         "task_categories": as_list(source_card.get("task_categories")) or ["text-generation"],
-        **derived_metadata(record),
-        "configs": CONFIGS,
+        **derived_metadata(records),
+        "configs": configs_of(records),
         **metadata,
         "tags": TAGS + [tag for tag in tags if tag not in TAGS],
     }
     return {field: value for field, value in values.items() if value is not None}
 
 
-def derived_metadata(record: Record) -> dict[str, Any]:
-    """Return the metadata that follow from the record, beside the licence; None for one that the card lacks."""
-    name = record["source"]["dataset"]
+def derived_metadata(records: Mapping[str, Record]) -> dict[str, Any]:
+    """Return the metadata that follow from the records of all splits, beside licence and configs.
+
+    The value is None for one that the card lacks.
+    """
+    names = [record["source"]["dataset"] for record in records.values() if record["source"]["dataset"]]
     return {
-        "size_categories": [size_category(record["selection"]["rows"])],
-        "source_datasets": [name] if name else None,
+        "size_categories": [size_category(sum(record["selection"]["rows"] for record in records.values()))],
+        "source_datasets": list(dict.fromkeys(names)) or None,
     }
 
 
@@ -221,9 +238,10 @@ def _text(encoding: Mapping[str, Any]) -> str:
     return f"the chat in {columns}, written {how}"
 
 
-def _arguments(record: Record, level: str) -> str:
+def _arguments(records: Mapping[str, Record], level: str) -> str:
     """Return the arguments of `verify` for a level, as code."""
-    return "".join(f", {name}={name}" for name in required_arguments(record, level))
+    names = {name: None for record in records.values() for name in required_arguments(record, level)}
+    return "".join(f", {name}={name}" for name in names)
 
 
 def _licence(license: Mapping[str, Any], source: str | None) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from ..features.columns import encoding_record
 from ..selection.result import Selection
 from .card import derived_metadata
 from .devices import DEVICE_TOLERANCE
-from .figures import tables
+from .figures import splits_table, tables
 from .hashing import Digests, batch_rows, cast, digest_of, digests_of
-from .layout import CARD_FILE, CONFIGS, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION
+from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, SECTION, configs_of
 from .licence import as_list
-from .provenance import Record, is_edited, public
+from .provenance import Record, is_edited, parts_of, public
 
 OVERRIDES = (".huggingface.yaml", "dataset_infos.json")  # files that change what `load_dataset` reads
 TABLES_SINCE = 3  # version of the record
@@ -55,8 +56,17 @@ def of_files(repo: Repo, record: Record) -> str | None:
             return f"{name} has {size:,} bytes, recorded are {recorded['bytes']:,}"
     names = repo.all_files()
     unknown = [name for name in names if name.startswith(f"{ROWS}/") and name not in record["files"]]
-    unknown += [name for name in names if name in OVERRIDES]
-    return f"{unknown[0]} is not in the record, but `load_dataset` reads it" if unknown else None
+    return _unknown(unknown[0]) if unknown else of_overrides(repo)
+
+
+def of_overrides(repo: Repo) -> str | None:
+    """Check that no file in the root of a repo changes what `load_dataset` reads."""
+    unknown = [name for name in repo.all_files() if name in OVERRIDES]
+    return _unknown(unknown[0]) if unknown else None
+
+
+def _unknown(name: str) -> str:
+    return f"{name} is not in the record, but `load_dataset` reads it"
 
 
 def of_card(repo: Repo, record: Record) -> str | None:
@@ -74,26 +84,30 @@ def of_card(repo: Repo, record: Record) -> str | None:
         return f"{CARD_FILE} has `dataset_info`, which `load_dataset` prefers to the files' own types"
     configs = metadata.get("configs")
     configs = [config for config in configs if isinstance(config, Mapping)] if isinstance(configs, list) else []
-    for written in CONFIGS:
+    records = parts_of(record)
+    for written in (all_written := configs_of(records)):
         name = written["config_name"]
         present = [config for config in configs if config.get("config_name") == name]
         if present != [written]:
             return f"{CARD_FILE} has the config `{name}` as {present}, written was {written}"
-    if others := [c.get("config_name") for c in configs if c.get("default") and c not in CONFIGS]:
+    if others := [c.get("config_name") for c in configs if c.get("default") and c not in all_written]:
         return f"{CARD_FILE} has the config `{others[0]}` as a default, which `load_dataset` would read instead"
-    for field in LICENCE_FIELDS:
-        if metadata.get(field) != record["license"].get(field):
-            return (
-                f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, the record as {record['license'].get(field)!r}"
-            )
-    for field, value in derived_metadata(record).items():
+    for licence, field in product((one["license"] for one in records.values()), LICENCE_FIELDS):
+        if metadata.get(field) != licence.get(field):
+            return f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, the record as {licence.get(field)!r}"
+    for field, value in derived_metadata(records).items():
         if as_list(metadata.get(field)) != as_list(value):
             return f"{CARD_FILE} has `{field}` as {metadata.get(field)!r}, but {value!r} follows from the record"
-    return _of_section(text, record)
+    differences = (
+        _of_section(text, one, {"splits": splits_table(records)} if split else {}) for split, one in records.items()
+    )
+    return next(filter(None, differences), None)
 
 
-def _of_section(card: str, record: Record) -> str | None:
+def _of_section(card: str, record: Record, more: Mapping[str, str]) -> str | None:
     """Check that our section of the card is the one that was written, and that its tables are those of the record.
+
+    `more` are tables that follow from the records of all splits.
 
     Records of drafts of 0.1.0 do not say which section was written, and cards of earlier versions had other tables.
     """
@@ -107,7 +121,7 @@ def _of_section(card: str, record: Record) -> str | None:
             "written: its figures and sentences may be wrong; a publisher's own words belong before or after it"
         )
     if record["version"] >= TABLES_SINCE:
-        for name, table in tables(record).items():
+        for name, table in {**tables(record), **more}.items():
             if f"\n\n{table}\n" not in section:
                 return f"{CARD_FILE} does not have the table of {name} that follows from {RECORD_FILE}"
     return None

@@ -15,6 +15,7 @@ from ..concepts.measurement import QUANTILES, measures_of
 from ..concepts.target_facts import distances_of, lines_of
 from ..features.shares import likeness_text
 
+COMPARED = ("subset", "random")
 ROWS = {"pool": "all rows", "subset": "this subset", "random": "random", "longest": "longest"}
 
 
@@ -38,6 +39,19 @@ def tables(record: Mapping[str, Any]) -> dict[str, str]:
     if record["quotas"]:
         shown["quotas"] = "\n".join(map(_quota, record["quotas"]))
     return shown
+
+
+def splits_table(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of a card of several splits: the rows of each, and what they are worth, where it is known."""
+    lines = []
+    for split, record in records.items():
+        coverage, likeness, source = record["coverage"], record["likeness"] or {}, record["source"]["rows"]
+        alike = [likeness_text(likeness[rows]) if likeness.get(rows) is not None else "" for rows in COMPARED]
+        share = "" if coverage is None else f"{coverage['subset']['share']:.1%}"
+        rows = [f"{record['selection']['rows']:,}", "" if source is None else f"{source:,}"]
+        lines.append([code(split), *rows, code(record["selection"]["method"]), *alike, share])
+    head = ["split", "rows", "of", "method", "likeness to all rows", "likeness of `random`", "share of all features"]
+    return _table(head, lines)
 
 
 def cell(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Provenance record: how a published subset was selected and what it contains, as JSON with a schema. No torch.
 
-Records of earlier versions can be read too: `upgraded` converts them to the current one.
+Records of earlier versions can be read too: `upgraded` converts them to the current one. The record of several splits
+has the records of all of them as its parts.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from .._files import read_text
 from .._optional import extra
 from ..selection.methods import METHODS
 from .hashing import digest_of
-from .layout import COMMIT, RECORD_FILE, TARGET_FILE, pool_files_in
+from .layout import COMMIT, RECORD_FILE, TARGET_FILE, folder_of, pool_files_in, problem_of_splits
 
-RECORD_VERSION = 4
+RECORD_VERSION, SPLITS_VERSION = 4, 5
 SCHEMA_FILES = {
     1: Path(__file__).parent / "provenance.v1.schema.json",
     2: Path(__file__).parent / "provenance.v2.schema.json",
     3: Path(__file__).parent / "provenance.v3.schema.json",
     4: Path(__file__).parent / "provenance.schema.json",
+    5: Path(__file__).parent / "provenance.splits.schema.json",
 }
 PACKAGES = ["hf-sae-select", "datasets", "huggingface-hub", "numba", "numpy", "pyarrow", "tokenizers", "torch"]
 PACKAGES += ["transformers"]
@@ -53,7 +55,8 @@ def sealed(record: Record) -> Record:
     Raises:
         AssertionError: If the record violates its own schema.
     """
-    record = json.loads(json.dumps({"version": RECORD_VERSION, **record}))
+    number = SPLITS_VERSION if "splits" in record else RECORD_VERSION
+    record = json.loads(json.dumps({"version": number, **record}))
     record["sha256"] = digest_of(record)
     if problem := problem_of(record):
         raise AssertionError(f"the record violates its own schema: {problem}")
@@ -79,6 +82,16 @@ def read(file: Path) -> Record:
     if problem := problem_of(record):
         raise NewerRecord(problem) if _is_newer(record) else ValueError(problem)
     return dict(record)
+
+
+def parts_of(record: Record) -> dict[str, Record]:
+    """Return the records of all splits; that of a subset without splits is named ""."""
+    return record["splits"] if "splits" in record else {"": record}
+
+
+def files_of(record: Record) -> list[str]:
+    """Return the paths in the repo of the files that a record lists."""
+    return [f"{folder_of(split)}{name}" for split, part in parts_of(record).items() for name in part["files"]]
 
 
 def upgraded(record: Record) -> Record:
@@ -117,13 +130,18 @@ def problem_of(record: Any) -> str | None:
     number = record.get("version") if isinstance(record, Mapping) else None
     if _is_newer(record):
         return (
-            f"{RECORD_FILE} has version {number}, but this library reads up to {RECORD_VERSION}: upgrade hf-sae-select"
+            f"{RECORD_FILE} has version {number}, but this library reads up to {SPLITS_VERSION}: upgrade hf-sae-select"
         )
     validator = _validator(number if number in SCHEMA_FILES and not isinstance(number, bool) else RECORD_VERSION)
     error = extra("jsonschema").exceptions.best_match(validator.iter_errors(record))
     if error is not None:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
         return f"{RECORD_FILE}{' at ' + place[1:] if place else ''}: {error.message[:300]}"
+    if "splits" in record:
+        if problem := problem_of_splits(record["splits"]):
+            return f"{RECORD_FILE}: {problem}"
+        problems = ((split, problem_of(part)) for split, part in record["splits"].items())
+        return next((f"{problem} (in the split {split!r})" for split, problem in problems if problem), None)
     if record["encoding"] is None and record["coverage"] is not None:
         return f"{RECORD_FILE}: `coverage` needs `encoding`"
     if record["version"] == 1 and (record["encoding"] is None) != (record["coverage"] is None):
@@ -137,7 +155,7 @@ def problem_of(record: Any) -> str | None:
 
 def _is_newer(record: Any) -> bool:
     number = record.get("version") if isinstance(record, Mapping) else None
-    return isinstance(number, int) and number > RECORD_VERSION
+    return isinstance(number, int) and number > SPLITS_VERSION
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from .._validation import check_flag, check_text
 from ..selection.result import Selection
 from ..selection.targets import Target
 from .hashing import Digests
-from .layout import DIGEST, RECORD_FILE, SELECTION_FILE, TARGET_FILE, pool_files, pool_files_in
-from .provenance import NewerRecord, Record, has_target, read, reads_kernel, upgraded
+from .layout import DIGEST, RECORD_FILE, SELECTION_FILE, TARGET_FILE, folder_of, pool_files, pool_files_in
+from .provenance import NewerRecord, Record, has_target, parts_of, read, reads_kernel, upgraded
 from .tables import read_closeness, read_pool, read_selection
 from .target_table import read_target
 
@@ -29,11 +29,12 @@ LIKENESS_SINCE = 3  # version of the record
 def load_selection(
     repo_or_folder: str | Path,
     *,
+    split: str | None = None,
     revision: str | None = None,
     token: Token = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
-) -> Selection:
+) -> Selection | dict[str, Selection]:
     """Load the selection of a published subset, for example to extend it.
 
     It has the picked rows of the source, in the order they were picked. It is read and not verified: see `verify`.
@@ -41,6 +42,8 @@ def load_selection(
     Args:
         repo_or_folder (`str` or `Path`):
             A dataset repo on the Hub, or a folder that `stage` wrote or that was downloaded.
+        split (`str`, *optional*):
+            Of a published DatasetDict, the split whose selection is loaded; by default those of all.
         revision (`str`, *optional*):
             Branch, tag or commit of the repo.
         token (`str` or `bool`, *optional*):
@@ -51,11 +54,12 @@ def load_selection(
             Whether to read the repo from the cache alone.
 
     Returns:
-        `Selection`: The selection that `stage` wrote.
+        `Selection` or `dict`: The selection that `stage` wrote; of a DatasetDict those of all splits by name, as
+        `extend` of a DatasetDict takes them, unless `split` names one.
 
     Raises:
         TypeError: If an argument has another type than above.
-        ValueError: If the record or the table of picks cannot be read.
+        ValueError: If the record or the table of picks cannot be read, or there is no such split.
         FileNotFoundError: If the repo or its record does not exist, or is private.
         PermissionError: If the repo is gated, or the Hub does not accept the token.
         OSError: If the Hub is out of reach.
@@ -67,8 +71,16 @@ def load_selection(
     dataset.sae_select(6000, extend=load_selection("me/alpaca-3k"))
     ```
     """
+    check_text("split", split, optional=True)
     repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
-    return PublishedSubset.read(repo).selection
+    records = parts_of(read_record(repo))
+    if "" in records and split is not None:
+        raise ValueError(f"`split={split!r}`: {repo.name} has one subset, without splits; leave it out")
+    if split is not None and split not in records:
+        raise ValueError(f"`split={split!r}`: {repo.name} has the splits {', '.join(records)}; pass one of them")
+    names = records if split is None else [split]
+    selections = {name: PublishedSubset.read(repo, name, records[name]).selection for name in names}
+    return selections if "" not in records and split is None else next(iter(selections.values()))
 
 
 def open_published(repo_or_folder: Any, revision: Any, token: Any, cache_dir: Any, local_files_only: Any) -> Repo:
@@ -83,9 +95,27 @@ def open_published(repo_or_folder: Any, revision: Any, token: Any, cache_dir: An
     check_text("cache_dir", cache_dir, (str, Path), optional=True)
     check_flag("local_files_only", local_files_only)
     check_token(token)
-    return Repo.at(
-        os.path.expanduser(repo_or_folder), revision, token, cache_dir, local_files_only, kind="dataset", newest=True
-    )
+    place = os.path.expanduser(repo_or_folder)
+    return Repo.at(place, revision, token, cache_dir, local_files_only, kind="dataset", newest=True).listed()
+
+
+def read_record(repo: Repo) -> Record:
+    """Read the record of a published subset, or of several splits, as it was written.
+
+    Raises:
+        FileNotFoundError: If the repo has no record.
+        Unreadable: If the record is invalid.
+        NewerRecord: If a later version of this library wrote the record.
+        OSError: If the Hub does not send it.
+    """
+    try:
+        return read(repo.fetch(RECORD_FILE))
+    except NoSuchFile as error:
+        raise FileNotFoundError(f"{repo.name} has no {RECORD_FILE}: it was not published by `sae_publish`") from error
+    except NewerRecord:  # what it says cannot be told
+        raise
+    except ValueError as error:
+        raise Unreadable("record", str(error)) from error
 
 
 class Unreadable(ValueError):
@@ -98,9 +128,12 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class PublishedSubset:
-    """Hold what is read of a published subset."""
+    """Hold what is read of a published subset, or of one of several splits."""
 
     repo: Repo
+    """The repo, seen from the folder of the split."""
+    split: str
+    """The name of the split; empty for a subset without splits."""
     original: Record
     """The record as it was written."""
     record: Record
@@ -113,28 +146,21 @@ class PublishedSubset:
     """Number of features of each picked row, from the table of picks; None where it has none."""
 
     @classmethod
-    def read(cls, repo: Repo) -> PublishedSubset:
-        """Read the record and the table of picks.
+    def read(cls, repo: Repo, split: str, original: Record) -> PublishedSubset:
+        """Read the table of picks.
+
+        Args:
+            repo: the whole repo, whose files are listed.
+            split: the name of the split, one that a record of splits may have.
+            original: the record of the split.
 
         Raises:
-            FileNotFoundError: If the repo has no record.
-            Unreadable: If the record is invalid, or the table of picks is missing or invalid.
-            NewerRecord: If a later version of this library wrote the record.
-            OSError: If the Hub does not send them.
+            Unreadable: If the table is missing or invalid.
+            OSError: If the Hub does not send it.
         """
-        repo = repo.listed()
+        repo = replace(repo, within=folder_of(split))
         try:
-            original = read(repo.fetch(RECORD_FILE))
-        except NoSuchFile as error:
-            raise FileNotFoundError(
-                f"{repo.name} has no {RECORD_FILE}: it was not published by `sae_publish`"
-            ) from error
-        except NewerRecord:  # what it says cannot be told
-            raise
-        except ValueError as error:
-            raise Unreadable("record", str(error)) from error
-        try:
-            return cls(repo, original, upgraded(original), *read_selection(repo.fetch(SELECTION_FILE)))
+            return cls(repo, split, original, upgraded(original), *read_selection(repo.fetch(SELECTION_FILE)))
         except (ValueError, NoSuchFile) as error:
             raise Unreadable("picks", str(error)) from error
 

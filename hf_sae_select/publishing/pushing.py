@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from huggingface_hub import CommitInfo
 
 from .. import _commits
@@ -21,9 +21,9 @@ from .._secrets import masks_tokens
 from .._validation import check_text
 from ..sae.labels import Labels
 from ..selection.result import Selection
-from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, ROWS, is_listed
+from .layout import CARD_FILE, LICENCE_FIELDS, RECORD_FILE, is_listed, is_rows
 from .licence import License
-from .provenance import read
+from .provenance import files_of, read
 from .source import SourceName
 from .staging import stage
 from .verification import verify
@@ -40,7 +40,7 @@ MESSAGE = "Publish a subset and its provenance"
 
 @masks_tokens
 def publish(
-    subset: Dataset,
+    subset: Dataset | DatasetDict,
     repo_id: str,
     *,
     private: bool | None = None,
@@ -48,8 +48,8 @@ def publish(
     create_pr: bool = False,
     commit_message: str = MESSAGE,
     token: Token = None,
-    selection: Selection | None = None,
-    pool: Dataset | None = None,
+    selection: Selection | Mapping[str, Selection] | None = None,
+    pool: Dataset | Mapping[str, Dataset] | None = None,
     license: License | None = None,
     source: SourceName | None = None,
     target: TargetSource | None = None,
@@ -63,8 +63,8 @@ def publish(
     This is `stage` and `push` in one call. If pushing fails, the staged folder is kept, and the error names it.
 
     Args:
-        subset (`Dataset`):
-            The subset that `sae_select` returned, unchanged.
+        subset (`Dataset` or `DatasetDict`):
+            The subset that `sae_select` returned, unchanged. Splits of a DatasetDict stay splits.
         repo_id (`str`):
             Id of the repo, such as "me/alpaca-3k". It is created if it does not exist.
         private (`bool`, *optional*):
@@ -77,9 +77,9 @@ def publish(
             Message of the commit.
         token (`str` or `bool`, *optional*):
             Token for the Hub.
-        selection (`Selection`, *optional*):
+        selection (`Selection` or `dict`, *optional*):
             The selection of a subset that was saved and loaded, see `stage`.
-        pool (`Dataset`, *optional*):
+        pool (`Dataset` or `dict`, *optional*):
             The encoded dataset that the rows were selected from, for a subset that was saved and loaded, see `stage`.
         license (`str`, `list` or `dict`, *optional*):
             Licence of the subset; by default that of the source, see `stage`.
@@ -212,33 +212,33 @@ def push(
         raise ValueError(f"`folder={str(folder)!r}` is not a staged subset; write one with `stage`")
     if difference := verify(folder).difference:
         raise ValueError(f"`folder={str(folder)!r}` was changed after it was staged: {difference}; stage it again")
-    names = [*read(folder / RECORD_FILE)["files"], RECORD_FILE]
+    names = [*files_of(read(folder / RECORD_FILE)), RECORD_FILE]
     files: dict[str, str | Path | bytes] = {name: folder / name for name in names}
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
     with hub_errors(repo_id):  # before a repo is created for a card that the Hub refuses
         parsed(card, CARD_FILE).validate(repo_type="dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
     present = repo.all_files()
-    earlier = _earlier_files(repo, present)
+    earlier = _earlier_files(repo, present, {name.rpartition("/")[0] for name in names if is_rows(name)})
     files[CARD_FILE] = merged(named(card, repo.name), readme, RENEWED).encode()
     # A record may list anything, and what it lists is deleted.
     deleted = [name for name in earlier if name in present and name not in files and is_listed(name)]
     return _commits.push(repo, files, message=commit_message, revision=revision, create_pr=create_pr, deleted=deleted)
 
 
-def _earlier_files(repo: Repo, present: list[str]) -> list[str]:
-    """Return the files of an earlier subset in a repo.
+def _earlier_files(repo: Repo, present: list[str], folders: Collection[str]) -> list[str]:
+    """Return the files of an earlier subset in a repo; the rows of the new one will be in `folders`.
 
     Raises:
         ValueError: If the repo holds other data: their rows would be mixed with those of the subset.
     """
     try:
-        names = [*read(repo.fetch(RECORD_FILE))["files"], RECORD_FILE] if RECORD_FILE in present else []
+        names = [*files_of(read(repo.fetch(RECORD_FILE))), RECORD_FILE] if RECORD_FILE in present else []
     except ValueError:
         names = []
     foreign = [name for name in present if name not in names and not NO_DATA.fullmatch(name)]
     if names:  # next to an earlier subset, only files that `load_dataset` would read as its rows matter
-        foreign = [name for name in foreign if name.startswith(f"{ROWS}/")]
+        foreign = [name for name in foreign if name.startswith(tuple(f"{folder}/" for folder in folders))]
     if foreign:
         raise ValueError(f"{repo.name} holds other data, such as {foreign[0]}; publish the subset in another repo")
     return names

@@ -80,23 +80,26 @@ class Source:
         return card
 
 
-def find_source(dataset: Dataset, source: SourceName | None = None, token: Token = None) -> Source:
+def find_source(
+    dataset: Dataset, source: SourceName | None = None, token: Token = None, split: str = "train"
+) -> Source:
     """Return the Hub dataset that rows are from: the one passed, or the one whose cache files the dataset reads.
 
     Args:
         source: a Hub id, or {"dataset": id, "config": ..., "split": ..., "revision": ..., "as_published": ...}. It
             states that `load_dataset` with these returns the rows of `dataset`, or, with "as_published" False, that
             they were made from those. A revision that is not a commit is resolved to one.
+        split: the split of `source`, where neither it nor `dataset` says which.
 
     Raises:
         TypeError, ValueError: If `source` has another form, or the cache does not tell the name of the dataset.
     """
     if isinstance(source, str) and len({place[:3] for place in _places(dataset)}) == 1:
         return _cached(dataset, source)  # the cache has all but, perhaps, the name
-    return _cached(dataset) if source is None else _passed(dataset, source, token)
+    return _cached(dataset) if source is None else _passed(dataset, source, token, split)
 
 
-def _passed(dataset: Dataset, source: SourceName, token: Token) -> Source:
+def _passed(dataset: Dataset, source: SourceName, token: Token, split: str) -> Source:
     """Return the source that the user passed."""
     fields: dict[str, Any] = {"dataset": source} if isinstance(source, str) else {}
     fields |= source if isinstance(source, Mapping) else {}
@@ -111,7 +114,7 @@ def _passed(dataset: Dataset, source: SourceName, token: Token) -> Source:
         raise ValueError(
             f"`source={source!r}` does not name a dataset on the Hub (owner/name); omit it for rows from local files"
         )
-    split = fields.get("split") or (str(dataset.split) if dataset.split else "train")
+    split = fields.get("split") or (str(dataset.split) if dataset.split else split)
     revision = fields.get("revision")
     if not COMMIT.fullmatch(revision or ""):
         revision = Repo.at(name, revision, token, kind="dataset").revision

@@ -54,8 +54,8 @@ FIELDS_OF_TARGET = FIELDS | {"target": dict}
 FIELDS_1 = {name: type for name, type in FIELDS.items() if name != "pool_rows"}  # of 0.1.0; its parameters are flat
 
 
-def write_rows(folder: Path, rows: Dataset) -> Digests:
-    """Write rows as Parquet files, with the content of files that they refer to, and return their SHA-256."""
+def write_rows(folder: Path, rows: Dataset, name: str) -> Digests:
+    """Write rows as Parquet files that begin with `name`, with the files that they refer to; return their SHA-256."""
     folder.mkdir()
     digests: list[Digests] = []
     size, shard, writer = 0, 0, None
@@ -63,7 +63,7 @@ def write_rows(folder: Path, rows: Dataset) -> Digests:
         for table in batches(rows, "Writing rows"):
             if writer is None or size >= SHARD_BYTES:
                 stack.close()
-                file = folder / f"train-{shard:05d}.parquet"
+                file = folder / f"{name}-{shard:05d}.parquet"
                 writer = stack.enter_context(pq.ParquetWriter(file, rows.features.arrow_schema, write_page_index=True))
                 size, shard = 0, shard + 1
             try:

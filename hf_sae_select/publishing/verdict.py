@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 LEVELS = ("digests", "select", "encode")
@@ -57,11 +58,15 @@ class Verification:
     """The record's `source`: dataset, config, split, revision and rows; None if the record cannot be read."""
     rows: int | None = None
     """The number of picked rows; None if the record cannot be read."""
+    splits: dict[str, Verification] = field(default_factory=dict)
+    """Of a published DatasetDict the result of each split; `checks` has what all splits share."""
 
     @property
     def difference(self) -> str | None:
         """The first difference with the name of its check; None if nothing differs."""
-        return next((f"{check.name}: {check.difference}" for check in self.checks if check.difference), None)
+        own = (f"{check.name}: {check.difference}" for check in self.checks if check.difference)
+        of_splits = (f"split {name}: {one.difference}" for name, one in self.splits.items() if not one)
+        return next(chain(own, of_splits), None)
 
     def __bool__(self) -> bool:
         return self.difference is None
@@ -70,8 +75,10 @@ class Verification:
         """Return the result as JSON values, as `hf-sae-select verify --json` prints it.
 
         Returns:
-            `dict`: "verified", "level", "repo", "revision", "date", "source", "rows" and "checks".
+            `dict`: "verified", "level", "repo", "revision", "date", "source", "rows" and "checks"; of a DatasetDict
+            "splits" too, the same of each split.
         """
+        splits = {"splits": {name: one.to_dict() for name, one in self.splits.items()}} if self.splits else {}
         return {
             "verified": bool(self),
             "level": self.level,
@@ -81,22 +88,29 @@ class Verification:
             "source": self.source,
             "rows": self.rows,
             "checks": [asdict(check) for check in self.checks],
-        }
+        } | splits
 
     def __str__(self) -> str:
-        lines = [_heading("subset", self.repo, self.revision, self.date)]
+        lines = [_heading("subset", self.repo, self.revision, self.date), *self._lines()]
+        for name, one in self.splits.items():
+            lines += [f"split   {name}", *(f"  {line}" for line in one._lines())]
+        lines.append(f"{'verified' if self else 'not verified'} to the level `{self.level}`: {self._conclusion()}")
+        return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
+
+    def _lines(self) -> list[str]:
+        """Return a line for the source, the rows and each check."""
+        lines = []
         if self.source is not None:
             lines.append(_heading("source", self.source["dataset"] or "not published", self.source["revision"]))
-            total = f" of {self.source['rows']:,}" if self.source["rows"] else ""
+        if self.rows is not None:
+            total = f" of {self.source['rows']:,}" if self.source and self.source["rows"] else ""
             lines.append(f"rows    {self.rows:,}{total}")
-        lines += [
+        return lines + [
             f"DIFFERS  {check.level}: {check.name}: {check.difference}"
             if check.difference
             else f"ok  {check.level}: {check.name}"
             for check in self.checks
         ]
-        lines.append(f"{'verified' if self else 'not verified'} to the level `{self.level}`: {self._conclusion()}")
-        return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 
     def _conclusion(self) -> str:
         if not self:

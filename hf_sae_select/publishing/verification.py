@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from .._datasets import check_dataset
-from .._hub import NoSuchFile, Token
+from .._datasets import in_split
+from .._hub import NoSuchFile, Repo, Token
 from .._secrets import masks_tokens
 from .._validation import check_choice, check_int
 from ..concepts.measurement import count_quotas, measure
@@ -23,8 +23,8 @@ from ..selection.targets import Target, TargetPart
 from . import checks, devices
 from .encoding_steps import compared_features, encoding_step, sae_step, source_step
 from .hashing import Digests, row_digests
-from .provenance import has_target
-from .published import PublishedSubset, Unreadable, open_published
+from .provenance import Record, has_target, parts_of
+from .published import PublishedSubset, Unreadable, open_published, read_record
 from .refetching import NotAsRecorded, encode_target
 from .replay import replay
 from .target_checks import of_digests, of_distances, of_missing, of_record, of_target
@@ -43,8 +43,8 @@ def verify(
     repo_or_folder: str | Path,
     level: str = "digests",
     *,
-    features: Dataset | None = None,
-    source: Dataset | None = None,
+    features: Dataset | Mapping[str, Dataset] | None = None,
+    source: Dataset | Mapping[str, Dataset] | None = None,
     sae: SaeSource | None = None,
     text: TextSource | None = None,
     method: MethodFunction | None = None,
@@ -57,7 +57,7 @@ def verify(
 ) -> Verification:
     """Check a published subset against its record, at one of three levels.
 
-    Each level includes those before it.
+    Each level includes those before it. Of a published DatasetDict, each split has a verdict of its own, in `splits`.
 
     - "digests": files and rows have the recorded content. Takes seconds, no model.
     - "select": the method selects these rows by the published features, or by `features`. No model.
@@ -69,10 +69,12 @@ def verify(
             A dataset repo on the Hub, or a folder that `stage` wrote or that was downloaded.
         level (`str`, *optional*, defaults to `"digests"`):
             One of "digests", "select" and "encode".
-        features (`Dataset`, *optional*):
+        features (`Dataset` or `dict`, *optional*):
             The source, encoded by `sae_encode`. Required at "select" if the subset was published without features.
-        source (`Dataset`, *optional*):
-            The dataset that the rows were selected from. Required at "encode" if it is not published.
+            Of a published DatasetDict, a DatasetDict or a dict by split.
+        source (`Dataset` or `dict`, *optional*):
+            The dataset that the rows were selected from. Required at "encode" if it is not published. Of a published
+            DatasetDict, a DatasetDict or a dict by split.
         sae (`str`, `Path` or `SparseAutoencoder`, *optional*):
             The SAE. Required at "encode" if it is not published, or its language model is not.
         text (`str`, `list` or `Callable`, *optional*):
@@ -97,7 +99,8 @@ def verify(
         `Verification`: The checks, each with its first difference from the record. It is true if nothing differs.
 
     Raises:
-        TypeError: If `features` or `source` is not a Dataset, or an argument has another type than above.
+        TypeError: If `features` or `source` is neither a Dataset nor, for splits, a dict of them, or an argument has
+            another type than above.
         ValueError: If `level` is unknown, an argument that it requires is missing, it reads no `target`, or
             `target` cannot be read as the rows were.
         FileNotFoundError: If a repo or its record does not exist, or is private.
@@ -113,9 +116,6 @@ def verify(
     ```
     """
     check_choice("level", level, LEVELS)
-    for name, dataset in (("features", features), ("source", source)):
-        if dataset is not None:
-            check_dataset(name, dataset, "compare with")
     check_int("batch_size", batch_size)
     for name, function in (("method", method), ("text", text if not isinstance(text, str | list | tuple) else None)):
         if function is not None and not callable(function):
@@ -125,25 +125,57 @@ def verify(
         raise ValueError("`target` is compared at the levels 'select' and 'encode'; pass one of them as `level`")
     repo = open_published(repo_or_folder, revision, token, cache_dir, local_files_only)
     try:
-        subset = PublishedSubset.read(repo)
+        record = read_record(repo)
     except Unreadable as error:
-        return Verification(level, [Check("digests", error.part, str(error))], repo.name, repo.revision, repo.date)
-    arguments = VerifyArguments(features, source, sae, text, method, aim, token, batch_size)
-    check_arguments(subset, level, arguments)
-    if aim is not None:
-        aim = aim.like(subset.record["selection"]["parameters"].get("target", ()))
-        aim.check_texts(PoolEncoding(subset.record["encoding"]))
-        arguments = replace(arguments, target=aim)
-    results = list(_digests(subset))
-    has_all = subset.has_pool or features is not None
+        return _verdict(repo, level, [Check("digests", error.part, str(error))])
+    arguments = VerifyArguments(features, source, sae, text, method, aim, token, batch_size).by_split(record)
+    verdicts: dict[str, Verification] = {}
+    checked: dict[str, tuple[PublishedSubset, VerifyArguments]] = {}
+    for split, part in parts_of(record).items():
+        try:
+            subset = PublishedSubset.read(repo, split, part)
+        except Unreadable as error:
+            verdicts[split] = _verdict(repo, level, [Check("digests", error.part, str(error))])
+            continue
+        with in_split(split):
+            checked[split] = subset, check_arguments(subset, level, arguments[split])
+    for split, (subset, own) in checked.items():
+        with in_split(split):
+            verdicts[split] = _verdict(repo, level, _checks(subset, level, own), subset)
+    if "" in verdicts:
+        return verdicts[""]
+    verdicts = {split: verdicts[split] for split in parts_of(record)}
+    rows = [verdict.rows for verdict in verdicts.values()]
+    whole = _verdict(repo, level, _of_splits(repo, record))
+    return replace(whole, splits=verdicts, rows=None if None in rows else sum(filter(None, rows)))
+
+
+def _verdict(repo: Repo, level: str, results: Iterable[Check], subset: PublishedSubset | None = None) -> Verification:
+    """Return what the checks of a subset say together; without a subset it could not be read."""
+    place = (repo.name, repo.revision, repo.date)
+    if subset is None:
+        return Verification(level, list(results), *place)
+    origin = subset.record["source"]
+    source = {name: origin[name] for name in ("dataset", "config", "split", "revision", "rows")}
+    return Verification(level, list(results), *place, source, len(subset.selection))
+
+
+def _of_splits(repo: Repo, record: Record) -> Iterator[Check]:
+    """Check what all splits share: their record, and their card."""
+    yield Check("digests", "record", checks.of_record(record))
+    yield Check("digests", "files", checks.of_overrides(repo))
+    yield Check("digests", "card", checks.of_card(repo, record))
+
+
+def _checks(subset: PublishedSubset, level: str, arguments: VerifyArguments) -> Iterator[Check]:
+    """Check a subset to a level."""
+    yield from _digests(subset)
+    has_all = subset.has_pool or arguments.features is not None
     has_all = has_all and (subset.record["target"] is None or has_target(subset.record))
     if level == "select" or (level == "encode" and has_all):
-        results += _select(subset, arguments if level == "select" else replace(arguments, target=None))
+        yield from _select(subset, arguments if level == "select" else replace(arguments, target=None))
     if level == "encode":
-        results += _encode(subset, arguments)
-    origin = subset.record["source"]
-    source_summary = {name: origin[name] for name in ("dataset", "config", "split", "revision", "rows")}
-    return Verification(level, results, repo.name, repo.revision, repo.date, source_summary, len(subset.selection))
+        yield from _encode(subset, arguments)
 
 
 def _digests(subset: PublishedSubset) -> Iterator[Check]:
@@ -156,7 +188,8 @@ def _digests(subset: PublishedSubset) -> Iterator[Check]:
     if record["target"] is not None:
         yield Check("digests", "target", of_record(record))
     yield Check("digests", "files", checks.of_files(repo, record))
-    yield Check("digests", "card", checks.of_card(repo, subset.original))
+    if not subset.split:  # the card of splits is of all of them
+        yield Check("digests", "card", checks.of_card(repo, subset.original))
 
 
 def _select(subset: PublishedSubset, arguments: VerifyArguments) -> Iterator[Check]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from .._datasets import by_split, check_dataset
 from ..features.columns import is_encoded
-from .provenance import required_arguments
+from ..selection.references import PoolEncoding
+from .provenance import Record, parts_of, required_arguments
 from .published import PublishedSubset
 
 if TYPE_CHECKING:  # annotations only
-    from datasets import Dataset
-
     from .._hub import Token
     from ..encoding.text import TextSource
     from ..sae.loading import SaeSource
@@ -23,8 +24,10 @@ if TYPE_CHECKING:  # annotations only
 class VerifyArguments:
     """The arguments of `verify` that stand for what others cannot fetch, and how to encode."""
 
-    features: Dataset | None
-    source: Dataset | None
+    features: Any
+    """A Dataset; of several splits a dict of them."""
+    source: Any
+    """The same."""
     sae: SaeSource | None
     text: TextSource | None
     method: MethodFunction | None
@@ -32,9 +35,32 @@ class VerifyArguments:
     token: Token
     batch_size: int
 
+    def by_split(self, record: Record) -> dict[str, VerifyArguments]:
+        """Return the arguments of each split of a record.
 
-def check_arguments(subset: PublishedSubset, level: str, arguments: VerifyArguments) -> None:
-    """Check, before any work, that the arguments that a level requires were passed."""
+        Raises:
+            TypeError, ValueError: If `features` or `source` is no Dataset, or of several splits no dict of them.
+        """
+        splits = parts_of(record)
+        rows: dict[str, Mapping[str, Any]] = {"features": {"": self.features}, "source": {"": self.source}}
+        if "" not in splits:
+            rows = {name: by_split(name, getattr(self, name), splits) for name in rows}
+        for name, parts in rows.items():
+            for split, dataset in parts.items():
+                if dataset is not None:
+                    check_dataset(f"{name}[{split!r}]" if split else name, dataset, "compare with")
+        return {
+            split: replace(self, features=rows["features"].get(split), source=rows["source"].get(split))
+            for split in splits
+        }
+
+
+def check_arguments(subset: PublishedSubset, level: str, arguments: VerifyArguments) -> VerifyArguments:
+    """Check, before any work, that the arguments that a level requires were passed.
+
+    Returns:
+        The same arguments; `target` with the parts that the record has.
+    """
     encoding, features = subset.record["encoding"], arguments.features
     recorded = subset.record["selection"]
     if arguments.method is not None and recorded["builtin"]:
@@ -52,3 +78,8 @@ def check_arguments(subset: PublishedSubset, level: str, arguments: VerifyArgume
             raise ValueError(f"`level={level!r}` requires `{name}`: {meaning}; pass it, or choose a lower level")
     if features is not None and encoding is not None and not is_encoded(features):
         raise ValueError("`features` is not encoded; pass what `sae_encode` returns for the source")
+    if arguments.target is None:
+        return arguments
+    target = arguments.target.like(recorded["parameters"].get("target", ()))
+    target.check_texts(PoolEncoding(encoding))
+    return replace(arguments, target=target)
