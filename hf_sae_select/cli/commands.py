@@ -149,6 +149,18 @@ def _selection_data(selection: Any) -> Data:
     return {"rows": len(selection)} | {name: getattr(selection, name) for name in names}
 
 
+def _selections_data(value: Any) -> Data:
+    if not isinstance(value, dict):
+        return _selection_data(value)
+    return {"splits": {split: _selection_data(selection) for split, selection in value.items()}}
+
+
+def _write_selection(value: Any, out: Path, beside: Callable[[], None]) -> None:
+    if isinstance(value, dict):
+        raise ValueError(f"`out={str(out)!r}` holds one selection; pass `--split`, one of: {', '.join(value)}")
+    outputs.write_saved(value, out, beside)
+
+
 def _unique_text(dataset: Any) -> str:
     removals = dataset.sae_removals
     blank = f"; {removals.blank_rows:,} rows without text stay" if removals.blank_rows else ""
@@ -218,7 +230,7 @@ SUBSET = Result(_subset_text, _subset_data, outputs.write_rows, outputs.SUFFIXES
 UNIQUE = Result(_unique_text, _unique_data, outputs.write_rows, outputs.SUFFIXES, has_rows=True)
 TABLE = Result(repr, _table_data, _write_table, outputs.SUFFIXES[:-1])
 SAE = Result(repr, _sae_data, outputs.write_sae, ("",))
-SELECTION = Result(repr, _selection_data, outputs.write_saved, (".json",))
+SELECTION = Result(repr, _selections_data, _write_selection, (".json",))
 QUALITY = Result(_quality_text, asdict)
 L0 = Result(str, _check_data, code=lambda check: DIFFERS if check.agrees is False else OK)
 LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
