@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -21,10 +21,16 @@ BATCH_ROWS = 1000  # rows in memory at once
 FILE_BYTES = 2**26  # of a file, which is in memory until it is written: the number of open files is limited
 
 
-def stored_rows(stream: IterableDataset, argument: str = "dataset") -> Dataset:
+def stored_rows(
+    stream: IterableDataset, argument: str = "dataset", check: Callable[[Dataset], None] | None = None
+) -> Dataset:
     """Read a stream to its end, once, into Arrow files in the cache of `datasets`, and return them as a Dataset.
 
     At most `FILE_BYTES` and one batch are in memory. Files are named after their rows: the same rows are stored once.
+
+    Args:
+        argument: what an error calls the stream.
+        check: is called with the first rows before any others are read, and may raise.
 
     Raises:
         ValueError: The stream has no row, or rows of another schema than its first ones.
@@ -37,6 +43,8 @@ def stored_rows(stream: IterableDataset, argument: str = "dataset") -> Dataset:
     rows = iter(_with_progress(stream))
     first = list(islice(rows, BATCH_ROWS))
     schema = schema_of(stream, first, argument)
+    if check is not None:
+        check(datasets.Dataset(table_of(first, schema, argument, 0)))
     blocks = _blocks(tables(chain(first, rows), schema, argument))
     files = [_written(folder, block, schema) for block in blocks]
     stored = datasets.concatenate_datasets([open_file(file) for file in files])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from datasets import DatasetDict
 from helpers.forge import RECORD
 from helpers.markdown import ADDRESSES, HOSTILE, HOSTILE_LINES, headings_of, html_of, images_of, links_of, words_of
 from helpers.pools import coded
@@ -84,24 +85,29 @@ def hostile(value, kept):
     return HOSTILE if isinstance(value, str) else value
 
 
+def make_hostile(record, method, has_source, has_link):
+    record = hostile(record, kept={"stated_by", "files"} | ({"method"} if method == "match" else set()))
+    if not has_source:
+        record["source"]["dataset"] = None
+    else:
+        record["source"] |= {"dataset": HOSTILE, "config": HOSTILE, "split": HOSTILE, "revision": HOSTILE}
+    record["encoding"]["sae"] = {"repo": HOSTILE, "revision": HOSTILE, "path": HOSTILE}
+    record["selection"]["parameters"]["options"] = {HOSTILE: HOSTILE, "a": [HOSTILE], "b": {HOSTILE: HOSTILE}}
+    if has_link:
+        record["license"] |= {"license_name": HOSTILE, "license_link": f"https://huggingface.co/){HOSTILE}"}
+    return record
+
+
 @pytest.mark.parametrize("has_link", [False, True])
 @pytest.mark.parametrize("has_source", [False, True])
 @pytest.mark.parametrize("method", ["greedy", "match"])
 def test_the_card_of_a_subset(tmp_path, monkeypatch, method, has_source, has_link):
     write = staging.subset_card
 
-    def write_hostile(record, *arguments, **options):
-        plain = write(copy.deepcopy(record), *arguments, **options)
-        record = hostile(record, kept={"stated_by", "files"} | ({"method"} if method == "match" else set()))
-        if not has_source:
-            record["source"]["dataset"] = None
-        else:
-            record["source"] |= {"dataset": HOSTILE, "config": HOSTILE, "split": HOSTILE, "revision": HOSTILE}
-        record["encoding"]["sae"] = {"repo": HOSTILE, "revision": HOSTILE, "path": HOSTILE}
-        record["selection"]["parameters"]["options"] = {HOSTILE: HOSTILE, "a": [HOSTILE], "b": {HOSTILE: HOSTILE}}
-        if has_link:
-            record["license"] |= {"license_name": HOSTILE, "license_link": f"https://huggingface.co/){HOSTILE}"}
-        card = write(record, *arguments, **options)
+    def write_hostile(records, *arguments):
+        plain = write(copy.deepcopy(records), *arguments)
+        records = {split: make_hostile(record, method, has_source, has_link) for split, record in records.items()}
+        card = write(records, *arguments)
         check(card, headings=len(headings_of(plain)))
         return card
 
@@ -112,13 +118,16 @@ def test_the_card_of_a_subset(tmp_path, monkeypatch, method, has_source, has_lin
     more = {"pretty_name": HOSTILE_LINES.replace("\ud800", ""), "tags": [HOSTILE, "---\nlicense: evil"]}
     labels = Labels([Label(n, HOSTILE[:199]) for n in range(16)], 16)
     subset = ds.sae_select(3, method, seed=None, quota=HOSTILE)
+    if has_link and has_source:
+        subset = DatasetDict(train=subset, test=subset)
     folder = stage(subset, tmp_path / "f", license="mit", metadata=more, labels=labels)
     card = (folder / "README.md").read_text()
     data = yaml.safe_load(card.split("\n---\n")[0])
     assert data["tags"][-2:] == more["tags"]
     assert card.count("<!-- end of hf-sae-select: subset -->") == 1
-    again = merged(card.replace("# 3 rows", "# Three rows"), card)
-    assert again.count("# Three rows") == 1 and "# 3 rows" not in again
+    rows = "6 rows" if has_link and has_source else "3 rows"
+    again = merged(card.replace(f"\n# {rows}", "\n# Some rows"), card)
+    assert again.count("# Some rows") == 1 and f"\n# {rows}" not in again
 
 
 @pytest.mark.parametrize("method", ["greedy", "kcenter", "match", "random"])

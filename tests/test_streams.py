@@ -105,11 +105,77 @@ def test_a_schema_that_changes_midway_is_named(monkeypatch):
 def test_what_cannot_be_a_stream_to_select_from_is_refused_before_it_is_read(rows):
     with pytest.raises(ValueError, match="`dataset`: the stream is empty"):
         IterableDataset.from_generator(lambda: iter([]), features=rows.features).sae_select(1)
+
+
+BAD = [
+    ({"budget": "many"}, "`budget='many'`"),
+    ({"seed": -1}, "`seed=-1`"),
+    ({"threshold": -1}, "`threshold=-1`"),
+    ({"embedding": "v"}, "`embedding='v'` is for the methods that compare vectors"),
+    ({"must_include": [-1]}, "`must_include` has -1; it must be a row index from 0 on"),
+    ({"must_include": [1], "exclude": [1]}, "row 1 is in `exclude` and in `must_include`"),
+    ({"quota": {"lang": 1}}, "`quota="),
+    ({"per_token": "x"}, "`per_token='x'`"),
+    ({"extend": 3}, "`extend` is a int"),
+    ({"target": 3}, "`target`"),
+    ({"overlap": "keep"}, "`overlap='keep'` is of the rows of a `target`"),
+    ({"exclude_near": 3}, "`exclude_near`"),
+    ({"batch_size": 0}, "`batch_size=0`"),
+    ({"max_length": 0}, "`max_length=0`"),
+    ({"labels": 3}, "`labels=3`"),
+    ({"avoid": 10**9}, "`avoid"),
+    ({"sae": "no/such/sae"}, "no/such/sae"),
+    ({"no_such_option": 1}, "unknown option `no_such_option`"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [*BAD, ({"method": "none"}, "`method='none'`")])
+def test_arguments_of_select_are_checked_before_a_stream_is_read(rows, arguments, message):
     unread = IterableDataset.from_generator(lambda: pytest.fail("it was read"), features=rows.features)
-    with pytest.raises(ValueError, match="`budget='many'`"):
-        unread.sae_select("many")
-    with pytest.raises(ValueError, match="`method='none'`"):
-        unread.sae_select(1, "none")
+    with pytest.raises((TypeError, ValueError, OSError), match=message):
+        unread.sae_select(**{"budget": 1} | arguments)
+
+
+MORE = [({"methods": ["greedy", "none"]}, "`method='none'`"), ({"methods": 3}, "`methods=3`")]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [*BAD, *MORE])
+def test_arguments_of_compare_are_checked_before_a_stream_is_read(rows, arguments, message):
+    unread = IterableDataset.from_generator(lambda: pytest.fail("it was read"), features=rows.features)
+    with pytest.raises((TypeError, ValueError, OSError), match=message):
+        unread.sae_compare(**{"budget": 1} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": "words"}, "words"),
+        ({"quality": "n2"}, r"no column 'n2' \(from `quality`\)"),
+        ({"quality": "text"}, "column `text` .* non-negative number"),
+        ({"quota": "lang"}, r"no column 'lang' \(from `quota`\)"),
+        ({"budget": "3 price"}, r"no column 'price' \(from `cost`\)"),
+        ({"embedding": "v", "method": "kcenter"}, "no column `v` of vectors"),
+    ],
+)
+def test_columns_are_checked_by_the_first_rows(rows, sae, arguments, message, monkeypatch):
+    monkeypatch.setattr(_streams, "BATCH_ROWS", 2)
+    read = []
+
+    def source():
+        for row in rows.to_list():
+            read.append(row)
+            yield row
+
+    stream = IterableDataset.from_generator(source, features=rows.features)
+    with pytest.raises((TypeError, ValueError), match=message):
+        stream.sae_select(**{"budget": 1, "sae": sae} | arguments)
+    assert len(read) <= 2
+
+
+def test_an_extension_by_a_column_that_the_stream_lacks_is_named_by_the_first_rows(rows, sae, monkeypatch):
+    earlier = rows.rename_column("text", "words").sae_select(1, sae=sae)
+    with pytest.raises(ValueError, match="`extend` knows its rows by column `words`"):
+        rows.to_iterable_dataset().sae_select(2, sae=sae, extend=earlier)
 
 
 def test_a_stream_that_cannot_be_read_twice_is_not_encoded_lazily(rows, sae):

@@ -24,11 +24,10 @@ def sae_select(
     """
     from .._streams import stored_rows
     from ..selection.api import select
-    from ..selection.method_argument import resolve_method
+    from ..selection.early import EarlyChecks
 
-    resolve_method(method)
-    _check_budget(budget, arguments)
-    return select(stored_rows(self), budget, method, **arguments)
+    checks = EarlyChecks.of_select(self.features, budget, method, **arguments)
+    return select(stored_rows(self, check=checks.check_head), budget, method, **arguments)
 
 
 def sae_compare(
@@ -37,9 +36,10 @@ def sae_compare(
     """Compare methods on the rows of a stream, which is read once; arguments as in `hf_sae_select.compare`."""
     from .._streams import stored_rows
     from ..selection.comparison import compare
+    from ..selection.early import EarlyChecks
 
-    _check_budget(budget, arguments)
-    return compare(stored_rows(self), budget, methods, **arguments)
+    checks = EarlyChecks.of_compare(self.features, budget, methods, **arguments)
+    return compare(stored_rows(self, check=checks.check_head), budget, methods, **arguments)
 
 
 def sae_encode(self: IterableDataset, sae: SaeSource | None = None, **arguments: Any) -> IterableDataset:
@@ -53,10 +53,3 @@ def sae_encode(self: IterableDataset, sae: SaeSource | None = None, **arguments:
 
 
 METHODS = (sae_select, sae_compare, sae_encode)
-
-
-def _check_budget(budget: Any, arguments: dict[str, Any]) -> None:
-    """Check of a budget what needs no rows, before the stream is read."""
-    from ..selection.budget import Budget
-
-    Budget.parse(budget, arguments.get("cost"))

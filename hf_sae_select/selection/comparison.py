@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # annotations only
     from .table import Comparison
     from .target_argument import TargetSource
 
+DEFAULT_METHODS = ("herding", "match")
+
 
 def compare(
     dataset: Dataset | str | Path,
@@ -160,7 +162,7 @@ def compare(
     cuts, near = Cuts(threshold, top, max_share), NearArgument.parse(exclude_near)
     cuts.check()
     argument = TargetArgument.parse(target, overlap)
-    methods = ("herding", "match") if methods is None else methods
+    methods = DEFAULT_METHODS if methods is None else methods
     shared: dict[str, Any] = {
         "seed": seed,
         "embedding": embedding,

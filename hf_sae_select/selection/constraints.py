@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from .._validation import check_number, is_number
 from ..features.kernels import Floats, Int64s
 from .budget import TOLERANCE, Budget
-from .columns import column_numbers
+from .columns import column_numbers, column_values
 from .concept_rules import RULES, ConceptRules
 from .coverage import ConstraintState
-from .quota import Quota, Quotas, recorded
+from .quota import Quota, Quotas, column_of, recorded
 
 if TYPE_CHECKING:
     from .result import Selection
@@ -243,6 +243,32 @@ class ConstraintArguments:
             constraints.check_buys(budget)
         return constraints
 
+    def check(self) -> None:
+        """Check what needs no row.
+
+        Raises:
+            TypeError, ValueError: If an argument is not allowed; the message names it.
+        """
+        check_number("per_token", self.per_token, "[0, 10]")  # a larger power overflows
+        excluded, included = (row_indices(name, getattr(self, name), None) for name in ("exclude", "must_include"))
+        if len(both := np.intersect1d(included, excluded)):
+            raise ValueError(f"row {both[0]} is in `exclude` and in `must_include` or `extend`; it can be in one only")
+        if self.quota is not None and not isinstance(self.quota, str):
+            column_of(self.quota)
+
+    def check_columns(self, columns: Any, n: int) -> None:
+        """Check the columns that the arguments name by `n` of their rows.
+
+        Raises:
+            TypeError, ValueError: If there is no such column, or it holds something else than it must.
+        """
+        if self.quality is not None:
+            column_numbers("quality", self.quality, columns, n)
+        if self.quota is not None:
+            column_values("quota", self.quota if isinstance(self.quota, str) else column_of(self.quota)[0], columns, n)
+        if self.cost not in (None, "tokens"):
+            _costs(self.cost, columns, n)
+
     def record(self) -> dict[str, Any]:
         """Return the arguments that differ from their defaults, as JSON values."""
         values: dict[str, Any] = {name: getattr(self, name) for name in ("quality", "cost", "quota")}
@@ -270,16 +296,19 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def row_indices(name: str, rows: Any, n: int) -> Int64s:
-    """Check row indices: integers from 0 to n - 1, all different."""
+def row_indices(name: str, rows: Any, n: int | None) -> Int64s:
+    """Check row indices: integers from 0 to n - 1, all different; None where the number of rows is not known yet."""
     if isinstance(rows, str | Mapping) or not isinstance(rows, Collection) or getattr(rows, "ndim", 1) != 1:
         raise TypeError(f"`{name}={rows!r}` must be a list of row indices")
-    if isinstance(rows, np.ndarray) and rows.dtype == np.int64 and (np.diff(rows, prepend=-1, append=n) > 0).all():
+    most = np.iinfo(np.int64).max if n is None else n
+    if isinstance(rows, np.ndarray) and rows.dtype == np.int64 and (np.diff(rows, prepend=-1, append=most) > 0).all():
         return rows  # ascending from 0 to n - 1, so no row is there twice
     indices = list(rows)
     for row in indices:
-        if not (is_number(row, Integral) and 0 <= row < n):
-            raise ValueError(f"`{name}` has {row!r}; it must be a row index from 0 to {n - 1}")
+        if not (is_number(row, Integral) and 0 <= row < most):
+            raise ValueError(
+                f"`{name}` has {row!r}; it must be a row index from 0 {'on' if n is None else f'to {n - 1}'}"
+            )
     if len(set(indices)) < len(indices):
         twice = next(row for i, row in enumerate(indices) if row in indices[:i])
         raise ValueError(f"`{name}` has row {twice} twice")

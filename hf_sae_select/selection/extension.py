@@ -38,15 +38,41 @@ def earlier_selection(extend: Any, dataset: Dataset) -> Selection | None:
     """
     if extend is None:
         return None
+    check_known(extend, dataset)
     earlier = extend if isinstance(extend, Selection) else _selection_of(extend, dataset)
     if not earlier.digest_columns:
         return earlier  # whose gains tell, see `outcome.check_extended`
-    if missing := [name for name in earlier.digest_columns if name not in dataset.column_names]:
+    return _placed(earlier, lambda rows: content_digests(dataset, earlier.digest_columns, rows), len(dataset))
+
+
+def check_known(extend: Any, dataset: Dataset | None) -> None:
+    """Check that the argument `extend` tells its rows by columns that a dataset has; None where that is not read yet.
+
+    Raises:
+        TypeError, ValueError: `extend` is neither a Selection nor a Dataset, or a column is missing.
+    """
+    if extend is None:
+        return
+    try:
+        earlier = extend if isinstance(extend, Selection) else selection_of(extend)
+    except AttributeError as error:
+        if not hasattr(extend, "column_names") or not hasattr(extend, "select_columns"):
+            raise TypeError(
+                f"`extend` is a {type(extend).__name__}; pass a subset, a Selection, or the rows as a Dataset"
+            ) from error
+        if dataset is not None and not _shared_columns(extend, dataset):
+            raise ValueError(
+                "`extend` has no column of plain values that this dataset has too, to know its rows by"
+            ) from error
+        return
+    except ValueError as error:
+        raise ValueError(f"`extend` was changed: {error}") from error
+    names = earlier.digest_columns if dataset is None else dataset.column_names
+    if missing := [name for name in earlier.digest_columns if name not in names]:
         raise ValueError(
             f"`extend` knows its rows by column `{missing[0]}`, which this dataset does not have; it has: "
-            f"{', '.join(dataset.column_names)}"
+            f"{', '.join(names)}"
         )
-    return _placed(earlier, lambda rows: content_digests(dataset, earlier.digest_columns, rows), len(dataset))
 
 
 def earlier_picks(extend: Any, features: FeatureMatrix, method: Any) -> Selection | None:
@@ -148,21 +174,18 @@ def _selection_of(extend: Any, dataset: Dataset) -> Selection:
     """Return the selection of a subset: the one that is attached, or else its rows in their order, as one round."""
     try:
         return selection_of(extend)
-    except AttributeError as error:
-        if not hasattr(extend, "column_names") or not hasattr(extend, "select_columns"):
-            raise TypeError(
-                f"`extend` is a {type(extend).__name__}; pass a subset, a Selection, or the rows as a Dataset"
-            ) from error
-    except ValueError as error:
-        raise ValueError(f"`extend` was changed: {error}") from error
-    columns = [name for name in digest_columns(extend, {}) if name in digest_columns(dataset, {})]
-    if not columns:
-        raise ValueError("`extend` has no column of plain values that this dataset has too, to know its rows by")
+    except AttributeError:
+        columns = _shared_columns(extend, dataset)
     rows = np.arange(len(extend))
     digests = content_digests(extend, columns, rows)
     return Selection(
         rows, np.zeros(len(rows)), rows[:1], pool_rows=len(dataset), row_digests=digests, digest_columns=columns
     )
+
+
+def _shared_columns(extend: Dataset, dataset: Dataset) -> list[str]:
+    """Return the columns of plain values that both have."""
+    return [name for name in digest_columns(extend, {}) if name in digest_columns(dataset, {})]
 
 
 def _digest(content: bytes) -> str:

@@ -42,7 +42,7 @@ class Quotas:
         Raises:
             TypeError, ValueError: If the column or a value of it does not exist, or may have something else.
         """
-        name, wanted = (quota, None) if isinstance(quota, str) else _column_of(quota)
+        name, wanted = (quota, None) if isinstance(quota, str) else column_of(quota)
         group, distinct = grouped(name, columns, n)
         classes = class_names(name, columns)
         places = {value: g for g, value in enumerate(distinct)}
@@ -139,7 +139,12 @@ def grouped(name: str, columns: Any, n: int) -> tuple[Int64s, list[Any]]:
     return np.array([places[value] for value in values], np.int64), distinct
 
 
-def _column_of(quota: Any) -> tuple[str, Mapping[Any, Any]]:
+def column_of(quota: Any) -> tuple[str, Mapping[Any, Any]]:
+    """Return the column of a quota, and what its values may have.
+
+    Raises:
+        TypeError: If the quota has another form.
+    """
     if not isinstance(quota, Mapping) or len(quota) != 1 or not isinstance(next(iter(quota.values())), Mapping):
         raise TypeError(f"`quota={quota!r}` must be {{'column': {{value: rows}}}}, of one column, or 'column'")
     return next(iter(quota.items()))

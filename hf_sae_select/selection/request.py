@@ -74,19 +74,14 @@ class SelectionRequest:
         Raises:
             TypeError, ValueError: If an argument is not allowed; the message names it.
         """
-        method, options = without_partial(method, options)
-        name, resolved = resolve_method(method)
-        check_target(name, resolved, has_target)
-        arguments = ConstraintArguments(**constraints)
-        parsed = Budget.parse(budget, arguments.cost)
-        complete = complete_options(name, resolved, options, has_target, parsed.unit is not None)
-        _check_seed(name, seed, resolved.needs_seed(complete))
         cuts = Cuts() if cuts is None else cuts
-        cuts.check()
-        arguments = replace(arguments, cost=parsed.unit)
+        method, options = without_partial(method, options)
+        name, resolved, complete, parsed, arguments = without_rows(
+            budget, method, options, seed=seed, cuts=cuts, has_target=has_target, **constraints
+        )
         bound = arguments.parse(n, columns, parsed)
         _check_obeys(name, resolved, arguments)
-        vectors = None if cuts.embedding is None else _vectors(resolved, columns, cuts.embedding)
+        vectors = None if cuts.embedding is None else FeatureMatrix.from_vectors(columns, cuts.embedding)
         seed = None if seed is None else int(seed)
         recorded = {option: snapshot(value) for option, value in complete.items()}
 
@@ -175,6 +170,37 @@ class SelectionRequest:
         return record if target is None else {**record, "target": target.record()}
 
 
+def without_rows(
+    budget: Any,
+    method: str | MethodFunction,
+    options: Mapping[str, Any],
+    *,
+    seed: Any,
+    cuts: Cuts,
+    has_target: bool,
+    **constraints: Any,
+) -> tuple[str, Method, dict[str, Any], Budget, ConstraintArguments]:
+    """Check what needs no row, and return the method with its name and options, the budget and the constraints.
+
+    Raises:
+        TypeError, ValueError: If an argument is not allowed; the message names it.
+    """
+    method, options = without_partial(method, options)
+    name, resolved = resolve_method(method)
+    check_target(name, resolved, has_target)
+    arguments = ConstraintArguments(**constraints)
+    parsed = Budget.parse(budget, arguments.cost)
+    complete = complete_options(name, resolved, options, has_target, parsed.unit is not None)
+    _check_seed(name, seed, resolved.needs_seed(complete))
+    cuts.check()
+    if cuts.embedding is not None and not resolved.needs_vectors:
+        compare = ", ".join(known for known, candidate in METHODS.items() if candidate.needs_vectors)
+        raise ValueError(
+            f"`embedding={cuts.embedding!r}` is for the methods that compare vectors: {compare}; leave it out"
+        )
+    return name, resolved, complete, parsed, replace(arguments, cost=parsed.unit)
+
+
 def arguments_of(selection: Selection) -> dict[str, Any]:
     """Return the arguments of `SelectionRequest.parse` that repeat a selection, but for `method`.
 
@@ -254,11 +280,3 @@ def _check_obeys(name: str, method: Method, arguments: ConstraintArguments) -> N
         raise TypeError(
             f"`{next(iter(passed))}` needs a method that obeys it; give yours a keyword argument `constraints`"
         )
-
-
-def _vectors(method: Method, columns: Any, embedding: str) -> FeatureMatrix:
-    """Read the column of vectors."""
-    if not method.needs_vectors:
-        compare = ", ".join(name for name, candidate in METHODS.items() if candidate.needs_vectors)
-        raise ValueError(f"`embedding={embedding!r}` is for the methods that compare vectors: {compare}; leave it out")
-    return FeatureMatrix.from_vectors(columns, embedding)

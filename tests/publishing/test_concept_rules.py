@@ -11,7 +11,7 @@ from helpers.reports import HOSTILE as HOSTILE_NAMES
 from hf_sae_select import Selection, load_selection, stage, verify
 from hf_sae_select.concepts.repetition import Repetition
 from hf_sae_select.features.matrix import FeatureMatrix
-from hf_sae_select.publishing.published import PublishedSubset, open_published
+from hf_sae_select.publishing.published import PublishedSubset, open_published, read_record
 from hf_sae_select.sae.labels import Label, Labels, one_line
 
 POOL = [{0: 2.0, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}, {4: 0.9, 5: 0.5}, {6: 0.7, 0: 0.35}]
@@ -76,7 +76,8 @@ def test_a_threshold_below_the_cut_is_verified(tmp_path):
     folder = stage(subset, tmp_path / "f", license="mit")
     assert subset.sae_selection.left_out == {"avoid": 2}
     assert verify(folder, "select")
-    pool, _ = PublishedSubset.read(open_published(folder, None, None, None, False)).read_pool()
+    repo = open_published(folder, None, None, None, False)
+    pool, _ = PublishedSubset.read(repo, "", read_record(repo)).read_pool()
     assert FeatureMatrix.from_dataset(pool).row(0).tolist() == [0, 1]  # the cut would drop feature 1
 
 

@@ -166,8 +166,8 @@ def test_a_value_that_is_not_allowed_is_named(record, path, value, message):
 
 
 def test_a_newer_version_asks_for_a_newer_library(record, tmp_path):
-    record["version"], record["unheard of"] = 5, True
-    expected = "provenance.json has version 5, but this library reads up to 4: upgrade hf-sae-select"
+    record["version"], record["unheard of"] = 6, True
+    expected = "provenance.json has version 6, but this library reads up to 5: upgrade hf-sae-select"
     assert problem_of(record) == expected
     (tmp_path / "staged" / "provenance.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=expected):  # what it says cannot be told, so nothing differs
