@@ -26,7 +26,7 @@ def check_dataset(name: str, value: Any, purpose: str) -> None:
     """
     import datasets
 
-    own = f", or call its method `sae_{purpose}`" if purpose in ("select", "encode") else ""
+    own = f", or call its method `sae_{purpose}`" if purpose in ("select", "compare", "encode") else ""
     if isinstance(value, datasets.DatasetDict | datasets.IterableDatasetDict):
         split = next(iter(value), "train")
         raise TypeError(f"`{name}` is a {type(value).__name__}; pick a split: {name}[{split!r}]{own}")

@@ -116,17 +116,25 @@ def _blocks(batches: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
 
 
 def _written(folder: Path, block: list[pa.Table], schema: Features) -> Path:
-    """Write tables to a file that is named after their content, unless it is there."""
+    """Write tables to a file that is named after their content, unless it is there.
+
+    The name begins as those that `Dataset.cleanup_cache_files` removes.
+    """
+    file = folder / f"cache-{digest_of(block, schema)}.arrow"
+    if not file.is_file():
+        write_tables(file, schema.arrow_schema, block, sum(map(len, block)))
+    return file
+
+
+def digest_of(block: list[pa.Table], schema: Features) -> str:
+    """Return a digest of the content of tables."""
     digest = blake2b(digest_size=16)
     for table in block:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema.arrow_schema) as writer:
             writer.write_table(table.cast(schema.arrow_schema))
         digest.update(sink.getvalue())
-    file = folder / f"rows-{digest.hexdigest()}.arrow"
-    if not file.is_file():
-        write_tables(file, schema.arrow_schema, block, sum(map(len, block)))
-    return file
+    return digest.hexdigest()
 
 
 def _with_progress(stream: IterableDataset) -> Iterable[Any]:

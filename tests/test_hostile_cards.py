@@ -52,7 +52,8 @@ def check(card, headings):
     links = [link for link in links_of(card) if not link.startswith(OUR_PAGES)]
     words = words_of(card)
     assert links == [] and [html for html in html_of(card) if not html.startswith("<!-- ") and html != "<br>"] == []
-    assert set(images_of(card)) <= {"coverage.png", "likeness.png"}
+    images = {f"{folder}{name}.png" for folder in ("", "train/", "test/") for name in ("coverage", "likeness")}
+    assert set(images_of(card)) <= images
     assert len(headings_of(card)) == headings
     assert [address for address in ADDRESSES if address in words] == []
     text = card.split("\n---\n", 1)[1]

@@ -102,13 +102,15 @@ OWN = {"sae_select", "sae_compare", "sae_encode"}  # see test_splits.py and test
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_functions_of_a_dataset_name_the_method_of_another_container(container, name):
     arguments, function = CALLS[name]
-    purpose = "sae_encode" if name == "sae_encode" else "sae_select"
-    with pytest.raises(TypeError, match=rf"is an? {container}.*, or call its method `{purpose}`"):
+    with pytest.raises(TypeError, match=rf"is an? {container}.*, or call its method `{name}`"):
         function(CONTAINERS[container](coded(ROWS)), *arguments)
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("name", sorted(CALLS.keys() - OWN))
+REFUSED = [(container, name) for container in CONTAINERS for name in sorted(CALLS.keys() - OWN)]
+REFUSED.remove(("DatasetDict", "sae_publish"))  # see publishing/test_splits.py
+
+
+@pytest.mark.parametrize(("container", "name"), REFUSED)
 def test_other_containers_have_the_methods_and_refuse_as_the_functions_do(container, name):
     value = CONTAINERS[container](coded(ROWS))
     arguments, function = CALLS[name]

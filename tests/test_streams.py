@@ -1,7 +1,9 @@
 """IterableDataset: encoded while it is read, or read once into files and selected from."""
 
 import pickle
+import re
 
+import datasets
 import pytest
 from datasets import Dataset, IterableDataset, Value
 from helpers.pools import coded
@@ -183,6 +185,35 @@ def test_a_stream_that_cannot_be_read_twice_is_not_encoded_lazily(rows, sae):
     stream = IterableDataset.from_generator(lambda: source, features=rows.features)
     with pytest.raises(ValueError, match=r"cannot be read twice.*from_generator"):
         stream.sae_encode(sae)
+
+
+def test_a_stream_whose_rows_equal_nothing_can_be_read_twice(sae):
+    rows = Dataset.from_dict({"text": ["the cat", "a dog"], "x": [float("nan"), 1.0], "v": [[1.0], [2.0]]})
+    encoded = rows.to_iterable_dataset().with_format("numpy").sae_encode(sae)
+    assert len(list(encoded)) == 2
+
+
+def test_bars_show_rows_and_tokens_a_second_without_a_known_end(rows, sae, monkeypatch, capsys):
+    monkeypatch.setattr("hf_sae_select.encoding.streams.STREAM_ROWS", 4)
+    datasets.enable_progress_bars()
+    try:
+        encoded = rows.to_iterable_dataset().sae_encode(sae)
+        encoded.sae_select(2)
+    finally:
+        datasets.disable_progress_bars()
+    shown = capsys.readouterr().err
+    assert re.search(r"Reading the stream: 6 rows \[.*rows/s\]", shown)
+    assert re.search(r"Encoding `text`: 6 rows \[.*rows/s, [\d,]+ tokens/s\]", shown)
+    assert "Encoding `text`:   0%" not in shown
+
+
+def test_the_files_of_other_streams_are_removed_as_other_cache_files_are(rows, sae, cache):
+    other = rows.select([1, 3]).to_iterable_dataset().sae_select(1, sae=sae)
+    subset = rows.to_iterable_dataset().sae_select(3, sae=sae)
+    folder = cache / "hf_sae_select" / "streams"
+    assert len(list(folder.iterdir())) == 2
+    assert subset.cleanup_cache_files() == 1 and len(list(folder.iterdir())) == 1
+    assert len(subset["text"][:]) == 3 and len(other["text"][:]) == 1  # a file that is mapped stays until it is closed
 
 
 def test_columns_in_the_way_are_named(rows, sae):

@@ -104,7 +104,7 @@ def encode_files(
     with opened(chosen) as running:
         folder.begin({"encoding": record, "rows": source.identity(), "shard_rows": rows}, names)
         make = MakeFileEncoder(MakeRowEncoder.of(encoder, record), resolved_record(encoder, record), str(out))
-        with progress_bar(len(source), encoder, "Encoding") as bar:
+        with progress_bar(len(source), encoder, "Encoding", encoder.arguments.show_progress_bar) as bar:
             _encode_missing(dict(zip(names, shards, strict=True)), folder, make, running, bar)
     return folder.pattern
 

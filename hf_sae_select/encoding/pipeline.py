@@ -306,7 +306,7 @@ def _planned(
     digests = digests_of(reader)
     rows = store.missing(digests)
     if len(rows) and reader.rendering.chat:
-        with progress_bar(len(rows), encoder, "Reading") as bar:
+        with progress_bar(len(rows), encoder, "Reading", encoder.arguments.show_progress_bar) as bar:
             for start in range(0, len(rows), READ_ROWS):
                 reader.check(batch := rows[start : start + READ_ROWS])
                 bar.update(len(batch))

@@ -158,7 +158,10 @@ class RemoteRun:
             self._make, "encode", len(tasks), lambda task: (tasks[task], self._rows_of(tasks[task]))
         )
         left = len(self.rows)
-        with progress_bar(left, self.encoder, "Encoding") as bar, closing(results):
+        with (
+            progress_bar(left, self.encoder, "Encoding", self.encoder.arguments.show_progress_bar) as bar,
+            closing(results),
+        ):
             try:
                 for _, (numbers, table) in results:
                     digests = self.digests.take(pa.array(numbers))

@@ -83,7 +83,8 @@ class EncodingRun:
             OSError: The store cannot be written to.
         """
         self.store.prepare()
-        with progress_bar(len(self.rows), self.encoder, "Encoding") as self._bar:
+        show = self.encoder.arguments.show_progress_bar
+        with progress_bar(len(self.rows), self.encoder, "Encoding", show) as self._bar:
             try:
                 self.encoder.load()
                 self._collector = RowCollector(self.encoder)
@@ -179,9 +180,12 @@ def interruption(kept: int, rows: int, folder: Path) -> KeyboardInterrupt:
     )
 
 
-def progress_bar(rows: int, encoder: Encoder, action: str) -> tqdm:
-    """Return a progress bar over rows; of several processes on a machine, the first one shows it."""
-    show = encoder.arguments.show_progress_bar
+def progress_bar(rows: int | None, encoder: Encoder, action: str, show: bool | None) -> tqdm:
+    """Return a progress bar over rows, None for nobody knows how many; of several processes, the first shows it.
+
+    Args:
+        show: whether to show it; None for as progress bars of `datasets` are set.
+    """
     hidden = are_progress_bars_disabled() if show is None else not show
     hidden |= not processes().is_local_main_process
     # The longest rows of a group come first, so only the mean speed says when the end comes. Without `miniters`, tqdm

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset, Features, IterableDataset
+from tqdm.auto import tqdm
 
-from .._streams import schema_of, table_of
+from .._streams import digest_of, schema_of, table_of
 from ..engines.processes import processes
 from ..features.columns import ACTS, DIGEST, FLAGS, IDS, STATE, TOKENS
 from ..sae.loading import SaeSource, load_sae
@@ -14,6 +17,7 @@ from .arguments import EncodingArguments
 from .cells import PEEK_ROWS
 from .encoder import Encoder
 from .pipeline import codes_by
+from .run import progress_bar
 from .text import find_text
 
 STREAM_ROWS = 1000  # rows that are in memory and encoded at once
@@ -47,7 +51,8 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
     schema = schema_of(stream, head, "dataset")
     if taken := sorted(CODES.intersection(schema)):
         raise ValueError(f"column `{taken[0]}` is in the way: remove it by `stream.remove_columns({taken})`")
-    if list(stream.take(1)) != head[:1]:
+    again = list(stream.take(1))
+    if not again or _digest(again, schema) != _digest(head[:1], schema):
         raise ValueError(
             "`dataset`: the stream cannot be read twice, so its first rows would be lost; make it of a function that "
             "opens the source anew: `IterableDataset.from_generator(function)`; or call `sae_select`, which reads it "
@@ -65,16 +70,25 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
     )
 
 
+def _digest(rows: list[Any], schema: Features) -> str:
+    return digest_of([table_of(rows, schema, "dataset", 0)], schema)
+
+
 class BatchEncoder:
-    """Encode batches of a stream, all by one encoder. A copy for another process loads its own model."""
+    """Encode batches of a stream, all by one encoder, with one progress bar, whose end nobody knows.
+
+    A copy for another process loads its own model.
+    """
 
     def __init__(self, sae: SaeSource | None, arguments: EncodingArguments, head: Dataset, schema: Features) -> None:
         self.sae, self.arguments, self.head, self.schema = sae, arguments, head, schema
         self.types: Features | None = None
         self._encoder: Encoder | None = None
+        self._bar: tqdm | None = None
+        self._tokens, self._begin = 0, 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_encoder": None}
+        return self.__dict__ | {"_encoder": None, "_bar": None}
 
     def __call__(self, batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         """Return the code columns of a batch, beside its own.
@@ -83,14 +97,31 @@ class BatchEncoder:
             ValueError: The schema changes, or the batch was encoded in another way than the first row.
         """
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        begin = time.monotonic()
         coded = self.codes(Dataset(table_of(rows, self.schema, "dataset", indices[0])), indices[0])
         if coded.features != self.types:
             raise ValueError("the rows of this stream are encoded in another way than its first row; encode it again")
-        return {**batch, **coded.to_dict()}
+        columns = coded.to_dict()
+        self._show(indices[0], columns[TOKENS], begin)
+        return {**batch, **columns}
 
     def codes(self, rows: Dataset, start: int) -> Dataset:
         """Return the code columns of rows, the first of which is the row `start` of the stream."""
         if self._encoder is None:
             rendering = find_text(self.head, self.arguments.text)
-            self._encoder = Encoder(load_sae(self.sae, encoder_only=True), rendering, self.arguments)
+            hidden = replace(self.arguments, show_progress_bar=False)  # of each batch
+            self._encoder = Encoder(load_sae(self.sae, encoder_only=True), rendering, hidden)
         return codes_by(self._encoder, rows, f"rows {start // STORE_ROWS} of a stream")
+
+    def _show(self, start: int, tokens: list[int], begin: float) -> None:
+        """Show how many rows were encoded, and rows and tokens a second, since the stream was read from its start."""
+        if self._bar is None or start == 0:
+            if self._bar is not None:
+                self._bar.close()
+            assert self._encoder is not None
+            self._bar = progress_bar(None, self._encoder, "Encoding", self.arguments.show_progress_bar)
+            self._tokens, self._begin = 0, begin
+        self._tokens += sum(tokens)
+        speed = self._tokens / max(time.monotonic() - self._begin, 1e-9)
+        self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+        self._bar.update(len(tokens))

@@ -158,7 +158,7 @@ def compare(
     ```
     """
     dataset = rows_at("dataset", dataset)
-    check_dataset("dataset", dataset, "select")
+    check_dataset("dataset", dataset, "compare")
     cuts, near = Cuts(threshold, top, max_share), NearArgument.parse(exclude_near)
     cuts.check()
     argument = TargetArgument.parse(target, overlap)

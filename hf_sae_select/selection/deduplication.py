@@ -95,7 +95,7 @@ def dedup(
     unique.sae_removals.to_pandas()
     ```
     """
-    check_dataset("dataset", dataset, "compare")
+    check_dataset("dataset", dataset, "remove duplicates of")
     check_number("threshold", threshold, "(0, 1]")
     check_number("minhash", minhash, "(0, 1]", optional=True)
     check_type("labels", labels, Labels, "Labels, see `load_labels`", optional=True)
