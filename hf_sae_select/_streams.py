@@ -116,17 +116,27 @@ def _blocks(batches: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
 
 
 def _written(folder: Path, block: list[pa.Table], schema: Features) -> Path:
-    """Write tables to a file that is named after their content, unless it is there.
+    """Write tables to a file that is named after their content, unless it is there, and is not damaged.
 
     The name begins as those that `Dataset.cleanup_cache_files` removes.
     """
-    file = folder / f"cache-{digest_of(block, schema)}.arrow"
-    if not file.is_file():
+    digest = digest_of(block, schema)
+    file = folder / f"cache-{digest}.arrow"
+    if not _holds(file, digest, schema):
         write_tables(file, schema.arrow_schema, block, sum(map(len, block)))
     return file
 
 
-def digest_of(block: list[pa.Table], schema: Features) -> str:
+def _holds(file: Path, digest: str, schema: Features) -> bool:
+    """Tell whether a file holds tables of a digest."""
+    try:
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+            return digest_of((pa.Table.from_batches([batch]) for batch in reader), schema) == digest
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def digest_of(block: Iterable[pa.Table], schema: Features) -> str:
     """Return a digest of the content of tables."""
     digest = blake2b(digest_size=16)
     for table in block:

@@ -20,6 +20,11 @@ def rows():
     return Dataset.from_dict({"text": TEXTS, "n": list(range(6))})
 
 
+def flipped(content):
+    place = content.index(b"moon")
+    return content[:place] + b"n" + content[place + 1 :]
+
+
 def receipt(subset):
     selection = subset.sae_selection
     return [selection.indices.tolist(), selection.gains.tolist(), selection.row_digests, selection.parameters]
@@ -47,6 +52,16 @@ def test_rows_that_are_read_again_are_stored_once(rows, cache):
     assert len(list((cache / "hf_sae_select" / "streams").glob("*.arrow"))) == 1
     assert stored.to_list() == rows.to_list() and stored.features == rows.features
     assert stored._fingerprint == _streams.stored_rows(rows.to_iterable_dataset())._fingerprint
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], flipped, lambda content: b""])
+def test_a_file_that_was_damaged_is_written_again(rows, cache, damage):
+    _streams.stored_rows(rows.to_iterable_dataset())
+    [file] = (cache / "hf_sae_select" / "streams").glob("*.arrow")
+    content = file.read_bytes()
+    file.write_bytes(damage(content))
+    assert _streams.stored_rows(rows.to_iterable_dataset()).to_list() == rows.to_list()
+    assert file.read_bytes() == content
 
 
 def test_a_stream_of_codes_needs_no_model(monkeypatch):
