@@ -164,7 +164,10 @@ def test_urls_of_the_hub(hub):
         load("hf://datasets/alice/rows/none/*.jsonl")
 
 
-def test_a_bucket_that_cannot_be_read_is_named(hub):
+@pytest.mark.parametrize("status", [None, 401, 403])
+def test_a_bucket_that_cannot_be_read_is_named(hub, status):
+    if status is not None:
+        hub.fail(None, "buckets", status, times=100)
     with pytest.raises(
         OSError, match=r"`dataset='hf://buckets/alice/pool/\*.parquet'`: the bucket does not exist, or your token"
     ):

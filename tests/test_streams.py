@@ -119,6 +119,19 @@ def test_a_schema_that_changes_midway_is_named(monkeypatch):
             _streams.stored_rows(IterableDataset.from_generator(source))
 
 
+def test_a_schema_that_changes_while_a_stream_is_encoded_is_named(sae, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.encoding.streams.STREAM_ROWS", 2)
+    monkeypatch.setattr("hf_sae_select.encoding.streams.PEEK_ROWS", 2)
+
+    def source():
+        yield from [{"text": "the cat"}, {"text": "a dog"}, {"text": ["x"]}]
+
+    encoded = iter(IterableDataset.from_generator(source).sae_encode(sae))
+    assert next(encoded)["text"] == "the cat" and next(encoded)["text"] == "a dog"
+    with pytest.raises(ValueError, match=r"`dataset`: the schema of the stream changes in rows 2 to 2"):
+        next(encoded)
+
+
 def test_what_cannot_be_a_stream_to_select_from_is_refused_before_it_is_read(rows):
     with pytest.raises(ValueError, match="`dataset`: the stream is empty"):
         IterableDataset.from_generator(lambda: iter([]), features=rows.features).sae_select(1)
