@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -97,10 +97,25 @@ def table_of(rows: list[Any], schema: Features, argument: str, start: int) -> pa
     remedy = "bring all rows to one schema, such as by `stream.map(function, features=features)`"
     if foreign := {name for row in rows for name in row}.symmetric_difference(schema):
         raise ValueError(f"{where}: columns {sorted(foreign)} are not in all rows; {remedy}")
+    if other := [name for name, type in schema.items() for row in rows if not _is_text_where_text(row[name], type)]:
+        raise ValueError(f"{where} (column `{other[0]}` holds something else than text); {remedy}")
     try:
         return Dataset.from_list(rows, features=schema).data.table.combine_chunks()
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise ValueError(f"{where} ({error}); {remedy}") from error
+
+
+def _is_text_where_text(value: Any, type: Any) -> bool:
+    """Tell whether the texts of a type are texts: `datasets` would write any other value as one."""
+    if value is None:
+        return True
+    if getattr(type, "dtype", None) in ("string", "large_string"):
+        return isinstance(value, str)
+    if isinstance(type, Mapping) and isinstance(value, Mapping):
+        return all(_is_text_where_text(value.get(name), inner) for name, inner in type.items())
+    if hasattr(type, "feature") and isinstance(value, list | tuple):
+        return all(_is_text_where_text(item, type.feature) for item in value)
+    return True
 
 
 def _blocks(batches: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:

@@ -113,7 +113,12 @@ def test_a_schema_that_changes_midway_is_named(monkeypatch):
     def another_column():
         yield from [{"n": 1}, {"n": 2}, {"m": 3}]
 
-    for source, problem in ((another_type, "three"), (another_column, r"columns \['m', 'n'\] are not in all rows")):
+    def no_text():
+        yield from [{"n": {"a": ["one"]}}, {"n": {"a": []}}, {"n": {"a": [3]}}]
+
+    problems = [(another_type, "three"), (another_column, r"columns \['m', 'n'\] are not in all rows")]
+    problems += [(no_text, "column `n` holds something else than text")]
+    for source, problem in problems:
         message = rf"`dataset`: the schema of the stream changes in rows 2 to 2.*{problem}.*one schema"
         with pytest.raises(ValueError, match=message):
             _streams.stored_rows(IterableDataset.from_generator(source))

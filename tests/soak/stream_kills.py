@@ -1,9 +1,9 @@
 """Kill a selection from a stream, damage its files, and let the disk be full: `python tests/soak/stream_kills.py`.
 
 `--kills` (50) processes are killed at random steps; each is called again. `--damages` (50) truncate or flip a file
-that is left in the cache, at a random place, before the same call. `--full` (20) limit the size of files; then the limit
-is gone. A case survives if the last call gives the receipt of a selection that nobody disturbed, byte for byte, or an
-error that names the file and the remedy, after which the call gives that receipt. It prints tried and survived.
+that is left in the cache, at a random place, before the same call. `--full` (20) limit the size of files; then the
+limit is gone. A case survives if the last call gives the receipt of a selection that nobody disturbed, byte for byte,
+or an error that names the file and the remedy, after which the call gives that receipt. It prints tried and survived.
 """
 
 from __future__ import annotations
