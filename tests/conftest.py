@@ -22,7 +22,7 @@ from helpers import forge, tiny
 from hub import connect, serve
 
 from hf_sae_select.features import kernels
-from hf_sae_select.publishing import staging
+from hf_sae_select.publishing import part
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -58,7 +58,7 @@ def pictures():
 
     `tests/concepts/test_charts.py` sees that equal curves give equal pictures.
     """
-    drawn, draw = {}, staging.curve_png
+    drawn, draw = {}, part.curve_png
 
     def curve_png(measured, measure):
         curves = {name: curve.tolist() for name, curve in measured.curves[measure].items()}
@@ -68,7 +68,7 @@ def pictures():
         return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staging, "curve_png", curve_png)
+        patch.setattr(part, "curve_png", curve_png)
         yield
 
 

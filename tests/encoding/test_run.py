@@ -142,7 +142,7 @@ def test_the_bar_moves_within_a_group_of_rows(ds, sae, monkeypatch):
 
 def test_the_bar_is_drawn_although_few_rows_are_complete(ds, sae):
     shown = Encoder(sae, find_text(ds), EncodingArguments.parse(show_progress_bar=True))
-    with run.progress_bar(1000, shown, "Encoding") as bar:
+    with run.progress_bar(1000, shown, "Encoding", True) as bar:
         bar.mininterval = 0  # seconds between two drawings
         for rows in (900, 1):
             bar.update(rows)

@@ -15,6 +15,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -156,30 +157,36 @@ def main() -> int:
         sae = tiny.sae(SaeConfig(16, 32, "jumprelu", model=str(bert), hook="encoder.layer.1", feature_threshold=0.5))
         _, expected = in_child(folder / "whole", sae, nothing)
         steps = count_steps(folder / "counted", sae)
-        kinds: dict[str, list[str]] = {"killed": [], "damaged": [], "on a full disk": []}
-        tried = {"killed": arguments.kills, "damaged": arguments.damages, "on a full disk": arguments.full}
+        problems: list[str] = []
         for number in range(arguments.kills):
             step, cache = draw.randrange(steps), folder / f"kill{number}"
             status, answer = in_child(cache, sae, killed_at(step))
             problem = survives(cache, sae, expected)
             parts = [file.name for file in cache.rglob("*") if file.name.endswith(".part")]
             if status != signal.SIGKILL or problem or parts:
-                kinds["killed"].append(f"step {step} of {steps}: status {status}, {problem}, {parts}, {answer[:100]}")
+                problems.append(f"step {step} of {steps}: status {status}, {problem}, {parts}, {answer[:100]}")
+        lost += summed_up("killed", arguments.kills, problems)
+        problems = []
         for number in range(arguments.damages):
-            cache = folder / f"damage{number}"
-            in_child(cache, sae, nothing)
+            cache = shutil.copytree(folder / "whole", folder / f"damage{number}")
             done = damage(cache, draw)
             if problem := survives(cache, sae, expected):
-                kinds["damaged"].append(f"{done}: {problem}")
+                problems.append(f"{done}: {problem}")
+        lost += summed_up("damaged", arguments.damages, problems)
+        problems = []
         for number in range(arguments.full):
             cache, size = folder / f"full{number}", draw.randrange(1, 3000)
             _, answer = in_child(cache, sae, full_after(size))
             if problem := survives(cache, sae, expected, answer):
-                kinds["on a full disk"].append(f"{size} bytes: {problem}")
-    for kind, problems in kinds.items():
-        print("\n".join([*problems, f"{kind}: {tried[kind]} tried, {tried[kind] - len(problems)} survived"]))
-        lost += len(problems)
+                problems.append(f"{size} bytes: {problem}")
+        lost += summed_up("on a full disk", arguments.full, problems)
     return int(lost > 0)
+
+
+def summed_up(kind: str, tried: int, problems: list[str]) -> int:
+    """Print what did not survive, and how many cases were tried and survived."""
+    print("\n".join([*problems, f"{kind}: {tried} tried, {tried - len(problems)} survived"]), flush=True)
+    return len(problems)
 
 
 if __name__ == "__main__":
