@@ -29,11 +29,13 @@ export RAY_ADDRESS="$head:$port"
 srun --nodes 1 --ntasks 1 --nodelist "$head" \
   ray start --head --node-ip-address "$head" --port "$port" --include-dashboard false --block &
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-until ray status --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 2; done
 for node in "${nodes[@]:1}"; do
   srun --nodes 1 --ntasks 1 --nodelist "$node" ray start --address "$RAY_ADDRESS" --block &
 done
-# A worker that comes later than the script is not used by it: wait for all machines.
-until [ "$(ray list nodes --filter state=ALIVE --format json 2>/dev/null | grep -c '"node_id"' || true)" -ge "${#nodes[@]}" ] ||
-  [ "${#nodes[@]}" -eq 1 ]; do sleep 2; done
+# A machine that joins later than the script is not used by it: wait for all of them.
+until python -c "
+import ray
+ray.init(address='$RAY_ADDRESS', log_to_driver=False, logging_level='ERROR')
+exit(sum(node['Alive'] for node in ray.nodes()) < ${#nodes[@]})
+" 2>/dev/null; do sleep 2; done
 python "$@"

@@ -11,6 +11,7 @@ from datasets import Dataset
 from helpers.pools import coded
 
 from hf_sae_select import Ray, encode, select
+from hf_sae_select.cli.values import value_of
 from hf_sae_select.engines import host
 from hf_sae_select.engines.engine import device_of, engine_of
 from hf_sae_select.selection.sharded import pool
@@ -104,3 +105,8 @@ def test_versions_that_differ_are_named():
     with pytest.raises(RuntimeError, match=r"other versions .*: torch 0\.1 in place of .*; install the same"):
         host.check_versions(own, own | {"torch": "0.1"})
     assert {"hf_sae_select", "torch", "numba"} <= own.keys() and "+" not in own["torch"]
+
+
+def test_the_command_line_takes_a_name_or_json():
+    assert value_of("engine", "str | Ray", "ray") == "ray"
+    assert value_of("engine", "str | Ray", '{"workers": 2, "gpus": 0.5}') == Ray(workers=2, gpus=0.5)

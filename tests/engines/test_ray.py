@@ -97,6 +97,7 @@ def kill_always(task, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_workers_that_end_again_and_again_are_an_error(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(work, "MOST_LOSSES", 2)
     with pytest.raises(RuntimeError, match="2 workers have ended one after another, at the same rows"):
@@ -141,6 +142,7 @@ def test_a_worker_with_other_versions_is_refused(cluster, monkeypatch):
 # ---- encoding
 
 
+@pytest.mark.slow
 def test_codes_and_files_are_those_of_one_process(ray, sae, tmp_path, monkeypatch, cache):
     rows = Dataset.from_dict({"text": TEXTS, "other": range(60)})
     one = encode(rows, sae, keep=("all", "state"))
@@ -207,6 +209,7 @@ def test_the_receipt_is_that_of_one_process(sharded, method, constraint):
     assert in_shards == in_one
 
 
+@pytest.mark.slow
 def test_a_shard_whose_worker_is_killed_goes_on_in_another_one(ray):
     one = FeatureMatrix.from_dataset(pool_of_rows())
     request = SelectionRequest.parse(N, {}, 25, "greedy", {})
@@ -225,6 +228,7 @@ def test_a_shard_whose_worker_is_killed_goes_on_in_another_one(ray):
         assert len(trips) > 2 and shards.losses == 1
 
 
+@pytest.mark.slow
 def test_select_encodes_and_selects_with_the_picks_of_one_process(ray, sae):
     rows = Dataset.from_dict({"text": TEXTS})
     arguments = {"sae": sae, "target": ["the cat", "a big moon"] * 4}
@@ -234,6 +238,7 @@ def test_select_encodes_and_selects_with_the_picks_of_one_process(ray, sae):
     assert repr(vars(subset.sae_selection)) == repr(vars(one.sae_selection))
 
 
+@pytest.mark.slow
 def test_workers_write_the_files_of_one_process(ray, sae, tmp_path):
     rows = Dataset.from_dict({"text": TEXTS})
     rows.to_parquet(tmp_path / "rows.parquet")
