@@ -175,8 +175,8 @@ def select(
         engine (`str` or `Ray`, *optional*):
             Where the rows are encoded, see `encode`, and where they are while the method searches: `"ray"`, or a `Ray`
             with its arguments, in workers of a Ray cluster; "processes" in the processes that torchrun or accelerate
-            launch have started. It changes no pick. Methods that compare vectors, "herding" and your own select in
-            this process. See `docs/engines.md`.
+            launch have started. It changes no pick. Methods that compare vectors, and your own, select in this
+            process. See `docs/engines.md`.
         **options (`Any`):
             Options of the method, see `docs/methods.md`.
 

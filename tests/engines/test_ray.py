@@ -161,6 +161,7 @@ def test_codes_and_files_are_those_of_one_process(ray, sae, tmp_path, monkeypatc
 
 
 METHODS = {
+    "herding": ("herding", {}),
     "greedy": ("greedy", {}),
     "idf": ("greedy", {"idf": True}),
     "weighted": ("weighted", {}),
