@@ -7,6 +7,7 @@ package, or has another version of it, can still say so.
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "hf_sae_select"
+LARGE_BYTES = 2**16
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "numba", "datasets")  # which decide codes and picks
 
 
@@ -35,7 +37,7 @@ class Host:
 
     def call(self, call: bytes) -> bytes:
         """Call a method of the object, see `packed`."""
-        method, arguments = pickle.loads(call)
+        method, arguments = unpacked(call)
         return packed(getattr(self._object, method)(*arguments))
 
     def repeat(self, calls: Sequence[bytes]) -> None:
@@ -59,13 +61,17 @@ def check_versions(expected: Mapping[str, str], own: Mapping[str, str]) -> None:
 
 
 def packed(value: Any) -> bytes:
-    """Pickle a value: arrays that are unpickled can be written to, which those that Ray shares cannot."""
-    return pickle.dumps(value, protocol=5)
+    """Pickle a value: arrays that are unpickled can be written to, which those that Ray shares cannot.
+
+    Large ones are compressed: what a search begins with are arrays over all features, mostly of one number.
+    """
+    data = pickle.dumps(value, protocol=5)
+    return b"z" + zlib.compress(data, 1) if len(data) > LARGE_BYTES else b"-" + data
 
 
 def unpacked(data: bytes) -> Any:
     """Return a value that was packed."""
-    return pickle.loads(data)
+    return pickle.loads(zlib.decompress(memoryview(data)[1:]) if data[:1] == b"z" else memoryview(data)[1:])
 
 
 def packed_call(method: str, arguments: Sequence[Any]) -> bytes:
