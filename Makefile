@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 # The extras that users install; each must resolve alone.
-EXTRAS = dedup evaluate publish report
+EXTRAS = dedup evaluate publish ray report
 # An environment for the wheel, emptied before: until `make wheel` ends, it has the wheel, what that needs, and no more.
 WHEEL_VENV ?= .venv-wheel
 

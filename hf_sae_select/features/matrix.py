@@ -350,7 +350,9 @@ class FeatureMatrix:
                 that encoding did not keep, or if `vectors` does not hold finite vectors of one length.
         """
         is_whole = threshold is None and top is None and features is None and is_view(dataset)
-        matrix = read_whole(cls, dataset) if is_whole else read_cut(cls, dataset, threshold, top, features)
+        matrix: FeatureMatrix = (
+            read_whole(cls, dataset) if is_whole else read_cut(cls, dataset, threshold, top, features)
+        )
         return matrix if vectors is None else matrix._with(vectors=read_vectors(dataset, vectors))
 
     @classmethod

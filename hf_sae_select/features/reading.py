@@ -1,28 +1,31 @@
-"""Code columns become a FeatureMatrix: all rows as a view, a block of rows at a time, or cut while they are read."""
+"""Code columns become a FeatureMatrix: all rows as a view, a block of rows at a time, or cut while they are read.
+
+matrix.py imports this file, and passes the class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .codes import check_encoded, code_arrays, code_table, code_tables, joined
 from .columns import ACTS, IDS, TOKENS, encoding_record
 from .kept import check_kept
 
-if TYPE_CHECKING:  # annotations only: matrix.py imports this file
+if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     import datasets
     import pyarrow as pa
 
-    from .matrix import FeatureMatrix
+Matrix: TypeAlias = Any  # a FeatureMatrix
 
 
-def read_whole(cls: type[FeatureMatrix], dataset: datasets.Dataset) -> FeatureMatrix:
+def read_whole(cls: Callable[..., Matrix], dataset: datasets.Dataset) -> Matrix:
     """Read the code columns of all rows; one Arrow chunk is not copied."""
     check_encoded(dataset)
     return _of_table(cls, code_table(dataset), encoding_record(dataset))
 
 
-def read_blocks(cls: type[FeatureMatrix], dataset: datasets.Dataset) -> Iterator[FeatureMatrix]:
+def read_blocks(cls: Callable[..., Matrix], dataset: datasets.Dataset) -> Iterator[Matrix]:
     """Read the code columns, some rows at a time; those of a dataset without rows once."""
     check_encoded(dataset)
     record = encoding_record(dataset)
@@ -30,11 +33,11 @@ def read_blocks(cls: type[FeatureMatrix], dataset: datasets.Dataset) -> Iterator
 
 
 def read_cut(
-    cls: type[FeatureMatrix], dataset: datasets.Dataset, threshold: float | None, top: int | None, features: Any
-) -> FeatureMatrix:
+    cls: Callable[..., Matrix], dataset: datasets.Dataset, threshold: float | None, top: int | None, features: Any
+) -> Matrix:
     """Read the code columns, cut as `FeatureMatrix.from_dataset` says."""
 
-    def parts() -> Iterator[FeatureMatrix]:
+    def parts() -> Iterator[Matrix]:
         row = 0
         for part in read_blocks(cls, dataset):
             yield _cut(part, threshold, top, features, row)
@@ -43,7 +46,7 @@ def read_cut(
     return next(parts())._with(**joined(parts(), len(dataset)))
 
 
-def _cut(part: FeatureMatrix, threshold: float | None, top: int | None, features: Any, row: int) -> FeatureMatrix:
+def _cut(part: Matrix, threshold: float | None, top: int | None, features: Any, row: int) -> Matrix:
     """Cut rows; `row` is the number that the first one has in errors."""
     if threshold is not None:
         check_kept(part, threshold, top if features is None else None, row)
@@ -52,7 +55,7 @@ def _cut(part: FeatureMatrix, threshold: float | None, top: int | None, features
     return part if top is None else part.top(top)
 
 
-def _of_table(cls: type[FeatureMatrix], table: pa.Table, record: Mapping[str, Any]) -> FeatureMatrix:
+def _of_table(cls: Callable[..., Matrix], table: pa.Table, record: Mapping[str, Any]) -> Matrix:
     try:
         return cls(**code_arrays(table, record))
     except (TypeError, ValueError) as error:
