@@ -20,7 +20,7 @@ from hub.metadata import problems
 from huggingface_hub import DatasetCard
 
 from hf_sae_select import SaeConfig, Selection, push, stage, verify
-from hf_sae_select.publishing import hashing, staging, tables
+from hf_sae_select.publishing import hashing, part, staging, tables
 from hf_sae_select.selection.attachment import attach, pool_of
 
 ROWS = [{0: 0.9, 1: 0.4}, {2: 0.9, 3: 0.9}, {0: 0.6, 1: 0.6, 2: 0.6}, {}]  # above 0.5: {0} {2 3} {0 1 2} {}
@@ -163,7 +163,8 @@ def test_an_error_half_way_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_pa
             return rename(place, *more)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path if late == "rename" else staging, late, fails)
+    owners = {"rename": Path, "subset_card": staging}
+    monkeypatch.setattr(owners.get(late, part), late, fails)
     for name in ("old", "new"):
         with pytest.raises(KeyboardInterrupt):
             stage(picked(), tmp_path / name, license="mit")
