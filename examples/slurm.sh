@@ -15,6 +15,7 @@ set -euo pipefail
 engine=$1
 shift
 export HF_DATASETS_CACHE=${HF_DATASETS_CACHE:-$PWD/cache} RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_MODE=token # `ray start` asks for one, which lies in the home folder that all machines see
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 port=$((20000 + SLURM_JOB_ID % 20000)) # so that two jobs of one machine do not meet
@@ -26,6 +27,7 @@ if [ "$engine" = processes ]; then
 fi
 
 export RAY_ADDRESS="$head:$port"
+ray get-auth-token --generate >/dev/null
 srun --nodes 1 --ntasks 1 --nodelist "$head" \
   ray start --head --node-ip-address "$head" --port "$port" --include-dashboard false --block &
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
