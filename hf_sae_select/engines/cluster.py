@@ -206,6 +206,6 @@ def _check_answers(address: str) -> None:
 def _no_cluster(address: str, reason: object) -> str:
     return (
         f"no Ray cluster is at `address={address!r}` ({' '.join(str(reason).split())[:300]}); start one there by "
-        "`ray start --head`, which asks for a token: set RAY_AUTH_MODE=token here; without an address and RAY_ADDRESS, "
-        "one is started on this machine"
+        "`ray start --head`, which asks for a token: set RAY_AUTH_MODE=token here; without an address and "
+        "RAY_ADDRESS, one is started on this machine"
     )
