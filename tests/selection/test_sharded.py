@@ -1,6 +1,7 @@
 """Selection over shards of rows: the receipt is the one of one process, byte for byte."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from hf_sae_select.features.sums import exact_sum, mean_of_sum
 from hf_sae_select.selection import api, compared, run, targets
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import codes, driver, pool
+from hf_sae_select.selection.sharded.features import ShardedFeatures
+from hf_sae_select.selection.sharded.shard import Shard
+from hf_sae_select.selection.sharded.shards import LocalShards
 
 METHODS = {
     "greedy": ("greedy", {}),
@@ -26,7 +30,6 @@ METHODS = {
     "herding": ("herding", {"candidates": 6}),
     "all rows": ("herding", {"candidates": None}),
     "herding towards": ("herding", {}),
-    "match towards": ("match", {}),
     "simscale": ("simscale", {"max_overlap": 0.5}),
     "nearest": ("simscale", {"against": "nearest", "max_overlap": 0.5}),
     "shuffled": ("simscale", {"order": "shuffled"}),
@@ -92,6 +95,30 @@ def test_the_receipt_is_that_of_one_process(method, constraint, shards, threads,
     }
     one, *sharded = receipts(method, constraint, FeatureMatrix.from_dense(acts), columns, 25, shards)
     assert sharded == [one] * len(shards)
+
+
+class WatchedShards(LocalShards):
+    """Note which rows are offered in each round."""
+
+    rounds: list[list[int]]
+
+    def call_each(self, method, arguments):
+        answers = super().call_each(method, arguments)
+        if method == "offer":
+            self.rounds += [[]] if arguments[0][0].begins_round else []
+            self.rounds[-1] += [number for offer in answers for number in offer.numbers.tolist()]
+        return answers
+
+
+def test_a_row_is_sent_once_a_round():
+    acts = np.random.default_rng(0).random((40, 24), np.float32)
+    features = FeatureMatrix.from_dense(acts * (acts < 0.25))
+    shards = WatchedShards([partial(Shard, features.take(np.arange(start, start + 10))) for start in range(0, 40, 10)])
+    shards.rounds = []
+    request = SelectionRequest.parse(40, {}, 25, "greedy", {})
+    selection = run.run(request, ShardedFeatures(shards, [10] * 4, 24))
+    assert len(shards.rounds) == len(selection.round_starts) == 5
+    assert all(len(set(numbers)) == len(numbers) for numbers in shards.rounds)
 
 
 @pytest.mark.slow
