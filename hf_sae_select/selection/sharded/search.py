@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,23 +35,25 @@ class _Search:
         )
         self._search = coverage.new_search(csr, objective, holders, writable(task.state), 0)
         self._task, self._n, self._now = task, n, 0
+        self._csr = csr  # what gains are computed from
         begin_round(self._search)
 
     def rows(self, rows: Int64s) -> Rows:
         """Return the entries of rows; but for a scan against single picks without those that add nothing to a gain."""
-        csr, value = self._search.csr, self._search.objective.marginal_value
-        parts = []
-        for start, end in zip(csr.starts[rows], csr.ends[rows], strict=True):
-            ids, amounts = csr.ids[start:end], csr.amounts[start:end]
-            if not self._task.against_nearest:
-                counts = amounts > 0 if len(csr.amounts) else value[ids] > 0
-                ids, amounts = ids[counts], amounts[counts] if len(csr.amounts) else amounts
-            parts.append((ids, amounts))
-        return Rows.joined(parts)
+        csr, objective = self._csr, self._search.objective
+        starts, ends = csr.starts[rows], csr.ends[rows]
+        ids = _joined(csr.ids, starts, ends)
+        amounts = _joined(csr.amounts, starts, ends) if len(csr.amounts) else csr.amounts
+        if self._task.against_nearest:
+            return Rows(ends - starts, ids, amounts)
+        counts = amounts > 0 if len(amounts) else objective.marginal_value[ids] > 0
+        row = np.repeat(np.arange(len(rows)), ends - starts)
+        amounts = amounts[counts] if len(amounts) else amounts
+        return Rows(np.bincount(row[counts], minlength=len(rows)), ids[counts], amounts)
 
-    def _gains(self, rows: Int64s, csr: Csr) -> Floats:
+    def _gains(self, rows: Int64s) -> Floats:
         """Return the gains of rows that fit, in units; 0 for others."""
-        state, gains = self._search.constraints, np.zeros(len(rows))
+        csr, state, gains = self._csr, self._search.constraints, np.zeros(len(rows))
         some = Csr(csr.starts[rows], csr.ends[rows], csr.ids, csr.amounts)
         row_gains(0, len(rows), some, self._search.objective, coverage.fitting(state, rows), gains)
         return gains
@@ -74,7 +77,7 @@ class CoverSearch(_Search):
         super().__init__(blocks, task)
         csr = self._search.csr
         self._parts, self._frequency = coverage.parts_of(csr), np.bincount(csr.ids, minlength=len(task.holders))
-        self._csr, self._size = csr, len(csr.ids)  # what gains are computed from, and its number of entries
+        self._size = len(csr.ids)  # the number of entries that may still count
         starts, ends, ids, amounts = csr
         self._spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)
         self._ranked: Ranked | None = None
@@ -121,7 +124,7 @@ class CoverSearch(_Search):
         rows = self._search.constraints.order[places]
         csr = self._csr
         self._reads += int((csr.ends[rows] - csr.starts[rows]).sum())
-        return self._gains(rows, csr)
+        return self._gains(rows)
 
     @property
     def _most_reads(self) -> int:
@@ -172,7 +175,7 @@ class ScanSearch(_Search):
             if self._task.against_nearest:
                 fits = coverage.fitting(self._search.constraints, rows)
                 return np.asarray(fits & (totals > 0) & (self._nearest[rows] / totals <= most))
-            gains = self._gains(rows, self._search.csr)
+            gains = self._gains(rows)
             return np.asarray((gains > 0) & ((totals - gains) / totals <= most))
 
     def _compare(self, picks: Rows) -> None:
@@ -200,3 +203,8 @@ def _entries(blocks: Iterable[FeatureMatrix], task: Task) -> Csr:
         append(amounts, of_block[counts_some] if len(of_block) else of_block)
     ends = np.concatenate(counts).cumsum()
     return Csr(np.concatenate([[0], ends[:-1]])[: len(ends)], ends, ids, amounts)
+
+
+def _joined(array: NDArray[Any], starts: Int64s, ends: Int64s) -> NDArray[Any]:
+    """Return stretches of an array, one after another."""
+    return np.concatenate([array[:0], *(array[start:end] for start, end in zip(starts, ends, strict=True))])
