@@ -71,7 +71,7 @@ class ShardedEngine(Engine):
 
     def closeness(self, herding: Herding) -> Int64s:
         assert isinstance(herding, ShardedHerding)
-        return np.concatenate(herding.call("closeness", self.aim), axis=1)
+        return np.concatenate(herding.call("closeness", self.aim.closeness), axis=1)
 
     def estimates(self, herding: Herding, redundancy: float, state: coverage.ConstraintState) -> Ranking:
         assert isinstance(herding, ShardedHerding)

@@ -12,10 +12,12 @@ from ...features.matrix import FeatureMatrix
 from ..coverage import ConstraintState
 from ..estimates import Estimates, Largest, Line
 from ..herding import Herding, Vectors
-from ..targets import Target
 from .codes import Codes
 from .constraints import writable
 from .messages import HerdingTask, Sum
+
+Closeness = Callable[[Herding, Int64s, Vectors], Int64s]
+"""Sums the kernel of rows, which have vectors, with those of each part of an aim: `Target.closeness`."""
 
 
 class ShardVectors:
@@ -38,12 +40,12 @@ class ShardVectors:
         """Return the vectors of some rows."""
         return self._herding.vectors(rows) if self._estimates is None else self._estimates.vectors(rows)
 
-    def closeness(self, aim: Target) -> Int64s:
+    def closeness(self, to_aim: Closeness) -> Int64s:
         """Return the sums of the kernel of each row with the rows of each part of the aim: [parts, n], in units."""
-        sums, start = [np.empty((len(aim.parts), 0), np.int64)], self._first
+        sums, start = list[Int64s](), self._first
         for block in self._blocks():
             rows = np.arange(start, start + len(block))
-            sums.append(aim.closeness(self._herding, rows, self._herding.vectors_of(block)))
+            sums.append(to_aim(self._herding, rows, self._herding.vectors_of(block)))
             start += len(block)
         return np.concatenate(sums, axis=1)
 
