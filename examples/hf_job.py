@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", help="a file, a pattern, a folder, owner/name or hf://...")
     parser.add_argument("budget", help='such as 3000, "10%%" or "2M tokens"')
-    parser.add_argument("--method", default="match")
+    parser.add_argument("--method", default="herding")
     parser.add_argument("--engine", choices=["ray"], help="encode and select on all CPUs or GPUs of the machine")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each worker of Ray")
     parser.add_argument("--out", type=Path, help="Parquet file to write the rows to")
