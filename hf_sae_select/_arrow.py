@@ -1,12 +1,18 @@
-"""Arrow files in the cache of `datasets`, as `Dataset.map` writes them, but whole or not at all."""
+"""Arrow files in the cache of `datasets`, as `Dataset.map` writes them, but whole or not at all.
+
+Behind the end of the Arrow stream, where no reader looks, a file has a checksum of all that is before.
+"""
 
 from __future__ import annotations
 
 import errno
+import mmap
+import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +24,11 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
     from datasets import Dataset
 
 GATHERED_ROWS = 50_000  # rows that are looked up together
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; files of earlier versions end with it
+CHECKSUM_BYTES = 4
+READ_BYTES = 2**24  # of a file, between two looks for an interrupt
+
+_checked = set[tuple[str, int, int]]()  # what this process has checked: path, size, time of the last change
 
 
 def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows: int) -> None:
@@ -41,6 +52,10 @@ def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows
         with writing(file):
             writer.close()
             sink.close()
+            with part.open("r+b") as written:
+                checksum = _checksum(written)
+                written.seek(0, os.SEEK_END)
+                written.write(checksum.to_bytes(CHECKSUM_BYTES))
 
 
 @contextmanager
@@ -60,7 +75,7 @@ def writing(path: Path, needed: float = 0) -> Iterator[None]:
 
 
 def open_file(file: Path) -> Dataset:
-    """Open a file that `write_tables` wrote.
+    """Open a file that `write_tables` wrote. A process reads it to the end once, to compare the checksum.
 
     Raises:
         OSError: it is damaged.
@@ -68,9 +83,40 @@ def open_file(file: Path) -> Dataset:
     from datasets import Dataset
 
     try:
+        state = str(file), file.stat().st_size, file.stat().st_mtime_ns
+        if state not in _checked:
+            _check(file)
+            _checked.add(state)
         return Dataset.from_file(str(file))
     except (OSError, ValueError) as error:  # Arrow raises both
         raise damaged(file, error) from error
+
+
+def _check(file: Path) -> None:
+    """Compare the checksum of a file with its content.
+
+    Raises:
+        ValueError: they differ, or the file is cut.
+    """
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(size - len(END) - CHECKSUM_BYTES, 0))
+        tail = opened.read()
+        if tail.endswith(END):
+            return
+        if not tail.startswith(END):
+            raise ValueError("its end is missing")
+        if _checksum(opened, size - CHECKSUM_BYTES) != int.from_bytes(tail[-CHECKSUM_BYTES:]):
+            raise ValueError("its checksum is another one than when it was written")
+
+
+def _checksum(file: BinaryIO, size: int | None = None) -> int:
+    """Return the CRC-32 of the first bytes of a file, by default of all."""
+    value = 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content)[:size] as view:
+        for start in range(0, len(view), READ_BYTES):
+            value = zlib.crc32(view[start : start + READ_BYTES], value)
+    return value
 
 
 def damaged(file: Path, reason: object) -> OSError:

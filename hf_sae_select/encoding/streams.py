@@ -125,3 +125,4 @@ class BatchEncoder:
         speed = self._tokens / max(time.monotonic() - self._begin, 1e-9)
         self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
         self._bar.update(len(tokens))
+        self._bar.refresh()  # nobody says when the stream ends, so each batch may be the last one

@@ -128,13 +128,17 @@ def test_a_function_is_read_by_what_it_returns(ds, sae, read):
     assert len(read) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"not arrow", "cut", "other"])
+@pytest.mark.parametrize("damage", [b"", b"not arrow", "cut", "flipped", "other"])
 def test_a_damaged_file_is_named(ds, sae, cache, damage):
     encode(ds, sae)
     (file,) = cache.rglob("*.arrow")
     if damage == "other":
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, pa.schema({"x": pa.int8()})):
             pass
+    elif damage == "flipped":  # in the middle, where the codes are
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
     else:
         file.write_bytes(file.read_bytes()[:-200] if damage == "cut" else damage)
     with pytest.raises(OSError, match=rf"the cache file {file} is damaged .*; delete it, and encode again"):
