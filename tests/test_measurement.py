@@ -157,6 +157,6 @@ def test_the_card_names_every_number_and_argument(diversity, sae):
 def test_the_folder_is_a_space_for_evaluate():
     header = yaml.safe_load(CARD.split("---")[1])
     assert (header["sdk"], header["app_file"]) == ("gradio", "app.py") and (FOLDER / "app.py").is_file()
-    assert header["tags"] == ["evaluate", "measurement"]
+    assert header["tags"] == ["evaluate", "measurement", "hf-sae-select"]
     requirement = Requirement((FOLDER / "requirements.txt").read_text(encoding="utf-8").splitlines()[0])
     assert requirement.name == "hf-sae-select" and __version__ in requirement.specifier

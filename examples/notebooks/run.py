@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,8 +50,19 @@ def run(path: Path, folder: Path, **environment: str) -> Any:
     client.execute(env=os.environ | QUIET | settings | {"PYTHONPATH": paths} | environment)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = _joined(output for output in cell.outputs if output.get("name") != "stderr")
     return notebook
+
+
+def _joined(outputs: Iterable[Any]) -> list[Any]:
+    """Join what was printed in a row: how often the kernel sends it depends on time."""
+    joined: list[Any] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def outputs(notebook: Any) -> list[dict[str, str]]:

@@ -149,7 +149,20 @@ def _parameter(command: Command, argument: Argument) -> inspect.Parameter:
 
 
 def _annotated(kind: Any, parameter: Parameter) -> Any:
-    return Annotated[kind, parameter]
+    return Annotated[kind, parameter, Unchecked]
+
+
+class Unchecked:
+    """Let pydantic leave a value as it is. Where a library has imported pydantic, cyclopts has it check defaults too.
+
+    A flag that was not passed is None, which is no bool.
+    """
+
+    @staticmethod
+    def __get_pydantic_core_schema__(kind: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema  # pydantic asks, so it is there
+
+        return core_schema.any_schema()
 
 
 def _optional(kind: Any) -> Any:

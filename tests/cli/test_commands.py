@@ -281,6 +281,12 @@ def test_types_that_a_file_cannot_hold(rows, call):
     assert json.loads(lines[1]) == {"text": "the cat", "tags": ["a"], "day": "2026-01-02T03:04:05", "n": 0.1}
 
 
+@pytest.mark.usefixtures("rows", "saved_sae")
+def test_a_library_that_has_imported_pydantic_changes_nothing(call):
+    pytest.importorskip("pydantic")
+    assert call("select", "pool.jsonl", "3", *WORDS, "-o", "subset.jsonl").code == 0
+
+
 @pytest.mark.usefixtures("saved_sae")
 @pytest.mark.parametrize("out", ["subset.jsonl", "subset"])
 def test_an_existing_result_is_kept(rows, call, out):

@@ -257,7 +257,8 @@ def test_a_device_that_this_machine_lacks_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "source", ["./nowhere", "../x", "/no/such", "~/sae", "a/b/c", "C:\\saes", "file:///x", "a\0b"]
 )
-def test_a_path_that_does_not_exist_is_called_so(source):
+def test_a_path_that_does_not_exist_is_called_so(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what is beside the folder of a clone is nobody's business
     error = ValueError if "\0" in source else FileNotFoundError
     message = refused(source, "`sae", repr(source), error=error)
     assert "Repo id must" not in message

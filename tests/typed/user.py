@@ -16,6 +16,7 @@ from hf_sae_select import (
     Label,
     Labels,
     Quality,
+    Ray,
     Reason,
     Reasons,
     Removals,
@@ -39,6 +40,8 @@ assert_type(len(features), int)
 coverage: object = metrics.coverage(features, selection.indices)
 
 rows = Dataset.from_dict({"text": ["a", "b"]})
+engine = Ray(workers=2, gpus=1)
+encoded: Dataset = hf_sae_select.encode(rows, engine=engine)
 subset = hf_sae_select.select(rows, 0.5, "simscale", max_overlap=0.7, quota={"lang": {"en": 0.6, "de": "rest"}})
 attached: Selection | None = subset.sae_selection
 method: Dataset = rows.sae_select("200k tokens", target=["a task"], avoid={"recipe": 1.0}, boost={3: 2.0})
