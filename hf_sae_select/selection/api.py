@@ -13,6 +13,7 @@ from .._datasets import check_dataset, fingerprint_of, select_rows
 from .._places import rows_at
 from .._validation import check_flag
 from ..encoding.digests import check_digests
+from ..encoding.libraries import import_libraries
 from ..engines.engine import engine_of
 from ..engines.session import opened
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
@@ -328,6 +329,7 @@ def pool_encoding(
     """Return how the rows of a pool are encoded, or will be, so that what all requests read is kept."""
     if codes is not None or (sae is None and all(request.vectors is not None for request in requests)):
         return PoolEncoding(None if codes is None else encoding_record(codes), sae, **how)
+    import_libraries()
     from ..sae.loading import load_sae  # needs torch
 
     loaded = load_sae(sae, encoder_only=True)
