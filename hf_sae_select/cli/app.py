@@ -123,7 +123,7 @@ def _twin(command: Command, origin: Origin) -> Callable[..., int]:
 
     parameters = sorted(map(partial(_parameter, command), command.signature.arguments), key=lambda item: item.kind)
     run.__signature__ = inspect.Signature([*parameters, *map(_own_parameter, own)])  # type: ignore[attr-defined]
-    docstring = command.signature.docstring.replace(f"    {OPTIONS}options (", "    options (")
+    docstring = command.signature.docstring.replace(f"\n    {OPTIONS}", "\n    ")
     run.__doc__ = docstring.replace("\n\n", f"\n\n{command.note}\n\n", 1) if command.note else docstring
     run.__name__ = command.name
     return run

@@ -57,6 +57,8 @@ class Command:
     """Arguments without a default that a receipt may fill in."""
     error_data: Mapping[str, Any] = field(default_factory=dict)
     """What the JSON of an error has, beside the error."""
+    takes_place: bool = False
+    """Whether the function reads the rows where they are, and takes their place."""
 
     @property
     def signature(self) -> Signature:
@@ -239,6 +241,7 @@ REASONS = Result(str, _reasons_data)
 WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
 FOLDER = Result(str, lambda folder: {"folder": str(folder)})
+PLACE = Result(str, lambda place: {"place": place})
 COMMIT = Result(lambda commit: str(commit.pr_url or commit.commit_url), _commit_data)
 ENVIRONMENT = Result(str, lambda value: value.to_dict())
 VERIFICATION = Result(str, lambda value: value.to_dict(), code=lambda value: OK if value else DIFFERS)
@@ -247,6 +250,7 @@ COMMANDS: Mapping[str, Command] = {
     command.name: command
     for command in (
         Command("encode", "encode", ROWS),
+        Command("encode-files", "encode_files", PLACE, aim="encode into files", takes_place=True),
         Command("select", "select", SUBSET),
         Command(
             "compare",

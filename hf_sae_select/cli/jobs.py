@@ -60,7 +60,7 @@ class Job:
         self.origin = origin
         self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
         out = self.words.get(command.out)
-        self.out = None if out is None else Path(out).expanduser()
+        self.out = None if out is None or "://" in out else Path(out).expanduser()  # no run file goes to the Hub
 
     def run(self) -> int:
         """Run the command and print its result; return the exit code."""
@@ -175,7 +175,7 @@ class Job:
             place = Place.parse(name, words, **hub).resolved()
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
-            return place.load(name)
+            return place if self.command.takes_place else place.load(name)
         if argument.may_be_none and annotation != "str" and words in ("none", ["none"]):
             return None
         option = "--" + self.command.name_of(argument).replace("_", "-")

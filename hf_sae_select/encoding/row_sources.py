@@ -119,7 +119,7 @@ def source_of(dataset: Any) -> RowSource:
     if isinstance(dataset, Dataset):
         check_dataset("dataset", dataset, "encode")
         return DatasetRows(dataset)
-    place = Place.parse("dataset", str(dataset)).resolved()
+    place = dataset if isinstance(dataset, Place) else Place.parse("dataset", str(dataset)).resolved()
     if files := place.parquet_files():
         return ParquetRows("dataset", files)
     return DatasetRows(place.load("dataset"))

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 from helpers.training import ROWS, TINY
 
 from hf_sae_select import Labels, Selection, cli
@@ -42,6 +42,30 @@ def test_encode_select_compare(rows, call):
     assert [line["method"] for line in table] == ["greedy", "match", "longest", "random", "(all rows)"]
     assert call("compare", "encoded.parquet", "3", "-o", "table.csv").code == 0
     assert (rows / "table.csv").read_text().startswith("method,rows,likeness,")
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_encode_files_reads_parquet_where_it_is(rows, call, monkeypatch):
+    Dataset.from_json("pool.jsonl").to_parquet("pool.parquet")
+    monkeypatch.setattr("hf_sae_select._places.Place.load", None)  # which makes a copy
+    words = ("encode-files", "pool.parquet", "codes", *WORDS, "--shard-rows", "3", "--option", "keep=all")
+    done = call(*words)
+    assert done.out.splitlines() == ["codes/rows-*.parquet"] and (rows / "codes.yaml").exists()
+    assert (done.code, done.err) == (0, "")
+    files = {file: file.stat().st_mtime_ns for file in (rows / "codes").glob("rows-*.parquet")}
+    assert len(files) == 3
+    assert json.loads(call(*words, "--json").out) == {"place": "codes/rows-*.parquet"}
+    assert call("encode-files", "--config", "codes.yaml").code == 0  # leaves out what is there
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+    done = call(*words[:-2])
+    assert done.code == 2 and "cannot encode into files: ValueError: `out='codes'` holds files of ano" in done.err
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_encode_files_reads_a_split_of_a_folder(rows, call):
+    DatasetDict(train=Dataset.from_json("pool.jsonl")).save_to_disk("folder")
+    assert call("encode-files", "folder", "codes", *WORDS, "--split", "train").code == 0
+    assert Dataset.from_parquet("codes/rows-000000-of-000001.parquet").num_rows == 8
 
 
 @pytest.mark.usefixtures("saved_sae")

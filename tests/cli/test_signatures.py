@@ -42,9 +42,10 @@ def test_help_shows_every_argument(name, call):
     command = COMMANDS[name]
     assert (done.code, done.err) == (0, "")
     parameters = inspect.signature(getattr(hf_sae_select, command.function)).parameters
-    for parameter in parameters:
-        shown = "option" if parameter == "options" else command.renamed.get(parameter, parameter)
-        assert f"--{shown.replace('_', '-')} " in done.out, parameter
+    for name, parameter in parameters.items():
+        is_any = parameter.kind is inspect.Parameter.VAR_KEYWORD
+        shown = "option" if is_any else command.renamed.get(name, name)
+        assert f"--{shown.replace('_', '-')} " in done.out, name
     assert {"--json", "--debug", "--config"} <= set(re.findall(r"--[\w-]+", done.out))
     assert "exit codes: 0 if" in done.out
 
