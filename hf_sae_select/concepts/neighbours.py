@@ -12,9 +12,9 @@ from ..features.kernels import Floats, Int64s
 from ..features.matrix import FeatureMatrix
 from ..features.postings import Postings
 from ..features.shares import Shares
-from ..selection.similarity import quantize, quantized_length
 from ..selection.similarity_pairs import Vectors, slices
 from ..selection.trace import Trace
+from ..selection.unit_vectors import quantize, quantized_length
 
 STRONGEST = 64  # features of a row that are compared
 BLOCK_ROWS = 4096  # rows whose vectors are compared together

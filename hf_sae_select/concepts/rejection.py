@@ -14,7 +14,7 @@ from .._validation import is_number
 from ..features.duplicates import LEAST
 from ..features.kernels import Floats
 from ..sae.labels import Labels
-from ..selection import closeness, nearness, similarity
+from ..selection import closeness, nearness, unit_vectors
 from ..selection.concept_rules import RULES
 from ..selection.result import Selection
 from ..selection.trace import Trace
@@ -306,8 +306,8 @@ def _overlap(trace: Trace, row: int, start: int, stop: int) -> float:
     if trace.method != "repr_filter":
         return trace.overlap(row, start, stop)[1]
     vectors, picks = trace.engine.vectors(), trace.selection.indices[start:stop]
-    unit = similarity.quantize(vectors, bool(trace.options["center"]))
-    return float((unit[picks] @ unit[row]).max(initial=-np.inf)) / similarity.quantized_length(vectors) ** 2
+    unit = unit_vectors.quantize(vectors, bool(trace.options["center"]))
+    return float((unit[picks] @ unit[row]).max(initial=-np.inf)) / unit_vectors.quantized_length(vectors) ** 2
 
 
 def _by_order(trace: Trace, row: int) -> str:

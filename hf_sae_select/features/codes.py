@@ -121,6 +121,16 @@ def append(array: NDArray[Any], more: NDArray[Any]) -> None:
     array[start:] = more
 
 
+def with_more(array: NDArray[Any], more: NDArray[Any], filled: int) -> NDArray[Any]:
+    """Write numbers behind the first `filled` ones of an array, or of a longer copy where they do not fit."""
+    end = filled + len(more)
+    if end > len(array):
+        array, old = np.empty((2 * end, *more.shape[1:]), more.dtype), array
+        array[:filled] = old[:filled]
+    array[filled:end] = more
+    return array
+
+
 def _check_types(table: pa.Table, d_sae: int, kept: Kept | None) -> None:
     """Check the types of the code columns: they are those that encoding writes."""
     types = [str(getattr(column.type, "value_type", column.type)) for column in table.select([IDS, ACTS]).columns]

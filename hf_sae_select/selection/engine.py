@@ -22,11 +22,14 @@ from .estimates import Estimates, Line
 from .herd import Herd
 from .herding import Herding, Vectors
 from .result import Selection
-from .sharded.features import new_features, pool_frequency
+from .sharded.features import has_vectors, new_features, pool_frequency
 from .targets import Target, sample_of
+from .unit_vectors import NO_VECTORS, quantize
 
 NO_ROWS = np.empty(0, np.int64)
 ROWS_AT_ONCE = 2**15  # whose vectors are in memory together
+PickRound = Callable[[int, list[int]], list[int]]
+"""Picks rows of one round, at most so many, that are near neither one another nor some rows."""
 
 
 class Engine:
@@ -220,25 +223,27 @@ class Engine:
     def filter(self, order: Int64s, max_similarity: float, center: bool, exhausted: str) -> Selection:
         """Pick, in `order`, rows not too similar to any pick of the round, see `similarity.similarity_filter`."""
         state = self.constraints.state(self.order)
-        vectors = self.vectors()
-        unit = similarity.quantize(vectors, center)
-        order = self._of_quality(order[vectors[order].any(axis=1)])
         picks, starts = self._commit_initial(state), self.constraints.initial_rounds.tolist()
-
-        def one_round(near: list[int]) -> None:
-            remaining = self.budget - len(picks)
-            picks.extend(similarity.similarity_filter(unit, state, remaining, near, order, max_similarity))
-
+        pick_round = self.filter_of(center, state, self._of_quality(order[self.has_vector[order]]), max_similarity)
         if picks:
-            one_round(picks[starts[-1] :])
+            picks += pick_round(self.budget - len(picks), picks[starts[-1] :])
         while len(picks) < self.budget and (exhausted == "restart" or not starts):
             start = len(picks)
-            one_round([])
+            picks += pick_round(self.budget - start, [])
             if len(picks) == start:
                 break
             starts.append(start)
         indices = np.array(picks, np.int64)
         return self._filled(indices, self._new_features(indices, starts), np.array(starts, np.int64), state, exhausted)
+
+    def filter_of(self, center: bool, state: ConstraintState, order: Int64s, max_similarity: float) -> PickRound:
+        """Return what picks a round of `filter`."""
+        unit = self.unit_vectors(center)
+
+        def pick_round(budget: int, near: list[int]) -> list[int]:
+            return similarity.similarity_filter(unit, state, budget, near, order, max_similarity)
+
+        return pick_round
 
     def in_order(self, order: Int64s) -> Selection:
         """Pick the first rows of `order` that the constraints allow."""
@@ -252,13 +257,12 @@ class Engine:
     def _by_vectors(
         self, algorithm: Callable[..., tuple[Int64s, Floats]], center: bool, constraints: Constraints
     ) -> Selection:
-        state, vectors = constraints.state(self.order), self.vectors()
-        unit = similarity.quantize(vectors, center)
-        blank = state.available & ~vectors.any(axis=1)
+        state = constraints.state(self.order)
+        blank = state.available & ~self.has_vector
         blank[constraints.initial] = False
         state.available[blank] = False  # until the budget is filled: a blank row is far from every row
         with _progress_bar(self.budget, "Selecting") as bar:
-            indices, gains = algorithm(unit, state, self.budget, constraints.initial, bar)
+            indices, gains = algorithm(self.unit_vectors(center), state, self.budget, constraints.initial, bar)
         state.available[blank] = True
         return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
 
@@ -317,11 +321,22 @@ class Engine:
 
         return max(run(self.constraints.per_cost()), by_gain, key=value)
 
+    @cached_property
+    def has_vector(self) -> NDArray[np.bool_]:
+        """Whether each row has a vector that is compared: [n]; none that is excluded has."""
+        has_vector = has_vectors(self.features).copy()
+        has_vector[self.constraints.excluded] = False
+        return has_vector
+
+    def unit_vectors(self, center: bool) -> Any:
+        """Return the rows' vectors as algorithms compare them, see `unit_vectors.quantize`."""
+        return quantize(self.vectors(), center)
+
     def vectors(self) -> NDArray[np.float32]:
         """Return the rows' vectors; those of excluded rows are zeros, which are similar to no vector."""
         vectors = self.features.vectors
         if vectors is None:
-            raise ValueError("this method compares vectors; pass `embedding='column'`, or encode with `keep='state'`")
+            raise ValueError(NO_VECTORS)
         if len(self.constraints.excluded):
             vectors = vectors.copy()
             vectors[self.constraints.excluded] = 0

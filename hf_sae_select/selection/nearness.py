@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..features.kernels import Floats, Int64s
-from . import similarity
+from . import unit_vectors
 from .coverage import ConstraintState, commit, fitting
 from .similarity_pairs import Vectors, excess, similarity_blocks, slices
 from .trace import SAME_GAIN, Trace
@@ -42,8 +42,8 @@ def nearness(trace: Trace, picks: Int64s) -> Iterator[Nearness]:
     if not len(picks):
         return
     vectors = trace.engine.vectors()
-    unit = similarity.quantize(vectors, bool(trace.options["center"]))
-    search = _Search(trace, unit, similarity.quantized_length(vectors) ** 2, len(picks))
+    unit = unit_vectors.quantize(vectors, bool(trace.options["center"]))
+    search = _Search(trace, unit, unit_vectors.quantized_length(vectors) ** 2, len(picks))
     wanted, rows = set(picks.tolist()), trace.selection.indices[: picks[-1] + 1]
     for part in slices(len(rows), BLOCK_PICKS):
         products = np.ascontiguousarray((unit @ unit[rows[part]].T).T)
@@ -71,8 +71,8 @@ def gains_of(trace: Trace, row: int) -> Floats:
     Only for `facility_location` and `kcenter`: the other methods do not pick by gains of vectors.
     """
     vectors = trace.engine.vectors()
-    unit = similarity.quantize(vectors, bool(trace.options["center"]))
-    search = _Search(trace, unit, similarity.quantized_length(vectors) ** 2, 0)
+    unit = unit_vectors.quantize(vectors, bool(trace.options["center"]))
+    search = _Search(trace, unit, unit_vectors.quantized_length(vectors) ** 2, 0)
     products, gains = unit @ unit[row], np.empty(len(trace.selection) + 1)
     for pick, other in enumerate(trace.selection.indices.tolist()):
         gains[pick] = search.gain(row, products)

@@ -16,7 +16,7 @@ from .constraints import Constraints
 from .methods import BASELINES, METHODS
 from .request import SelectionRequest
 from .result import Selection
-from .sharded.features import Features, new_features, pool_frequency
+from .sharded.features import Features, has_vectors, new_features, pool_frequency
 
 
 def check_result(name: str, selection: Any, budget: int, n: int, constraints: Constraints) -> Selection:
@@ -93,8 +93,8 @@ def worth_buying(request: SelectionRequest, features: Features) -> NDArray[np.bo
     """Tell of each row whether the method may spend a budget in costs on it: not on blank ones, [n]."""
     if request.name in BASELINES:
         return features.tokens > 0
-    if request.method.needs_vectors and features.vectors is not None:
-        return np.asarray(features.vectors.any(axis=1))
+    if request.method.needs_vectors:
+        return has_vectors(features)
     return features.counts > 0 if request.name in METHODS else np.ones(len(features), np.bool_)
 
 

@@ -9,13 +9,7 @@ Similarity is the cosine, cos(i, j), of two rows' vectors. With S the picked row
 Invariant of the first two: a row's marginal gain, or its distance from S, never grows while S grows. A stale one is
 therefore an upper bound, and lazy evaluation (CELF, Leskovec et al. 2007) picks the same rows as plain greedy.
 
-Why whole numbers: `quantize` scales vectors to a length of about 4,096 and rounds them. Every sum within a dot product
-is then a whole number of at most 2^24, which float32 holds exactly. So any BLAS, with any number of threads and any
-size of block, computes the same similarities. Rounding changes a cosine by 1e-4 on average, and by 5e-4 at worst among
-millions of random pairs. The bound is about sqrt(d) / 4,096; a vector whose coordinates are all equal comes near it,
-since all of them round the same way.
-
-No array is n x n.
+Vectors are quantized, see `unit_vectors.py`, so all similarities are whole numbers. No array is n x n.
 """
 
 from __future__ import annotations
@@ -28,8 +22,8 @@ from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s
 from .coverage import ConstraintState, commit, fits, greedy_cover, mass_objective, new_search
+from .distances import Distances
 from .similarity_pairs import (
-    BLOCK_SIZE,
     Vectors,
     estimate_pairs,
     excess,
@@ -38,45 +32,13 @@ from .similarity_pairs import (
     similarity_blocks,
     slices,
 )
+from .unit_vectors import largest_product, quantized_length
 
-MAX_LENGTH = 4096  # of a quantized vector: its square is 2^24
 MAX_PAIRS = 2**26  # pairs in memory: 512 MB, and up to 192 MB more while they are collected
 FIRST_BATCH = 32  # stale gains computed together at first; one batch reads all vectors once
-QUANTIZE_ROWS = 1024  # rows in float64 at a time
 FILTER_ROWS = 256  # rows compared with all picks at a time
 
 ComputeGains = Callable[[Int64s], Floats]  # rows -> their marginal gains
-
-
-def quantized_length(vectors: Vectors) -> float:
-    """Return the length to which `quantize` scales: 4,096 less what rounding may add."""
-    return float(MAX_LENGTH - np.sqrt(vectors.shape[1]) / 2)
-
-
-def quantize(vectors: Vectors, center: bool) -> Vectors:
-    """Scale each vector to `quantized_length`, and round it to whole numbers.
-
-    With `center`, the mean of all vectors is subtracted first. A vector of zeros has no direction: it stays zeros, and
-    it does not count in the mean.
-    """
-    result = np.empty(vectors.shape, np.float32)
-    mean = _mean(vectors) if center else np.zeros(vectors.shape[1])
-    for part in slices(len(vectors), QUANTIZE_ROWS):
-        exact = vectors[part].astype(np.float64)
-        exact[exact.any(axis=1)] -= mean
-        lengths = np.sqrt((exact * exact).sum(axis=1, keepdims=True))
-        scaled = np.divide(exact * quantized_length(vectors), lengths, out=np.zeros_like(exact), where=lengths > 0)
-        result[part] = np.rint(scaled)
-    return result
-
-
-def _mean(vectors: Vectors) -> Floats:
-    """Average the vectors that are not zeros, in float64 and always in the same order."""
-    total, count = np.zeros(vectors.shape[1]), 0
-    for part in slices(len(vectors), QUANTIZE_ROWS):
-        total += vectors[part].sum(axis=0, dtype=np.float64)
-        count += int(vectors[part].any(axis=1).sum())
-    return total / max(1, count)
 
 
 def facility_location(
@@ -128,29 +90,13 @@ def kcenter(vectors: Vectors, state: ConstraintState, budget: int, initial: Int6
     distance from its nearest earlier pick, which is 1 - cos; 2, the largest possible, for the first row. A vector of
     zeros has no direction, so it is no center: when it is picked, only the distances of other vectors of zeros change.
     """
-    squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
-    distances = np.full(len(vectors), 4 * quantized_length(vectors) ** 2)  # squared, to the nearest center
-    compared = np.zeros(len(vectors), np.int64)  # number of `centers` that each row was compared with
-    centers: list[int] = []
-
-    def compute_distances(rows: Int64s) -> Floats:
-        new = np.array(centers[compared[rows].min(initial=len(centers)) :], np.int64)
-        for part in slices(len(rows), BLOCK_SIZE // max(len(new), vectors.shape[1])):
-            block = rows[part]
-            products = vectors[block] @ vectors[new].T
-            to_new = squares[block][:, None] + squares[new] - 2 * products.astype(np.float64)
-            distances[block] = np.minimum(distances[block], to_new.min(axis=1, initial=np.inf))
-        compared[rows] = len(centers)
-        return distances[rows]
+    distances = Distances(vectors)
 
     def add(row: int) -> None:
-        if squares[row] > 0:
-            centers.append(row)
-        else:
-            distances[squares == 0] = 0
+        distances.add_center(vectors[row])
 
-    indices, gains = _lazy_greedy(compute_distances, add, state, budget, initial, bar)
-    return indices, gains / (2 * quantized_length(vectors) ** 2)
+    indices, gains = _lazy_greedy(distances.to_nearest, add, state, budget, initial, bar)
+    return indices, gains / (distances.largest / 2)
 
 
 def similarity_filter(
@@ -160,8 +106,7 @@ def similarity_filter(
 
     `vectors` are quantized.
     """
-    # A `max_similarity` of 1 allows every row, but after rounding a row's similarity to itself may exceed 1.
-    limit = max_similarity * quantized_length(vectors) ** 2 if max_similarity < 1 else np.inf
+    limit = largest_product(max_similarity, vectors.shape[1])
     picks: list[int] = []
     for part in slices(len(order), FILTER_ROWS):
         block = order[part]

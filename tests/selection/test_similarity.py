@@ -9,7 +9,7 @@ from helpers.pools import thoroughly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_sae_select.selection import similarity, similarity_pairs
+from hf_sae_select.selection import similarity, similarity_pairs, unit_vectors
 from hf_sae_select.selection.constraints import Constraints
 
 NOTHING = np.empty(0, np.int64)
@@ -57,7 +57,7 @@ def facility_location_gain(quantized):
 def kcenter_gain(quantized):
     """Return a row's squared distance from the nearest pick, for naive greedy; zeros are no center of other rows."""
     whole = quantized.astype(np.int64)
-    largest = 4 * similarity.quantized_length(quantized) ** 2
+    largest = 4 * unit_vectors.quantized_length(quantized) ** 2
     zeros = ~whole.any(axis=1)
     distances = ((whole[:, None] - whole) ** 2).sum(axis=2)
 
@@ -71,18 +71,18 @@ def kcenter_gain(quantized):
 @thoroughly
 def test_quantized_vectors_are_whole_numbers_of_bounded_length_and_keep_their_direction(seed, center):
     vectors = random_vectors(seed)
-    quantized = similarity.quantize(vectors, center)
+    quantized = unit_vectors.quantize(vectors, center)
     assert (quantized == np.rint(quantized)).all() and quantized.dtype == np.float32
     assert (np.sqrt((quantized.astype(float) ** 2).sum(axis=1)) <= 4096).all()
     nonzero = vectors.any(axis=1)
     expected = vectors[nonzero].astype(float) - (vectors[nonzero].astype(float).mean(axis=0) if center else 0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert quantized[nonzero] / similarity.quantized_length(vectors) == pytest.approx(expected, abs=2e-4)
+    assert quantized[nonzero] / unit_vectors.quantized_length(vectors) == pytest.approx(expected, abs=2e-4)
     assert not quantized[~nonzero].any()
 
 
 def test_dot_products_are_exact_in_any_order_of_summation():
-    quantized = similarity.quantize(np.random.default_rng(0).normal(size=(300, 1000)).astype(np.float32), False)
+    quantized = unit_vectors.quantize(np.random.default_rng(0).normal(size=(300, 1000)).astype(np.float32), False)
     exact = quantized.astype(np.int64) @ quantized.astype(np.int64).T
     assert (quantized @ quantized.T == exact).all()
     assert (quantized[:, ::-1] @ quantized[:, ::-1].T == exact).all()
@@ -92,7 +92,7 @@ def test_dot_products_are_exact_in_any_order_of_summation():
 @given(seed=st.integers(0, 99), zeros=st.booleans())
 @thoroughly
 def test_facility_location_equals_naive_greedy_over_all_pairs(pairs, seed, zeros):
-    quantized = similarity.quantize(random_vectors(seed, zeros=zeros), True)
+    quantized = unit_vectors.quantize(random_vectors(seed, zeros=zeros), True)
     order = np.random.default_rng(seed).permutation(len(quantized)).tolist()
     initial = order[-2:] if seed % 2 else []
     with pytest.MonkeyPatch.context() as patch:
@@ -101,23 +101,23 @@ def test_facility_location_equals_naive_greedy_over_all_pairs(pairs, seed, zeros
     gain = facility_location_gain(quantized)
     expected = naive_greedy(gain, order, 20, restart=False, initial=initial, initial_rounds=[0])
     assert indices == expected[0]
-    assert gains == pytest.approx([g / similarity.quantized_length(quantized) ** 2 for g in expected[1]])
+    assert gains == pytest.approx([g / unit_vectors.quantized_length(quantized) ** 2 for g in expected[1]])
 
 
 @given(seed=st.integers(0, 99))
 @thoroughly
 def test_kcenter_equals_naive_farthest_first(seed):
-    quantized = similarity.quantize(random_vectors(seed), False)
+    quantized = unit_vectors.quantize(random_vectors(seed), False)
     order = np.random.default_rng(seed).permutation(len(quantized)).tolist()
     indices, gains = run(similarity.kcenter, quantized, 20, order)
     expected = naive_greedy(kcenter_gain(quantized), order, 20, restart=False)
     assert indices == expected[0]
-    assert gains == pytest.approx([g / 2 / similarity.quantized_length(quantized) ** 2 for g in expected[1]])
+    assert gains == pytest.approx([g / 2 / unit_vectors.quantized_length(quantized) ** 2 for g in expected[1]])
     assert gains[0] == 2
 
 
 def test_a_row_of_zeros_is_no_center():
-    quantized = similarity.quantize(np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, 0]], np.float32), False)
+    quantized = unit_vectors.quantize(np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, 0]], np.float32), False)
     indices, gains = run(similarity.kcenter, quantized, 5, [1, 2, 3], [0, 4])
     assert indices == [0, 4, 1, 3, 2]
     assert gains == pytest.approx([2, 0, 2, 2, 1], rel=1e-3)
@@ -131,7 +131,7 @@ def test_lazy_greedy_equals_naive_greedy_with_many_equal_rows(method, gain, batc
     vectors = np.random.default_rng(3).normal(size=(260, 4)).astype(np.float32)
     order = np.random.default_rng(4).permutation(260).tolist()
     vectors[order[100:160]] = vectors[order[100]]
-    quantized = similarity.quantize(vectors, False)
+    quantized = unit_vectors.quantize(vectors, False)
     monkeypatch.setattr(similarity, "FIRST_BATCH", batch)
     monkeypatch.setattr(similarity, "MAX_PAIRS", 0)
     assert run(method, quantized, 30, order)[0] == naive_greedy(gain(quantized), order, 30, restart=False)[0]
@@ -140,8 +140,10 @@ def test_lazy_greedy_equals_naive_greedy_with_many_equal_rows(method, gain, batc
 @pytest.mark.parametrize("n", [30, 600])  # in one block, and in several
 @pytest.mark.parametrize("limit", [-0.5, 0.3, 0.9])
 def test_similarity_filter_equals_a_scan_over_all_pairs(n, limit):
-    quantized = similarity.quantize(random_vectors(1, n=n), False)
-    cosines = (quantized.astype(np.int64) @ quantized.astype(np.int64).T) / similarity.quantized_length(quantized) ** 2
+    quantized = unit_vectors.quantize(random_vectors(1, n=n), False)
+    cosines = (quantized.astype(np.int64) @ quantized.astype(np.int64).T) / unit_vectors.quantized_length(
+        quantized
+    ) ** 2
     order = np.random.default_rng(2).permutation(n)
     expected = []
     for i in order.tolist():
@@ -151,8 +153,8 @@ def test_similarity_filter_equals_a_scan_over_all_pairs(n, limit):
 
 
 def test_a_max_similarity_of_1_rejects_no_row():
-    quantized = similarity.quantize(np.ones((3, 384), np.float32), False)
-    assert (quantized @ quantized.T > similarity.quantized_length(quantized) ** 2).all()  # by rounding
+    quantized = unit_vectors.quantize(np.ones((3, 384), np.float32), False)
+    assert (quantized @ quantized.T > unit_vectors.quantized_length(quantized) ** 2).all()  # by rounding
     assert similarity.similarity_filter(quantized, constraint_state(3), 3, [0], np.arange(3), 1.0) == [0, 1, 2]
     assert similarity.similarity_filter(quantized, constraint_state(3), 3, [], np.arange(3), 0.99) == [0]
 
@@ -160,14 +162,14 @@ def test_a_max_similarity_of_1_rejects_no_row():
 def test_quantizing_needs_little_more_memory_than_its_result():
     vectors = np.ones((20_000, 64), np.float32)
     tracemalloc.start()
-    similarity.quantize(vectors, True)
+    unit_vectors.quantize(vectors, True)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.6 * vectors.nbytes
 
 
 def test_the_number_of_pairs_is_estimated_well_when_every_other_row_is_zeros():
-    quantized = similarity.quantize(np.random.default_rng(0).normal(size=(2048, 8)).astype(np.float32), False)
+    quantized = unit_vectors.quantize(np.random.default_rng(0).normal(size=(2048, 8)).astype(np.float32), False)
     quantized[::2] = 0
     nearest = np.zeros(len(quantized), np.float32)
     estimate = similarity_pairs.estimate_pairs(quantized, nearest, similarity_pairs.sample_rows(len(quantized)))
@@ -179,18 +181,20 @@ def test_the_number_of_pairs_is_estimated_well_when_every_other_row_is_zeros():
 @pytest.mark.parametrize("method", [similarity.facility_location, similarity.kcenter])
 def test_a_dataset_of_no_row_or_one(method):
     assert run(method, np.zeros((0, 3), np.float32), 0) == ([], [])
-    indices, _ = run(method, similarity.quantize(np.ones((1, 3), np.float32), False), 1)
+    indices, _ = run(method, unit_vectors.quantize(np.ones((1, 3), np.float32), False), 1)
     assert indices == [0]
 
 
 def test_a_row_adds_nothing_to_an_equal_row():
-    quantized = similarity.quantize(np.ones((5, 384), np.float32) * 0.3, False)
+    quantized = unit_vectors.quantize(np.ones((5, 384), np.float32) * 0.3, False)
     assert run(similarity.facility_location, quantized, 5)[0] == run(similarity.kcenter, quantized, 5)[0] == [0]
 
 
 @pytest.mark.parametrize("method", [similarity.facility_location, similarity.kcenter])
 def test_more_equal_scores_than_one_batch_holds(method):
-    quantized = similarity.quantize(np.eye(100, dtype=np.float32), False)  # every row is equally far from every other
+    quantized = unit_vectors.quantize(
+        np.eye(100, dtype=np.float32), False
+    )  # every row is equally far from every other
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "MAX_PAIRS", 0)
         patch.setattr(similarity, "pairs_above", None)  # never called: until the end there are too many pairs

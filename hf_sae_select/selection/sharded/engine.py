@@ -21,6 +21,7 @@ from ..targets import Target
 from .driver import Driver
 from .features import ShardedFeatures
 from .herding import ShardedEstimates, ShardedHerding
+from .similarity import ShardedFilter, ShardedVectors, kcenter
 
 
 class ShardedEngine(Engine):
@@ -81,6 +82,30 @@ class ShardedEngine(Engine):
         selection = super().herding(width, redundancy, candidates)
         self.features.call("end_herding")
         return selection
+
+    def unit_vectors(self, center: bool) -> ShardedVectors:
+        return ShardedVectors.begin(self.features, center)
+
+    def kcenter(self, center: bool) -> Selection:
+        selection = self._by_vectors(kcenter, center, self.constraints)
+        self.features.call("end_similarity")
+        return selection
+
+    def filter_of(
+        self, center: bool, state: coverage.ConstraintState, order: Int64s, max_similarity: float
+    ) -> ShardedFilter:
+        return ShardedFilter(self.unit_vectors(center), state, order, max_similarity)
+
+    def filter(self, order: Int64s, max_similarity: float, center: bool, exhausted: str) -> Selection:
+        selection = super().filter(order, max_similarity, center, exhausted)
+        self.features.call("end_similarity")
+        return selection
+
+    def facility_location(self, center: bool) -> Selection:
+        raise ValueError(
+            "`method='facility_location'` cannot select from shards: what a row gains is a sum over all rows, so "
+            "each shard would need the vectors of all; select from one FeatureMatrix, or by 'kcenter' or 'herding'"
+        )
 
 
 def engine_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
@@ -16,8 +16,9 @@ from ...features.kernels import Floats, Int64s
 from ...features.matrix import FeatureMatrix
 from ...features.shares import Shares, amounts_above, mean_of
 from ..overlap import Overlap, equal_features
+from ..unit_vectors import NO_VECTORS
 from .codes import Cut
-from .messages import Rows
+from .messages import Rows, VectorSummary
 from .shards import Shards
 
 
@@ -34,7 +35,6 @@ class ShardedFeatures:
     d_sae: int
     cut: Cut | None = None
     """Which features count; None for all."""
-    vectors: None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -60,11 +60,16 @@ class ShardedFeatures:
 
     def summed(self, method: str, *arguments: Any) -> Floats:
         """Let a sum of floats go through the shards in the order of rows: so it is that of one process, to the bit."""
-        sums = np.zeros(self.d_sae)
-        for shard in range(len(self.shards)):
-            call = (method,) if self.cut is None else ("of_cut", self.cut, method)
-            sums = self.shards.call_one(shard, *call, *arguments, sums)
+        sums: Floats = self.through(method, *arguments, np.zeros(self.d_sae))
         return sums
+
+    def through(self, method: str, *arguments: Any) -> Any:
+        """Call a method of one shard after another; the last argument of each call is what the one before returned."""
+        call = (method,) if self.cut is None else ("of_cut", self.cut, method)
+        *others, value = arguments
+        for shard in range(len(self.shards)):
+            value = self.shards.call_one(shard, *call, *others, value)
+        return value
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return where the rows of each shard begin and end."""
@@ -104,6 +109,23 @@ class ShardedFeatures:
     def frequency(self) -> Int64s:
         """Number of rows that have each feature: int64 [d_sae]."""
         return np.asarray(sum(summary["frequency"] for summary in self._summaries))
+
+    @cached_property
+    def has_vector(self) -> NDArray[np.bool_]:
+        """Whether the vector of each row is not zeros: [n]."""
+        return np.concatenate([summary.has_vector for summary in self._vector_summaries])
+
+    @cached_property
+    def width(self) -> int:
+        """The number of numbers of a vector."""
+        widths = {summary.width for summary in self._vector_summaries if summary.width} or {0}
+        if len(widths) > 1:
+            raise ValueError(f"vectors have {min(widths)} to {max(widths)} numbers; give all one length")
+        return widths.pop()
+
+    @cached_property
+    def _vector_summaries(self) -> list[VectorSummary]:
+        return self.call("vector_summary")
 
     def above(self, threshold: float) -> ShardedFeatures:
         """Keep the activations strictly above a threshold."""
@@ -172,6 +194,19 @@ def equal_rows(features: Features, reference: FeatureMatrix) -> Overlap:
     if isinstance(features, ShardedFeatures):
         return features.equal_rows(reference)
     return equal_features(features, reference)
+
+
+def has_vectors(features: Features) -> NDArray[np.bool_]:
+    """Return whether the vector of each row is not zeros: [n].
+
+    Raises:
+        ValueError: The rows have no vectors.
+    """
+    if isinstance(features, ShardedFeatures):
+        return features.has_vector
+    if features.vectors is None:
+        raise ValueError(NO_VECTORS)
+    return np.asarray(features.vectors.any(axis=1))
 
 
 def mean_and_total(features: Features, pool: Int64s) -> tuple[Floats, Floats]:

@@ -93,3 +93,41 @@ class Sum(NamedTuple):
         sums = np.bincount(ids, entries).astype(np.int64)  # whole, below 2^53
         some = np.flatnonzero(sums)
         return cls(picked, some.astype(ids.dtype), sums[some])
+
+
+class VectorSummary(NamedTuple):
+    """What the driver holds of the vectors of a shard."""
+
+    has_vector: NDArray[np.bool_]  # [n]: whether the vector of each row is not zeros
+    width: int  # 0 without rows
+
+
+class VectorTask(NamedTuple):
+    """A search by vectors, as one shard sees it."""
+
+    first: int  # the number that the first row of the shard has in the pool
+    state: ConstraintState  # of the rows of the shard; `order` has their numbers within it
+    places: Int64s  # [m]: the position of each row of `state.order` in the order of the whole pool
+    most: float | None = None
+    """The largest product with a pick in a filter; None where the farthest rows are picked."""
+
+
+class VectorUpdate(NamedTuple):
+    """What a shard has to know before it answers: the picks since its last answer, and whether a round begins."""
+
+    picked: Picked
+    vectors: NDArray[np.int16]  # [m, d]: those of the picks that still count
+    begins_round: bool
+
+
+class VectorOffer(NamedTuple):
+    """The rows of a shard that may be picked next, and what bounds its others."""
+
+    numbers: Int64s  # [m]: in the pool
+    places: Int64s  # [m]: in the order of the whole pool
+    distances: Floats  # [m]: to the nearest pick; of a filter 0
+    vectors: NDArray[np.int16]  # [m, d]
+    rest_score: float
+    """No other row has a larger score; of a filter 0."""
+    rest_place: int
+    """The first place of the others that have this score; of a filter the first place that was not looked at."""

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...features.codes import with_more
 from ...features.kernels import Floats, Int64s
 from ..coverage import Csr, Objective
 from ..coverage_kernels import row_gains
 from ..coverage_state import Ranking
 from .messages import Offer
-from .ranked import MORE, Ranked
+from .ranked import Ranked
 
 
 class Entries(NamedTuple):
@@ -55,9 +56,9 @@ class Offered:
         self._slots.update((place, slot) for slot, place in enumerate(offer.places.tolist(), len(self._rows)))
         self._rows += offer.numbers.tolist()
         self._starts = np.concatenate([self._starts, self._filled + offer.rows.counts.cumsum()])
-        self._ids = _with(self._ids, offer.rows.ids, self._filled)
+        self._ids = with_more(self._ids, offer.rows.ids, self._filled)
         if len(offer.rows.amounts):
-            self._amounts = _with(self._amounts, offer.rows.amounts, self._filled)
+            self._amounts = with_more(self._amounts, offer.rows.amounts, self._filled)
         self._filled += len(offer.rows.ids)
         self._ranked.add(offer.places, offer.gains, now)
 
@@ -66,17 +67,11 @@ class Offered:
 
         `rest` is a score and a negative place.
         """
-        batch = MORE
-        while True:
-            top = self._ranked.top(1)
-            if not len(top) or (self._ranked.scores[top[0]], -self._ranked.places[top[0]]) <= rest:
-                return None
-            if self._ranked.computed_at[top[0]] == now:
-                break
-            self._ranked.compute(batch, now)
-            batch *= 2
-        slot, gain = self._slots[int(self._ranked.places[top[0]])], float(self._ranked.gains[top[0]])
-        self._ranked.drop(top)
+        top = self._ranked.first(rest, now)
+        if top is None:
+            return None
+        slot, gain = self._slots[int(self._ranked.places[top])], float(self._ranked.gains[top])
+        self._ranked.drop(np.array([top]))
         entries = slice(self._starts[slot], self._starts[slot + 1])
         return self._rows[slot], gain, Entries(self._ids[entries], self._amounts[entries])
 
@@ -86,13 +81,3 @@ class Offered:
         csr = Csr(self._starts[slots], self._starts[slots + 1], self._ids, self._amounts)
         row_gains(0, len(slots), csr, self._objective, np.ones(len(slots), np.bool_), gains)
         return gains
-
-
-def _with(array: NDArray[Any], more: NDArray[Any], filled: int) -> NDArray[Any]:
-    """Write numbers behind the first `filled` ones of an array, or of a longer copy where they do not fit."""
-    end = filled + len(more)
-    if end > len(array):
-        array, old = np.empty(2 * end, more.dtype), array
-        array[:filled] = old[:filled]
-    array[filled:end] = more
-    return array

@@ -44,6 +44,19 @@ class Ranked:
             self.compute(batch, now)
             batch *= 2  # few batches suffice even if all rows must be computed
 
+    def first(self, rest: tuple[float, int], now: int) -> int | None:
+        """Return which of `places` has the largest score; None where it is not above `rest`, a score and a negative
+        place."""
+        batch = MORE
+        while True:
+            top = self.top(1)
+            if not len(top) or (self.scores[top[0]], -self.places[top[0]]) <= rest:
+                return None
+            if self.computed_at[top[0]] == now:
+                return int(top[0])
+            self.compute(batch, now)
+            batch *= 2
+
     def compute(self, batch: int, now: int) -> None:
         """Compute the largest scores among those that are stale."""
         stale = np.flatnonzero(self.computed_at < now)

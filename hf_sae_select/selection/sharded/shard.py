@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -18,9 +18,12 @@ from ...features.shares import add_shares
 from ...features.sums import sum_of_acts
 from ..coverage import Amounts
 from ..overlap import Overlap, contents_of, equal_values
+from ..unit_vectors import NO_VECTORS, VectorSum
 from .codes import Codes, Cut
-from .messages import HerdingTask, Offer, Rows, Task, Update
+from .messages import HerdingTask, Offer, Rows, Task, Update, VectorSummary
 from .search import CoverSearch, ScanSearch
+from .unit_vectors import UnitVectors
+from .vector_column import VectorColumn
 from .vectors import ShardVectors
 
 
@@ -29,19 +32,22 @@ class Shard:
 
     Args:
         rows: features, cut as the method sees them; or codes, which stay in their files.
+        vectors: the vectors of the rows, where these are not with the features.
     """
 
-    def __init__(self, rows: FeatureMatrix | Codes) -> None:
-        self._rows, self._cuts = rows, dict[Cut, Shard]()
+    def __init__(self, rows: FeatureMatrix | Codes, vectors: VectorColumn | None = None) -> None:
+        self._rows, self._vector_column, self._cuts = rows, vectors, dict[Cut, Shard]()
         self._is_excluded = np.zeros(len(rows), np.bool_)
         self._search: CoverSearch | ScanSearch | None = None
         self._vectors: ShardVectors | None = None
+        self._unit_vectors: UnitVectors | None = None
 
     def of_cut(self, cut: Cut, method: str, *arguments: Any) -> Any:
         """Call a method of the shard of the same rows with fewer features."""
         if cut not in self._cuts:
             rows = self._rows
-            self._cuts[cut] = Shard(replace(rows, cut=cut) if isinstance(rows, Codes) else cut.of(rows))
+            cut_rows = replace(rows, cut=cut) if isinstance(rows, Codes) else cut.of(rows)
+            self._cuts[cut] = Shard(cut_rows, self._vector_column)
         return getattr(self._cuts[cut], method)(*arguments)
 
     def blocks(self) -> Iterator[tuple[FeatureMatrix, Int64s]]:
@@ -136,3 +142,48 @@ class Shard:
     def end_herding(self) -> None:
         """Forget the vectors."""
         self._vectors = None
+
+    # ---- searches by vectors
+
+    def vector_blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the vectors of all rows, a block at a time; those of rows that are not in the pool are zeros.
+
+        Raises:
+            ValueError: The rows have no vectors.
+        """
+        start = 0
+        for block in self._raw_vectors():
+            is_excluded = self._is_excluded[start : start + len(block)]
+            yield np.where(is_excluded[:, None], np.float32(0), block) if is_excluded.any() else block
+            start += len(block)
+
+    def _raw_vectors(self) -> Iterable[NDArray[np.float32]]:
+        if self._vector_column is not None:
+            return self._vector_column.blocks()
+        if isinstance(self._rows, FeatureMatrix) and self._rows.vectors is not None:
+            return [self._rows.vectors]
+        raise ValueError(NO_VECTORS)
+
+    def vector_summary(self) -> VectorSummary:
+        """Return which rows have vectors."""
+        parts = [(block.any(axis=1), block.shape[1]) for block in self.vector_blocks()]
+        has_vector = np.concatenate([np.empty(0, np.bool_), *(some for some, _ in parts)])
+        return VectorSummary(has_vector, max((width for _, width in parts), default=0))
+
+    def add_vectors(self, vectors: VectorSum) -> VectorSum:
+        """Add the vectors of all rows to a sum."""
+        for block in self.vector_blocks():
+            vectors = vectors.plus(block) if len(block) else vectors
+        return vectors
+
+    def begin_similarity(self, mean: Floats) -> None:
+        """Compute the unit vectors of the rows, from whose vectors `mean` is subtracted."""
+        self._unit_vectors = UnitVectors(self.vector_blocks(), len(self._rows), mean)
+
+    def similarity(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the unit vectors."""
+        return getattr(self._unit_vectors, method)(*arguments)
+
+    def end_similarity(self) -> None:
+        """Forget the unit vectors."""
+        self._unit_vectors = None

@@ -1,0 +1,35 @@
+"""VectorColumn: the vectors of some rows, which stay in their files until they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...features.columns import read_vectors
+from ..similarity_pairs import Vectors
+from .codes import BLOCK_ROWS
+
+if TYPE_CHECKING:  # annotations only
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class VectorColumn:
+    """Read vectors of rows, a block at a time."""
+
+    dataset: Dataset
+    """The column alone."""
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def part(self, low: int, high: int) -> VectorColumn:
+        """Return the vectors of the rows from `low` to `high`."""
+        return VectorColumn(self.dataset.select(range(low, high)), self.name)
+
+    def blocks(self) -> Iterator[Vectors]:
+        """Yield the vectors of all rows."""
+        for start in range(0, len(self), BLOCK_ROWS):
+            yield read_vectors(self.dataset.select(range(start, min(start + BLOCK_ROWS, len(self)))), self.name)
