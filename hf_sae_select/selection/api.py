@@ -176,7 +176,7 @@ def select(
         engine (`str` or `Ray`, *optional*):
             Where the rows are encoded, see `encode`, and where they are while the method searches: `"ray"`, or a `Ray`
             with its arguments, in workers of a Ray cluster; "processes" in the processes that torchrun or accelerate
-            launch have started. It changes no pick. Methods that compare vectors, and your own, select in this
+            launch have started. It changes no pick. "facility_location" and methods of your own select in this
             process. See `docs/engines.md`.
         **options (`Any`):
             Options of the method, see `docs/methods.md`.
@@ -245,7 +245,7 @@ def select(
         if reference is not None:
             rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
             request = request.leaving_out("exclude_near", rows)
-        with features_in_shards(request, encoded, running) as features:
+        with features_in_shards(request, dataset, encoded, running) as features:
             if aim is not None:
                 features = read_features(request, encoded) if features is None else features
                 repeated = repeated.with_features(aim, features)

@@ -53,6 +53,8 @@ class Method:
     """The activation threshold where none is passed; None for the SAE's calibrated one."""
     top: int | None = None
     """How many of each row's strongest features count where `top` is not passed; None for all."""
+    in_shards: bool = True
+    """Whether it can select from rows in shards, if it is one of this package's."""
     kind: str = "own"
     """What decides: "distribution" or "coverage" of features, "nearness" to all rows or a target, "similarity" of
     vectors, "length", "chance"; "own" for yours."""

@@ -333,6 +333,7 @@ METHODS: dict[str, Method] = {
         needs_vectors=True,
         runs_by_cost=lambda options: True,
         gains_decide=True,
+        in_shards=False,
         kind="similarity",
     ),
     "kcenter": Method(

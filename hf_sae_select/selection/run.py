@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._datasets import picklable
 from ..features.columns import STATE, encoding_record, feature_counts, flagged_rows, is_encoded
 from ..features.kernels import Int64s
 from ..features.matrix import FeatureMatrix
@@ -21,6 +22,7 @@ from .request import SelectionRequest
 from .result import Selection
 from .sharded.features import Features
 from .sharded.pool import ShardEngine, ThisProcess, of_dataset
+from .sharded.vector_column import VectorColumn
 from .target_argument import argument_name
 from .targets import Target
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
 
 
 MANY_ROWS = 2**22  # of a pool whose codes stay in their files: of fewer rows they fit into memory
-SHARDED_KINDS = ("nearness", "distribution", "coverage", "length", "chance")
 
 
 def run_on_dataset(
@@ -66,20 +67,33 @@ def run_on_dataset(
 
 @contextmanager
 def features_in_shards(
-    request: SelectionRequest, encoded: Dataset | None, engine: ShardEngine | None = None
+    request: SelectionRequest, dataset: Dataset, encoded: Dataset | None, engine: ShardEngine | None = None
 ) -> Iterator[Features | None]:
     """Yield the features of a pool in shards, of an engine, or of this process if the pool is large: its codes stay
     in their files.
 
-    None for a smaller one without an engine, for methods that compare rows by vectors, and for the user's own.
+    None for a smaller one without an engine, for methods that need all rows at once, and for the user's own.
+
+    Args:
+        dataset: the rows, with the column of vectors that the request names.
+        encoded: their codes; None where the vectors are enough.
     """
-    can_be_in_shards = METHODS.get(request.name) is request.method and request.method.kind in SHARDED_KINDS
-    is_small = engine is None and encoded is not None and len(encoded) < MANY_ROWS
-    if encoded is None or is_small or not can_be_in_shards:
+    can_be_in_shards = METHODS.get(request.name) is request.method and request.method.in_shards
+    if not can_be_in_shards or (engine is None and len(dataset) < MANY_ROWS):
         yield None
         return
-    with of_dataset(encoded, engine or ThisProcess()) as features:
+    with of_dataset(encoded, engine or ThisProcess(), _vector_column(request, dataset, encoded)) as features:
         yield features
+
+
+def _vector_column(request: SelectionRequest, dataset: Dataset, encoded: Dataset | None) -> VectorColumn | None:
+    """Return the vectors that the method compares."""
+    if not request.method.needs_vectors:
+        return None
+    embedding = request.cuts.embedding
+    rows, name = (encoded, STATE) if embedding is None else (dataset, embedding)
+    assert rows is not None
+    return VectorColumn(picklable(rows.select_columns([name])), name)
 
 
 def _cut_features(request: SelectionRequest, encoded: Dataset, cuts: Cuts, features: Features | None) -> Features:

@@ -1,20 +1,22 @@
 """Selection over shards of rows: the receipt is the one of one process, byte for byte."""
 
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from helpers.pools import RECORD, coded, features_of, pools, thoroughly
+from datasets import Dataset
+from helpers.pools import RECORD, coded, features_of, pools, thoroughly, with_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_sae_select.features import kernels
 from hf_sae_select.features.matrix import FeatureMatrix
 from hf_sae_select.features.sums import exact_sum, mean_of_sum
-from hf_sae_select.selection import api, compared, run, targets
+from hf_sae_select.selection import api, compared, run, targets, unit_vectors
 from hf_sae_select.selection.request import SelectionRequest
-from hf_sae_select.selection.sharded import codes, driver, pool
+from hf_sae_select.selection.sharded import codes, driver, pool, similarity
 from hf_sae_select.selection.sharded.features import ShardedFeatures
 from hf_sae_select.selection.sharded.shard import Shard
 from hf_sae_select.selection.sharded.shards import LocalShards
@@ -36,6 +38,10 @@ METHODS = {
     "instag": ("instag", {}),
     "longest": ("longest", {}),
     "random": ("random", {}),
+    "kcenter": ("kcenter", {}),
+    "kcenter as given": ("kcenter", {"center": False}),
+    "filter": ("repr_filter", {"max_similarity": 0.2}),
+    "filter once": ("repr_filter", {"max_similarity": 0.5, "center": True, "exhausted": "stop"}),
 }
 CONSTRAINTS = {
     "none": {},
@@ -55,6 +61,8 @@ def few_at_once(monkeypatch):
     monkeypatch.setattr(driver, "OFFERED", 6)  # so that small pools take several trips
     monkeypatch.setattr(driver, "SCANNED", 2)
     monkeypatch.setattr(driver, "FILLED", 3)
+    monkeypatch.setattr(similarity, "OFFERED", 2)
+    monkeypatch.setattr(unit_vectors, "QUANTIZE_ROWS", 4)  # so that no shard begins with a block of the sum
     monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
     monkeypatch.setattr(compared, "FIRST", 2)
     monkeypatch.setattr(compared, "STEP", 3)
@@ -88,12 +96,13 @@ def test_the_receipt_is_that_of_one_process(method, constraint, shards, threads,
     acts = rng.random((40, 24), np.float32) * (rng.random((40, 24)) < 0.25)
     acts[[5, 30]] = 0
     acts[11] = acts[12]
+    vectors = rng.integers(-1, 2, (40, 3)).astype(np.float32)  # many are equal, some are zeros
     columns = {
         "kind": ["abc"[i % 3] for i in range(40)],
         "quality": [i % 5 / 4 for i in range(40)],
         "price": [1 + i % 7 for i in range(40)],
     }
-    one, *sharded = receipts(method, constraint, FeatureMatrix.from_dense(acts), columns, 25, shards)
+    one, *sharded = receipts(method, constraint, FeatureMatrix.from_dense(acts, vectors=vectors), columns, 25, shards)
     assert sharded == [one] * len(shards)
 
 
@@ -126,7 +135,7 @@ def test_a_row_is_sent_once_a_round():
 @given(pools.filter(lambda rows: any(rows)), st.integers(1, 9), st.integers(1, 5))
 @settings(thoroughly, max_examples=40)  # of each method; `test_exactness.py` draws more for the search itself
 def test_small_pools_with_many_ties_and_blank_rows_too(method, rows, budget, shards):
-    one, sharded = receipts(method, "none", features_of(rows), {}, min(budget, len(rows)), [shards])
+    one, sharded = receipts(method, "none", with_all(features_of(rows)), {}, min(budget, len(rows)), [shards])
     assert sharded == one
 
 
@@ -163,6 +172,44 @@ def test_the_features_of_a_large_dataset_are_never_in_one_matrix(method, argumen
     monkeypatch.setattr(run, "_with_vectors", None)  # what reads the features of all rows in one matrix
     sharded = api.select(ds, 4, method, **arguments).sae_selection
     assert repr(vars(sharded)) == repr(vars(one))
+
+
+VECTORS = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.0, 0.0], [-1.0, 0.5], [0.0, 0.9], [0.5, 0.5], [1.0, -1.0]]
+STATES = {
+    "state of codes": (coded(ROWS).add_column("sae_state", VECTORS), {}),
+    "column beside codes": (coded(ROWS).add_column("v", VECTORS), {"embedding": "v", "avoid": [6]}),
+    "column alone": (Dataset.from_dict({"v": VECTORS}), {"embedding": "v", "exclude": [0]}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("ds", "arguments"), STATES.values(), ids=STATES)
+@pytest.mark.parametrize("method", ["kcenter", "repr_filter"])
+def test_the_vectors_of_a_large_dataset_are_read_where_the_shards_are(method, ds, arguments, monkeypatch):
+    one = api.select(ds, 5, method, **arguments).sae_selection
+    monkeypatch.setattr(run, "MANY_ROWS", 0)
+    monkeypatch.setattr(pool, "cores", lambda: 3)
+    monkeypatch.setattr(run, "_with_vectors", None)  # what reads the vectors of all rows in one matrix
+    sharded = api.select(ds, 5, method, **arguments).sae_selection
+    assert repr(vars(sharded)) == repr(vars(one))
+
+
+def test_facility_location_says_why_it_takes_no_shards():
+    features = with_all(features_of([{1}, {2}, {3}]))
+    request = SelectionRequest.parse(3, {}, 2, "facility_location", {})
+    with pytest.raises(ValueError, match="`method='facility_location'` cannot select from shards: what a row gains"):
+        run.run(request, pool.of_matrix(features, 2))
+
+
+def test_vectors_that_are_missing_or_of_several_lengths_are_named():
+    request, features = SelectionRequest.parse(3, {}, 2, "kcenter", {}), features_of([{1}, {2}, {3}])
+    with pytest.raises(ValueError, match="this method compares vectors; pass `embedding='column'`"):
+        run.run(request, pool.of_matrix(features, 2))
+    parts = [replace(features, vectors=np.ones((3, width), np.float32)) for width in (2, 3)]
+    shards = LocalShards([partial(Shard, part) for part in parts])
+    request = SelectionRequest.parse(6, {}, 2, "kcenter", {})
+    with pytest.raises(ValueError, match="vectors have 2 to 3 numbers; give all one length"):
+        run.run(request, ShardedFeatures(shards, [3, 3], 16))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

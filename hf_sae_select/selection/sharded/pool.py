@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .codes import Codes
 from .features import ShardedFeatures
 from .shard import Shard
 from .shards import LocalShards, MakeShard, Shards
+from .vector_column import VectorColumn
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
@@ -47,12 +48,24 @@ class ThisProcess:
 
 
 @contextmanager
-def of_dataset(encoded: Dataset, engine: ShardEngine) -> Iterator[ShardedFeatures]:
-    """Cut encoded rows into shards, which read the codes where these are."""
-    codes, parts = picklable(encoded.select_columns(code_columns(encoded))), ranges(len(encoded), engine.workers)
-    make = [partial(_shard, codes.select(range(low, high)), low) for low, high in parts]
+def of_dataset(
+    encoded: Dataset | None, engine: ShardEngine, vectors: VectorColumn | None = None
+) -> Iterator[ShardedFeatures]:
+    """Cut rows into shards, which read codes and vectors where these are; rows without codes have no features."""
+    rows: Any = vectors if encoded is None else picklable(encoded.select_columns(code_columns(encoded)))
+    parts = ranges(len(rows), engine.workers)
+    make = [
+        partial(
+            _shard,
+            None if encoded is None else rows.select(range(low, high)),
+            low,
+            None if vectors is None else vectors.part(low, high),
+        )
+        for low, high in parts
+    ]
+    d_sae = 1 if encoded is None else encoding_record(encoded)["d_sae"]
     with engine.shards(make) as shards:
-        yield ShardedFeatures(shards, [high - low for low, high in parts], encoding_record(encoded)["d_sae"])
+        yield ShardedFeatures(shards, [high - low for low, high in parts], d_sae)
 
 
 def of_matrix(features: FeatureMatrix, shards: int) -> ShardedFeatures:
@@ -68,5 +81,9 @@ def ranges(rows: int, shards: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _shard(codes: Dataset, first: int) -> Shard:
-    return Shard(Codes(codes, first))
+def _shard(codes: Dataset | None, first: int, vectors: VectorColumn | None) -> Shard:
+    if codes is not None:
+        return Shard(Codes(codes, first), vectors)
+    assert vectors is not None
+    n = len(vectors)  # as `FeatureMatrix.from_vectors` has them
+    return Shard(FeatureMatrix.from_dense(np.zeros((n, 1)), np.ones(n, np.int32)), vectors)
