@@ -1,6 +1,7 @@
 """Time what an engine adds to the work itself, on two workers of this machine.
 
     python benchmarks/engines.py --rows 600 2400 --repeats 3
+    python benchmarks/engines.py --vectors 20000 --picks 1000
 
 Encoding: rows of a few words by the default SAE. The bare work is two processes that know nothing of each other and
 encode half of the rows each. Two numbers of rows tell the time a row takes from the time of a start, which imports
@@ -17,19 +18,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from datasets import Dataset
 
 from hf_sae_select import FeatureMatrix, Ray, encode
 from hf_sae_select.engines.cluster import QUIET, Cluster
+from hf_sae_select.engines.host import packed, packed_call
 from hf_sae_select.engines.ray_shards import RayShards
 from hf_sae_select.selection import run
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import pool
+from hf_sae_select.selection.sharded.features import ShardedFeatures
+from hf_sae_select.selection.sharded.shard import Shard
+from hf_sae_select.selection.sharded.shards import LocalShards
 
 WORDS = "how do I boil an egg prove that the square root of two is irrational write a poem about leaves".split()
 ENGINES = ("bare", "processes", "ray")
@@ -42,11 +49,17 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=52_002, help="rows to select among; 0 for none")
     parser.add_argument("--picks", type=int, default=3000)
     parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument(
+        "--vectors", type=int, default=0, help="rows with drawn vectors to select among, in this process"
+    )
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     datasets.disable_progress_bars()
     if args.part:
         encode_part(*args.part)
+        return
+    if args.vectors:
+        by_vectors(args.vectors, args.picks, args.shards)
         return
     os.environ |= QUIET
     begin = time.monotonic()
@@ -142,6 +155,50 @@ def selecting(rows: int, picks: int, shards: int, repeats: int) -> None:
     size = " + ".join(f"{count / shards / 1e6:.2f} MB" for count in sent)
     print(f"| {shards} shards on Ray | {taken:.2f} ({taken / local:.1f}x) | {size} |")
     print(f"\nshards on Ray are ready after {start:.1f} s; bytes a shard: sent to it + received from it")
+
+
+def by_vectors(rows: int, picks: int, shards: int) -> None:
+    """Print the CPU seconds of the methods that compare vectors, whole and in shards, and the bytes of a shard."""
+    from selection import clustered
+
+    features = clustered(rows)
+    print(
+        f"| {rows:,} vectors, {picks:,} picks | one process, CPU s | {shards} shards, CPU s | trips | bytes a shard |"
+    )
+    print("|---|---|---|---|---|")
+    for name, options in (("kcenter", {}), ("repr_filter", {"max_similarity": 0.9})):
+        request = SelectionRequest.parse(rows, {}, picks, name, options)
+        whole, one = cpu_seconds(partial(run.run, request, features))
+        taken, same = cpu_seconds(partial(run.run, request, pool.of_matrix(features, shards)))
+        assert repr(vars(same)) == repr(vars(one))
+        parts = pool.ranges(rows, shards)
+        counts = CountedShards([partial(Shard, features.take(np.arange(low, high))) for low, high in parts])
+        run.run(request, ShardedFeatures(counts, [high - low for low, high in parts], features.d_sae))
+        size = f"{counts.sent / shards / 1e6:.2f} MB + {counts.received / shards / 1e6:.2f} MB"
+        print(f"| `{name}` | {whole:.2f} | {taken:.2f} ({taken / whole:.1f}x) | {counts.trips} | {size} |", flush=True)
+
+
+class CountedShards(LocalShards):
+    """Count what a network would carry to shards and from them."""
+
+    sent = received = trips = 0
+
+    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        answers = super().call_each(method, arguments)
+        self.sent += sum(len(packed_call(method, own)) for own in arguments)
+        self.received += sum(len(packed(answer)) for answer in answers)
+        self.trips += "offer" in map(str, arguments[0][:4])
+        return answers
+
+
+def cpu_seconds(select: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the CPU seconds of a selection, the less of two runs, and what it selected."""
+    taken = []
+    for _ in range(2):
+        begin = time.process_time()
+        selected = select()
+        taken.append(time.process_time() - begin)
+    return min(taken), selected
 
 
 def encoded_of(features: FeatureMatrix) -> Dataset:

@@ -17,9 +17,9 @@ warnings.simplefilter("ignore", UserWarning)
 engine = "processes" if "WORLD_SIZE" in os.environ else None
 texts = [" ".join("the cat sat on a big red moon".split()[: 1 + i % 8]) + " dog" * (i % 5) for i in range(30)]
 rows = Dataset.from_dict({"text": texts, "kind": ["ab"[i % 2] for i in range(30)]})
-coded = encode(rows, SparseAutoencoder.from_pretrained("FOLDER"), engine=engine)
+coded = encode(rows, SparseAutoencoder.from_pretrained("FOLDER"), keep="state", engine=engine)
 answers = [str(coded[:])]
-for method in ("greedy", "match", "simscale", "instag", "longest", "random", "herding"):
+for method in ("greedy", "match", "simscale", "instag", "longest", "random", "herding", "kcenter", "repr_filter"):
     subset = select(coded, 9, method, quota="kind", must_include=[3], engine=engine)
     answers.append(repr(vars(subset.sae_selection)))
 if engine and "fail" in sys.argv:
@@ -57,5 +57,5 @@ def test_processes_select_what_one_process_selects(sae, tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     one, first, second = (json.loads((tmp_path / f"answers-{name}").read_text()) for name in ("one", "0", "1"))
-    assert len(one) == 8 and first[:8] == second[:8] == one
-    assert first[8:] == second[8:] == ["a shard cannot be read", "the processes do not select in the same way: o"]
+    assert len(one) == 10 and first[:10] == second[:10] == one
+    assert first[10:] == second[10:] == ["a shard cannot be read", "the processes do not select in the same way: o"]

@@ -15,10 +15,11 @@ from helpers.pools import RECORD
 from hf_sae_select import FeatureMatrix, Ray, encode, encode_files, select
 from hf_sae_select.engines import host, work
 from hf_sae_select.engines.cluster import Cluster
-from hf_sae_select.features.columns import ACTS, IDS, TOKENS, column_types
+from hf_sae_select.features.columns import ACTS, IDS, STATE, TOKENS, column_types
 from hf_sae_select.selection import run
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import pool
+from hf_sae_select.selection.sharded.vector_column import VectorColumn
 
 pytestmark = pytest.mark.ray
 TWO = Ray(workers=2)
@@ -172,6 +173,8 @@ METHODS = {
     "instag": ("instag", {}),
     "longest": ("longest", {}),
     "random": ("random", {}),
+    "kcenter": ("kcenter", {}),
+    "filter": ("repr_filter", {"max_similarity": 0.2}),
 }
 CONSTRAINTS = [{}, {"must_include": [3, 1]}, {"exclude": [0, 2]}, {"quota": "kind"}, {"cost": "price"}]
 N = 40
@@ -187,21 +190,28 @@ def acts():
 
 def pool_of_rows():
     columns = {IDS: [np.flatnonzero(row) for row in acts()], ACTS: [row[row > 0] for row in acts()]}
-    return Dataset.from_dict({**columns, TOKENS: range(N)}, features=column_types(RECORD))
+    states = np.random.default_rng(1).integers(-1, 2, (N, 3))
+    return Dataset.from_dict({**columns, TOKENS: range(N), STATE: states}, features=column_types(RECORD, 3))
+
+
+def vectors_of(rows):
+    return VectorColumn(rows.select_columns([STATE]), STATE)
 
 
 @pytest.fixture(scope="module")
 def sharded(ray):
     """A pool in three shards."""
-    with Cluster(Ray(workers=3)) as cluster, pool.of_dataset(pool_of_rows(), cluster) as features:
-        yield features
+    with Cluster(Ray(workers=3)) as cluster:
+        rows = pool_of_rows()
+        with pool.of_dataset(rows, cluster, vectors_of(rows)) as features:
+            yield features
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_receipt_is_that_of_one_process(sharded, method, constraint):
     columns = {"kind": ["abc"[i % 3] for i in range(N)], "price": [1 + i % 7 for i in range(N)]}
-    one = FeatureMatrix.from_dataset(pool_of_rows())
+    one = FeatureMatrix.from_dataset(pool_of_rows(), STATE)
     name, options = METHODS[method]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -211,14 +221,16 @@ def test_the_receipt_is_that_of_one_process(sharded, method, constraint):
 
 
 @pytest.mark.slow
-def test_a_shard_whose_worker_is_killed_goes_on_in_another_one(ray):
-    one = FeatureMatrix.from_dataset(pool_of_rows())
-    request = SelectionRequest.parse(N, {}, 25, "greedy", {})
-    with Cluster(TWO) as cluster, pool.of_dataset(pool_of_rows(), cluster) as features:
+@pytest.mark.parametrize("name", ["greedy", "kcenter"])
+def test_a_shard_whose_worker_is_killed_goes_on_in_another_one(ray, name):
+    rows = pool_of_rows()
+    one = FeatureMatrix.from_dataset(rows, STATE)
+    request = SelectionRequest.parse(N, {}, 25, name, {})
+    with Cluster(TWO) as cluster, pool.of_dataset(rows, cluster, vectors_of(rows)) as features:
         shards, trips, call = features.shards, [], features.shards.call
 
         def killing(method, *arguments):
-            if method == "offer":
+            if "offer" in (method, *arguments[:1]):
                 trips.append(method)
                 if len(trips) == 2:
                     ray.kill(shards.hosts[0])

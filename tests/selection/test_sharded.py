@@ -61,7 +61,8 @@ def few_at_once(monkeypatch):
     monkeypatch.setattr(driver, "OFFERED", 6)  # so that small pools take several trips
     monkeypatch.setattr(driver, "SCANNED", 2)
     monkeypatch.setattr(driver, "FILLED", 3)
-    monkeypatch.setattr(similarity, "OFFERED", 2)
+    monkeypatch.setattr(similarity, "FARTHEST", 2)
+    monkeypatch.setattr(similarity, "PASSING", 2)
     monkeypatch.setattr(unit_vectors, "QUANTIZE_ROWS", 4)  # so that no shard begins with a block of the sum
     monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
     monkeypatch.setattr(compared, "FIRST", 2)

@@ -25,7 +25,10 @@ from .features import ShardedFeatures
 from .messages import VectorOffer, VectorTask, VectorUpdate
 from .ranked import Ranked
 
-OFFERED = 32  # rows that a shard offers in one trip, at most
+FARTHEST = 16  # rows that a shard offers in one trip of k-center, at most
+PASSING = 64  # and of the filter
+Waiting = tuple[int, int, int, NDArray[np.int16]]
+"""A row that was offered: its place, its number, the number of picks it was compared with, and its vector."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class ShardedVectors:
     def take(self, rows: Int64s) -> NDArray[np.int16]:
         """Return the unit vectors of some rows: [m, d]."""
         shard, vectors = self.features.shard_of(rows), np.empty((len(rows), self.width), np.int16)
+        if not len(rows):
+            return vectors
         parts = self.features.call_each("similarity", [("take", *own) for own in self.features.split(rows)])
         for i, part in enumerate(parts):
             vectors[shard == i] = part
@@ -64,13 +69,13 @@ class _Search:
             tasks.append(("begin", VectorTask(start, part, place[start:end][part.order], most)))
         vectors.features.call_each("similarity", tasks)
 
-    def _trip(self, begins_round: bool = False) -> list[VectorOffer]:
-        """Tell the shards what was picked, and ask which rows may be next."""
+    def _trip(self, most: int, begins_round: bool = False) -> list[VectorOffer]:
+        """Tell the shards what was picked, and ask which rows may be next, each for at most so many."""
         picked = Picked.of(self._state, np.array(self._unsent_rows, np.int64))
         vectors = np.array(self._unsent, np.int16).reshape(-1, self._vectors.width)
         self._unsent_rows, self._unsent = [], []
         update = VectorUpdate(picked, vectors, begins_round)
-        offers: list[VectorOffer] = self._vectors.features.call("similarity", "offer", update, OFFERED)
+        offers: list[VectorOffer] = self._vectors.features.call("similarity", "offer", update, most)
         return offers
 
     def _commit(self, row: int, vector: NDArray[np.int16]) -> None:
@@ -93,7 +98,7 @@ class _Farthest(_Search):
     def __call__(self, budget: int, initial: Int64s) -> tuple[Int64s, Floats]:
         self._pick_initial(initial)
         while len(self._picks) < budget:
-            offers = self._trip()
+            offers = self._trip(min(FARTHEST, budget - len(self._picks)))
             for offer in offers:
                 self._add(offer)
             if not len(self._ranked.places):
@@ -157,15 +162,13 @@ class ShardedFilter(_Search):
         self._unsent = list(self._vectors.take(np.array(near, np.int64)))
         self._near = np.array(self._unsent, np.float32).reshape(-1, self._vectors.width)
         self._count = len(near)
-        picks, waiting, begins = list[int](), list[tuple[int, int, int, NDArray[np.int16]]](), True
+        picks, waiting, begins = list[int](), list[Waiting](), True
         while len(picks) < budget:
-            offers, begins = self._trip(begins), False
+            offers, begins = self._trip(min(PASSING, budget - len(picks)), begins), False
             next_place = min(offer.rest_place for offer in offers)
             for offer in offers:
-                for row, place, vector in zip(
-                    offer.numbers.tolist(), offer.places.tolist(), offer.vectors, strict=True
-                ):
-                    heappush(waiting, (place, row, self._count, vector))
+                for place, row, vector in zip(offer.places, offer.numbers, offer.vectors, strict=True):
+                    heappush(waiting, (int(place), int(row), self._count, vector))
             while waiting and waiting[0][0] < next_place and len(picks) < budget:
                 _, row, compared, vector = heappop(waiting)
                 if fits(self._state, row) and self._passes(vector, compared):
