@@ -99,8 +99,7 @@ class _Farthest(_Search):
         self._pick_initial(initial)
         while len(self._picks) < budget:
             offers = self._trip(min(FARTHEST, budget - len(self._picks)))
-            for offer in offers:
-                self._add(offer)
+            self._add(offers)
             if not len(self._ranked.places):
                 break
             rest = max((offer.rest_score, -offer.rest_place) for offer in offers)
@@ -125,12 +124,16 @@ class _Farthest(_Search):
         self._gains.append(gain)
         self._bar.update()
 
-    def _add(self, offer: VectorOffer) -> None:
-        """Take rows that a shard offers."""
-        self._slots.update((place, slot) for slot, place in enumerate(offer.places.tolist(), len(self._rows)))
-        self._rows += offer.numbers.tolist()
-        self._distances.add_rows(offer.vectors, offer.distances)
-        self._ranked.add(offer.places, offer.distances, len(self._picks))
+    def _add(self, offers: list[VectorOffer]) -> None:
+        """Take the rows that shards offer."""
+        numbers, places, distances, vectors = (
+            np.concatenate([getattr(offer, name) for offer in offers])
+            for name in ("numbers", "places", "distances", "vectors")
+        )
+        self._slots.update((place, slot) for slot, place in enumerate(places.tolist(), len(self._rows)))
+        self._rows += numbers.tolist()
+        self._distances.add_rows(vectors, distances)
+        self._ranked.add(places, distances, len(self._picks))
 
     def _distances_of(self, places: Int64s) -> Floats:
         return self._distances.to_nearest(np.array([self._slots[place] for place in places.tolist()], np.int64))
