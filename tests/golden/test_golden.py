@@ -119,7 +119,11 @@ def test_what_was_published_is_staged_again(name, tmp_path):
         elif file != "pool.parquet":  # its activations are verified, up to their last digits
             assert pq.read_table(staged / file).equals(pq.read_table(FOLDERS / name / file)), file
     picks, recorded = (pq.read_table(folder / "selection.parquet") for folder in (staged, FOLDERS / name))
-    assert picks.equals(recorded) and picks.schema.equals(recorded.schema)
+    assert picks.schema.equals(recorded.schema)
+    if not EXACT:  # gains are sums of activations, which half precision may round to neighbours
+        np.testing.assert_allclose(picks["gain"], recorded["gain"], rtol=1e-3)
+        picks, recorded = picks.drop_columns("gain"), recorded.drop_columns("gain")
+    assert picks.equals(recorded)
     metadata, flat = (json.loads(table.schema.metadata[b"sae_selection"]) for table in (picks, recorded))
     assert metadata.pop("pool_rows") == len(sources()["texts"])
     assert metadata | {"parameters": flattened(metadata["parameters"])} == flat
