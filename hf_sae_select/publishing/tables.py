@@ -95,7 +95,8 @@ def check_types(rows: Dataset) -> None:
         try:
             if _has_lists_of_length_0(field.type):  # Parquet writes them, and reads nulls in their place
                 raise pa.ArrowNotImplementedError("fixed-size lists of length 0")
-            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+            empty = pa.Table.from_batches([], pa.schema([field]))  # `empty_table` fails for lists of JSON
+            pq.write_table(empty, pa.BufferOutputStream())
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"column `{field.name}` is of type {field.type}, which Parquet cannot hold ({error}): convert it, or "

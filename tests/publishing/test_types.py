@@ -81,6 +81,9 @@ TAKEN = {
     "an image": typed(Image(), *[{"bytes": b"x", "path": None}] * 3),
     "lists of images": typed(List(Image()), [{"bytes": b"x", "path": None}], [], None),
     "any JSON": typed(Json(), {"a": 1}, [1, "b"], None),
+    "turns of several forms": typed(
+        List(Json()), [{"role": "user", "content": "a"}], [{"role": "assistant", "tool_calls": [{"id": 1}]}], None
+    ),
 }
 REFUSED = {
     "empty structs": (Dataset.from_list([{"v": {}}] * 3), "column `v` is of type struct<>, which Parquet cannot hold"),
