@@ -44,8 +44,9 @@ for name in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
     logging.getLogger(name).addFilter(mask_record)
 
 REMEDIES = {  # HTTP status -> cause and remedy
-    401: "the Hub does not accept the token: log in again (`hf auth login`) or pass a valid `token`",
+    401: "the Hub does not accept the token, or there is none: log in (`hf auth login`) or pass a valid `token`",
     403: "the token lacks permission: ask for access to the repo, or use a token with write access",
+    404: "the Hub has nothing at this address: check the id, which is owner/name",
     409: "another commit to the repo is in progress: try again in a moment",
     412: "the repo has a newer commit, so nothing was written: review that commit, then push again",
     429: "too many requests: wait a few minutes, or log in (`hf auth login`) for a higher limit",
@@ -352,7 +353,7 @@ def _http_error(place: str, error: BaseException | None) -> OSError:
     """Return our error for an HTTP error, a missing answer, or an upload that failed for another reason."""
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
-        default = "the Hub has a problem: try again later" if status >= 500 else "see the cause above"
+        default = "the Hub has a problem: try again later" if status >= 500 else "the Hub refuses the request"
         kind = PermissionError if status in (401, 403) else OSError
         return kind(f"{place}: HTTP {status}; {REMEDIES.get(status, default)}")
     if isinstance(error, httpx.HTTPError):

@@ -24,17 +24,19 @@ from .terminal import as_json, is_printed, quiet_libraries
 from .values import form_of, receipt_of
 
 NAME = "hf-sae-select"
+SITE = "https://hf-sae-select.github.io/hf-sae-select/"  # the pages that helps call `docs/name.md`
 OWN = "_"  # ends names of options that no function has: `config` is an argument of some
 WHAT = "Select small, representative training subsets by the features of a sparse autoencoder."
 EXIT_CODES = (
-    "exit codes: 0 if nothing differs from the record, 1 if something that was read differs, 2 if that cannot be "
-    "told: the Hub failed, an argument is wrong, something is not installed, or the result cannot be printed; 130 "
-    "after Ctrl-C"
+    "exit codes: 0 if it is done and nothing differs from a record, 1 if something differs from its record, 2 if it "
+    "cannot be done or told: an argument is wrong, something is not installed, the Hub failed, or the result cannot be "
+    "printed; 130 after Ctrl-C"
 )
 FORMS = (
     "Rows are a file (.parquet, .jsonl, .json, .csv, .txt), a folder of save_to_disk, or owner/name[:split] of the "
     "Hub. Lists are repeated options; numbers of rows and names of methods may also have commas between them. "
-    "Mappings are name=value, repeated, or JSON. A function is file.py:name. All of it: docs/cli.md."
+    f"Mappings are name=value, repeated, or JSON. A function is file.py:name. All of it: {SITE}cli.html; "
+    f"docs/name.md is the page name.html there."
 )
 HELP = {"--help", "-h", "--version"}
 SETTINGS = ("json", "debug", "overwrite", "config")  # of one call: a run file does not have them
@@ -59,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     with quiet_libraries():
         try:
             if not words:
-                raise cyclopts.CycloptsError(msg=f"a command is missing; choose one of: {', '.join(COMMANDS)}")
+                raise cyclopts.CycloptsError(msg=f"a command is missing; `--help` describes them: {', '.join(COMMANDS)}")
             code = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         except (cyclopts.CycloptsError, ValueError, OSError) as error:
             if HELP & set(words):

@@ -218,6 +218,15 @@ def _write_contrast(contrast: Any, out: Path, beside: Callable[[], None]) -> Non
     outputs.write_rows(Dataset.from_pandas(contrast.to_pandas(), preserve_index=False), out, beside)
 
 
+def _reasons_text(reasons: Any) -> str:
+    """Return the sentences of each reason, below the beginning of the row's text where that was read."""
+    from ..concepts.evidence import Reason
+    from ..concepts.payload import excerpt
+
+    several = [reasons] if isinstance(reasons, Reason) else reasons
+    return "\n".join(f"“{excerpt(reason.text)}”\n{reason}" if reason.text else str(reason) for reason in several)
+
+
 def _reasons_data(reasons: Any) -> Data:
     dicts = reasons.to_dict()
     return {"reasons": dicts if isinstance(dicts, list) else [dicts]}
@@ -237,7 +246,7 @@ QUALITY = Result(_quality_text, asdict)
 L0 = Result(str, _check_data, code=lambda check: DIFFERS if check.agrees is False else OK)
 LABELS = Result(repr, _labels_data, outputs.write_saved, (".parquet",))
 CONTRAST = Result(repr, _contrast_data, _write_contrast, (".parquet", ".jsonl"))
-REASONS = Result(str, _reasons_data)
+REASONS = Result(_reasons_text, _reasons_data)
 WHY_NOT = Result(str, lambda why: why.to_dict())
 FILE = Result(str, lambda file: {"file": str(file)})
 FOLDER = Result(str, lambda folder: {"folder": str(folder)})

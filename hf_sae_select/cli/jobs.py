@@ -80,6 +80,8 @@ class Job:
             data = data | {"out": None if self.out is None else str(self.out)}
             if self.out is not None:
                 text += f"\nwritten: {', '.join(map(str, [self.out, *self.receipts]))}"
+            elif kind.has_rows:
+                text += "\nno file is written; to keep the rows, pass `--out`, such as `--out rows.parquet`"
         if not is_printed(as_json(data) if self.as_json else text, sys.stdout):
             is_printed("the result cannot be printed: stdout is closed or full", sys.stderr)
             return UNKNOWN

@@ -9,6 +9,11 @@ from .commands import COMMANDS, Command
 REMEDY = re.compile(r"\b(pass|omit|as|with|or pass) `(\w+)(=(?:True|'[^'`]*'|[\w.]+))?`")
 CALL = re.compile(r"\b(?:hf_sae_select|ds)\.(\w+)\(([^()]*)\)")
 OPTION = re.compile(r"(\w+)=(.+)")
+FORMS = {  # of `text`, in Python and in a shell
+    "`text=['column', 'column']`": "`--text column --text column`",
+    "`text='struct.field'`": "`--text struct.field`",
+    "`text=lambda row: ...`": "`--text my_file.py:function`",
+}
 
 
 def reworded(text: str, command: Command) -> str:
@@ -25,6 +30,8 @@ def reworded(text: str, command: Command) -> str:
             return match[0]
         return f"{verb} `{_option(names.get(name, name), value or '')}`"
 
+    for form, words in FORMS.items():
+        text = text.replace(form, words)
     return CALL.sub(_call, REMEDY.sub(option, text))
 
 

@@ -234,9 +234,10 @@ def _by_nearness(reason: Reason, with_parts: bool) -> str:
     assert aim is not None
     whose = f"the target “{one_line(aim.name, NAME_LETTERS)}”, whose turn it was" if aim.name else "the target"
     where, rows = (f"it is near {whose}: ", "the rows of the target") if reason.has_target else ("", "all rows")
+    first = " (there are none)" if reason.pick == 0 else ""
     text = (
-        f"{where}of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is its mean kernel with {rows}, and "
-        f"{aim.novelty:.4g} it gains for being unlike earlier picks"
+        f"{where}of its gain of {reason.gain:.4g}, {aim.nearness:.4g} is for being near {rows} (its mean kernel with "
+        f"them), and {aim.novelty:.4g} for being unlike earlier picks{first}"
     )
     if with_parts and reason.parts:
         text += f"; {_largest(reason, 'of the kernel ')}"

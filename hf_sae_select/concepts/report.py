@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._datasets import check_dataset, select_rows
 from .._files import check_own_target, whole_file
+from .._optional import extra
 from .._validation import check_int, check_text, check_type
 from ..sae.labels import Labels, labels_of
 from ..selection.attachment import as_pool, attach, pool_of, selection_of, with_target
@@ -73,6 +74,7 @@ def report(
     Raises:
         TypeError: If an argument has another type than above, or `subset` has no selection.
         ValueError: If an argument is not allowed, or the arguments do not belong together.
+        ImportError: If the extra `report` is not installed.
         FileExistsError: If `path` is a file of another kind.
         OSError: If `path` cannot be written.
 
@@ -83,6 +85,8 @@ def report(
     subset.sae_report("report.html")
     ```
     """
+    for module in ("altair", "vl_convert"):  # before the model reads rows
+        extra(module, "report")
     for name, number, least in (("spans", spans, 0), ("picks", picks, 0)):
         check_int(name, number, least)
     check_text("title", title, optional=True)

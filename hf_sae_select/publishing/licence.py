@@ -93,7 +93,10 @@ def _checked(license: Any) -> dict[str, Any]:
         return _other(license)
     ids = [license] if isinstance(license, str) else list(license) if isinstance(license, Sequence) else []
     if not ids or not all(isinstance(id, str) and LICENCE_ID.fullmatch(id) for id in ids):
-        raise TypeError(f"`license={license!r}` must be the id of a licence, such as 'cc-by-4.0', or a list of ids")
+        raise TypeError(
+            f"`license={license!r}` must be the id of a licence, such as 'mit' or 'cc-by-4.0', or a list of ids; "
+            "they are in lower case: https://huggingface.co/docs/hub/repositories-licenses"
+        )
     return {"license": license if isinstance(license, str) else ids}
 
 

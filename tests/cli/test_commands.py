@@ -259,6 +259,7 @@ def test_errors_name_the_remedy(rows, call, words, message):
             "needs: encode with `--keep state`, or pass `--embedding column`",
         ),
         ("pass `token`", "pass `--token`"),
+        ("pass `text=['column', 'column']` or `text=f`", "pass `--text column --text column` or `text=f`"),
         ("the encoded dataset as `pool`", "the encoded dataset as `--pool`"),
         ("`level='sel'` is shown as `longest`; pass `x`", "`level='sel'` is shown as `longest`; pass `x`"),
         (
@@ -433,3 +434,8 @@ def test_a_file_of_a_folder_or_a_pattern_is_not_replaced(rows, call, place):
     done = call("select", place, "3", *WORDS, "--out", "parts/a.jsonl", "--overwrite")
     assert done.code == 2 and f"'{place}' is read by this call, and would be replaced" in done.err
     assert (rows / "parts" / "a.jsonl").read_bytes() == before
+
+
+def test_rows_that_no_file_keeps_are_said_to_be(rows, saved_sae, call):
+    lines = call("select", "pool.jsonl", "2", "--sae", "sae").out.splitlines()
+    assert lines[1:] == ["no file is written; to keep the rows, pass `--out`, such as `--out rows.parquet`"]

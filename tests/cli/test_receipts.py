@@ -64,6 +64,8 @@ def test_explain_and_why_not(subset, call):
     done = call("explain", "subset.parquet", "--picks", "1", "--spans", "0")
     expected = reopened("subset", "subset.parquet")
     assert (done.code, done.out) == (0, f"{explain(expected, 1, spans=0)}\n")
+    done = call("explain", "subset.parquet", "--picks", "0,1")
+    assert [line for line in done.out.splitlines() if line[0] == "“"] == [f"“{text}”" for text in expected["text"][:2]]
     done = call("explain", "subset.parquet", "--picks", "0,2", "--json")
     reasons = json.loads(done.out)["reasons"]
     assert [reason["row"] for reason in reasons] == expected.sae_selection.indices[[0, 2]].tolist()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import hf_sae_select
-from hf_sae_select.cli.app import make_app
+from hf_sae_select.cli.app import SITE, make_app
 from hf_sae_select.cli.commands import COMMANDS
 from hf_sae_select.cli.signatures import OPTIONS, signature_of
 from hf_sae_select.cli.values import FORMS
@@ -47,7 +47,7 @@ def test_help_shows_every_argument(name, call):
         shown = "option" if is_any else command.renamed.get(name, name)
         assert f"--{shown.replace('_', '-')} " in done.out, name
     assert {"--json", "--debug", "--config"} <= set(re.findall(r"--[\w-]+", done.out))
-    assert "exit codes: 0 if" in done.out
+    assert "exit codes: 0 if" in done.out and f"{SITE}cli.html" in done.out
 
 
 def test_lists_of_a_docstring_stay_lists(call):

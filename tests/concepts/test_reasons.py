@@ -381,4 +381,4 @@ def test_without_a_target_herding_says_how_near_a_pick_is_to_all_rows():
     reason = reasons(features, select_indices(features, 2, "herding", seed=None), [0])[0]
     assert reason.kind == "nearness" and reason.aim.rows == () and not reason.has_target
     assert ": of its gain of " in str(reason)
-    assert "is its mean kernel with all rows" in str(reason) and "target" not in str(reason)
+    assert "is for being near all rows (its mean kernel with them)" in str(reason) and "target" not in str(reason)

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +39,14 @@ def test_every_pick_is_there_with_its_text_and_its_reason(tmp_path):
     assert [pick["text"] for pick in data["picks"]] == subset["text"][:]
     assert data["picks"][0]["why"].startswith("It has 3 features that no earlier pick of the round has")
     assert "5 of 12 rows" in visible(file) and "“greedy” selects the row that adds the most features" in visible(file)
+
+
+def test_without_the_extra_it_is_refused_before_a_model_reads_rows(tmp_path, monkeypatch):
+    subset = pool_of(TEXTS).sae_select(5)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    monkeypatch.setattr("hf_sae_select.concepts.report.full_contents", None)
+    with pytest.raises(ImportError, match=r'need `altair`: pip install "hf-sae-select\[report\]"'):
+        subset.sae_report(tmp_path / "report.html")
 
 
 def test_the_same_selection_gives_the_same_bytes(tmp_path):

@@ -12,7 +12,7 @@ from hf_sae_select.encoding.batches import Window
 from hf_sae_select.encoding.hooks import PLACES
 from hf_sae_select.encoding.language_model import LanguageModel
 
-DOCS = Path(__file__).parents[2] / "docs" / "encoding.md"
+DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
 IDS = torch.arange(5, 13)[None]
 STREAM = {"resid_pre", "resid_post"}
 PARTS = {"attn_out", "mlp_out"}
@@ -76,7 +76,7 @@ def test_a_name_is_the_right_place_or_refused(kind):
     if kind in documented():
         assert found == ROWS[documented()[kind]]
     else:
-        assert transformers.__version__ != "5.24.0", f"{kind} is not in docs/encoding.md: {found}"
+        assert transformers.__version__ != "5.24.0", f"{kind} is not in docs/formats.md: {found}"
 
 
 def check_sums(kind, layer, vectors):
