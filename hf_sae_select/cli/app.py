@@ -29,8 +29,8 @@ OWN = "_"  # ends names of options that no function has: `config` is an argument
 WHAT = "Select small, representative training subsets by the features of a sparse autoencoder."
 EXIT_CODES = (
     "exit codes: 0 if it is done and nothing differs from a record, 1 if something differs from its record, 2 if it "
-    "cannot be done or told: an argument is wrong, something is not installed, the Hub failed, or the result cannot be "
-    "printed; 130 after Ctrl-C"
+    "cannot be done or told: an argument is wrong, something is not installed, the Hub failed, or the result cannot "
+    "be printed; 130 after Ctrl-C"
 )
 FORMS = (
     "Rows are a file (.parquet, .jsonl, .json, .csv, .txt), a folder of save_to_disk, or owner/name[:split] of the "
@@ -61,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     with quiet_libraries():
         try:
             if not words:
-                raise cyclopts.CycloptsError(msg=f"a command is missing; `--help` describes them: {', '.join(COMMANDS)}")
+                names = ", ".join(COMMANDS)
+                raise cyclopts.CycloptsError(msg=f"a command is missing; `--help` describes them: {names}")
             code = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         except (cyclopts.CycloptsError, ValueError, OSError) as error:
             if HELP & set(words):

@@ -224,7 +224,7 @@ def _reasons_text(reasons: Any) -> str:
     from ..concepts.payload import excerpt
 
     several = [reasons] if isinstance(reasons, Reason) else reasons
-    return "\n".join(f"“{excerpt(reason.text)}”\n{reason}" if reason.text else str(reason) for reason in several)
+    return "\n".join(f"“{excerpt(reason.text, 200)}”\n{reason}" if reason.text else str(reason) for reason in several)
 
 
 def _reasons_data(reasons: Any) -> Data:

@@ -28,10 +28,10 @@ LEAST_CHARACTERS = 200  # of a pick's text that are shown, unless all else is sh
 NAME_LETTERS, REASON_LETTERS = (60, 20), 6  # of names and neighbours' texts; a reason has as many for each of these
 
 
-def excerpt(text: str) -> str:
+def excerpt(text: str, characters: int = EXCERPT) -> str:
     """Return the beginning of a text on one line."""
-    line = shown(" ".join(text[: 4 * EXCERPT].split()))
-    return line if len(line) <= EXCERPT else f"{line[:EXCERPT].rstrip()}…"
+    line = shown(" ".join(text[: 4 * characters].split()))
+    return line if len(line) <= characters else f"{line[:characters].rstrip()}…"
 
 
 def features_data(shares: Iterable[FeatureShare], labels: Labels | None, reasons: Sequence[Reason]) -> list[list[Any]]:
