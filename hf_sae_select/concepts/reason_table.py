@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from .evidence import Reason, title
 
@@ -48,7 +48,7 @@ class Reasons(Sequence[Reason]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Reasons) and self._reasons == other._reasons
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # none, beside `__eq__`
 
     def __str__(self) -> str:
         return "\n".join(map(str, self._reasons))

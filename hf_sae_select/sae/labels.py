@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .._cards import UNSEEN
 from .._files import check_target, whole_file
@@ -169,11 +169,9 @@ class Labels(LabelsHub):
     ) -> None:
         check_width(d_sae)
         check_text("sae_sha256", sae_sha256, optional=True)
-        self.d_sae, self.sae_sha256, self.metadata = (
-            d_sae,
-            sae_sha256,
-            _json_object({} if metadata is None else metadata),
-        )
+        self.d_sae: int = d_sae
+        self.sae_sha256: str | None = sae_sha256
+        self.metadata: dict[str, Any] = _json_object({} if metadata is None else metadata)
         self._labels: dict[int, Label] = {}
         for label in labels:
             if label.feature >= d_sae:
@@ -196,7 +194,7 @@ class Labels(LabelsHub):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Labels) and contents(*self._rows()) == contents(*other._rows())
 
-    __hash__ = None  # type: ignore[assignment]  # it holds a mapping
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # none, beside `__eq__`: it holds a mapping
 
     def __repr__(self) -> str:
         return f"Labels({len(self.named):,} of {self.d_sae:,} features have names)"

@@ -68,12 +68,14 @@ class SparseAutoencoder(nn.Module, HubMixin):
         super().__init__()
         self.config = config
         shapes = tensor_shapes(config)
-        self.W_enc = nn.Parameter(torch.zeros(shapes["W_enc"]))
-        self.b_enc = nn.Parameter(torch.zeros(shapes["b_enc"]))
+        self.W_enc: nn.Parameter = nn.Parameter(torch.zeros(shapes["W_enc"]))
+        self.b_enc: nn.Parameter = nn.Parameter(torch.zeros(shapes["b_enc"]))
         self.W_dec: nn.Parameter | None = nn.Parameter(torch.zeros(shapes["W_dec"]))
         self.b_dec: nn.Parameter | None = nn.Parameter(torch.zeros(shapes["b_dec"]))
-        self.W_skip = nn.Parameter(torch.zeros(shapes["W_skip"])) if "W_skip" in shapes else None
-        self.threshold = nn.Parameter(torch.zeros(shapes["threshold"])) if "threshold" in shapes else None
+        self.W_skip: nn.Parameter | None = nn.Parameter(torch.zeros(shapes["W_skip"])) if "W_skip" in shapes else None
+        self.threshold: nn.Parameter | None = (
+            nn.Parameter(torch.zeros(shapes["threshold"])) if "threshold" in shapes else None
+        )
 
     @classmethod
     def from_tensors(cls, config: SaeConfig, tensors: Mapping[str, Tensor]) -> Self:
