@@ -43,7 +43,8 @@ def connect(hub, home, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for api in (hf_api.api, hf_file_system.hffs, hf_file_system.hffs._api):  # made at import
         monkeypatch.setattr(api, "endpoint", hub.url)
-    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # made when it is first used, and kept
+    # made when it is first used, and kept; transformers 5.0 has none
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)
     monkeypatch.setattr(_detect_agent, "_registry", _detect_agent._EMPTY_REGISTRY)  # or the client asks for it once
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
     monkeypatch.setattr(datasets.config, "HUB_DATASETS_URL", hub.url + "/datasets/{repo_id}/resolve/{revision}/{path}")
