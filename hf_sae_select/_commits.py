@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported lazily
+from huggingface_hub.utils import hf_raise_for_status, httpx  # type: ignore[attr-defined]  # exported lazily
 
 from ._hub import UNEXPECTED, NoSuchFile, Repo, Token, check_path, check_token, git_sha1, hub_errors
 from ._secrets import check_no_token
@@ -56,6 +56,23 @@ def check_push(
     check_token(token)
     for name, text in (("commit_message", commit_message), ("subfolder", subfolder), ("revision", revision)):
         check_no_token(name, text, token)
+
+
+def check_card(card: str, kind: str) -> None:
+    """Ask the Hub whether it takes the metadata of a card, before anything is written.
+
+    `RepoCard.validate` does the same, but before huggingface_hub 2.2 it sends the card to the public Hub even where
+    HF_ENDPOINT names another one.
+
+    Raises:
+        ValueError: If the Hub refuses the card.
+        HfHubHTTPError: If the Hub does not answer the question.
+    """
+    url = f"{constants.ENDPOINT}/api/validate-yaml"
+    response = get_session().post(url, json={"content": card, "repoType": kind})
+    if response.status_code == 400:
+        raise ValueError(response.text)
+    hf_raise_for_status(response)
 
 
 def prepare(

@@ -216,7 +216,7 @@ def push(
     files: dict[str, str | Path | bytes] = {name: folder / name for name in names}
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
     with hub_errors(repo_id):  # before a repo is created for a card that the Hub refuses
-        parsed(card, CARD_FILE).validate(repo_type="dataset")
+        _commits.check_card(str(parsed(card, CARD_FILE)), "dataset")
     repo, readme = prepare(repo_id, private=private, revision=revision, token=token, kind="dataset")
     present = repo.all_files()
     earlier = _earlier_files(repo, present, {name.rpartition("/")[0] for name in names if is_rows(name)})
