@@ -56,7 +56,7 @@ MORE = {
     "gptj": {"rotary_dim": 8},
     "granite": {"residual_multiplier": 0.25},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "residual_multiplier": 0.25},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
     "kimi_linear": {**MIXED, "head_dim": 8, "linear_num_heads": 2, "linear_head_dim": 16},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "lfm3": {"layer_types": ["conv", "full_attention"]},
