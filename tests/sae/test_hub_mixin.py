@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from huggingface_hub import HfApi, ModelCard, ModelHubMixin
+from huggingface_hub import HfApi, ModelHubMixin
 
 from hf_sae_select import SparseAutoencoder, load_sae
 from hf_sae_select._commits import check_card
