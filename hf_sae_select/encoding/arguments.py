@@ -15,6 +15,7 @@ from ..engines.processes import processes
 from ..features.kept import STRONGEST
 from ..sae.products import PRECISIONS
 from .chat_template import RESERVED_VARIABLES
+from .devices import available
 from .text import TextSource
 
 DEFAULT_WINDOWS, DEFAULT_GPU_TOKENS = 32, 16_384  # of a forward pass
@@ -176,17 +177,7 @@ def _device(device: Any) -> torch.device:
         return default
     if not isinstance(device, str | torch.device):
         raise TypeError(f"`device={device!r}` must be a string such as 'cpu' or 'cuda:0', or a torch.device")
-    try:
-        probe = torch.empty(1, device=device)
-        if probe.device.type == "meta":
-            raise ValueError("it holds no numbers")
-        return probe.device
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"`device={str(device)!r}` is not available here: {reason}; pass 'cpu', or an accelerator of this machine "
-            "such as 'cuda:0' or 'mps'"
-        ) from error
+    return available(device)
 
 
 def _device_of_workers(device: Any, of_workers: str) -> torch.device:

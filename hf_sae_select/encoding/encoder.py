@@ -210,7 +210,7 @@ class Encoder:
                 )
             return
         config, dtype = self.sae.config, str(self.model.model.dtype).removeprefix("torch.")
-        remedy = "leave the row out, or look at the weights of the model"
+        remedy = "leave the row out, or look at the weights of the model and of the SAE"
         if dtype not in ("float32", "float64"):
             remedy = "pass dtype='float32'" + (" or dtype='bfloat16'" if dtype == "float16" else "")
         raise ValueError(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..sae.config import SaeConfig
 from .batches import Window, attention_mask, by_length, text_places, token_ids
+from .devices import check_device_map
 from .families import OUTPUT, proven
 from .hooked_model import HookedModel
 from .hooks import PLACES, find_hook, names_of
@@ -108,13 +109,16 @@ class LanguageModel(HookedModel):
 
         Raises:
             OSError: the model is neither on the Hub nor in an installed package, or the package holds other weights.
-            ValueError: the model has no such hook; found before the weights are loaded, where its config alone shows.
+            ValueError: the model has no such hook, or `model_kwargs` change it or name a device that is not here;
+                found before the weights are loaded, where its config alone shows.
         """
         kind: type | None = None
         if (empty := empty_model(cls.auto_class, name, revision)) is not None:
             place = find_hook(empty.base_model, hook, reading.get("side", OUTPUT))  # a wrong name costs no download
             kind = None if whole else truncated(empty, place)
+            _check_same_model(empty.config.to_dict(), model_kwargs or {})
         placement = dict(model_kwargs or {})
+        check_device_map(placement.get("device_map"))
         is_accelerated = torch.device(device).type == "cuda"  # the weights then need no copy in the host's memory
         if "device_map" not in placement and (is_accelerated or is_quantized(name, revision, placement)):
             placement["device_map"] = {"": device}  # a quantised model cannot be moved once it is loaded
@@ -352,6 +356,20 @@ class LanguageModel(HookedModel):
                 f"no place in the layers of {type(self.model.base_model).__name__} is `{name}`: the vectors at "
                 f"`{self.hook.path}` do not add up to the residual stream; choose one of: "
                 f"{', '.join([*known, 'the path of a module'])}{hint}"
+            )
+
+
+def _check_same_model(config: Mapping[str, Any], model_kwargs: Mapping[str, Any]) -> None:
+    """Check that arguments leave the config of a model as it is: an SAE reads the model that it was trained on.
+
+    Raises:
+        ValueError: One would change it.
+    """
+    for name in model_kwargs:
+        if name in config and name != "quantization_config" and not name.endswith("_implementation"):
+            raise ValueError(
+                f"`model_kwargs` must not have `{name}`: it would change the model that the SAE was trained on, whose "
+                f"config has {config[name]!r}; leave it out"
             )
 
 

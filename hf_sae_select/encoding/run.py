@@ -25,6 +25,7 @@ from ..features.columns import DIGEST
 from .claims import POLL_SECONDS, Claims
 from .collector import RowCollector
 from .encoder import Encoder, Pass, RowGroup
+from .libraries import import_libraries
 from .rows import RowReader
 from .stages import ahead
 from .store import CodeStore
@@ -83,6 +84,7 @@ class EncodingRun:
             OSError: The store cannot be written to.
         """
         self.store.prepare()
+        import_libraries()  # before the bar, which would stand still
         show = self.encoder.arguments.show_progress_bar
         with progress_bar(len(self.rows), self.encoder, "Encoding", show) as self._bar:
             try:

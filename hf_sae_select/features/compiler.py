@@ -21,7 +21,8 @@ class Progress(Listener):  # type: ignore[misc]
 
     def notify(self, event: Event) -> None:
         """Listen to what begins with a function of this package: others compile with numba too."""
-        if self._depth or event.data["dispatcher"].py_func.__module__.startswith(PACKAGE):
+        function = getattr(event.data["dispatcher"], "py_func", None)  # a dispatcher of another kind may have none
+        if self._depth or (getattr(function, "__module__", None) or "").startswith(PACKAGE):
             super().notify(event)
 
     def on_start(self, event: Event) -> None:

@@ -71,7 +71,7 @@ def check_blank(request: SelectionRequest, counts: Int64s) -> None:
     """
     pool = request.constraints.pool
     blank = int((counts[pool] == 0).sum())
-    text = "see which columns are read as `text`"
+    text = "see which columns are read as `text`, and whether the SAE is of this model"
     if blank == len(pool):
         raise ValueError(f"all {blank:,} rows are blank, without any feature: {text}")
     if blank > len(pool) / 2:

@@ -84,6 +84,20 @@ def test_arguments_that_contradict_ours_are_refused_by_name(ds, sae, loads, name
     assert not loads
 
 
+@pytest.mark.parametrize(
+    ("model_kwargs", "message"),
+    [
+        ({"hidden_act": "relu"}, "must not have `hidden_act`: it would change the model .* config has 'gelu'"),
+        ({"max_position_embeddings": 16}, "must not have `max_position_embeddings`"),
+        ({"device_map": "meta"}, "`device_map='meta'` is not available here: it holds no numbers"),
+        ({"device_map": {"": "nowhere"}}, "`device_map='nowhere'` is not available here"),
+    ],
+)
+def test_arguments_that_change_the_model_are_refused_before_its_weights_are_read(ds, sae, model_kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        encode(ds, sae, model_kwargs=model_kwargs)
+
+
 def test_a_policy_of_precision_is_for_an_sae_in_float32(ds, sae, loads):
     with pytest.raises(
         ValueError, match="`precision='bfloat16'` is for an SAE in float32, and this one is in float64"
