@@ -6,6 +6,7 @@ the codes. So a GPU waits for neither tokenizer nor disk, and Ctrl-C reaches a t
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -25,6 +26,7 @@ from ..features.columns import DIGEST
 from .claims import POLL_SECONDS, Claims
 from .collector import RowCollector
 from .encoder import Encoder, Pass, RowGroup
+from .interrupts import Interrupts
 from .libraries import import_libraries
 from .rows import RowReader
 from .stages import ahead
@@ -38,6 +40,7 @@ TASKS_PER_PROCESS = 8  # at least, so that processes end at about the same time
 READ_ROWS = 1000  # rows that are read at once
 GROUP_CHARACTERS = 2**24  # of texts that are tokenised together
 GROUPS_AHEAD, PASSES_AHEAD = 1, 3
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"  # as tqdm has it
 
 
 class EncodingRun:
@@ -90,11 +93,13 @@ class EncodingRun:
             try:
                 self.encoder.load()
                 self._collector = RowCollector(self.encoder)
+                self._begun_rows = self._begun_tokens = 0  # of the groups that have come
                 self._tokens, self._begin = 0, time.monotonic()
                 self._written = self._begin
                 self._bar.unpause()  # loading is no part of rows/s
-                while self._encode_free_tasks():
-                    time.sleep(POLL_SECONDS)
+                with Interrupts(self._say_stopping) as self._interrupts:
+                    while self._encode_free_tasks():
+                        time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:
                 raise interruption(len(self.rows) - self._left(), len(self.rows), self.store.folder) from None
 
@@ -106,6 +111,7 @@ class EncodingRun:
                 for result in results:
                     self._collect(result)
             except BaseException:
+                self._interrupts.ignore()
                 self._write()  # nothing, if writing failed
                 raise
         self._write()
@@ -131,22 +137,47 @@ class EncodingRun:
                 yield from self.encoder.passes(group)
 
     def _collect(self, result: RowGroup | Pass) -> None:
+        self._interrupts.check()
         if isinstance(result, RowGroup):
             rows = self._collector.begin(result)
+            if not self._begun_rows:
+                self._begin = time.monotonic()  # later groups are tokenised while the model runs
+            self._begun_rows += len(result.rows)
+            self._begun_tokens += sum(sum(window.is_text) for window in result.windows)
         else:
             rows = self._collector.add(result)
             self._tokens += sum(result.lengths)
-        speed = self._tokens / max(time.monotonic() - self._begin, 1e-9)
-        self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+        self._show_speed()
         self._bar.update(rows)
         if self._collector.bytes >= FILE_BYTES:
             self._write()
         self._write_in_time()
 
+    def _show_speed(self) -> None:
+        """Show tokens/s, and the time left by tokens: the longest rows come first, so rows/s would say far too much.
+
+        The rows that are not tokenised yet are taken to be as long as the others. Several processes share the rows of
+        the bar, and none knows the tokens of the others: there the time left is by rows.
+        """
+        speed = self._tokens / max(time.monotonic() - self._begin, 1e-9)
+        self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+        if processes().num_processes == 1:
+            left = "?"
+            if speed:
+                tokens = self._begun_tokens * len(self.rows) / self._begun_rows
+                left = self._bar.format_interval(max(tokens - self._tokens, 0) / speed)
+            self._bar.bar_format = BAR.replace("{remaining}", left)
+
     def _tick(self) -> None:
         """Show that time passes, while a forward pass takes long."""
+        self._interrupts.check()
+        self._show_speed()
         self._bar.refresh()
         self._write_in_time()
+
+    def _say_stopping(self) -> None:
+        if sys.stderr is not None and processes().is_local_main_process:
+            self._bar.write("Interrupted: stopping after the forward pass under way", file=sys.stderr)
 
     def _write_in_time(self) -> None:
         if time.monotonic() - self._written >= FILE_SECONDS:

@@ -110,6 +110,42 @@ def test_ctrl_c_ends_quietly_and_says_what_is_kept(rows, saved_sae, process):
     assert sorted(path.name for path in rows.iterdir()) == ["__pycache__", "mine.py", "pool.jsonl", "sae"][1:]
 
 
+PASS = """
+import os, signal, time, torch
+from hf_sae_select.encoding.language_model import LanguageModel
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+forward = LanguageModel._forward
+
+
+def interrupted(self, batch, length):
+    matrix = torch.ones(300, 300)
+    for seconds in (0.3, 0.3, 1):
+        os.kill(os.getpid(), signal.SIGINT)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            matrix @ matrix
+    return forward(self, batch, length)
+
+
+LanguageModel._forward = interrupted
+
+
+def text(row):
+    return row["text"]
+"""
+
+
+def test_ctrl_c_again_and_again_ends_as_one_does(rows, saved_sae, process):
+    """An interpreter that ends while a thread runs torch aborts."""
+    (rows / "mine.py").write_text(PASS)
+    done = process("encode", "pool.jsonl", "--sae", saved_sae, "--text", "mine.py:text", "-o", "encoded.parquet")
+    assert (done.code, done.out) == (130, "") and "Traceback" not in done.err
+    assert "Interrupted: stopping after the forward pass under way" in done.err
+    last = done.err.splitlines()[-1]
+    assert last.startswith("interrupted; encoded.parquet is not written; 0 of 8 rows are encoded and kept in ")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full"])
 def test_closed_and_full_streams(folder, closed):
     script = f'"$0" -m hf_sae_select load-selection "$1" {closed}'  # which loads no torch

@@ -244,6 +244,9 @@ class Recorder:
     def set_postfix_str(self, note, refresh):
         self.notes.append(note)
 
+    def format_interval(self, seconds):
+        return f"{seconds:.0f}"
+
     def unpause(self):
         pass
 

@@ -1,5 +1,7 @@
 """What an encoding writes when, with a clock that each forward pass moves on."""
 
+import signal
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -131,6 +133,59 @@ def test_an_interrupt_while_the_first_pass_runs_keeps_nothing_and_ends(ds, sae, 
     monkeypatch.setattr(language_model.LanguageModel, "states", slowly)
     with pytest.raises(KeyboardInterrupt, match="0 of 9 rows are encoded"):
         encode(ds, sae)
+
+
+@pytest.fixture
+def heeded():
+    """Ctrl-C is heeded as in a terminal, whatever the test runner does with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
+def test_interrupts_after_the_first_one_do_not_break_the_wait_for_the_pass(ds, sae, monkeypatch, capfd):
+    monkeypatch.setattr(stages, "TICK_SECONDS", 0.001)
+    states, passes = language_model.LanguageModel.states, []
+
+    def interrupted(self, windows, *sizes):
+        for result in states(self, windows, *sizes):
+            for _ in range(5 * bool(passes)):  # in the second pass
+                signal.raise_signal(signal.SIGINT)
+                stages.Event().wait(0.02)
+            passes.append(1)
+            yield result
+
+    monkeypatch.setattr(language_model.LanguageModel, "states", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="2 of 9 rows are encoded"):
+        encode(ds, sae, batch_size=2)
+    assert len(passes) == 2
+    assert capfd.readouterr().err.count("Interrupted: stopping after the forward pass under way\n") == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("heeded")
+def test_an_interrupt_that_is_lost_in_a_callback_still_ends_the_encoding(ds, sae, monkeypatch):
+    begin = RowCollector.begin
+
+    def loses(self, group):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return begin(self, group)
+
+    monkeypatch.setattr(RowCollector, "begin", loses)
+    with pytest.raises(KeyboardInterrupt, match="of 9 rows are encoded"):
+        encode(ds, sae)
+
+
+@pytest.mark.usefixtures("slow")
+def test_the_time_left_is_by_tokens(sae, monkeypatch):
+    shown, update = [], run.tqdm.update
+    monkeypatch.setattr(run.tqdm, "update", lambda self, rows: shown.append(self.bar_format) or update(self, rows))
+    ds = Dataset.from_dict({"text": ["the cat sat", "a", "the moon was blue and big", "a dog"]})  # 12 tokens
+    encode(ds, sae, batch_size=1, show_progress_bar=True)
+    left = [form.partition("<")[2].partition(",")[0] for form in shown]
+    assert left == ["?", "00:30", "00:40", "00:06", "00:00"]  # ten seconds for 3, 1, 6 and 2 tokens
 
 
 def test_the_bar_moves_within_a_group_of_rows(ds, sae, monkeypatch):
