@@ -31,14 +31,6 @@ READ_BYTES = 2**24  # of a file, between two looks for an interrupt
 _checked = set[tuple[str, int, int]]()  # what this process has checked: path, size, time of the last change
 
 
-def size_of(table: pa.Table) -> int:
-    """Return the size of a table in bytes. Before pyarrow 24, views have none: then all buffers of the table count."""
-    try:
-        return int(table.nbytes)
-    except pa.ArrowTypeError:
-        return int(table.get_total_buffer_size())
-
-
 def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows: int) -> None:
     """Write tables to a file that appears when it is complete.
 
@@ -54,7 +46,7 @@ def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows
             sink = pa.OSFile(str(part), "wb")
             writer = pa.ipc.new_stream(sink, schema)
         for table in tables:
-            with writing(file, rows * size_of(table) / max(len(table), 1)):
+            with writing(file, rows * table.nbytes / max(len(table), 1)):
                 writer.write_table(table.select(schema.names).cast(schema))
             rows -= len(table)
         with writing(file):

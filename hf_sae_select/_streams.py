@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ._arrow import open_file, size_of, write_tables
+from ._arrow import open_file, write_tables
 from ._datasets import set_fingerprint
 from ._files import remove_leftovers
 
@@ -123,7 +123,7 @@ def _blocks(batches: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
     block: list[pa.Table] = []
     for table in batches:
         block.append(table)
-        if sum(map(size_of, block)) >= FILE_BYTES:
+        if sum(part.nbytes for part in block) >= FILE_BYTES:
             yield block
             block = []
     if block:

@@ -30,7 +30,6 @@ from datasets.table import InMemoryTable
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
-from .._arrow import size_of
 from .._parquet import content_errors, read_table, written_metadata
 from ..features.columns import ACTS, IDS, STATE, TOKENS, column_types, encoding_record, read_columns, state_width
 from ..features.kernels import Int64s
@@ -71,7 +70,7 @@ def write_rows(folder: Path, rows: Dataset, name: str) -> Digests:
                 writer.write_table(table)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise ValueError(f"{_unwritable(table)}: convert or remove it before you select ({error})") from error
-            size += size_of(table)
+            size += table.nbytes
             digests.append(digests_of(table, rows.features))
     return np.concatenate(digests)
 
