@@ -127,7 +127,7 @@ def test_what_was_published_is_staged_again(name, tmp_path):
     metadata, flat = (json.loads(table.schema.metadata[b"sae_selection"]) for table in (picks, recorded))
     assert metadata.pop("pool_rows") == len(sources()["texts"])
     if not EXACT:  # the fingerprint is of `datasets`, and of the version of Python
-        assert metadata.pop("fingerprint") and flat.pop("fingerprint")
+        del metadata["fingerprint"], flat["fingerprint"]
     assert metadata | {"parameters": flattened(metadata["parameters"])} == flat
     assert differing(staged, "select", **method_of(name)) == []
 
