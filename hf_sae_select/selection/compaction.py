@@ -20,6 +20,8 @@ def compact_rows(
     `target` may be `source` itself: no id is written beyond the one that is read.
     """
     starts, ends, ids, kept_ids = source.starts, source.ends, source.ids, target.ids
+    if low == high:  # a shard without rows has no first one
+        return
     kept = starts[low]
     for i in range(low, high):
         start, end, total = starts[i], ends[i], np.int64(0)

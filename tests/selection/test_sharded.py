@@ -1,5 +1,6 @@
 """Selection over shards of rows: the receipt is the one of one process, byte for byte."""
 
+import math
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -138,6 +139,13 @@ def test_a_row_is_sent_once_a_round():
 def test_small_pools_with_many_ties_and_blank_rows_too(method, rows, budget, shards):
     one, sharded = receipts(method, "none", with_all(features_of(rows)), {}, min(budget, len(rows)), [shards])
     assert sharded == one
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shards_may_have_no_rows_where_loops_are_interpreted(method, monkeypatch):
+    monkeypatch.setattr(kernels, "MOST_INTERPRETED", math.inf)
+    one, *sharded = receipts(method, "none", with_all(features_of([{0}])), {}, 1, [2, 3])
+    assert sharded == [one, one]
 
 
 ROWS = [
