@@ -1,4 +1,4 @@
-"""Ctrl-C while threads work: the first one stops them, and later ones cannot break the wait for their end."""
+"""Ctrl-C while threads work: it stops them where that is safe, and cannot break the wait for their end."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 
 class Interrupts:
-    """Let Ctrl-C raise one KeyboardInterrupt, and no other until the block ends.
+    """Let Ctrl-C raise one KeyboardInterrupt, by `check`, and none elsewhere until the block ends.
 
-    An interpreter that ends while a thread runs torch aborts the process, so a second Ctrl-C must not end the wait for
-    that thread. The handler of the program decides whether Ctrl-C raises at all. Python handles signals in its main
-    thread: elsewhere, the block changes nothing.
+    An interpreter that ends while a thread runs torch aborts the process. So no Ctrl-C may come between the start of a
+    thread and the wait for it, nor end that wait. The handler of the program decides whether Ctrl-C raises at all.
+    Python handles signals in its main thread: elsewhere, the block changes nothing.
 
     Args:
         say (`Callable`):
             Called at once when Ctrl-C stops the work.
 
-    Example: ``with Interrupts(lambda: print("stopping")) as interrupts: work()``.
+    Example: ``with Interrupts(lambda: print("stopping")) as interrupts: work(interrupts.check)``.
     """
 
     def __init__(self, say: Callable[[], None]) -> None:
@@ -40,13 +40,19 @@ class Interrupts:
     ) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+        if kind is None:
+            self.check()
 
     def ignore(self) -> None:
-        """Ignore Ctrl-C from now on, since the work stops anyway."""
+        """Ignore Ctrl-C from now on, since an error stops the work anyway."""
         self._is_stopping = True
 
     def check(self) -> None:
-        """Raise the KeyboardInterrupt again, if the work goes on: what runs in a destructor or a callback loses it."""
+        """Stop here, if Ctrl-C was pressed.
+
+        Raises:
+            KeyboardInterrupt: It was.
+        """
         if self._is_stopping:
             raise KeyboardInterrupt
 
@@ -58,4 +64,3 @@ class Interrupts:
         except KeyboardInterrupt:
             self._is_stopping = True
             self._say()
-            raise

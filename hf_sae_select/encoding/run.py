@@ -105,11 +105,13 @@ class EncodingRun:
 
     def _encode_free_tasks(self) -> bool:
         """Encode the tasks that no other process has, and tell whether others are not done yet."""
+        self._interrupts.check()
         results = ahead(self._results(ahead(self._groups(), GROUPS_AHEAD)), PASSES_AHEAD, self._tick)
         with closing(results):
             try:
                 for result in results:
                     self._collect(result)
+                    self._interrupts.check()
             except BaseException:
                 self._interrupts.ignore()
                 self._write()  # nothing, if writing failed
@@ -137,7 +139,6 @@ class EncodingRun:
                 yield from self.encoder.passes(group)
 
     def _collect(self, result: RowGroup | Pass) -> None:
-        self._interrupts.check()
         if isinstance(result, RowGroup):
             rows = self._collector.begin(result)
             if not self._begun_rows:
