@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,12 @@ class Endpoint:
             {"Authorization": f"Bearer {self._key}"} if self._key else {}
         )
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        with self._opener.open(request, timeout=self.timeout) as response:
-            answer = json.loads(response.read(MOST_BYTES))
+        try:
+            with self._opener.open(request, timeout=self.timeout) as response:
+                answer = json.loads(response.read(MOST_BYTES))
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
+            raise
         return str(answer["choices"][0]["message"]["content"])
 
 
