@@ -28,6 +28,8 @@ ds = datasets.Dataset.from_dict({"text": ["the cat", "a dog", "the moon", "it wa
 read, call, death = [], Encoder.tokenized, Path(datasets.config.HF_DATASETS_CACHE) / "death"
 def tokenized(self, rows, texts):
     if f"kill {os.environ.get('RANK')}" in sys.argv and read:
+        while not any(death.parent.rglob("piece-*")):  # of the row that was read
+            time.sleep(0.01)
         death.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     while f"kill {1 - int(os.environ.get('RANK', 0))}" in sys.argv and not death.exists():
