@@ -158,7 +158,7 @@ def test_interrupts_after_the_first_one_do_not_break_the_wait_for_the_pass(ds, s
             yield result
 
     monkeypatch.setattr(language_model.LanguageModel, "states", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="[024] of 9 rows are encoded"):
+    with pytest.raises(KeyboardInterrupt, match=r"[024] of 9 rows are encoded"):
         encode(ds, sae, batch_size=2)
     assert len(passes) < 5  # of as many passes
     assert capfd.readouterr().err.count("Interrupted: stopping after the forward pass under way\n") == 1
