@@ -24,7 +24,7 @@ from .terminal import as_json, is_printed, quiet_libraries
 from .values import form_of, receipt_of
 
 NAME = "hf-sae-select"
-SITE = "https://hf-sae-select.github.io/hf-sae-select/"  # the pages that helps call `docs/name.md`
+SITE = "https://hf-sae-select.github.io/hf-sae-select/"  # the pages that help texts call `docs/name.md`
 OWN = "_"  # ends names of options that no function has: `config` is an argument of some
 WHAT = "Select small, representative training subsets by the features of a sparse autoencoder."
 EXIT_CODES = (

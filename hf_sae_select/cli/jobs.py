@@ -60,7 +60,8 @@ class Job:
         self.origin = origin
         self.as_json, self.debug, self.overwrite = (name in settings for name in ("json", "debug", "overwrite"))
         out = self.words.get(command.out)
-        self.out = None if out is None or "://" in out else Path(out).expanduser()  # no run file goes to the Hub
+        is_remote = command.takes_place and out is not None and "://" in out  # no run file goes there
+        self.out = None if out is None or is_remote else Path(out).expanduser()
 
     def run(self) -> int:
         """Run the command and print its result; return the exit code."""

@@ -122,6 +122,6 @@ def check_kept(rows: CodedRows, threshold: float, top: int | None = None, first:
             wanted = f"all above {threshold:.4g}" if top is None else f"the {top} strongest above {threshold:.4g}"
             raise ValueError(
                 f"of row {first + row} only the {kept.strongest} strongest features and those above {kept.above:.4g} "
-                f"are stored, but {wanted} are needed, as for `max_share`, rules by concepts and likeness: encode "
-                f"with `keep='all'`, or go by features above {kept.above:.4g} alone, if there is a `threshold`"
+                f"are stored, but {wanted} are needed (`max_share`, rules by concepts and likeness may need them): "
+                f"encode with `keep='all'`, or count only features above {kept.above:.4g}, by `threshold`"
             )

@@ -441,3 +441,9 @@ def test_a_file_of_a_folder_or_a_pattern_is_not_replaced(rows, call, place):
 def test_rows_that_no_file_keeps_are_said_to_be(rows, saved_sae, call):
     lines = call("select", "pool.jsonl", "2", "--sae", "sae").out.splitlines()
     assert lines[1:] == [NO_FILE]
+
+
+@pytest.mark.usefixtures("saved_sae")
+def test_rows_do_not_get_lost_where_out_is_on_the_hub(call):
+    done = call("select", "pool.jsonl", "3", *WORDS, "--out", "hf://buckets/me/subset.parquet")
+    assert done.code == 2 and "no folder" in done.err, done

@@ -175,12 +175,7 @@ ARGUMENTS = {
 def test_the_features_of_a_large_dataset_are_never_in_one_matrix(method, arguments, monkeypatch):
     """The receipt of `select`, with cuts, rules and targets, is that of one process."""
     ds = coded(ROWS).add_column("share", [1.0, 0.5, 1.0, 0.25, 1.0, 0.0, 1.0, 0.5])
-    one = api.select(ds, 4, method, **arguments).sae_selection
-    monkeypatch.setattr(run, "MANY_ROWS", 0)
-    monkeypatch.setattr(pool, "cores", lambda: 3)
-    monkeypatch.setattr(run, "_with_vectors", None)  # what reads the features of all rows in one matrix
-    sharded = api.select(ds, 4, method, **arguments).sae_selection
-    assert repr(vars(sharded)) == repr(vars(one))
+    check_large(monkeypatch, ds, 4, method, arguments)
 
 
 VECTORS = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.0, 0.0], [-1.0, 0.5], [0.0, 0.9], [0.5, 0.5], [1.0, -1.0]]
@@ -195,11 +190,16 @@ STATES = {
 @pytest.mark.parametrize(("ds", "arguments"), STATES.values(), ids=STATES)
 @pytest.mark.parametrize("method", ["kcenter", "repr_filter"])
 def test_the_vectors_of_a_large_dataset_are_read_where_the_shards_are(method, ds, arguments, monkeypatch):
-    one = api.select(ds, 5, method, **arguments).sae_selection
+    check_large(monkeypatch, ds, 5, method, arguments)
+
+
+def check_large(monkeypatch, ds, budget, method, arguments):
+    """Select as from many rows, in three shards, and compare with one process."""
+    one = api.select(ds, budget, method, **arguments).sae_selection
     monkeypatch.setattr(run, "MANY_ROWS", 0)
     monkeypatch.setattr(pool, "cores", lambda: 3)
-    monkeypatch.setattr(run, "_with_vectors", None)  # what reads the vectors of all rows in one matrix
-    sharded = api.select(ds, 5, method, **arguments).sae_selection
+    monkeypatch.setattr(run, "_with_vectors", None)  # what reads the features and vectors of all rows in one matrix
+    sharded = api.select(ds, budget, method, **arguments).sae_selection
     assert repr(vars(sharded)) == repr(vars(one))
 
 
