@@ -59,9 +59,10 @@ from .coverage_state import (
     ConstraintState,
     Csr,
     Objective,
-    Ranking,
     Search,
+    fitting,
 )
+from .frontier import Frontier
 from .screen import Screen
 
 __all__ = [
@@ -82,7 +83,6 @@ __all__ = [
     "mass_objective",
     "new_search",
     "parts_of",
-    "ranked",
     "replayed_gains",
     "replayed_parts",
     "replayed_scores",
@@ -96,9 +96,9 @@ SCANS_BEFORE_SCREEN = 4  # scans of all rows: making a screen takes about as lon
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the positions at which rounds began
 Parts = Sequence[tuple[int, int]]  # ranges of rows, one a thread
 
-# Upper bounds are refreshed when lazy evaluation has read this share of the ids. Refreshes then read at most twice as
-# many ids as lazy evaluation does, and they read them in sequence and in threads.
-REFRESH_SHARE = 0.5
+# Rows are compacted, where that drops many ids, when this share of the ids was read since the last time. So
+# compactions read at most twice as many ids as lazy evaluation does.
+READ_SHARE = 0.5
 # The first compaction needs memory for the ids that it keeps: at most a third of all.
 FIRST_COMPACTION_SHARE = 1 / 3
 # A later compaction works in place. It at least halves the ids, so all of them together write no more than the first.
@@ -154,9 +154,9 @@ def greedy_cover(search: Search, initial: Int64s, initial_rounds: Int64s, restar
     starts, ends, ids, amounts = search.csr
     spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)  # no memory until written
     begin_round(search)
-    ranking = ranked(search, all_gains(search, search.csr, parts))
+    frontier = Frontier(search, all_gains(search, search.csr, parts))
     return _pick_rounds(
-        search, partial(_greedy_round, search, ranking, spare, parts), initial, initial_rounds, restart, last
+        search, lambda _: _greedy_round(search, frontier, spare, parts), initial, initial_rounds, restart, last
     )
 
 
@@ -247,26 +247,32 @@ def _pick_rounds(
     return search.indices[:picked], gains, np.array(round_starts or [0][:picked], np.int64)
 
 
-def _greedy_round(search: Search, first_ranking: Ranking, spare: Csr, parts: Parts, round_start: int) -> None:
+def _greedy_round(search: Search, frontier: Frontier, spare: Csr, parts: Parts) -> None:
     """Pick greedily until the round is over.
 
-        rank all rows by their gains            # `first_ranking`, unless the round has picks already
-        until `lazy_greedy` ends the round:
-            refresh the gains of all rows, and rank them again
+        until no row adds anything:
+            compute the scores of the rows with the largest upper bounds
+            pick among them by lazy evaluation, while another row cannot be better
 
-    When few ids are of uncovered features, a refresh copies these to `spare`, and the round goes on with the copy.
+    When few ids are of uncovered features, these are copied to `spare`, and the round goes on with the copy.
     """
     csr, size, compaction_share = search.csr, len(search.csr.ids), FIRST_COMPACTION_SHARE
-    is_new = search.counters[PICKED] == round_start
-    ranking = first_ranking if is_new else ranked(search, all_gains(search, csr, parts))
-    # A refresh also visits and sorts all rows: one read more for each.
-    while not lazy_greedy(search, csr, ranking, int(REFRESH_SHARE * size) + len(csr.starts)):
-        if len(csr.amounts) == 0 and search.counters[LIVE_IDS] <= compaction_share * size:
+    frontier.begin_round(csr)
+    while search.counters[PICKED] < len(search.indices) and search.counters[UNCOVERED] > 0:
+        ranking = frontier.step()
+        if not len(ranking.places):
+            return
+        frontier.ids_read += lazy_greedy(search, csr, ranking, frontier.bounds, frontier.least)
+        is_worth_it = len(csr.amounts) == 0 and frontier.ids_read > most_read(csr, size)
+        if is_worth_it and search.counters[LIVE_IDS] <= compaction_share * size:
             gains = compact(search, csr, spare, parts)
             csr, size, compaction_share = spare, int(search.counters[LIVE_IDS]), COMPACTION_SHARE
-        else:
-            gains = all_gains(search, csr, parts)
-        ranking = ranked(search, gains)
+            frontier.refresh(csr, gains)
+
+
+def most_read(csr: Csr, size: int) -> int:
+    """Return how many of `size` ids are read before rows are compacted, which visits all: one read more for each."""
+    return int(READ_SHARE * size) + len(csr.starts)
 
 
 # A selection gone through again
@@ -359,22 +365,3 @@ def compact(search: Search, source: Csr, target: Csr, parts: Parts) -> Floats:
     value = search.objective.marginal_value
     in_threads(compact_rows, parts, source, value, fitting(search.constraints), target, gains)
     return gains
-
-
-def fitting(state: ConstraintState, rows: Int64s | None = None) -> NDArray[np.bool_]:
-    """Tell of `rows`, by default all, whether each `fits`."""
-    which = slice(None) if rows is None else rows
-    group, left = state.group[which], np.minimum(state.remaining_budget, state.remaining_cost_per_group)
-    is_open = state.available[which] & (state.remaining_per_group > 0)[group]
-    return np.asarray(is_open & (state.cost[which] <= left[group]))
-
-
-def ranked(search: Search, gains: Floats) -> Ranking:
-    """Sort the rows with a positive score by upper bounds of their scores."""
-    scores = (gains * search.constraints.scale)[search.constraints.order]
-    largest = scores.max(initial=0) or 1
-    keys = ((largest - scores) * (65535 / largest)).astype(np.uint16)  # 16 bits: numpy sorts them in linear time
-    places = np.argsort(keys, kind="stable")
-    places = places[scores[places] > 0]
-    # Rows of one key stay in the order of ties. Their upper bound is the largest score from there to the end.
-    return Ranking(places, np.maximum.accumulate(scores[places][::-1])[::-1])

@@ -67,11 +67,13 @@ def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
     return picks[:n]
 
 
-@compiled_beyond(lambda search, csr, ranking, max_reads: max_reads)
-def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> bool:
-    """Pick greedily by lazy evaluation (CELF); return whether the round is over.
+@compiled_beyond(
+    lambda search, csr, ranking, *_: int((csr.ends - csr.starts)[search.constraints.order[ranking[0]]].sum())
+)
+def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, bounds: Floats, least: float) -> int:
+    """Pick greedily among ranked rows by lazy evaluation (CELF); return how many ids were read.
 
-    Returns False when it has read `max_reads` ids and picked a row: then it pays to refresh all upper bounds.
+    No other row scores as much as `least`. Rows that fall below it leave their score as an upper bound in `bounds`.
 
         repeat
             pop the row with the largest upper bound, of equal ones the first in `order`
@@ -90,15 +92,13 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> b
     value, mass, sqrt_mass = objective.marginal_value, objective.count_or_mass, objective.sqrt_mass
     weight, curve, is_mass = objective.weight, objective.curve, len(amounts) > 0
     state, order, scale = search.constraints, search.constraints.order, search.constraints.scale
-    places, upper_bounds = ranking
-    heap = [Candidate(-upper_bounds[n], places[n], NEVER, 0.0) for n in range(min(1, len(places)))]
-    next_ranked, ids_read, picked_before = 1, 0, counters[PICKED]
+    places, scores = ranking
+    heap = [Candidate(-scores[n], places[n], NEVER, 0.0) for n in range(min(1, len(places)))]
+    next_ranked, ids_read = 1, 0
     while len(heap) > 0 and counters[PICKED] < budget and counters[UNCOVERED] > 0:
-        if ids_read >= max_reads and counters[PICKED] > picked_before:
-            return False
         candidate = heappop(heap)
         if candidate.computed_at == NEVER and next_ranked < len(places):
-            heappush(heap, Candidate(-upper_bounds[next_ranked], places[next_ranked], NEVER, 0.0))
+            heappush(heap, Candidate(-scores[next_ranked], places[next_ranked], NEVER, 0.0))
             next_ranked += 1
         i, gain = order[candidate.place], candidate.gain
         if not fits(state, i):
@@ -112,11 +112,13 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, max_reads: int) -> b
             ids_read += end - start
             score = gain * scale[i]
             if score < -candidate.negative_score:
-                if score > 0:
+                if score < least:
+                    bounds[i] = score
+                else:
                     heappush(heap, Candidate(-score, candidate.place, counters[PICKED], gain))
                 continue
         _pick(search, i, gain)
-    return True
+    return ids_read
 
 
 @compiled_beyond(lambda search, *_: len(search.csr.ids))
@@ -200,7 +202,7 @@ def begin_round(search: Search) -> None:
             counters[LIVE_IDS] += holders
 
 
-@compiled_beyond(lambda low, high, csr, *_: len(csr.ids))
+@compiled_beyond(lambda low, high, csr, *_: int((csr.ends - csr.starts)[low:high].sum()))
 def row_gains(low: int, high: int, csr: Csr, objective: Objective, fitting: NDArray[np.bool_], gains: Floats) -> None:
     """Compute the gains of the fitting rows from `low` to `high`."""
     starts, ends, ids, amounts = csr

@@ -64,10 +64,10 @@ class Search(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Rows with a positive score, sorted by upper bounds of their scores, the largest first."""
+    """Rows sorted by their scores, the largest first, of equal ones the first in order."""
 
     places: Int64s  # positions in `ConstraintState.order`
-    upper_bounds: Floats
+    scores: Floats
 
 
 class Candidate(NamedTuple):
@@ -77,3 +77,11 @@ class Candidate(NamedTuple):
     place: int  # position in `ConstraintState.order`
     computed_at: int  # number of rows picked when `gain` was computed
     gain: float
+
+
+def fitting(state: ConstraintState, rows: Int64s | None = None) -> NDArray[np.bool_]:
+    """Tell of `rows`, by default all, whether each `fits`."""
+    which = slice(None) if rows is None else rows
+    group, left = state.group[which], np.minimum(state.remaining_budget, state.remaining_cost_per_group)
+    is_open = state.available[which] & (state.remaining_per_group > 0)[group]
+    return np.asarray(is_open & (state.cost[which] <= left[group]))

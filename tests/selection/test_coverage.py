@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sae_select.features import kernels as counting
-from hf_sae_select.selection import coverage, screen
+from hf_sae_select.selection import coverage, frontier, screen
 from hf_sae_select.selection.constraints import Constraints
 
 NOTHING = np.empty(0, np.int64)
 FIVE = [{0, 1}, {1, 2, 3, 4}, {5}, {0, 1, 5}, set()]
+
+
+@pytest.fixture(autouse=True)
+def few_rows_of_a_step(monkeypatch):
+    monkeypatch.setattr(frontier, "FEWEST", 2)  # so that small pools take several steps
 
 
 def search(rows, order, budget, **pool):
@@ -180,12 +185,14 @@ def test_a_screen_lets_pass_what_may_add_enough():
     assert some.passing(value, np.array([4, 2, 1, 0, 3]), totals, 0.5).tolist() == [2]
 
 
+@pytest.mark.parametrize("fewest", [1, 10, 64])
 @pytest.mark.parametrize("share", [0.0, 0.5, 10.0])
-def test_the_picks_do_not_depend_on_when_upper_bounds_are_refreshed_and_rows_compacted(share, monkeypatch):
+def test_the_picks_do_not_depend_on_how_many_rows_are_looked_at_and_when_they_are_compacted(share, fewest, monkeypatch):
     rng = np.random.default_rng(0)
     rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
     order = rng.permutation(300).tolist()
-    monkeypatch.setattr(coverage, "REFRESH_SHARE", share)
+    monkeypatch.setattr(coverage, "READ_SHARE", share)
+    monkeypatch.setattr(frontier, "FEWEST", fewest)
     monkeypatch.setattr(counting, "FEW_IDS", 10)  # several threads
     monkeypatch.setattr(counting, "cores", lambda: 3)
     assert cover(rows, order, 200, True, d_sae=300) == naive_cover(rows, order, 200, True)

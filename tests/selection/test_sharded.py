@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hf_sae_select.features import kernels
 from hf_sae_select.features.matrix import FeatureMatrix
 from hf_sae_select.features.sums import exact_sum, mean_of_sum
-from hf_sae_select.selection import api, compared, run, targets, unit_vectors
+from hf_sae_select.selection import api, compared, frontier, run, targets, unit_vectors
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import codes, driver, pool, similarity
 from hf_sae_select.selection.sharded.features import ShardedFeatures
@@ -66,6 +66,7 @@ def few_at_once(monkeypatch):
     monkeypatch.setattr(similarity, "PASSING", 2)
     monkeypatch.setattr(unit_vectors, "QUANTIZE_ROWS", 4)  # so that no shard begins with a block of the sum
     monkeypatch.setattr(codes, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(frontier, "FEWEST", 2)
     monkeypatch.setattr(compared, "FIRST", 2)
     monkeypatch.setattr(compared, "STEP", 3)
     monkeypatch.setattr(targets, "SAMPLE", 16)  # so that a sample stands for the pool

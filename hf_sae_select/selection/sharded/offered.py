@@ -11,7 +11,6 @@ from ...features.codes import with_more
 from ...features.kernels import Floats, Int64s
 from ..coverage import Csr, Objective
 from ..coverage_kernels import row_gains
-from ..coverage_state import Ranking
 from .messages import Offer
 from .ranked import Ranked
 
@@ -41,9 +40,8 @@ class Offered:
     """
 
     def __init__(self, objective: Objective, scale: Floats) -> None:
-        nothing = np.empty(0, np.int64)
         self._objective = objective
-        self._ranked = Ranked(Ranking(nothing, np.empty(0)), self._gains, scale)
+        self._ranked = Ranked(self._gains, scale)
         self._slots, self._rows = dict[int, int](), list[int]()  # the slot of a place, and the row in a slot
         self._starts, self._filled = np.zeros(1, np.int64), 0
         self._ids, self._amounts = np.empty(0, np.uint16), np.empty(0, np.float32)

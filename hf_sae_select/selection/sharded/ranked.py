@@ -1,4 +1,4 @@
-"""Ranked: the rows of a shard by upper bounds of their scores, of which the best are computed when they are wanted."""
+"""Ranked: some rows by upper bounds of their scores, of which the best are computed when they are wanted."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...features.kernels import Floats, Int64s
-from ..coverage_state import Ranking
+from ..frontier import Frontier
 
-MORE = 64  # rows of the ranking that are looked at together, at least
+MORE = 64  # rows that are computed together, at least
 
 
 class Ranked:
     """Find the rows with the largest scores again and again, while scores only fall: CELF, Leskovec et al. 2007.
 
     Args:
-        ranking: rows by upper bounds of their scores.
         gains_of: computes the gains of rows, by their places; 0 for one that no longer fits.
         scale: what gains are multiplied by, by place: [n].
+        frontier: where more rows come from, and where rows go that fall below its least score; None for no more.
     """
 
-    def __init__(self, ranking: Ranking, gains_of: Callable[[Int64s], Floats], scale: Floats) -> None:
-        self._ranking, self._gains_of, self._scale = ranking, gains_of, scale
-        self._next = 0  # of the ranking: those before were looked at
+    def __init__(self, gains_of: Callable[[Int64s], Floats], scale: Floats, frontier: Frontier | None = None) -> None:
+        self._gains_of, self._scale, self._frontier = gains_of, scale, frontier
         self.places, self.gains, self.scores = np.empty(0, np.int64), np.empty(0), np.empty(0)
         self.computed_at = np.empty(0, np.int64)
 
@@ -37,8 +36,8 @@ class Ranked:
         while True:
             top = self.top(most)
             least = self.scores[top[-1]] if len(top) == most else 0.0
-            if self._bound >= least and self._next < len(self._ranking.places):
-                self._look_at(batch)
+            if 0 < self._bound >= least:
+                self._look_further()
             elif not (self.computed_at[top] < now).any():
                 return top
             self.compute(batch, now)
@@ -65,8 +64,16 @@ class Ranked:
         self.gains[stale] = self._gains_of(self.places[stale])
         self.scores[stale] = self.gains[stale] * self._scale[self.places[stale]]
         self.computed_at[stale] = now
-        if not self.scores[stale].all():
-            self._keep(self.scores > 0)
+        self._drop_low(stale)
+
+    def _drop_low(self, rows: Int64s) -> None:
+        """Forget those of some rows that add nothing, or that the frontier may find again."""
+        least = 0.0 if self._frontier is None else self._frontier.least
+        low = rows[(self.scores[rows] < least) | (self.scores[rows] == 0)]
+        if self._frontier is not None:
+            self._frontier.give_back(self.places[low], self.scores[low])
+        if len(low):
+            self.drop(low)
 
     def add(self, places: Int64s, gains: Floats, now: int) -> None:
         """Add rows whose gains were computed after `now` picks."""
@@ -86,15 +93,14 @@ class Ranked:
         others = np.ones(len(self.places), np.bool_)
         others[top] = False
         bound = self.scores[others].max(initial=0.0)
-        if self._bound >= bound:  # of the ranking only the bound is known
+        if self._bound >= bound:  # of the others only the bound is known
             return self._bound, -1
         return float(bound), int(self.places[others & (self.scores == bound)].min())
 
     @property
     def _bound(self) -> float:
-        """An upper bound of the scores of all rows that were not looked at."""
-        bounds = self._ranking.upper_bounds
-        return float(bounds[self._next]) if self._next < len(bounds) else 0.0
+        """An upper bound of the scores of all rows that the frontier did not return."""
+        return 0.0 if self._frontier is None else self._frontier.bound
 
     def top(self, most: int) -> Int64s:
         """Return which rows have the largest scores or bounds, the largest first, of equal ones the first in order."""
@@ -104,12 +110,11 @@ class Ranked:
             rows = np.flatnonzero(self.scores >= least)
         return rows[np.lexsort((self.places[rows], -self.scores[rows]))][:most]
 
-    def _look_at(self, count: int) -> None:
-        """Take more rows of the ranking."""
-        new = slice(self._next, self._next + count)
-        places = self._ranking.places[new]
-        self._append(places, np.zeros(len(places)), self._ranking.upper_bounds[new], -1)
-        self._next += len(places)
+    def _look_further(self) -> None:
+        """Take more rows of the frontier."""
+        assert self._frontier is not None
+        places, scores = self._frontier.step()
+        self._append(places, np.zeros(len(places)), scores, -1)
 
     def _append(self, places: Int64s, gains: Floats, scores: Floats, computed_at: int) -> None:
         self.places, self.gains = np.concatenate([self.places, places]), np.concatenate([self.gains, gains])

@@ -15,6 +15,7 @@ from ...features.matrix import FeatureMatrix
 from .. import coverage
 from ..coverage import Csr
 from ..coverage_kernels import begin_round, cover, row_gains
+from ..frontier import Frontier
 from .constraints import writable
 from .messages import Offer, Rows, Task, Update
 from .ranked import Ranked
@@ -77,22 +78,23 @@ class CoverSearch(_Search):
         super().__init__(blocks, task)
         csr = self._search.csr
         self._parts, self._frequency = coverage.parts_of(csr), np.bincount(csr.ids, minlength=len(task.holders))
-        self._size = len(csr.ids)  # the number of entries that may still count
         starts, ends, ids, amounts = csr
         self._spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)
-        self._ranked: Ranked | None = None
-        self._is_offered = np.zeros(self._n, np.bool_)  # in this round
-        self._reads = 0
+        self._frontier = Frontier(self._search, coverage.all_gains(self._search, csr, self._parts))
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        search, state = self._search, self._search.constraints
+        self._csr, self._size = search.csr, len(search.csr.ids)  # the number of entries that may still count
+        self._frontier.begin_round(self._csr)
+        self._ranked = Ranked(self._read, state.scale[state.order], self._frontier)
 
     def offer(self, update: Update, most: int) -> Offer:
         """Offer rows that were not offered in this round, with about `most` features that still count."""
         self._apply(update)
         if update.begins_round:
-            self._is_offered[:] = False
-            self._csr, self._size = self._search.csr, len(self._search.csr.ids)
-        if self._ranked is None or update.begins_round or self._reads > self._most_reads:
-            self._rank()
-        assert self._ranked is not None
+            self._begin_round()
+        self._compact()
         top = self._ranked.best(1, self._now)
         if len(top):
             size = self.rows(self._search.constraints.order[self._ranked.places[top]]).counts[0]
@@ -100,35 +102,27 @@ class CoverSearch(_Search):
         score, place = self._ranked.rest(top)
         places = self._ranked.places[top]
         numbers, global_places = self._search.constraints.order[places], self._task.places[places]
-        rest_place = int(self._task.places[place]) if place >= 0 else -1
         gains = self._ranked.gains[top]
         self._ranked.drop(top)
-        self._is_offered[numbers] = True
         rest_place = int(self._task.places[place]) if place >= 0 else -1
         return Offer(numbers + self._task.first, global_places, gains, self.rows(numbers), score, rest_place)
 
-    def _rank(self) -> None:
-        """Compute the gains of all rows, and rank them."""
-        search, self._reads = self._search, 0
+    def _compact(self) -> None:
+        """Leave out entries that no longer count, where enough were read and this drops many."""
+        search, frontier = self._search, self._frontier
+        if len(self._csr.amounts) or frontier.ids_read <= coverage.most_read(self._csr, self._size):
+            return
         live = int(self._frequency[search.objective.marginal_value > 0].sum())
-        if len(self._csr.amounts) == 0 and live <= coverage.FIRST_COMPACTION_SHARE * self._size:
+        if live <= coverage.FIRST_COMPACTION_SHARE * self._size:
             gains = coverage.compact(search, self._csr, self._spare, self._parts)
             self._csr, self._size = self._spare, live
-        else:
-            gains = coverage.all_gains(search, self._csr, self._parts)
-        gains[self._is_offered] = 0
-        state = search.constraints
-        self._ranked = Ranked(coverage.ranked(search, gains), self._read, state.scale[state.order])
+            frontier.refresh(self._csr, gains)
 
     def _read(self, places: Int64s) -> Floats:
         rows = self._search.constraints.order[places]
         csr = self._csr
-        self._reads += int((csr.ends[rows] - csr.starts[rows]).sum())
+        self._frontier.ids_read += int((csr.ends[rows] - csr.starts[rows]).sum())
         return self._gains(rows)
-
-    @property
-    def _most_reads(self) -> int:
-        return int(coverage.REFRESH_SHARE * self._size) + self._n
 
 
 class ScanSearch(_Search):

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ...features.codes import with_more
 from ...features.kernels import Floats, Int64s
 from ..coverage import ConstraintState, commit, fits
-from ..coverage_state import Ranking
 from ..distances import Distances
 from ..unit_vectors import VectorSum, largest_product
 from .constraints import Picked, part_of, places_of
@@ -91,8 +90,7 @@ class _Farthest(_Search):
         super().__init__(vectors, state, state.order, None)
         self._distances = Distances(np.empty((0, vectors.width), np.int16))  # of the rows that were offered
         self._slots, self._rows = dict[int, int](), list[int]()  # the slot of a place, and the row in a slot
-        nothing = Ranking(np.empty(0, np.int64), np.empty(0))
-        self._ranked = Ranked(nothing, self._distances_of, state.scale[state.order])
+        self._ranked = Ranked(self._distances_of, state.scale[state.order])
         self._picks, self._gains, self._bar = list[int](), list[float](), bar
 
     def __call__(self, budget: int, initial: Int64s) -> tuple[Int64s, Floats]:

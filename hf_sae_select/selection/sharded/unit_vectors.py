@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ...features.codes import with_more
 from ...features.kernels import Floats, Int64s
 from ..coverage import fitting
-from ..coverage_state import Ranking
 from ..distances import Distances
 from ..similarity_pairs import BLOCK_SIZE, Vectors
 from ..unit_vectors import quantized
@@ -61,8 +60,7 @@ class FarthestSearch:
         self._distances = Distances(vectors)
         order = self._state.order
         places = np.flatnonzero(fitting(self._state, order) & (self._state.scale[order] > 0))
-        nothing = Ranking(np.empty(0, np.int64), np.empty(0))
-        self._ranked = Ranked(nothing, self._distances_of, self._state.scale[order])
+        self._ranked = Ranked(self._distances_of, self._state.scale[order])
         self._ranked.add(places, np.full(len(places), self._distances.largest), 0)
 
     def offer(self, update: VectorUpdate, most: int) -> VectorOffer:
