@@ -158,7 +158,8 @@ def _unit(budget: str, unit: str, cost: str | None, default: str) -> str:
     unit = unit or cost or default
     unit = unit if unit == cost else UNITS.get(unit.lower(), unit)
     if not unit:
-        raise ValueError(f"`budget={budget!r}` does not say of what; write '{budget.strip()} tokens' or '... rows'")
+        amount = budget.strip()
+        raise ValueError(f"`budget={budget!r}` does not say of what; write '{amount} rows' or '{amount} tokens'")
     if cost not in (None, unit):
         raise ValueError(f"`budget={budget!r}` counts {unit}, but `cost={cost!r}`; leave `cost` out")
     return unit

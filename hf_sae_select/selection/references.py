@@ -6,6 +6,7 @@ FeatureMatrix. Rows that are not encoded are encoded as the pool is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -183,10 +184,11 @@ def _at_place(name: str, place: str | Path) -> Dataset:
     try:
         return Place.parse(name, str(place)).load(name)
     except OSError as error:
-        if f"`{name}" in str(error):
+        is_named, is_path = f"`{name}" in str(error), isinstance(place, Path)
+        if is_named and (is_path or not re.search(r"\s", str(place))):
             raise
-        hint = f"; for a text, pass a list: [{str(place)!r}]" if isinstance(place, str) else ""
-        raise type(error)(f"`{name}={str(place)!r}`: {error}{hint}") from error
+        problem = str(error) if is_named else f"`{name}={str(place)!r}`: {error}"
+        raise type(error)(problem + ("" if is_path else f"; for a text, pass a list: [{place!r}]")) from error
 
 
 def _of_texts(name: str, texts: Sequence[Any]) -> Dataset:

@@ -205,6 +205,16 @@ def test_a_subfolder_that_leads_out_is_refused_before_a_repo_is_made(hub, shared
     assert not hub.requests
 
 
+@pytest.mark.parametrize(
+    ("kind", "needed"), [("dataset", "stage it first, or pass the folder"), ("model", "pass the folder")]
+)
+def test_a_file_is_no_repo(kind, needed, tmp_path):
+    file = tmp_path / "subset.parquet"
+    file.touch()
+    with pytest.raises(NotADirectoryError, match=f"subset.parquet is a file; {needed}, or the id of a Hub repo"):
+        Repo.at(file, kind=kind)
+
+
 def test_a_token_is_not_shown(hub, shared):
     shared.push_to_hub("alice/sae", private=True, **ALICE)
     assert "hf_alice" not in repr(Repo.at("alice/sae", token="hf_alice"))

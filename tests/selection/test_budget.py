@@ -68,9 +68,9 @@ def test_an_amount_without_a_unit_is_one_of_cost(text, cost, budget):
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ("1_000", "does not say of what; write '1_000 tokens' or '... rows'"),
-        ("2M", "does not say of what; write '2M tokens' or '... rows'"),
-        ("3000", "does not say of what; write '3000 tokens'"),
+        ("1_000", "does not say of what; write '1_000 rows' or '1_000 tokens'"),
+        ("2M", "does not say of what; write '2M rows' or '2M tokens'"),
+        ("3000", "does not say of what; write '3000 rows' or '3000 tokens'"),
         ("0.5 tokens", "is less than a token; for a share of all tokens write '50% tokens'"),
         ("20min", "with a space before the name of a column"),
         ("150%", "is more than all; pass at most '100%'"),

@@ -187,7 +187,9 @@ def test_a_screen_lets_pass_what_may_add_enough():
 
 @pytest.mark.parametrize("fewest", [1, 10, 64])
 @pytest.mark.parametrize("share", [0.0, 0.5, 10.0])
-def test_the_picks_do_not_depend_on_how_many_rows_are_looked_at_and_when_they_are_compacted(share, fewest, monkeypatch):
+def test_the_picks_do_not_depend_on_how_many_rows_are_looked_at_and_when_they_are_compacted(
+    share, fewest, monkeypatch
+):
     rng = np.random.default_rng(0)
     rows = [set(rng.zipf(1.3, size=rng.integers(0, 60)).clip(0, 299).tolist()) for _ in range(300)]
     order = rng.permutation(300).tolist()
