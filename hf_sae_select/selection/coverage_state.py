@@ -82,6 +82,7 @@ class Candidate(NamedTuple):
 def fitting(state: ConstraintState, rows: Int64s | None = None) -> NDArray[np.bool_]:
     """Tell of `rows`, by default all, whether each `fits`."""
     which = slice(None) if rows is None else rows
-    group, left = state.group[which], np.minimum(state.remaining_budget, state.remaining_cost_per_group)
-    is_open = state.available[which] & (state.remaining_per_group > 0)[group]
-    return np.asarray(is_open & (state.cost[which] <= left[group]))
+    is_open, left = state.remaining_per_group > 0, np.minimum(state.remaining_budget, state.remaining_cost_per_group)
+    group = 0 if len(left) == 1 else state.group[which]
+    mask = state.available[which] & is_open[group]
+    return np.asarray(mask if np.isinf(left).all() else mask & (state.cost[which] <= left[group]))

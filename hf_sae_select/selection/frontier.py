@@ -32,19 +32,20 @@ class Frontier:
         self._search, self._place = search, np.full(len(gains), -1, np.int32 if len(gains) < 2**31 else np.int64)
         self._place[state.order] = np.arange(len(state.order))
         self._first = np.where(self._place >= 0, gains * state.scale, 0.0)
+        self.bounds: Floats = np.empty(len(gains))
+        """An upper bound of the score of each row; 0 for one that can no longer be picked: [n]."""
         self.begin_round(search.csr)
 
     def begin_round(self, csr: Csr) -> None:
         """Forget what was computed; from now on gains are computed from `csr`."""
-        self.bounds: Floats = self._first.copy()
-        """An upper bound of the score of each row; 0 for one that can no longer be picked: [n]."""
+        self.bounds[:] = self._first
         self.least = np.inf
         """All rows that score at least this were returned."""
         self._use(csr)
 
     def refresh(self, csr: Csr, gains: Floats) -> None:
         """Take the gains of all rows; from now on gains are computed from `csr`."""
-        self.bounds = np.where(self.bounds > 0, gains * self._search.constraints.scale, 0.0)
+        np.multiply(gains, self._search.constraints.scale, out=self.bounds, where=self.bounds > 0)
         self.least = np.inf
         self._use(csr)
 
