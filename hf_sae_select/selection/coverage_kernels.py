@@ -79,9 +79,7 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, bounds: Floats, leas
             pop the row with the largest upper bound, of equal ones the first in `order`
             if its gain is stale:               # never computed, or computed before the last pick
                 compute its gain
-                if the score is below the bound:
-                    push the row again, with the score as its upper bound
-                    continue
+                push the row again, and continue, if the score is below the bound
             pick the row
 
     Gains only shrink, so a stale score is an upper bound. The score of the picked row equals its bound, which no bound
@@ -111,11 +109,11 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, bounds: Floats, leas
                 gain = _count_gain(ids[start:end], value)
             ids_read += end - start
             score = gain * scale[i]
+            if score < least:
+                bounds[i] = score
+                continue
             if score < -candidate.negative_score:
-                if score < least:
-                    bounds[i] = score
-                else:
-                    heappush(heap, Candidate(-score, candidate.place, counters[PICKED], gain))
+                heappush(heap, Candidate(-score, candidate.place, counters[PICKED], gain))
                 continue
         _pick(search, i, gain)
     return ids_read
