@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # annotations only: this file costs no import of datasets
-    from datasets import Dataset
+    import pyarrow as pa
+    from datasets import Dataset, Features
 
 
 BATCH_ROWS = 1000  # rows that are copied at once
@@ -175,6 +176,32 @@ def picklable(dataset: Dataset) -> Dataset:
     result = copy(dataset)
     result._data = ConcatenationTable.from_blocks(blocks)
     return result
+
+
+def in_memory(table: pa.Table, types: Features) -> Dataset:
+    """Return a Dataset of a table that pickles with its rows alone, and has always the same fingerprint.
+
+    The rows are copied: slices of a table share the buffers of all rows, and a pickle holds these for each slice.
+    """
+    import pyarrow as pa
+    from datasets import Dataset, DatasetInfo
+    from datasets.table import InMemoryTable
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    copy = pa.ipc.open_stream(sink.getvalue()).read_all()
+    return Dataset(InMemoryTable(copy), info=DatasetInfo(features=types), fingerprint="rows")
+
+
+def range_to_send(dataset: Dataset, low: int, high: int) -> Dataset:
+    """Return the rows from `low` to `high`, to be pickled: those in files by their files, those in memory alone."""
+    from datasets.table import InMemoryTable
+
+    blocks = getattr(dataset.data, "blocks", [[dataset.data]])
+    if any(isinstance(block, InMemoryTable) for row in blocks for block in row):
+        return in_memory(dataset.with_format("arrow")[low:high], dataset.features)
+    return dataset.select(range(low, high))
 
 
 def select_rows(dataset: Dataset, rows: Iterable[int]) -> Dataset:

@@ -1,11 +1,21 @@
 """The private files: checks of arguments, files that appear whole, and uses of what is private in `datasets`."""
 
+import pickle
+
 import datasets
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
-from hf_sae_select._datasets import check_dataset, fingerprint_of, has_row_mapping, select_rows, set_fingerprint
+from hf_sae_select._datasets import (
+    check_dataset,
+    fingerprint_of,
+    has_row_mapping,
+    in_memory,
+    range_to_send,
+    select_rows,
+    set_fingerprint,
+)
 from hf_sae_select._files import whole_file
 from hf_sae_select._folders import whole_folder
 from hf_sae_select._validation import check_choice, check_flag, check_int, check_number, is_number
@@ -107,3 +117,38 @@ def test_what_we_use_of_datasets_is_there():
 def test_a_dict_of_splits_is_refused_with_what_to_do(kind):
     with pytest.raises(TypeError, match=r"`ds` is a .*Dict; pick a split: ds\['test'\]"):
         check_dataset("ds", kind({"test": Dataset.from_dict({"text": ["a"]})}), "select")
+
+
+LONG = Dataset.from_dict({"text": [f"{i:0999}" for i in range(1000)]})  # a megabyte
+
+
+@pytest.mark.parametrize("rows", [np.arange(20, 30), slice(20, 30), [5, 20, 25, 30, 5, 4, 3, 2, 1, 0]])
+def test_a_pickle_of_rows_in_memory_holds_no_others(rows):
+    some = in_memory(LONG.with_format("arrow")[rows], LONG.features)
+    data = pickle.dumps(some)
+    assert len(data) < 20_000
+    assert pickle.loads(data)[:] == LONG[rows]
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        LONG,
+        LONG.select(range(100, 900)),
+        LONG.shuffle(seed=0),
+        concatenate_datasets([LONG, LONG]),
+        concatenate_datasets([LONG, LONG.rename_column("text", "more")], axis=1),
+    ],
+    ids=["whole", "slice", "shuffled", "parts", "columns"],
+)
+def test_a_range_of_rows_is_sent_alone(pool):
+    part = range_to_send(pool, 30, 40)
+    data = pickle.dumps(part)
+    assert len(data) < 30_000
+    assert pickle.loads(data)[:] == pool[30:40]
+
+
+def test_rows_in_files_are_sent_by_their_files(tmp_path):
+    LONG.save_to_disk(tmp_path)
+    data = pickle.dumps(range_to_send(datasets.load_from_disk(tmp_path), 0, 999))
+    assert len(data) < 10_000

@@ -20,6 +20,7 @@ from datasets import Dataset, concatenate_datasets
 from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
+from .._datasets import in_memory
 from .._files import whole_file
 from .._validation import check_int, check_text
 from ..engines.cluster import Cluster
@@ -35,7 +36,7 @@ from .distributed import shared_claims
 from .encoder import Encoder
 from .pipeline import check_free_columns, resolved_record, shared_folder
 from .remote import MakeRowEncoder, RowEncoder
-from .row_sources import Shard, in_memory, source_of
+from .row_sources import Shard, source_of
 from .rows import RowReader
 from .run import progress_bar
 from .text import find_text

@@ -18,12 +18,12 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from .._datasets import in_memory
 from ..features.columns import DIGEST
 from ..sae.model import SparseAutoencoder
 from .arguments import EncodingArguments
 from .collector import RowCollector
 from .encoder import Encoder
-from .row_sources import in_memory
 from .rows import RowReader
 from .run import TASKS_PER_PROCESS, interruption, progress_bar
 from .store import CodeStore

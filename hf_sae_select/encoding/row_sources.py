@@ -7,14 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetInfo, Features
-from datasets.table import InMemoryTable
+from datasets import Dataset, Features
 from fsspec.core import url_to_fs
 from pyarrow import ArrowInvalid
 
-from .._datasets import check_dataset, fingerprint_of
+from .._datasets import check_dataset, fingerprint_of, in_memory
 from .._places import Place
 
 HEAD_ROWS = 1000  # that say how the text is found
@@ -123,11 +121,6 @@ def source_of(dataset: Any) -> RowSource:
     if files := place.parquet_files():
         return ParquetRows("dataset", files)
     return DatasetRows(place.load("dataset"))
-
-
-def in_memory(table: pa.Table, types: Features) -> Dataset:
-    """Return a Dataset of a table that pickles with its rows, and has always the same fingerprint."""
-    return Dataset(InMemoryTable(table), info=DatasetInfo(features=types), fingerprint="rows")
 
 
 def _itself(value: Any) -> Any:

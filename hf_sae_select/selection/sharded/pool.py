@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..._datasets import picklable
+from ..._datasets import picklable, range_to_send
 from ...features.columns import code_columns, encoding_record
 from ...features.kernels import cores
 from ...features.matrix import FeatureMatrix
@@ -57,7 +57,7 @@ def of_dataset(
     make = [
         partial(
             _shard,
-            None if encoded is None else rows.select(range(low, high)),
+            None if encoded is None else range_to_send(rows, low, high),
             low,
             None if vectors is None else vectors.part(low, high),
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..._datasets import range_to_send
 from ...features.columns import read_vectors
 from ..similarity_pairs import Vectors
 from .codes import BLOCK_ROWS
@@ -27,7 +28,7 @@ class VectorColumn:
 
     def part(self, low: int, high: int) -> VectorColumn:
         """Return the vectors of the rows from `low` to `high`."""
-        return VectorColumn(self.dataset.select(range(low, high)), self.name)
+        return VectorColumn(range_to_send(self.dataset, low, high), self.name)
 
     def blocks(self) -> Iterator[Vectors]:
         """Yield the vectors of all rows."""
