@@ -94,7 +94,7 @@ def selected(file: Path, picks: int, method: str, shards: bool, sender: Any) -> 
     if shards:
         run.MANY_ROWS = 0
     rows = Dataset.from_file(str(file))
-    select(rows.select(range(5000)), 200, method)  # more rows than `herding` compares at a pick
+    select(rows.select(range(50_000)), 2000, method)  # enough for all loops to be compiled
     held, largest, is_over = memory("RssAnon"), 0.0, threading.Event()
 
     def watch() -> None:

@@ -68,6 +68,7 @@ class _Thread(local):
     """What a thread does at the moment."""
 
     interprets = False  # a function that an interpreted one calls is interpreted too
+    is_one_of_many = False  # what it calls starts no more threads: the others are at work
 
 
 _thread = _Thread()
@@ -303,11 +304,11 @@ def blocks(offsets: Int64s) -> list[tuple[int, int]]:
 
 def in_threads(work: Callable[..., Any], parts: Sequence[tuple[Any, ...]], *arguments: Any) -> list[Any]:
     """Call a function with every part, in threads where several can run, and return what it returns."""
-    workers = min(len(parts), cores(), MOST_THREADS)
+    workers = 1 if _thread.is_one_of_many else min(len(parts), cores(), MOST_THREADS)
     if workers < 2:
         return [work(*part, *arguments) for part in parts]
     # For this call only: the threads of a pool do not survive a fork.
-    with ThreadPoolExecutor(workers) as threads:
+    with ThreadPoolExecutor(workers, initializer=setattr, initargs=(_thread, "is_one_of_many", True)) as threads:
         return list(threads.map(lambda part: work(*part, *arguments), parts))
 
 

@@ -8,7 +8,6 @@ their order: to fetch rows in order costs a tenth of fetching them as a queue wo
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..features.kernels import Floats, Int64s, blocks, in_threads
 from .coverage_kernels import row_gains
@@ -29,7 +28,7 @@ class Frontier:
 
     def __init__(self, search: Search, gains: Floats) -> None:
         state = search.constraints
-        self._search, self._place = search, np.full(len(gains), -1, np.int32 if len(gains) < 2**31 else np.int64)
+        self._search, self._place = search, np.full(len(gains), -1)
         self._place[state.order] = np.arange(len(state.order))
         self._first = np.where(self._place >= 0, gains * state.scale, 0.0)
         self.bounds: Floats = np.empty(len(gains))
@@ -100,6 +99,6 @@ class Frontier:
 
     def _ranked(self, rows: Int64s, scores: Floats) -> Ranking:
         """Sort rows by their scores, the largest first, of equal ones the first in order."""
-        places: NDArray[np.int64] = self._place[rows].astype(np.int64)
+        places = self._place[rows]
         by_score = np.lexsort((places, -scores))
         return Ranking(places[by_score], scores[by_score])

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 from helpers.pools import features_of
 
@@ -35,3 +37,14 @@ def test_the_radix_select_keeps_the_largest_of_each_row_and_of_equals_the_first(
     assert kernels.largest_of_rows(offsets, values.view(np.uint32), 2).tolist() == [1, 3, 4, 5]
     assert kernels.largest_of_rows(offsets, values.view(np.uint32), 3).tolist() == [1, 2, 3, 4, 5, 6]
     assert kernels.largest_of_rows(offsets, values.view(np.uint32), 9).tolist() == list(range(7))
+
+
+def test_a_thread_of_several_starts_no_more_of_them(monkeypatch):
+    monkeypatch.setattr(kernels, "cores", lambda: 2)
+
+    def names(*_):
+        return threading.current_thread().name
+
+    outer = kernels.in_threads(lambda n: {names(), *kernels.in_threads(names, [(n,)] * 2)}, [(0,), (1,)])
+    assert all(len(own) == 1 for own in outer)
+    assert threading.current_thread().name not in set.union(*outer, set(kernels.in_threads(names, [(0,), (1,)])))

@@ -22,7 +22,7 @@ from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
 from .offered import Entries, Offered
 
-OFFERED = 1024  # features of the rows that a shard offers in one trip, about
+OFFERED = 2048  # features of the rows that a shard offers in one trip, about
 SCANNED = 32  # rows that it offers in one trip of a scan
 FILLED = 4096  # rows without gain that are fetched together
 TRUE = np.ones(1, np.bool_)

@@ -64,10 +64,9 @@ class _Search:
         update.picked.take_from(self._search.constraints, self._task.first)
         if update.begins_round:
             begin_round(self._search)
-        rows, ends = update.rows, update.rows.counts.cumsum()
-        csr = Csr(ends - rows.counts, ends, rows.ids, rows.amounts)
-        for n in range(len(rows.counts)):
-            cover(csr, self._search.objective, n)
+        ids, amounts = update.rows.ids, update.rows.amounts
+        if len(ids):  # of all rows as if they were one: nothing depends on where a row ends
+            cover(Csr(np.zeros(1, np.int64), np.full(1, len(ids)), ids, amounts), self._search.objective, 0)
         self._now += len(update.picked.numbers)
 
 
@@ -186,15 +185,19 @@ class ScanSearch(_Search):
 def _entries(blocks: Iterable[FeatureMatrix], task: Task) -> Csr:
     """Return the entries of rows that may add to a gain: those of no weight or no amount never do."""
     counts, ids, amounts = [], np.empty(0, np.uint16), np.empty(0, np.float32)
+    all_count = task.amounts is None and bool((task.objective.weight > 0).all())
     for block in blocks:
         of_block = np.empty(0, np.float32) if task.amounts is None else task.amounts(block)
-        counts_some = task.objective.weight[block.ids] > 0
-        counts_some &= of_block > 0 if task.amounts is not None else True
-        starts = kernels.offsets_of(block.offsets, counts_some)
-        counts.append(np.diff(starts))
-        ids = ids if len(ids) else ids.astype(block.ids.dtype)
-        append(ids, block.ids[counts_some])
-        append(amounts, of_block[counts_some] if len(of_block) else of_block)
+        offsets, of_rows = block.offsets, block.ids
+        if not all_count:
+            counts_some = task.objective.weight[of_rows] > 0
+            counts_some &= of_block > 0 if task.amounts is not None else True
+            offsets, of_rows = kernels.offsets_of(offsets, counts_some), of_rows[counts_some]
+            of_block = of_block[counts_some] if len(of_block) else of_block
+        counts.append(np.diff(offsets))
+        ids = ids if len(ids) else ids.astype(of_rows.dtype)
+        append(ids, of_rows)
+        append(amounts, of_block)
     ends = np.concatenate(counts).cumsum()
     return Csr(np.concatenate([[0], ends[:-1]])[: len(ends)], ends, ids, amounts)
 
