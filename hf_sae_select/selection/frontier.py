@@ -2,7 +2,7 @@
 
 A stale score is an upper bound of a score within a round, see `coverage.py`. A step lowers the `least` score that is
 looked for, so that about one row of `SHARE` has a bound of at least that, and computes the scores of these rows in
-their order: to fetch rows in order costs a tenth of fetching them as a queue would.
+their order. That takes less time than to fetch them from all over the memory, one after another, as a queue does.
 """
 
 from __future__ import annotations
