@@ -263,8 +263,8 @@ def _greedy_round(search: Search, frontier: Frontier, spare: Csr, parts: Parts) 
         if not len(ranking.places):
             return
         frontier.ids_read += lazy_greedy(search, csr, ranking, frontier.bounds, frontier.least)
-        is_worth_it = len(csr.amounts) == 0 and frontier.ids_read > most_read(csr, size)
-        if is_worth_it and search.counters[LIVE_IDS] <= compaction_share * size:
+        has_read_enough = len(csr.amounts) == 0 and frontier.ids_read > most_read(csr, size)
+        if has_read_enough and search.counters[LIVE_IDS] <= compaction_share * size:
             gains = compact(search, csr, spare, parts)
             csr, size, compaction_share = spare, int(search.counters[LIVE_IDS]), COMPACTION_SHARE
             frontier.refresh(csr, gains)
