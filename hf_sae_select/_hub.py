@@ -123,7 +123,7 @@ class Repo:
 
         Raises:
             FileNotFoundError: If `source` is neither a folder nor a repo, or the revision does not exist.
-            NotADirectoryError: If `source` is a file.
+            NotADirectoryError: If `source` is a file, such as `subset.parquet`.
             PermissionError: If the repo is gated, or the Hub does not accept the token.
             OSError: If the Hub is out of reach and the cache lacks the repo.
         """
@@ -132,7 +132,7 @@ class Repo:
                 raise ValueError(f"`revision={revision!r}` applies to Hub repos only; {str(source)!r} is a folder")
             return cls(str(source), Path(source))
         name = str(source)
-        if Path(source).is_file():
+        if Path(source).is_file() and Path(source).suffix:  # without one, it may have the name of a repo by chance
             needed = "stage it first, or pass" if kind == "dataset" else "pass"
             raise NotADirectoryError(f"{name} is a file; {needed} the folder, or the id of a Hub repo")
         if newest and not (local_files_only or constants.HF_HUB_OFFLINE):

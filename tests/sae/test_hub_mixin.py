@@ -215,6 +215,15 @@ def test_a_file_is_no_repo(kind, needed, tmp_path):
         Repo.at(file, kind=kind)
 
 
+def test_a_file_of_the_name_of_a_repo_does_not_hide_it(hub, shared, tmp_path, monkeypatch):
+    shared.push_to_hub("alice/sae", **ALICE)
+    (tmp_path / "alice").mkdir()
+    (tmp_path / "alice" / "sae").touch()
+    monkeypatch.chdir(tmp_path)
+    repo = Repo.at("alice/sae", **ALICE)
+    assert repo.folder is None and repo.revision
+
+
 def test_a_token_is_not_shown(hub, shared):
     shared.push_to_hub("alice/sae", private=True, **ALICE)
     assert "hf_alice" not in repr(Repo.at("alice/sae", token="hf_alice"))
