@@ -262,7 +262,7 @@ def _greedy_round(search: Search, frontier: Frontier, spare: Csr, parts: Parts) 
         ranking = frontier.step()
         if not len(ranking.places):
             return
-        frontier.ids_read += lazy_greedy(search, csr, ranking, frontier.bounds, frontier.least)
+        frontier.ids_read += lazy_greedy(search, csr, ranking, frontier.bounds, frontier.rest)
         has_read_enough = len(csr.amounts) == 0 and frontier.ids_read > most_read(csr, size)
         if has_read_enough and search.counters[LIVE_IDS] <= compaction_share * size:
             gains = compact(search, csr, spare, parts)

@@ -2,9 +2,8 @@
 
 A feature is covered when its marginal value is 0: one more row that has it gains nothing by it in this round.
 
-All loops are in one file, because numba caches machine code per file: it does not notice a change in another file.
-A loop takes its arrays out of their tuples first. Otherwise numba counts references whenever a field is used, and
-threads that count the same references wait for each other.
+All loops are in one file: numba caches machine code per file, and does not notice a change in another one. A loop
+takes its arrays out of their tuples first: numba counts references to a field that is used, which threads wait for.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from .coverage_state import (
     Csr,
     Objective,
     Ranking,
+    Rest,
     Search,
 )
 
@@ -70,10 +70,10 @@ def take_in_order(state: ConstraintState, order: Int64s, budget: int) -> Int64s:
 @compiled_beyond(
     lambda search, csr, ranking, *_: int((csr.ends - csr.starts)[search.constraints.order[ranking[0]]].sum())
 )
-def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, bounds: Floats, least: float) -> int:
+def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, bounds: Floats, rest: Rest) -> int:
     """Pick greedily among ranked rows by lazy evaluation (CELF); return how many ids were read.
 
-    No other row scores as much as `least`. Rows that fall below it leave their score as an upper bound in `bounds`.
+    No other row comes before `rest`. Rows that fall behind it leave their score as an upper bound in `bounds`.
 
         repeat
             pop the row with the largest upper bound, of equal ones the first in `order`
@@ -109,7 +109,7 @@ def lazy_greedy(search: Search, csr: Csr, ranking: Ranking, bounds: Floats, leas
                 gain = _count_gain(ids[start:end], value)
             ids_read += end - start
             score = gain * scale[i]
-            if score < least:
+            if score < rest.score or (score == rest.score and candidate.place >= rest.place):
                 bounds[i] = score
                 continue
             if score < -candidate.negative_score:

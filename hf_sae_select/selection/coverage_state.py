@@ -70,6 +70,13 @@ class Ranking(NamedTuple):
     scores: Floats
 
 
+class Rest(NamedTuple):
+    """What bounds the rows that are not ranked: none has a larger score, or this score and an earlier place."""
+
+    score: float
+    place: int  # position in `ConstraintState.order`
+
+
 class Candidate(NamedTuple):
     """A row in the heap of `lazy_greedy`. The smallest has the largest score, and of equal scores the first place."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..features.kernels import Floats, Int64s, blocks, in_threads
 from .coverage_kernels import row_gains
-from .coverage_state import Csr, Ranking, Search, fitting
+from .coverage_state import Csr, Ranking, Rest, Search, fitting
 
 SHARE = 64  # the bounds of that many rows are read in the time in which the gain of one is computed, about
 MOST_SAMPLED = 2**14  # bounds by which the least score is chosen
@@ -55,6 +55,11 @@ class Frontier:
     def bound(self) -> float:
         """An upper bound of the scores of all rows but those that were returned."""
         return float(np.nextafter(self.least, 0))
+
+    @property
+    def rest(self) -> Rest:
+        """What bounds these rows."""
+        return Rest(self.bound, 0)
 
     def give_back(self, places: Int64s, scores: Floats) -> None:
         """Take rows that were returned, and whose scores are below `least` now."""

@@ -1,6 +1,7 @@
 """Selection over shards of rows: the receipt is the one of one process, byte for byte."""
 
 import math
+import pickle
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,14 @@ from hypothesis import strategies as st
 from hf_sae_select.features import kernels
 from hf_sae_select.features.matrix import FeatureMatrix
 from hf_sae_select.features.sums import exact_sum, mean_of_sum
-from hf_sae_select.selection import api, compared, frontier, run, targets, unit_vectors
+from hf_sae_select.selection import api, compared, coverage, frontier, run, targets, unit_vectors
+from hf_sae_select.selection.constraints import Constraints
+from hf_sae_select.selection.coverage_kernels import begin_round
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import codes, driver, pool, similarity
 from hf_sae_select.selection.sharded.features import ShardedFeatures
+from hf_sae_select.selection.sharded.messages import Offer, Rows
+from hf_sae_select.selection.sharded.offered import Offered
 from hf_sae_select.selection.sharded.shard import Shard
 from hf_sae_select.selection.sharded.shards import LocalShards
 
@@ -131,6 +136,51 @@ def test_a_row_is_sent_once_a_round():
     selection = run.run(request, ShardedFeatures(shards, [10] * 4, 24))
     assert len(shards.rounds) == len(selection.round_starts) == 5
     assert all(len(set(numbers)) == len(numbers) for numbers in shards.rounds)
+
+
+def offered_rows(rows, places):
+    """Return the search of a pool of rows, and these rows as they are offered."""
+    features = features_of(rows)
+    state = Constraints.none(len(rows)).state(np.argsort(places))
+    nothing = np.empty(0, np.int64)
+    csr = coverage.Csr(nothing, nothing, np.empty(0, np.uint16), np.empty(0, np.float32))
+    objective = coverage.count_objective(np.ones(features.d_sae), [1, 0])
+    search = coverage.new_search(csr, objective, features.frequency.copy(), state, len(rows))
+    begin_round(search)
+    offered = Offered(search)
+    counts = np.diff(features.offsets)
+    entries = Rows(counts, features.ids, np.empty(0, np.float32))
+    offered.add(Offer(np.arange(len(rows)), np.array(places), counts.astype(float), entries, 0.0, -1))
+    return search, offered
+
+
+@pytest.mark.parametrize(
+    ("rest", "picks"),
+    [
+        ((0.0, -1), [1, 0]),  # no other row adds anything; then row 2 does not either
+        ((1.0, -1), [1]),  # any other row may add as much as row 0 does after row 1
+        ((1.0, 3), [1, 0]),  # row 0 comes before it
+        ((1.0, 2), [1]),
+        ((3.0, 2), [1]),  # row 1 comes before another row that adds as much
+        ((3.0, 0), []),
+    ],
+)
+def test_rows_are_picked_while_they_come_before_all_that_were_not_offered(rest, picks):
+    search, offered = offered_rows([{0, 4}, {1, 2, 4}, {1, 2}], places=[2, 1, 5])
+    entries = offered.pick(*rest)
+    assert search.indices[: len(entries)].tolist() == picks
+    assert [ids.tolist() for ids, _ in entries] == [[[0, 4], [1, 2, 4]][row] for row in picks]
+    assert search.constraints.available.tolist() == [row not in picks for row in range(3)]
+    if rest == (1.0, -1):  # the other row falls back to what it still adds
+        assert not offered.is_empty() and offered.pick(0.0, -1)[0].ids.tolist() == [0, 4]
+        assert offered.is_empty() and search.gains[:2].tolist() == [3, 1]
+
+
+@given(st.lists(st.integers(0, 2**16 - 1)), st.sampled_from([np.uint16, np.uint32]))
+def test_rows_are_whole_after_a_trip(numbers, dtype):
+    sent = Rows(np.array([len(numbers)]), np.array(numbers, dtype), np.ones(2, np.float32))
+    counts, ids, amounts = pickle.loads(pickle.dumps(sent))
+    assert (ids.tolist(), ids.dtype, counts.tolist(), amounts.tolist()) == (numbers, dtype, [len(numbers)], [1, 1])
 
 
 @pytest.mark.slow

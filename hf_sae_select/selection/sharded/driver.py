@@ -17,6 +17,7 @@ from ...features.kernels import Int64s
 from ..constraints import Constraints
 from ..coverage import Csr, Measure, Picks, commit, fits, new_search, take_in_order
 from ..coverage_kernels import begin_round, cover, row_gains
+from ..coverage_state import PICKED
 from .constraints import Picked, part_of, places_of
 from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
@@ -58,10 +59,9 @@ class Driver:
         self._objective = measure.objective()
         nothing = np.empty(0, np.int64)
         no_rows = Csr(nothing, nothing, np.empty(0, np.uint16), np.empty(0, np.float32))
-        self._search = new_search(no_rows, self._objective, holders.copy(), self.state, 0)
+        self._search = new_search(no_rows, self._objective, holders.copy(), self.state, budget)
         begin_round(self._search)
-        self._scale = self.state.scale[ties]  # by place
-        self._picks, self._gains, self._round = list[int](), list[float](), list[Entries]()
+        self._round = list[Entries]()
         self._sent, self._begins = 0, False  # what the shards know: picks, and whether a new round began since
         self._unsent = list[Entries]()  # of the round, since the last trip
         self._pick_round = self._greedy_round if scan is None else self._scan_round
@@ -87,13 +87,13 @@ class Driver:
             if n in starts:
                 self._begin_round()
             self._pick(row, entries)
-        if len(initial) and len(self._picks) < self._budget:
+        if len(initial) and self._picked < self._budget:
             self._pick_round()
-        while len(self._picks) < self._budget and (restart or not starts):
-            start, covered = len(self._picks), self._round
+        while self._picked < self._budget and (restart or not starts):
+            start, covered = self._picked, self._round
             self._begin_round()
             self._pick_round()
-            if len(self._picks) == start:
+            if self._picked == start:
                 for entries in covered:  # what the picks of the last round cover, again
                     cover(entries.csr(), self._objective, 0)
                 break
@@ -103,39 +103,39 @@ class Driver:
         return self._result(starts)
 
     def _result(self, starts: list[int]) -> Picks:
-        gains, is_count = np.array(self._gains, np.float64), len(self._objective.increments) > 0
+        picks, gains = self._search.indices[: self._picked], self._search.gains[: self._picked]
+        is_count = len(self._objective.increments) > 0
         # as in one process, where amounts of no entries tell nothing of the objective
         in_features = (is_count or not self._features.counts.any()) and self._objective.unit == 1
         gains = gains.astype(np.int64) if in_features else gains * self._objective.unit
-        return np.array(self._picks, np.int64), gains, np.array(starts or [0][: len(self._picks)], np.int64)
+        return picks, gains, np.array(starts or [0][: len(picks)], np.int64)
 
     # ---- rounds
 
     def _greedy_round(self) -> None:
         """Pick the row with the largest score, again and again, until no row adds anything."""
-        offered = Offered(self._objective, self._scale)
-        while len(self._picks) < self._budget:
+        offered = Offered(self._search)
+        while self._picked < self._budget:
             offers = self._trip()
             for offer in offers:
-                offered.add(offer, len(self._picks))
-            if not len(offered):
+                offered.add(offer)
+            if offered.is_empty():
                 return
-            rest = max((offer.rest_score, -offer.rest_place) for offer in offers)
-            while len(self._picks) < self._budget and (best := offered.best(len(self._picks), rest)):
-                row, gain, entries = best
-                if fits(self.state, row):
-                    self._pick(row, entries, gain)
+            score, negative_place = max((offer.rest_score, -offer.rest_place) for offer in offers)
+            value = self._objective.marginal_value.copy()
+            for entries in offered.pick(score, -negative_place):
+                self._note(entries.counting(value))
 
     def _scan_round(self) -> None:
         """Pick, in the order of the scan, each row that overlaps little enough with the picks of the round."""
         waiting: list[tuple[int, int, float, Entries]] = []
-        while len(self._picks) < self._budget:
+        while self._picked < self._budget:
             offers = self._trip()
             next_place = min(offer.rest_place for offer in offers)
             for offer in offers:
                 for row, place, total, entries in _offered(offer):
                     heappush(waiting, (place, row, total, Entries(*entries)))
-            while waiting and waiting[0][0] < next_place and len(self._picks) < self._budget:
+            while waiting and waiting[0][0] < next_place and self._picked < self._budget:
                 _, row, total, entries = heappop(waiting)
                 if fits(self.state, row) and self._passes(total, entries):
                     self._pick(row, entries)
@@ -160,10 +160,10 @@ class Driver:
 
     def _trip(self) -> list[Offer]:
         """Tell the shards what was picked, and ask which rows may be next."""
-        picked = Picked.of(self.state, np.array(self._picks[self._sent :], np.int64))
+        picked = Picked.of(self.state, self._search.indices[self._sent : self._picked].copy())
         rows = Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent])
         update = Update(picked, rows, self._begins)
-        self._sent, self._begins, self._unsent = len(self._picks), False, []
+        self._sent, self._begins, self._unsent = self._picked, False, []
         most = OFFERED if self._scan is None else SCANNED
         offers: list[Offer] = self._features.call("offer", update, most)
         return offers
@@ -174,12 +174,24 @@ class Driver:
         begin_round(self._search)
         self._begins, self._round, self._unsent = True, [], []
 
-    def _pick(self, row: int, entries: Entries, gain: float | None = None) -> None:
-        self._picks.append(row)
-        self._gains.append(self._gain(entries) if gain is None else gain)
+    @property
+    def _picked(self) -> int:
+        """The number of rows that were picked."""
+        return int(self._search.counters[PICKED])
+
+    def _pick(self, row: int, entries: Entries) -> None:
+        self._write(row, entries)
         commit(self.state, row)
-        entries = entries if self._compares_picks else entries.counting(self._objective)
+        self._note(entries if self._compares_picks else entries.counting(self._objective.marginal_value))
         cover(entries.csr(), self._objective, 0)
+
+    def _write(self, row: int, entries: Entries) -> None:
+        search, n = self._search, self._picked
+        search.indices[n], search.gains[n] = row, self._gain(entries)
+        search.counters[PICKED] += 1
+
+    def _note(self, entries: Entries) -> None:
+        """Remember what a pick of the round has."""
         self._round.append(entries)
         self._unsent.append(entries)
 
@@ -191,12 +203,11 @@ class Driver:
 
     def _fill(self, last: Int64s) -> None:
         """Pick the rows of `last` that fit, whatever they add, until the budget is used."""
-        rows = take_in_order(self.state, last, self._budget - len(self._picks))
+        rows = take_in_order(self.state, last, self._budget - self._picked)
         for start in range(0, len(rows), FILLED):
             block = rows[start : start + FILLED]
             for row, entries in zip(block.tolist(), self._fetched(block), strict=True):
-                self._picks.append(row)
-                self._gains.append(self._gain(entries))
+                self._write(row, entries)
                 cover(entries.csr(), self._objective, 0)
 
     def _fetched(self, rows: Int64s) -> list[Entries]:

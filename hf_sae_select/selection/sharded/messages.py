@@ -20,6 +20,10 @@ class Rows(NamedTuple):
     ids: NDArray[Any]  # [nnz]
     amounts: NDArray[np.float32]  # [nnz]; empty in a count objective
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the steps from one id to the next, which are small, so that they compress well."""
+        return _rows_of_steps, (self.counts, np.diff(self.ids, prepend=self.ids.dtype.type(0)), self.amounts)
+
     def parts(self) -> list[tuple[NDArray[Any], NDArray[np.float32]]]:
         """Return the features and the amounts of each row."""
         cuts = np.cumsum(self.counts)[:-1]
@@ -32,6 +36,10 @@ class Rows(NamedTuple):
         no_ids, no_amounts = np.empty(0, np.uint16), np.empty(0, np.float32)
         ids, amounts = [ids for ids, _ in parts] or [no_ids], [amounts for _, amounts in parts] or [no_amounts]
         return cls(np.array([len(ids) for ids, _ in parts], np.int64), np.concatenate(ids), np.concatenate(amounts))
+
+
+def _rows_of_steps(counts: Int64s, steps: NDArray[Any], amounts: NDArray[np.float32]) -> Rows:
+    return Rows(counts, steps.cumsum(dtype=steps.dtype), amounts)  # a sum that overflows as the differences did
 
 
 class Update(NamedTuple):

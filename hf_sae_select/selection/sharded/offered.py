@@ -1,4 +1,4 @@
-"""Offered: the rows that shards offered in a round, on the driver, which computes their gains again after picks."""
+"""Offered: the rows that shards offered in a round, on the driver, which picks the best of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...features.codes import with_more
-from ...features.kernels import Floats, Int64s
-from ..coverage import Csr, Objective
-from ..coverage_kernels import row_gains
+from ..coverage_kernels import lazy_greedy
+from ..coverage_state import PICKED, Csr, Ranking, Rest, Search
 from .messages import Offer
-from .ranked import Ranked
 
 
 class Entries(NamedTuple):
@@ -21,61 +19,62 @@ class Entries(NamedTuple):
     ids: NDArray[Any]
     amounts: NDArray[np.float32]
 
-    def counting(self, objective: Objective) -> Entries:
-        """Leave out the features that add nothing to a gain any more."""
-        return (
-            Entries(self.ids[objective.marginal_value[self.ids] > 0], self.amounts) if not len(self.amounts) else self
-        )
+    def counting(self, marginal_value: NDArray[Any]) -> Entries:
+        """Leave out the features that add nothing to a gain any more: only in a count objective."""
+        return self if len(self.amounts) else Entries(self.ids[marginal_value[self.ids] > 0], self.amounts)
 
     def csr(self) -> Csr:
         return Csr(np.zeros(1, np.int64), np.full(1, len(self.ids)), self.ids, self.amounts)
 
 
 class Offered:
-    """Find the best of the rows that were offered, again and again, while their scores only fall.
+    """Pick the best of the rows that were offered, while no other row can be better.
 
     Args:
-        objective: what a pick gains.
-        scale: what gains are multiplied by, by place: [n].
+        search: the search; its rows are those of the pool, and it has no entries.
     """
 
-    def __init__(self, objective: Objective, scale: Floats) -> None:
-        self._objective = objective
-        self._ranked = Ranked(self._gains, scale)
-        self._slots, self._rows = dict[int, int](), list[int]()  # the slot of a place, and the row in a slot
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._rows, self._places, self._bounds = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
         self._starts, self._filled = np.zeros(1, np.int64), 0
         self._ids, self._amounts = np.empty(0, np.uint16), np.empty(0, np.float32)
 
-    def __len__(self) -> int:
-        return len(self._ranked.places)
+    def is_empty(self) -> bool:
+        """Tell whether no row that was offered may add anything."""
+        return not self._bounds.any()
 
-    def add(self, offer: Offer, now: int) -> None:
-        """Take rows of a shard, whose gains are those after `now` picks."""
-        self._slots.update((place, slot) for slot, place in enumerate(offer.places.tolist(), len(self._rows)))
-        self._rows += offer.numbers.tolist()
-        self._starts = np.concatenate([self._starts, self._filled + offer.rows.counts.cumsum()])
+    def add(self, offer: Offer) -> None:
+        """Take rows of a shard, whose gains bound what they add from now on."""
+        scores = offer.gains * self._search.constraints.scale[offer.numbers]
+        self._rows, self._places = np.append(self._rows, offer.numbers), np.append(self._places, offer.places)
+        self._bounds = np.append(self._bounds, scores)
+        self._starts = np.append(self._starts, self._filled + offer.rows.counts.cumsum())
         self._ids = with_more(self._ids, offer.rows.ids, self._filled)
         if len(offer.rows.amounts):
             self._amounts = with_more(self._amounts, offer.rows.amounts, self._filled)
         self._filled += len(offer.rows.ids)
-        self._ranked.add(offer.places, offer.gains, now)
 
-    def best(self, now: int, rest: tuple[float, int]) -> tuple[int, float, Entries] | None:
-        """Return the best row after `now` picks, with its gain, and forget it; None where it is not above `rest`.
+    def pick(self, rest_score: float, rest_place: int) -> list[Entries]:
+        """Pick rows while they come before the rest; return their entries."""
+        search, state = self._search, self._search.constraints
+        slots = np.flatnonzero((self._bounds >= rest_score) & (self._bounds > 0))
+        slots = slots[np.argsort(self._places[slots])]
+        rows, places, bounds = self._rows[slots], self._places[slots], np.zeros(len(slots))
+        own = {name: getattr(state, name)[rows] for name in ("available", "group", "cost", "scale")}
+        csr = Csr(self._starts[:-1][slots], self._starts[1:][slots], self._ids, self._amounts)
+        among = search._replace(csr=csr, constraints=state._replace(order=np.arange(len(rows)), **own))
+        by_score = np.argsort(-self._bounds[slots], kind="stable")
+        ranking = Ranking(by_score, self._bounds[slots[by_score]])
+        start, rest = search.counters[PICKED], Rest(rest_score, int(np.searchsorted(places, rest_place)))
+        lazy_greedy(among, csr, ranking, bounds, rest)
+        self._bounds[slots] = bounds
+        picks = search.indices[start : search.counters[PICKED]]
+        entries = [self._entries(slot) for slot in slots[picks].tolist()]
+        picks[:] = rows[picks]
+        state.available[picks] = False
+        return entries
 
-        `rest` is a score and a negative place.
-        """
-        top = self._ranked.first(rest, now)
-        if top is None:
-            return None
-        slot, gain = self._slots[int(self._ranked.places[top])], float(self._ranked.gains[top])
-        self._ranked.drop(np.array([top]))
-        entries = slice(self._starts[slot], self._starts[slot + 1])
-        return self._rows[slot], gain, Entries(self._ids[entries], self._amounts[entries])
-
-    def _gains(self, places: Int64s) -> Floats:
-        """Return the gains of rows by their places, in units."""
-        slots, gains = np.array([self._slots[place] for place in places.tolist()]), np.zeros(len(places))
-        csr = Csr(self._starts[slots], self._starts[slots + 1], self._ids, self._amounts)
-        row_gains(0, len(slots), csr, self._objective, np.ones(len(slots), np.bool_), gains)
-        return gains
+    def _entries(self, slot: int) -> Entries:
+        part = slice(self._starts[slot], self._starts[slot + 1])
+        return Entries(self._ids[part].copy(), self._amounts[part].copy())
