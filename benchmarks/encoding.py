@@ -160,7 +160,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="a few short rows and small SAEs, for the tests")
     args = parser.parse_args()
     if args.tiny:
-        args.latents, args.repeats = [64, 256], 1
+        args.latents, args.repeats, args.share = [64, 256], 1, 3
     elif args.data is None:
         parser.error("--data is needed without --tiny")
     return args

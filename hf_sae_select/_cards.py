@@ -17,6 +17,7 @@ from huggingface_hub.repocard_data import CardData
 from ._secrets import masked
 
 MOST_METADATA = 2**20  # characters of a README's metadata
+MOST_NESTED = 100  # levels of metadata
 TEMPLATES = Path(__file__).parent / "templates"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -122,6 +123,8 @@ def _check_expanded(metadata: str) -> None:
     for event in yaml.parse(metadata, yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             open_collections.append((event.anchor, 1))
+            if len(open_collections) > MOST_NESTED:  # the time to parse it grows with the square
+                raise ValueError(f"it is nested more than {MOST_NESTED} deep")
             continue
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:

@@ -113,8 +113,12 @@ def sockets_left_open():
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
-        yield
-        gc.collect()
+        gc.freeze()  # to look through what was there before takes most of the time of a case
+        try:
+            yield
+        finally:
+            gc.collect()
+            gc.unfreeze()
 
 
 @contextmanager
