@@ -23,7 +23,7 @@ from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
 from .offered import Entries, Offered
 
-OFFERED = 2048  # features of the rows that a shard offers in one trip, about
+OFFERED = 6144  # features of the rows that a shard offers in one trip, about
 SCANNED = 32  # rows that it offers in one trip of a scan
 FILLED = 4096  # rows without gain that are fetched together
 TRUE = np.ones(1, np.bool_)
@@ -161,12 +161,18 @@ class Driver:
     def _trip(self) -> list[Offer]:
         """Tell the shards what was picked, and ask which rows may be next."""
         picked = Picked.of(self.state, self._search.indices[self._sent : self._picked].copy())
-        rows = Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent])
-        update = Update(picked, rows, self._begins)
+        update = Update(picked, self._covering(), self._begins)
         self._sent, self._begins, self._unsent = self._picked, False, []
         most = OFFERED if self._scan is None else SCANNED
         offers: list[Offer] = self._features.call("offer", update, most)
         return offers
+
+    def _covering(self) -> Rows:
+        """Return what the picks since the last trip cover. A count does not depend on the order of features."""
+        rows = Rows.joined([(entries.ids, entries.amounts) for entries in self._unsent])
+        if self._compares_picks or len(rows.amounts):
+            return rows
+        return Rows(np.array([len(rows.ids)]), np.sort(rows.ids), rows.amounts)  # sorted, they compress better
 
     # ---- picks
 

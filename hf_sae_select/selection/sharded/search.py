@@ -76,7 +76,8 @@ class CoverSearch(_Search):
     def __init__(self, blocks: Iterable[FeatureMatrix], task: Task) -> None:
         super().__init__(blocks, task)
         csr = self._search.csr
-        self._parts, self._frequency = coverage.parts_of(csr), np.bincount(csr.ids, minlength=len(task.holders))
+        self._parts = coverage.parts_of(csr)
+        self._frequency = kernels.frequency(np.append(csr.starts, len(csr.ids)), csr.ids, len(task.holders))
         starts, ends, ids, amounts = csr
         self._spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)
         self._frontier = Frontier(self._search, coverage.all_gains(self._search, csr, self._parts))
@@ -195,7 +196,11 @@ def _entries(blocks: Iterable[FeatureMatrix], task: Task) -> Csr:
             offsets, of_rows = kernels.offsets_of(offsets, counts_some), of_rows[counts_some]
             of_block = of_block[counts_some] if len(of_block) else of_block
         counts.append(np.diff(offsets))
-        ids = ids if len(ids) else ids.astype(of_rows.dtype)
+        if len(counts) == 1:  # a matrix is one block, and need not be copied
+            ids, amounts = of_rows, of_block
+            continue
+        if len(counts) == 2:
+            ids, amounts = ids.copy(), amounts.copy()
         append(ids, of_rows)
         append(amounts, of_block)
     ends = np.concatenate(counts).cumsum()
