@@ -18,7 +18,7 @@ EXTRAS = dedup evaluate publish ray report
 # An environment for the wheel, emptied before: until `make wheel` ends, it has the wheel, what that needs, and no more.
 WHEEL_VENV ?= .venv-wheel
 
-.PHONY: quickstart test test-fast check format docs coverage dist wheel extras minima newest notes
+.PHONY: quickstart test test-fast check format docs coverage dist wheel extras space minima newest notes
 
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -70,6 +70,12 @@ wheel: dist
 extras: $(VENV)/installed
 	set -e; for extra in $(EXTRAS) "$$(echo $(EXTRAS) | tr ' ' ,)"; do echo "$$extra"; \
 	$(BIN)/pip install --quiet --dry-run --ignore-installed --constraint $(CONSTRAINTS) ".[$$extra]"; done
+
+# The Space in a browser, with the gradio that its card names. It needs an older Pillow, so it has an environment of its own.
+space:
+	$(MAKE) .venv-space/installed VENV=.venv-space
+	.venv-space/bin/pip install --quiet --no-compile "$$(sed -n 's/^sdk_version: /gradio==/p' hub_cards/space/README.md)"
+	.venv-space/bin/pytest tests/test_space.py
 
 # The fast tests with the oldest versions that pyproject.toml allows.
 minima:
