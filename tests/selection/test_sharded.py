@@ -21,6 +21,7 @@ from hf_sae_select.selection.constraints import Constraints
 from hf_sae_select.selection.coverage_kernels import begin_round
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import codes, driver, pool, similarity
+from hf_sae_select.selection.sharded import shards as shards_module
 from hf_sae_select.selection.sharded.features import ShardedFeatures
 from hf_sae_select.selection.sharded.messages import Offer, Rows
 from hf_sae_select.selection.sharded.offered import Offered
@@ -99,6 +100,7 @@ def receipts(method, constraint, features, columns, budget, shards):
 @pytest.mark.parametrize(("method", "constraint"), CASES)
 @pytest.mark.parametrize(("shards", "threads"), [((1, 2), 2), ((7, 32), 1)], ids=["threads", "many shards"])
 def test_the_receipt_is_that_of_one_process(method, constraint, shards, threads, monkeypatch):
+    monkeypatch.setattr(shards_module, "FEW_ROWS", 0)
     monkeypatch.setattr(kernels, "MOST_THREADS", threads)  # to start threads takes longer than such small searches
     rng = np.random.default_rng(0)
     acts = rng.random((40, 24), np.float32) * (rng.random((40, 24)) < 0.25)

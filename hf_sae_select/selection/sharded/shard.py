@@ -42,6 +42,9 @@ class Shard:
         self._vectors: ShardVectors | None = None
         self._unit_vectors: UnitVectors | None = None
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def of_cut(self, cut: Cut, method: str, *arguments: Any) -> Any:
         """Call a method of the shard of the same rows with fewer features."""
         if cut not in self._cuts:

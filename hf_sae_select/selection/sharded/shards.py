@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from ...features.kernels import in_threads
 from .shard import Shard
 
+FEW_ROWS = 2**18  # of a shard: what it does in a call takes less time than threads lose by waiting for each other
+
 MakeShard = Callable[[], Shard]
 """Makes a shard where it will be: it can be pickled, and reads the rows itself."""
 
@@ -42,6 +44,8 @@ class LocalShards:
 
     def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         calls = [(getattr(shard, method), own) for shard, own in zip(self._shards, arguments, strict=True)]
+        if max(map(len, self._shards)) <= FEW_ROWS:
+            return [function(*own) for function, own in calls]
         return in_threads(lambda function, own: function(*own), calls)
 
     def call_one(self, shard: int, method: str, *arguments: Any) -> Any:
