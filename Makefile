@@ -18,7 +18,7 @@ EXTRAS = dedup evaluate publish ray report
 # An environment for the wheel, emptied before: until `make wheel` ends, it has the wheel, what that needs, and no more.
 WHEEL_VENV ?= .venv-wheel
 
-.PHONY: quickstart test test-fast check format docs coverage dist wheel extras space minima newest notes
+.PHONY: quickstart test test-fast check format docs coverage dist wheel extras space links minima newest notes
 
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -70,6 +70,10 @@ wheel: dist
 extras: $(VENV)/installed
 	set -e; for extra in $(EXTRAS) "$$(echo $(EXTRAS) | tr ' ' ,)"; do echo "$$extra"; \
 	$(BIN)/pip install --quiet --dry-run --ignore-installed --constraint $(CONSTRAINTS) ".[$$extra]"; done
+
+# The addresses of other sites; it needs the network.
+links:
+	$(PYTHON) tools/external_links.py
 
 # The Space in a browser, with the gradio that its card names. It needs an older Pillow, so it has an environment of its own.
 space:
