@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
+from datasets.utils import tqdm  # the bar that `datasets.disable_progress_bars` switches off
 
-def import_libraries() -> None:
+
+def import_libraries(show: bool | None = None) -> None:
     """Import torch and what all models of transformers need, without Python's garbage collector.
+
+    A terminal shows a progress bar meanwhile, unless `show` is False or bars of `datasets` are switched off.
 
     It would look through what they make again and again, though all of that stays: a quarter of the time that a script
     of one `select` takes. Afterwards all objects are frozen until the next full collection, which short scripts do not
@@ -16,10 +21,14 @@ def import_libraries() -> None:
     if "transformers.modeling_utils" in sys.modules:
         return
     was_enabled, was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
+    hidden = True if show is False or os.environ.get("LOCAL_RANK", "0") != "0" else None  # None: but in a terminal
     gc.disable()
     try:
-        import torch  # noqa: F401
-        import transformers.modeling_utils  # noqa: F401
+        with tqdm(total=2, desc="Importing torch and transformers", leave=False, disable=hidden) as bar:
+            import torch  # noqa: F401
+
+            bar.update()
+            import transformers.modeling_utils  # noqa: F401
     finally:
         if not was_frozen:
             gc.freeze()

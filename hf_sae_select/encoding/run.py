@@ -87,8 +87,8 @@ class EncodingRun:
             OSError: The store cannot be written to.
         """
         self.store.prepare()
-        import_libraries()  # before the bar, which would stand still
         show = self.encoder.arguments.show_progress_bar
+        import_libraries(show)  # before the bar, which would stand still
         with progress_bar(len(self.rows), self.encoder, "Encoding", show) as self._bar:
             try:
                 self.encoder.load()

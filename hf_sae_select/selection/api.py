@@ -329,7 +329,7 @@ def pool_encoding(
     """Return how the rows of a pool are encoded, or will be, so that what all requests read is kept."""
     if codes is not None or (sae is None and all(request.vectors is not None for request in requests)):
         return PoolEncoding(None if codes is None else encoding_record(codes), sae, **how)
-    import_libraries()
+    import_libraries(how.get("show_progress_bar"))
     from ..sae.loading import load_sae  # needs torch
 
     loaded = load_sae(sae, encoder_only=True)
