@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -59,6 +60,8 @@ class Place:
             FileNotFoundError: If the text looks like a path, and nothing is there.
             ValueError: If it is no path, and cannot be the id of a Hub dataset.
         """
+        if not text.strip():
+            raise ValueError(f"`{argument}={text!r}` names no rows; pass a file, a pattern, a folder, or owner/name")
         if Path(text).expanduser().exists():
             return cls(str(Path(text).expanduser()), **hub)._local(argument)
         if text.startswith("hf://"):
@@ -174,7 +177,8 @@ class Place:
             rows = load_from_disk(str(path))
         elif path.is_dir():
             with _reading(argument, self.name):
-                rows = load_dataset(str(path))
+                rows = load_dataset(str(path.resolve()))
+            _warn_of_other_types(argument, path, next(iter(rows.values())).info.builder_name)
         else:
             is_folder = self.files is not None and not glob.has_magic(self.files) and not Path(self.files).suffix
             data = {} if self.files is None else {"data_dir" if is_folder else "data_files": self.files}
@@ -188,8 +192,22 @@ class Place:
             return next(iter(splits.values()))
         if self.split not in splits:
             problem = "has several splits" if self.split is None else f"has no split {self.split!r}"
-            raise ValueError(f"`{argument}={self.name!r}` {problem}; pass `--split` with one of: {', '.join(splits)}")
+            example = f"{self.name}:{next(iter(splits))}"
+            raise ValueError(
+                f"`{argument}={self.name!r}` {problem}; name one of: {', '.join(splits)}, such as {example!r}"
+            )
         return splits[self.split]
+
+
+def _warn_of_other_types(argument: str, folder: Path, kind: str | None) -> None:
+    """Warn of files of rows that `datasets` left out: of a folder it reads files of one type."""
+    kinds = {file: READERS.get(file.suffix.lower()) for file in folder.rglob("*") if file.is_file()}
+    if others := sorted(file for file, other in kinds.items() if other is not None and other != kind):
+        warnings.warn(
+            f"`{argument}={str(folder)!r}`: {len(others)} files that are not of the type {kind} were left out, such "
+            f"as {str(others[0].relative_to(folder))!r}; name the files by a pattern such as '{folder}/*.parquet'",
+            stacklevel=2,
+        )
 
 
 @contextmanager

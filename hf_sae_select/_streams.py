@@ -95,7 +95,9 @@ def table_of(rows: list[Any], schema: Features, argument: str, start: int) -> pa
 
     where = f"`{argument}`: the schema of the stream changes in rows {start:,} to {start + len(rows) - 1:,}"
     remedy = "bring all rows to one schema, such as by `stream.map(function, features=features)`"
-    if foreign := {name for row in rows for name in row}.symmetric_difference(schema):
+    if other_rows := [row for row in rows if not isinstance(row, Mapping)]:
+        raise ValueError(f"{where} ({other_rows[0]!r:.50} is no row, which is a dict of columns); {remedy}")
+    if foreign := {name for row in rows for name in row.keys() ^ schema.keys()}:
         raise ValueError(f"{where}: columns {sorted(foreign)} are not in all rows; {remedy}")
     if other := [name for name, type in schema.items() for row in rows if not _is_text_where_text(row[name], type)]:
         raise ValueError(f"{where} (column `{other[0]}` holds something else than text); {remedy}")

@@ -68,9 +68,9 @@ def test_folders_of_save_to_disk(tmp_path):
     DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(tmp_path / "two")
     assert load(tmp_path / "one").to_list() == ROWS
     assert load(tmp_path / "two", split="test").to_list() == ROWS[:1]
-    with pytest.raises(ValueError, match="has several splits; pass `--split` with one of: train, test"):
+    with pytest.raises(ValueError, match="has several splits; name one of: train, test, such as"):
         load(tmp_path / "two")
-    with pytest.raises(ValueError, match="has no split 'dev'; pass `--split` with one of: train, test"):
+    with pytest.raises(ValueError, match="has no split 'dev'; name one of: train, test, such as"):
         load(tmp_path / "two", split="dev")
 
 
@@ -95,7 +95,7 @@ def test_the_hub(hub):
     assert load("alice/rows", split="test").to_list() == ROWS[:1]
     place = Place.parse("dataset", "alice/rows:train", revision="main").resolved()
     assert place == Place("alice/rows", "train", None, first)
-    with pytest.raises(ValueError, match="has several splits; pass `--split`"):
+    with pytest.raises(ValueError, match="has several splits; name one of"):
         load("alice/rows")
     with pytest.raises(ValueError, match="names a split, and `split='test'` another"):
         load("alice/rows:train", split="test")
@@ -146,6 +146,23 @@ def test_damaged_files_empty_folders_and_mixed_types_are_named(tmp_path):
     (tmp_path / "bad" / "a.csv").write_text("text\na\n")
     with pytest.raises(ValueError, match=r"several types \(.csv, .parquet\)"):
         load(tmp_path / "bad" / "*")
+
+
+def test_files_that_a_folder_leaves_out_are_named(tmp_path, monkeypatch):
+    Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_bytes(LINES)
+    (tmp_path / "README.md").write_text("of no rows")
+    with pytest.warns(UserWarning, match=r"1 files that are not of the type parquet were left out, such as 'b.jsonl'"):
+        assert load(tmp_path).to_list() == ROWS
+    (tmp_path / "b.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert load(".").to_list() == ROWS
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_text_that_names_nothing_is_refused(text):
+    with pytest.raises(ValueError, match=rf"`dataset='{text}'` names no rows; pass a file, a pattern, a folder"):
+        load(text)
 
 
 def test_urls_of_the_hub(hub):

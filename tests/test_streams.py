@@ -116,8 +116,15 @@ def test_a_schema_that_changes_midway_is_named(monkeypatch):
     def no_text():
         yield from [{"n": {"a": ["one"]}}, {"n": {"a": []}}, {"n": {"a": [3]}}]
 
+    def a_column_less():
+        yield from [{"n": 1, "m": 1}, {"n": 2, "m": 2}, {"n": 3}]
+
+    def no_row():
+        yield from [{"n": 1}, {"n": 2}, 5]
+
     problems = [(another_type, "three"), (another_column, r"columns \['m', 'n'\] are not in all rows")]
     problems += [(no_text, "column `n` holds something else than text")]
+    problems += [(a_column_less, r"columns \['m'\] are not in all rows"), (no_row, "5 is no row")]
     for source, problem in problems:
         message = rf"`dataset`: the schema of the stream changes in rows 2 to 2.*{problem}.*one schema"
         with pytest.raises(ValueError, match=message):

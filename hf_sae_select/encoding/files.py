@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
 from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
@@ -118,7 +119,7 @@ def _encode_missing(
     bar: tqdm,
 ) -> None:
     """Encode the shards that have no file yet. Several processes share them by claims."""
-    present = folder.names()
+    present = folder.whole(shards)
     missing = [name for name in shards if name not in present]
     if isinstance(running, Cluster):
         for _, rows in running.results(make, "write", len(missing), lambda i: (missing[i], shards[missing[i]]())):
@@ -154,6 +155,11 @@ class OutputFolder:
         except FileNotFoundError:
             return set()
 
+    def whole(self, names: Iterable[str]) -> set[str]:
+        """Return which files are there; one on this disk that was damaged meanwhile is not."""
+        present = self.names() & set(names)
+        return present if "://" in self._out else {name for name in present if _has_footer(f"{self._path}/{name}")}
+
     def begin(self, about: dict[str, Any], names: list[str]) -> None:
         """Write what the files will hold, or compare it with what an earlier call has written.
 
@@ -162,20 +168,36 @@ class OutputFolder:
             OSError: The folder cannot be written to.
         """
         present, text = self.names(), json.dumps(about, indent=1, sort_keys=True)
+        own = set(names) if ABOUT in present else set()  # it is written before any other file
+        if foreign := sorted(name for name in present - own if name.endswith(".parquet")):
+            raise ValueError(
+                f"`out={self._out!r}` holds Parquet files of somebody else, or of a call whose {ABOUT} is gone, such "
+                f"as {foreign[0]!r}; pass another folder, or remove them"
+            )
         if ABOUT in present:
-            earlier = json.loads(self._system.cat_file(f"{self._path}/{ABOUT}"))
+            earlier = self._about()
             if different := [name for name in about if earlier.get(name) != json.loads(text)[name]]:
                 raise ValueError(
                     f"`out={self._out!r}` holds files of another call, with other {' and '.join(different)}: pass the "
                     "same arguments to go on with it, or another folder"
                 )
             return
-        if foreign := sorted(name for name in present - set(names) if name.endswith(".parquet")):
-            raise ValueError(
-                f"`out={self._out!r}` holds Parquet files of somebody else, such as {foreign[0]!r}; pass another "
-                "folder"
-            )
         self.write(ABOUT, lambda file: file.write_text(text, encoding="utf-8"))
+
+    def _about(self) -> dict[str, Any]:
+        """Return what an earlier call has written.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        try:
+            about: dict[str, Any] = dict(json.loads(self._system.cat_file(f"{self._path}/{ABOUT}")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"`out={self._out!r}`: {ABOUT} is damaged ({error}), so nobody knows what the files hold; pass "
+                "another folder, or remove them"
+            ) from error
+        return about
 
     def write(self, name: str, write: Callable[[Path], Any]) -> None:
         """Write a file by a function that writes to a path on this disk.
@@ -207,6 +229,14 @@ class OutputFolder:
             raise OSError(
                 f"`out={self._out!r}` cannot be written to: {reason}; {remedy}. Files that are there are kept"
             ) from error
+
+
+def _has_footer(file: str) -> bool:
+    try:
+        pq.read_metadata(file)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -95,7 +97,8 @@ class ParquetRows:
         return sum(self._counts)
 
     def identity(self) -> Any:
-        return [[file, count] for file, count in zip(self._files, self._counts, strict=True)]
+        """Files that were written anew have other footers, which tell sizes and the least values of columns."""
+        return [[file, count, _footer(file)] for file, count in zip(self._files, self._counts, strict=True)]
 
     def shards(self, rows: int) -> Sequence[Callable[[], Shard]]:
         parts, first = list[Callable[[], Shard]](), 0
@@ -117,6 +120,11 @@ def source_of(dataset: Any) -> RowSource:
     if isinstance(dataset, Dataset):
         check_dataset("dataset", dataset, "encode")
         return DatasetRows(dataset)
+    if not isinstance(dataset, str | Path | Place):
+        raise TypeError(
+            f"`dataset` is a {type(dataset).__name__}; pass a Dataset, or the place of rows. The splits of a "
+            "DatasetDict go into a folder each, and a stream is written to Parquet first"
+        )
     place = dataset if isinstance(dataset, Place) else Place.parse("dataset", str(dataset)).resolved()
     if files := place.parquet_files():
         return ParquetRows("dataset", files)
@@ -133,6 +141,14 @@ def _opened(argument: str, file: str) -> pq.ParquetFile:
         return pq.ParquetFile(system.open(path), page_checksum_verification=True)
     except ArrowInvalid as error:
         raise ValueError(f"`{argument}`: {file} cannot be read as Parquet: {error}") from error
+
+
+def _footer(file: str) -> str:
+    """Return a digest of the part of a Parquet file that says what the others are."""
+    system, path = url_to_fs(file)
+    end = system.size(path) - 8  # four bytes say how long the footer is, and four are "PAR1"
+    size = int.from_bytes(system.cat_file(path, start=end, end=end + 4), "little")
+    return blake2b(system.cat_file(path, start=end - size, end=end), digest_size=8).hexdigest()
 
 
 def _read(argument: str, file: str, start: int, end: int) -> Dataset:

@@ -7,8 +7,9 @@ others. So no process waits for orders of another, and all have the same result.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from typing import Any, Self
 
 import torch
@@ -54,6 +55,19 @@ class ProcessGroup:
         if self.workers > 1:
             torch.distributed.all_gather_object(values, value, self._group)
         return values
+
+    def check_same(self, values: Mapping[str, Any]) -> None:
+        """Check that each value is the same in all processes.
+
+        Raises:
+            RuntimeError: Some differ; the message has their names.
+        """
+        digests = self.gathered({name: blake2b(packed(value)).digest() for name, value in values.items()})
+        if different := [name for name in values if len({digest[name] for digest in digests}) > 1]:
+            raise RuntimeError(
+                f"the processes do not select in the same way: {', '.join(different)} differ; call `select` with the "
+                "same arguments and the same rows in all"
+            )
 
     @contextmanager
     def shards(self, make: Sequence[Callable[[], Any]]) -> Iterator[ProcessShards]:

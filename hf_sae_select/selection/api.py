@@ -18,6 +18,7 @@ from ..engines.engine import engine_of
 from ..engines.session import opened
 from ..features.columns import STATE, code_columns, encoding_record, is_encoded, without_codes
 from ..features.kept import STRONGEST
+from .agreement import check_agreement
 from .attachment import Pool, attach, codes_in_pool
 from .concept_rules import ConceptArguments
 from .contamination import ComparedRows, NearArgument, near_or_repeated_rows
@@ -240,11 +241,13 @@ def select(
     reference = None if near is None else near.encoded(encoding)
     features: Features | None
     with opened(chosen) as running:
+        check_agreement(running, request, dataset, aim)
         if codes is None:
             encoded = _encode(dataset, request, encoding, running)
         if reference is not None:
             rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
             request = request.leaving_out("exclude_near", rows)
+            check_agreement(running, request, dataset, aim)
         with features_in_shards(request, dataset, encoded, running) as features:
             if aim is not None:
                 features = read_features(request, encoded) if features is None else features

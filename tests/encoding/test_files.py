@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
 from hf_sae_select import encode, encode_files, select
 from hf_sae_select.encoding import files, remote
@@ -70,6 +70,44 @@ def test_a_folder_of_other_files_is_refused_before_a_model_loads(sae, tmp_path, 
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"`out='.*file'` cannot be written to: .*pass a folder that can be written to"):
         encode_files(ROWS, tmp_path / "file", sae)
+
+
+def test_rows_that_changed_in_their_files_are_refused(sae, tmp_path):
+    (tmp_path / "in").mkdir()
+    pattern = str(tmp_path / "in" / "*.parquet")
+    ROWS.to_parquet(tmp_path / "in" / "a.parquet")
+    encode_files(pattern, tmp_path / "out", sae)
+    encode_files(pattern, tmp_path / "out", sae)
+    ROWS.select([1, 0, 2, 3, 4]).map(lambda row: {"text": f"{row['text']} log"}).to_parquet(
+        tmp_path / "in" / "a.parquet"
+    )
+    with pytest.raises(ValueError, match=r"holds files of another call, with other rows: pass the same"):
+        encode_files(pattern, tmp_path / "out", sae)
+
+
+def test_what_others_changed_in_the_folder_is_named_or_written_again(sae, tmp_path):
+    out = tmp_path / "out"
+    encode_files(ROWS, out, sae, shard_rows=2)
+    expected, about = contents(out), (out / "sae_encoding.json").read_bytes()
+    (out / "rows-000001-of-000003.parquet").write_bytes(b"PAR1")
+    encode_files(ROWS, out, sae, shard_rows=2)
+    assert contents(out) == expected
+    (out / "sae_encoding.json").write_text("{")
+    with pytest.raises(ValueError, match=r"`out=.*: sae_encoding.json is damaged .*; pass another folder, or remove"):
+        encode_files(ROWS, out, sae, shard_rows=2)
+    (out / "sae_encoding.json").unlink()
+    with pytest.raises(ValueError, match=r"of a call whose sae_encoding.json is gone, such as 'rows-000000-of-000003"):
+        encode_files(ROWS, out, sae, shard_rows=2, keep=3)
+    (out / "sae_encoding.json").write_bytes(about)
+    (out / "rows-000099-of-000100.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"holds Parquet files of somebody else, .* such as 'rows-000099-of-000100"):
+        encode_files(ROWS, out, sae, shard_rows=2)
+
+
+def test_splits_and_streams_are_refused_by_type(sae, tmp_path):
+    for rows in (DatasetDict(train=ROWS), ROWS.to_iterable_dataset()):
+        with pytest.raises(TypeError, match=rf"`dataset` is a {type(rows).__name__}; pass a Dataset, or the place"):
+            encode_files(rows, tmp_path, sae)
 
 
 def test_parquet_files_of_two_schemas_are_refused(sae, tmp_path):

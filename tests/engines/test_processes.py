@@ -34,10 +34,24 @@ if engine and "fail" in sys.argv:
     except OSError as error:
         answers.append(str(error))
     Shard.summary = summary
-    try:
-        select(coded, 9, "greedy" if os.environ["RANK"] == "1" else "random", engine=engine)
-    except RuntimeError as error:
-        answers.append(str(error)[:46])
+    rank, others = int(os.environ["RANK"]), rows.select(range(29, -1, -1))
+    coded_others = encode(others, SparseAutoencoder.from_pretrained("FOLDER"), engine=engine)
+    for pool, budget, method, options in (
+        (coded, 9, ["greedy", "random"][rank], {}),
+        (coded, 9 + rank, "greedy", {}),
+        (coded, 9, "greedy", {"seed": rank}),
+        (coded, 9, "greedy", {"exclude": [[0, 24], [15, 1]][rank]}),
+        (coded, 9, "greedy", {"threshold": 0.5 + rank}),
+        ([coded, coded_others][rank], 9, "greedy", {}),
+        (coded.select(range(20 + rank)), 9, "greedy", {}),
+        (coded, 5, "match", {"target": [[0, 3], [1, 2]][rank]}),
+    ):
+        if "target" in options:
+            options = {"target": coded.select(options["target"]), "overlap": "keep"}
+        try:
+            select(pool, budget, method, engine=engine, **options)
+        except RuntimeError as error:
+            answers.append(str(error).partition(": ")[2].partition(";")[0])
 with open(sys.argv[1] + os.environ.get("RANK", "one"), "w") as file:
     json.dump(answers, file)
 """
@@ -58,4 +72,6 @@ def test_processes_select_what_one_process_selects(sae, tmp_path):
         assert done.returncode == 0, done.stderr
     one, first, second = (json.loads((tmp_path / f"answers-{name}").read_text()) for name in ("one", "0", "1"))
     assert len(one) == 10 and first[:10] == second[:10] == one
-    assert first[10:] == second[10:] == ["a shard cannot be read", "the processes do not select in the same way: o"]
+    differ = ["`method` or its options", "`budget`", "`seed`", "constraints"]
+    differ += ["`threshold`, `top`, `max_share` or `embedding`", "rows", "rows, constraints", "`target`"]
+    assert first[10:] == second[10:] == ["a shard cannot be read", *(f"{name} differ" for name in differ)]
