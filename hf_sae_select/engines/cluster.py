@@ -72,9 +72,11 @@ class Cluster:
         count = self.engine.workers or max(int(default), 1)
         for name, amount in needs.items():
             if amount * count > total.get(name, 0):
+                one_fits = amount <= total.get(name, 0)
+                remedy = "fewer workers, or less for each" if one_fits else f"less {name} for each, or another cluster"
                 raise ValueError(
                     f"`engine={self.engine!r}`: {count} workers need {amount * count:g} {name}, and the cluster has "
-                    f"{total.get(name, 0):g}; pass fewer workers, or less for each"
+                    f"{total.get(name, 0):g}; pass {remedy}"
                 )
         if self.engine.cpus * count >= total.get("CPU", 0):
             raise ValueError(
