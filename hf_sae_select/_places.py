@@ -199,9 +199,12 @@ class Place:
         return splits[self.split]
 
 
+NO_ROWS = {"provenance.json", "sae_encoding.json", "dataset_infos.json"}  # what we and `datasets` write about rows
+
+
 def _warn_of_other_types(argument: str, folder: Path, kind: str | None) -> None:
     """Warn of files of rows that `datasets` left out: of a folder it reads files of one type."""
-    kinds = {file: READERS.get(file.suffix.lower()) for file in folder.rglob("*") if file.is_file()}
+    kinds = {file: READERS.get(file.suffix.lower()) for file in folder.rglob("*") if file.name not in NO_ROWS}
     if others := sorted(file for file, other in kinds.items() if other is not None and other != kind):
         warnings.warn(
             f"`{argument}={str(folder)!r}`: {len(others)} files that are not of the type {kind} were left out, such "

@@ -152,6 +152,7 @@ def test_files_that_a_folder_leaves_out_are_named(tmp_path, monkeypatch):
     Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_bytes(LINES)
     (tmp_path / "README.md").write_text("of no rows")
+    (tmp_path / "sae_encoding.json").write_text("{}")
     with pytest.warns(UserWarning, match=r"1 files that are not of the type parquet were left out, such as 'b.jsonl'"):
         assert load(tmp_path).to_list() == ROWS
     (tmp_path / "b.jsonl").unlink()

@@ -19,7 +19,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from datasets.fingerprint import get_temporary_cache_files_directory, is_caching_enabled, update_fingerprint
 from numpy.typing import NDArray
@@ -243,6 +243,7 @@ def _encode_codes(
         encoder = Encoder(load_sae(sae, encoder_only=True), find_text(dataset, arguments.text), arguments)
     rendering = encoder.rendering
     reader = RowReader(dataset, rendering, encoder.template)
+    _check_agreement(encoder)
     # The first process decides for all: the hash of a function may differ from process to process.
     decisions = [encoder.record(), encoder.resolved()] if processes().is_main_process else [None, None]
     record, resolved = broadcast_object_list(decisions)
@@ -265,6 +266,23 @@ def _encode_codes(
     coded = with_record(coded, resolved_record(encoder, record, resolved), digested(dataset, rendering))
     set_fingerprint(coded, update_fingerprint(fingerprint_of(dataset), "hf_sae_select.encode", key))
     return coded
+
+
+def _check_agreement(encoder: Encoder) -> None:
+    """Check that all processes encode in the same way, since they share the rows of one store.
+
+    Raises:
+        RuntimeError: They do not; the message says what differs.
+    """
+    own = encoder.record()
+    if callable(encoder.arguments.text):  # its hash may differ from process to process
+        del own["text"]
+    records = gather_object([own])
+    if different := [name for name in own if any(record.get(name) != own[name] for record in records)]:
+        raise RuntimeError(
+            f"the processes do not encode in the same way: {', '.join(different)} differ; pass the same arguments "
+            "in all"
+        )
 
 
 def check_free_columns(dataset: Dataset, arguments: EncodingArguments) -> list[str]:

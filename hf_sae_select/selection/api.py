@@ -247,7 +247,7 @@ def select(
         if reference is not None:
             rows = near_or_repeated_rows(ComparedRows.of(dataset, encoded, text), reference)
             request = request.leaving_out("exclude_near", rows)
-            check_agreement(running, request, dataset, aim)
+        check_agreement(running, request, source if encoded is None else encoded, aim)  # by now `sae` and `text` tell
         with features_in_shards(request, dataset, encoded, running) as features:
             if aim is not None:
                 features = read_features(request, encoded) if features is None else features

@@ -44,6 +44,8 @@ if engine and "fail" in sys.argv:
         (coded, 9, "greedy", {"threshold": 0.5 + rank}),
         ([coded, coded_others][rank], 9, "greedy", {}),
         (coded.select(range(20 + rank)), 9, "greedy", {}),
+        (rows, 9, "greedy", {"sae": SparseAutoencoder.from_pretrained("FOLDER"), "max_length": [8, 4][rank]}),
+        (rows, 9, "greedy", {"sae": SparseAutoencoder.from_pretrained("FOLDER"), "text": ["text", "kind"][rank]}),
         (coded, 5, "match", {"target": [[0, 3], [1, 2]][rank]}),
     ):
         if "target" in options:
@@ -73,5 +75,12 @@ def test_processes_select_what_one_process_selects(sae, tmp_path):
     one, first, second = (json.loads((tmp_path / f"answers-{name}").read_text()) for name in ("one", "0", "1"))
     assert len(one) == 10 and first[:10] == second[:10] == one
     differ = ["`method` or its options", "`budget`", "`seed`", "constraints"]
-    differ += ["`threshold`, `top`, `max_share` or `embedding`", "rows", "rows, constraints", "`target`"]
+    differ += [
+        "`threshold`, `top`, `max_share` or `embedding`",
+        "rows",
+        "rows, constraints",
+        "max_length",
+        "text",
+        "`target`",
+    ]
     assert first[10:] == second[10:] == ["a shard cannot be read", *(f"{name} differ" for name in differ)]
