@@ -30,6 +30,7 @@ from datasets import Dataset
 from hf_sae_select import FeatureMatrix, Ray, encode
 from hf_sae_select.engines.cluster import QUIET, Cluster
 from hf_sae_select.engines.host import packed, packed_call
+from hf_sae_select.engines.process_shards import ProcessGroup
 from hf_sae_select.engines.ray_shards import RayShards
 from hf_sae_select.selection import run
 from hf_sae_select.selection.request import SelectionRequest
@@ -53,10 +54,14 @@ def main() -> None:
         "--vectors", type=int, default=0, help="rows with drawn vectors to select among, in this process"
     )
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--select-part", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     datasets.disable_progress_bars()
     if args.part:
         encode_part(*args.part)
+        return
+    if args.select_part:
+        select_part(*args.select_part)
         return
     if args.vectors:
         by_vectors(args.vectors, args.picks, args.shards)
@@ -132,12 +137,8 @@ def encode_part(rows: str, part: str, parts: str) -> None:
 
 def selecting(rows: int, picks: int, shards: int, repeats: int) -> None:
     """Print the seconds of `greedy` in one process and in shards, and the bytes that shards send and get."""
-    from synthetic import pool as drawn
-
-    features = drawn(rows)
+    features, request, few = work(rows, picks)
     encoded = encoded_of(features)
-    request = SelectionRequest.parse(rows, {}, picks, "greedy", {})
-    few = SelectionRequest.parse(rows, {}, 20, "greedy", {})
     what = f"`greedy`, {rows:,} rows, {len(features.ids):,} ids, {picks:,} picks"
     print(f"\n| {what} | seconds | bytes a shard |\n|---|---|---|")
     local = seconds_of(lambda one: run.run(one, features), request, few, repeats)
@@ -145,6 +146,11 @@ def selecting(rows: int, picks: int, shards: int, repeats: int) -> None:
     here = pool.of_matrix(features, shards)
     taken = seconds_of(lambda one: run.run(one, here), request, few, repeats)
     print(f"| {shards} shards in one process | {taken:.2f} ({taken / local:.1f}x) | |", flush=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(shards), "--standalone"]
+    part = ["--select-part", *map(str, (rows, picks, repeats))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    taken = float(subprocess.check_output([*launcher, __file__, *part], env=environment, stderr=subprocess.DEVNULL))
+    print(f"| {shards} shards in processes of torchrun | {taken:.2f} ({taken / local:.1f}x) | |", flush=True)
     with Cluster(Ray(workers=shards)) as cluster:
         begin = time.monotonic()
         with pool.of_dataset(encoded, cluster) as there:
@@ -155,6 +161,23 @@ def selecting(rows: int, picks: int, shards: int, repeats: int) -> None:
     size = " + ".join(f"{count / shards / 1e6:.2f} MB" for count in sent)
     print(f"| {shards} shards on Ray | {taken:.2f} ({taken / local:.1f}x) | {size} |")
     print(f"\nshards on Ray are ready after {start:.1f} s; bytes a shard: sent to it + received from it")
+
+
+def work(rows: int, picks: int) -> tuple[FeatureMatrix, SelectionRequest, SelectionRequest]:
+    """Return drawn codes, what to select from them, and a selection of a few rows."""
+    from synthetic import pool as drawn
+
+    many, few = (SelectionRequest.parse(rows, {}, budget, "greedy", {}) for budget in (picks, 20))
+    return drawn(rows), many, few
+
+
+def select_part(rows: int, picks: int, repeats: int) -> None:
+    """Select with the other processes of torchrun; one of them prints the seconds."""
+    features, request, few = work(rows, picks)
+    with ProcessGroup() as group, pool.of_dataset(encoded_of(features), group) as there:
+        taken = seconds_of(lambda one: run.run(one, there), request, few, repeats)
+    if os.environ["RANK"] == "0":
+        print(taken)
 
 
 def by_vectors(rows: int, picks: int, shards: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "hf_sae_select"
-LARGE_BYTES = 2**10
+LARGE_BYTES = 2**15
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "numba", "datasets")  # which decide codes and picks
 
 

@@ -121,6 +121,11 @@ def append(array: NDArray[Any], more: NDArray[Any]) -> None:
     array[start:] = more
 
 
+def stretches(array: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
+    """Return stretches of an array, one after another."""
+    return np.concatenate([array[:0], *(array[start:end] for start, end in zip(starts, ends, strict=True))])
+
+
 def with_more(array: NDArray[Any], more: NDArray[Any], filled: int) -> NDArray[Any]:
     """Write numbers behind the first `filled` ones of an array, or of a longer copy where they do not fit."""
     end = filled + len(more)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from helpers.pools import RECORD, coded, features_of, pools, thoroughly, with_all
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hf_sae_select.features import kernels
@@ -19,9 +19,12 @@ from hf_sae_select.features.sums import exact_sum, mean_of_sum
 from hf_sae_select.selection import api, compared, coverage, frontier, run, targets, unit_vectors
 from hf_sae_select.selection.constraints import Constraints
 from hf_sae_select.selection.coverage_kernels import begin_round
+from hf_sae_select.selection.coverage_state import PICKED
 from hf_sae_select.selection.request import SelectionRequest
 from hf_sae_select.selection.sharded import codes, driver, pool, similarity
 from hf_sae_select.selection.sharded import shards as shards_module
+from hf_sae_select.selection.sharded.compact import Gaps, narrowed
+from hf_sae_select.selection.sharded.constraints import Picked
 from hf_sae_select.selection.sharded.features import ShardedFeatures
 from hf_sae_select.selection.sharded.messages import Offer, Rows
 from hf_sae_select.selection.sharded.offered import Offered
@@ -170,19 +173,62 @@ def offered_rows(rows, places):
 def test_rows_are_picked_while_they_come_before_all_that_were_not_offered(rest, picks):
     search, offered = offered_rows([{0, 4}, {1, 2, 4}, {1, 2}], places=[2, 1, 5])
     entries = offered.pick(*rest)
-    assert search.indices[: len(entries)].tolist() == picks
-    assert [ids.tolist() for ids, _ in entries] == [[[0, 4], [1, 2, 4]][row] for row in picks]
+    assert search.indices[: search.counters[PICKED]].tolist() == picks
+    assert entries.ids.tolist() == [feature for row in picks for feature in [[0, 4], [1, 2, 4]][row]]
     assert search.constraints.available.tolist() == [row not in picks for row in range(3)]
     if rest == (1.0, -1):  # the other row falls back to what it still adds
-        assert not offered.is_empty() and offered.pick(0.0, -1)[0].ids.tolist() == [0, 4]
+        assert not offered.is_empty() and offered.pick(0.0, -1).ids.tolist() == [0, 4]
         assert offered.is_empty() and search.gains[:2].tolist() == [3, 1]
 
 
-@given(st.lists(st.integers(0, 2**16 - 1)), st.sampled_from([np.uint16, np.uint32]))
-def test_rows_are_whole_after_a_trip(numbers, dtype):
-    sent = Rows(np.array([len(numbers)]), np.array(numbers, dtype), np.ones(2, np.float32))
-    counts, ids, amounts = pickle.loads(pickle.dumps(sent))
-    assert (ids.tolist(), ids.dtype, counts.tolist(), amounts.tolist()) == (numbers, dtype, [len(numbers)], [1, 1])
+def arrived(message):
+    return pickle.loads(pickle.dumps(message))
+
+
+@given(st.lists(st.lists(st.integers(0, 2**32 - 1), max_size=6), max_size=4), st.sampled_from([np.uint16, np.uint32]))
+@example([[65_535, 0, 65_535], [], [7, 7, 7]], np.uint16)  # not sorted, nothing, the same again
+def test_rows_are_whole_after_a_trip(rows, dtype):
+    counts, ids = [len(row) for row in rows], [number % 2 ** (8 * dtype().itemsize) for row in rows for number in row]
+    sent = Rows(np.array(counts, np.int64), np.array(ids, dtype), np.ones(2, np.float32))
+    there = arrived(sent)
+    assert (there.ids.tolist(), there.ids.dtype, there.counts.dtype) == (ids, dtype, np.int64)
+    assert (there.counts.tolist(), there.amounts.tolist()) == (counts, [1, 1])
+
+
+def test_sorted_ids_take_few_bits():
+    ids = np.arange(0, 64_000, 64, np.uint16)
+    gaps = Gaps.of(ids, np.array([1000]))
+    assert gaps.low_bits == 5  # of a gap of 64; two zeros and a one are the rest
+    assert (len(gaps.low), len(gaps.high)) == (5 * 1000 // 8, 3 * 1000 // 8)
+
+
+@given(st.lists(st.integers(0, 2**40)), st.lists(st.floats(allow_nan=False)))
+def test_offers_and_picks_are_exact_after_a_trip(numbers, amounts):
+    numbers, amounts = np.array(numbers, np.int64), np.array(amounts, np.float64)
+    no_rows = Rows(np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.float32))
+    for sent in (Offer(numbers, numbers, amounts, no_rows, 0.5, 3), Picked(numbers, numbers, amounts)):
+        there = arrived(sent)
+        assert type(there) is type(sent)
+        for before, after in zip(sent[:3], there[:3], strict=True):
+            assert after.dtype == before.dtype and after.tolist() == before.tolist()
+    assert arrived(Offer(numbers, numbers, amounts, no_rows, 0.5, 3))[4:] == (0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype"),
+    [
+        ([], "uint8"),
+        ([0, 255], "uint8"),
+        ([256], "uint16"),
+        ([70_000], "uint32"),
+        ([-1], "float32"),
+        ([0.5, np.inf], "float32"),
+        ([2**40 + 1], "float64"),
+        ([0.1], "float64"),
+    ],
+)
+def test_numbers_take_the_smallest_type_that_has_them(numbers, dtype):
+    assert narrowed(np.array(numbers, np.float64)).dtype == dtype
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from .features import ShardedFeatures
 from .messages import Offer, Rows, Task, Update
 from .offered import Entries, Offered
 
-OFFERED = 6144  # features of the rows that a shard offers in one trip, about
+OFFERED = 13312  # features of the rows that a shard offers in one trip, about
 SCANNED = 32  # rows that it offers in one trip of a scan
 FILLED = 4096  # rows without gain that are fetched together
 TRUE = np.ones(1, np.bool_)
@@ -123,8 +123,7 @@ class Driver:
                 return
             score, negative_place = max((offer.rest_score, -offer.rest_place) for offer in offers)
             value = self._objective.marginal_value.copy()
-            for entries in offered.pick(score, -negative_place):
-                self._note(entries.counting(value))
+            self._note(offered.pick(score, -negative_place).counting(value))
 
     def _scan_round(self) -> None:
         """Pick, in the order of the scan, each row that overlaps little enough with the picks of the round."""
@@ -197,7 +196,7 @@ class Driver:
         search.counters[PICKED] += 1
 
     def _note(self, entries: Entries) -> None:
-        """Remember what a pick of the round has."""
+        """Remember what a pick of the round has, or several together."""
         self._round.append(entries)
         self._unsent.append(entries)
 

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...features.codes import with_more
+from ...features.codes import stretches, with_more
 from ..coverage_kernels import lazy_greedy
 from ..coverage_state import PICKED, Csr, Ranking, Rest, Search
 from .messages import Offer
 
 
 class Entries(NamedTuple):
-    """The features of one row, and what they count in a mass objective."""
+    """The features of one row, or of several together, and what they count in a mass objective."""
 
     ids: NDArray[Any]
     amounts: NDArray[np.float32]
@@ -55,8 +55,8 @@ class Offered:
             self._amounts = with_more(self._amounts, offer.rows.amounts, self._filled)
         self._filled += len(offer.rows.ids)
 
-    def pick(self, rest_score: float, rest_place: int) -> list[Entries]:
-        """Pick rows while they come before the rest; return their entries."""
+    def pick(self, rest_score: float, rest_place: int) -> Entries:
+        """Pick rows while they come before the rest; return the entries of all of them together."""
         search, state = self._search, self._search.constraints
         slots = np.flatnonzero((self._bounds >= rest_score) & (self._bounds > 0))
         slots = slots[np.argsort(self._places[slots])]
@@ -70,11 +70,8 @@ class Offered:
         lazy_greedy(among, csr, ranking, bounds, rest)
         self._bounds[slots] = bounds
         picks = search.indices[start : search.counters[PICKED]]
-        entries = [self._entries(slot) for slot in slots[picks].tolist()]
+        starts, ends = csr.starts[picks], csr.ends[picks]
         picks[:] = rows[picks]
         state.available[picks] = False
-        return entries
-
-    def _entries(self, slot: int) -> Entries:
-        part = slice(self._starts[slot], self._starts[slot + 1])
-        return Entries(self._ids[part].copy(), self._amounts[part].copy())
+        amounts = stretches(self._amounts, starts, ends) if len(self._amounts) else self._amounts
+        return Entries(stretches(self._ids, starts, ends), amounts)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...features import kernels
-from ...features.codes import append
+from ...features.codes import append, stretches
 from ...features.kernels import Floats, Int64s
 from ...features.matrix import FeatureMatrix
 from .. import coverage
@@ -22,7 +21,7 @@ from .ranked import Ranked
 
 BLOCK = 1024  # rows that a scan looks at first; then twice as many, until enough pass
 MOST_BLOCK = 2**16
-MOST_ROWS = 64  # that a search offers in one trip
+MOST_ROWS = 256  # that a search offers in one trip
 
 
 class _Search:
@@ -43,8 +42,8 @@ class _Search:
         """Return the entries of rows; but for a scan against single picks without those that add nothing to a gain."""
         csr, objective = self._csr, self._search.objective
         starts, ends = csr.starts[rows], csr.ends[rows]
-        ids = _joined(csr.ids, starts, ends)
-        amounts = _joined(csr.amounts, starts, ends) if len(csr.amounts) else csr.amounts
+        ids = stretches(csr.ids, starts, ends)
+        amounts = stretches(csr.amounts, starts, ends) if len(csr.amounts) else csr.amounts
         if self._task.against_nearest:
             return Rows(ends - starts, ids, amounts)
         counts = amounts > 0 if len(amounts) else objective.marginal_value[ids] > 0
@@ -205,8 +204,3 @@ def _entries(blocks: Iterable[FeatureMatrix], task: Task) -> Csr:
         append(amounts, of_block)
     ends = np.concatenate(counts).cumsum()
     return Csr(np.concatenate([[0], ends[:-1]])[: len(ends)], ends, ids, amounts)
-
-
-def _joined(array: NDArray[Any], starts: Int64s, ends: Int64s) -> NDArray[Any]:
-    """Return stretches of an array, one after another."""
-    return np.concatenate([array[:0], *(array[start:end] for start, end in zip(starts, ends, strict=True))])

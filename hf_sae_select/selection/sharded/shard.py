@@ -82,7 +82,7 @@ class Shard:
         """Return the least position, below `n`, of a row that has each feature, `n` where none has: [d_sae]."""
         part = self._rows.take(rows)
         first = np.full(part.d_sae, n, np.int32)
-        np.minimum.at(first, part.ids, np.repeat(positions, part.counts).astype(np.int32))
+        np.minimum.at(first, part.ids, np.repeat(positions.astype(np.int32), part.counts))
         return first
 
     def equal_rows(self, reference: FeatureMatrix) -> Overlap:
