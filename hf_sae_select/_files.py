@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -58,10 +59,26 @@ def check_target(name: str, path: Any, example: str) -> Path:
         raise OSError(f"{shown[:200]}… has a name of {size:,} bytes; at most {MOST_NAME_BYTES} are allowed")
     if not os.path.isdir(file.parent) or os.path.isdir(file):  # also False where a folder's name is too long
         raise OSError(f"{shown} must be a file in a folder that exists, such as {example!r}")
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{shown}: the folder {str(file.parent)!r} cannot be written to; pass a path in another")
+    check_writable(file.parent, shown)
     _check_replaceable(file, shown)
     return file
+
+
+def check_writable(folder: Path, shown: str) -> None:
+    """Check that files can be made in a folder, by making one: permissions do not tell, such as those of `/proc`.
+
+    Args:
+        shown: the argument and its value, for errors.
+
+    Raises:
+        PermissionError: None can.
+    """
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise PermissionError(
+            f"{shown}: the folder {str(folder)!r} cannot be written to ({error.strerror}); pass a path in another"
+        ) from error
 
 
 def check_own_target(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from ._hub import Repo, hub_errors
@@ -63,6 +64,8 @@ class Place:
         if not text.strip():
             raise ValueError(f"`{argument}={text!r}` names no rows; pass a file, a pattern, a folder, or owner/name")
         if Path(text).expanduser().exists():
+            if Path(text).resolve() == Path(text).resolve().parent:  # where datasets ends with an IndexError
+                raise FileNotFoundError(f"`{argument}={text!r}` is the root of the disk; pass a folder of rows in it")
             return cls(str(Path(text).expanduser()), **hub)._local(argument)
         if text.startswith("hf://"):
             return cls._parse_url(argument, text, hub)
@@ -228,13 +231,13 @@ def _reading(argument: str, name: str) -> Iterator[None]:
     try:
         yield
     except DatasetGenerationError as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason, file = " ".join(str(error.__cause__ or error).split()), _file_in(error.__cause__)
         if "Couldn't cast" in reason or "column names don't match" in reason:
             raise ValueError(
-                f"`{argument}={name!r}`: the files do not have one schema ({reason}); name those of one schema, by a "
-                "pattern such as 'data/train-*.parquet'"
+                f"`{argument}={name!r}`: the files do not have one schema{file} ({reason}); name those of one schema, "
+                "by a pattern such as 'data/train-*.parquet'"
             ) from error
-        raise ValueError(f"`{argument}={name!r}` cannot be read: {reason}") from error
+        raise ValueError(f"`{argument}={name!r}` cannot be read{file}: {reason}") from error
     except (OSError, ValueError) as error:
         missing = (DataFilesNotFoundError, EmptyDatasetError)
         is_missing = any(isinstance(one, missing) for one in (error, error.__cause__))
@@ -249,6 +252,13 @@ def _reading(argument: str, name: str) -> Iterator[None]:
         if isinstance(error, ArrowInvalid):
             raise ValueError(f"`{argument}={name!r}` cannot be read: {error}") from error
         raise
+
+
+def _file_in(error: BaseException | None) -> str:
+    """Name the file that `datasets` was reading, which its errors do not tell: only its function knows."""
+    frames = [] if error is None else [frame for frame, _ in walk_tb(error.__traceback__)]
+    files = [frame.f_locals.get("file") for frame in frames if frame.f_code.co_name == "_generate_tables"]
+    return f" in {files[-1]}" if files and files[-1] else ""
 
 
 def _read_pattern(argument: str, pattern: str) -> Dataset:

@@ -132,6 +132,26 @@ def test_files_of_several_schemas_are_named(tmp_path):
             load(place)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "content"), [(".parquet", b"PAR0PAR0PAR0"), (".jsonl", b'{"text": "a"'), (".csv", b'text\n"a')]
+)
+def test_of_many_files_the_damaged_one_is_named(tmp_path, suffix, content):
+    rows = Dataset.from_list(ROWS)
+    for name in ("a", "c"):
+        getattr(rows, {".parquet": "to_parquet", ".jsonl": "to_json", ".csv": "to_csv"}[suffix])(
+            tmp_path / (name + suffix)
+        )
+    (tmp_path / f"b{suffix}").write_bytes(content)
+    for place in (tmp_path, tmp_path / f"*{suffix}"):
+        with pytest.raises(ValueError, match=rf"`dataset=.*cannot be read in .*b\{suffix}: "):
+            load(place)
+
+
+def test_the_root_of_the_disk_holds_no_rows():
+    with pytest.raises(FileNotFoundError, match=r"`dataset='/'` is the root of the disk; pass a folder of rows in it"):
+        load("/")
+
+
 def test_damaged_files_empty_folders_and_mixed_types_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"`dataset=.*empty'`: no files of rows are there"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files import whole_file
+from .._files import check_writable, whole_file
 from .._folders import whole_folder
 from ..features.columns import without_codes
 from .terminal import as_json
@@ -32,6 +32,7 @@ def check_out(out: Path, suffixes: Iterable[str], receipts: Iterable[Path], over
         ValueError: If the suffix is of another type, or a folder holds something else.
         FileExistsError: If a file is in the way.
         FileNotFoundError: If the folder to write to does not exist.
+        PermissionError: If that folder cannot be written to.
     """
     suffixes = list(suffixes)
     if out.suffix.lower() not in suffixes:
@@ -40,6 +41,7 @@ def check_out(out: Path, suffixes: Iterable[str], receipts: Iterable[Path], over
         raise ValueError(f"`out={str(out)!r}`: {kind} is not written here; pass {', '.join(names)}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"`out={str(out)!r}`: there is no folder {str(out.parent)!r}; make it first")
+    check_writable(out.parent, f"`out={str(out)!r}`")
     for file in (out, *receipts):
         if file.exists() and not overwrite:
             raise FileExistsError(f"{str(file)!r} exists; pass another `--out`, or `--overwrite` to replace it")

@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
 from fsspec.core import url_to_fs
+from huggingface_hub.errors import HfUriError
 from tqdm.auto import tqdm
 
 from .._datasets import in_memory
 from .._files import whole_file
+from .._hub import hub_errors
 from .._validation import check_int, check_text
 from ..engines.cluster import Cluster
 from ..engines.engine import Ray, device_of, engine_of
@@ -137,11 +139,21 @@ def _encode_missing(
 
 
 class OutputFolder:
-    """A folder of files on a disk or the Hub, where files appear whole."""
+    """A folder of files on a disk or the Hub, where files appear whole.
+
+    Raises:
+        ValueError: `out` is no such place.
+    """
 
     def __init__(self, out: str) -> None:
         self._out = out.rstrip("/")
-        self._system, self._path = url_to_fs(self._out)
+        try:
+            self._system, self._path = url_to_fs(self._out)
+        except (ValueError, ImportError) as error:
+            raise ValueError(
+                f"`out={out!r}` is no place for files: {error}; pass a folder, or a URL such as "
+                "'hf://buckets/owner/name/folder'"
+            ) from error
 
     @property
     def pattern(self) -> str:
@@ -150,10 +162,9 @@ class OutputFolder:
     def names(self) -> set[str]:
         """Return the names of the files."""
         self._system.invalidate_cache()
-        try:
+        with self._using("reached"), self._hub_errors(), suppress(FileNotFoundError):
             return {path.rpartition("/")[2] for path in self._system.ls(self._path, detail=False)}
-        except FileNotFoundError:
-            return set()
+        return set()
 
     def whole(self, names: Iterable[str]) -> set[str]:
         """Return which files are there; one on this disk that was damaged meanwhile is not."""
@@ -190,8 +201,10 @@ class OutputFolder:
         Raises:
             ValueError: The file is damaged.
         """
+        with self._using("reached"), self._hub_errors():
+            text = self._system.cat_file(f"{self._path}/{ABOUT}")
         try:
-            about: dict[str, Any] = dict(json.loads(self._system.cat_file(f"{self._path}/{ABOUT}")))
+            about: dict[str, Any] = dict(json.loads(text))
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"`out={self._out!r}`: {ABOUT} is damaged ({error}), so nobody knows what the files hold; pass "
@@ -205,7 +218,7 @@ class OutputFolder:
         Raises:
             OSError: It cannot be written.
         """
-        with self._writing():
+        with self._using("written to"):
             if "://" not in self._out:
                 Path(self._out).expanduser().mkdir(parents=True, exist_ok=True)
                 with whole_file(Path(self._out).expanduser() / name) as part:
@@ -213,13 +226,17 @@ class OutputFolder:
                 return
             with tempfile.TemporaryDirectory() as scratch:
                 write(Path(scratch) / name)
-                self._system.put_file(str(Path(scratch) / name), f"{self._path}/{name}")
+                with self._hub_errors():
+                    self._system.put_file(str(Path(scratch) / name), f"{self._path}/{name}")
+
+    def _hub_errors(self) -> AbstractContextManager[None]:
+        return hub_errors(self._out) if self._out.startswith("hf://") else nullcontext()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _using(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:  # those of the Hub are too
+        except (OSError, HfUriError) as error:
             is_remote, reason = "://" in self._out, " ".join(str(error).split())
             remedy = (
                 "create it first, and log in with a token that may write there"
@@ -227,7 +244,7 @@ class OutputFolder:
                 else ("free space there, or pass a folder that can be written to")
             )
             raise OSError(
-                f"`out={self._out!r}` cannot be written to: {reason}; {remedy}. Files that are there are kept"
+                f"`out={self._out!r}` cannot be {verb}: {reason}; {remedy}. Files that are there are kept"
             ) from error
 
 

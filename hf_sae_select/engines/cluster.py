@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import warnings
@@ -67,23 +68,35 @@ class Cluster:
         Raises:
             ValueError: The cluster is too small for them.
         """
-        total, needs = self._join(), self._needs
-        default = total.get("GPU", 0) / self.engine.gpus if self.engine.gpus else total.get("CPU", 0)
-        count = self.engine.workers or max(int(default), 1)
-        for name, amount in needs.items():
-            if amount * count > total.get(name, 0):
-                one_fits = amount <= total.get(name, 0)
-                remedy = "fewer workers, or less for each" if one_fits else f"less {name} for each, or another cluster"
+        own = self.engine
+        if own.workers and self._address == "local" and not self.ray.is_initialized():
+            self._check_fits(own.workers, {"CPU": os.cpu_count() or 1})  # Ray takes seconds to start
+        total = {**dict.fromkeys(self._needs, 0.0), **self._join()}
+        default = total["GPU"] / own.gpus if own.gpus else total["CPU"]
+        count = own.workers or max(int(default), 1)
+        self._check_fits(count, total)
+        return count
+
+    def _check_fits(self, count: int, total: Mapping[str, float]) -> None:
+        """Check that a cluster has enough of each resource in `total`, and a CPU that no worker holds.
+
+        Raises:
+            ValueError: It is too small.
+        """
+        for name, amount in self._needs.items():
+            if amount * count > total.get(name, math.inf):
+                remedy = "fewer workers, or less for each"
+                if amount > total[name]:
+                    remedy = f"less {name} for each, or another cluster"
                 raise ValueError(
                     f"`engine={self.engine!r}`: {count} workers need {amount * count:g} {name}, and the cluster has "
-                    f"{total.get(name, 0):g}; pass {remedy}"
+                    f"{total[name]:g}; pass {remedy}"
                 )
-        if self.engine.cpus * count >= total.get("CPU", 0):
+        if self.engine.cpus * count >= total["CPU"]:
             raise ValueError(
-                f"`engine={self.engine!r}`: {count} workers would hold all {total.get('CPU', 0):g} CPUs of the "
+                f"`engine={self.engine!r}`: {count} workers would hold all {total['CPU']:g} CPUs of the "
                 "cluster, so that nothing else could run; pass fewer workers, or `cpus=0.5`"
             )
-        return count
 
     @property
     def _needs(self) -> dict[str, float]:

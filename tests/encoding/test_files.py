@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
+from huggingface_hub import constants
 
 from hf_sae_select import encode, encode_files, select
 from hf_sae_select.encoding import files, remote
@@ -70,6 +71,24 @@ def test_a_folder_of_other_files_is_refused_before_a_model_loads(sae, tmp_path, 
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"`out='.*file'` cannot be written to: .*pass a folder that can be written to"):
         encode_files(ROWS, tmp_path / "file", sae)
+
+
+def test_what_is_no_place_is_refused(sae):
+    with pytest.raises(
+        ValueError, match=r"`out='foo://x'` is no place for files: .*; pass a folder, or a URL such as"
+    ):
+        encode_files(ROWS, "foo://x")
+    with pytest.raises(
+        OSError, match=r"`out='hf://datasets/alice'` cannot be reached: Invalid HF URI .*namespace/name"
+    ):
+        encode_files(ROWS, "hf://datasets/alice", sae)
+
+
+def test_a_hub_that_does_not_answer_is_named(sae, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for out in ("hf://datasets/alice/codes", "hf://buckets/alice/codes/all"):
+        with pytest.raises(OSError, match=rf"`out='{out}'` cannot be reached: .* the Hub is out of reach; check the"):
+            encode_files(ROWS, out, sae)
 
 
 def test_rows_that_changed_in_their_files_are_refused(sae, tmp_path):

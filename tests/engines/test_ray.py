@@ -108,11 +108,16 @@ def test_workers_that_end_again_and_again_are_an_error(cluster, tmp_path, monkey
 # ---- the cluster
 
 
-def test_a_cluster_that_is_too_small_is_an_error(ray):
+def test_a_cluster_that_is_too_small_is_an_error(ray, monkeypatch):
     with pytest.raises(ValueError, match=r"`engine=Ray\(workers=99.*\)`: 99 .* 49\.5 CPU, .* has 16; pass fewer"):
         encode_with(Ray(workers=99))
     with pytest.raises(ValueError, match=r"16 workers would hold all 16 CPUs of the cluster"):
         encode_with(Ray(workers=16, cpus=1))
+    with monkeypatch.context() as patches:  # a cluster of this machine is not started for it
+        patches.setattr(ray, "is_initialized", lambda: False)
+        patches.setattr(ray, "init", pytest.fail)
+        with pytest.raises(ValueError, match=r"9999 workers need 4999\.5 CPU, and the cluster has \d+; pass fewer"):
+            encode_with(Ray(workers=9999))
     with pytest.raises(ValueError, match=r"1 workers need 2 GPU, and the cluster has 0; pass less GPU for each"):
         encode_with(Ray(gpus=2))
     with pytest.raises(ValueError, match=r"2 workers need 2 highmem, and the cluster has 0"):

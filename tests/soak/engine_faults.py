@@ -27,6 +27,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Timer
@@ -49,6 +50,7 @@ from hf_sae_select.selection.sharded import driver
 ROWS = 120
 WORDS = "the cat sat on a mat and big red bird flew over moon".split()
 TEXTS = [" ".join(WORDS[(i * k) % 13] for k in range(1, 2 + i % 7)) + " dog" * (i % 23) for i in range(ROWS)]
+MEETING_SECONDS = 60
 SECONDS = 300  # of a child: one that waits for ever does not survive
 
 
@@ -101,6 +103,8 @@ class Trial:
             if rank is not None:
                 ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
                 os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
+                # By default torch waits half an hour for a process that is killed before both have met.
+                torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=MEETING_SECONDS))
             work()
         except BaseException as error:
             if not is_explained(error):
@@ -138,7 +142,7 @@ def is_explained(error: BaseException) -> bool:
     """Tell whether an error is one that a fault may cause: of files it names the remedy."""
     words = str(error)
     of_files = "HF_DATASETS_CACHE" in words or "delete it, and encode again" in words
-    return of_files or any(part in words for part in ("Connection", "gloo", "Broken pipe", "closed"))
+    return of_files or any(part in words for part in ("Connection", "gloo", "Broken pipe", "closed", "timed out"))
 
 
 # ---- faults of processes: each takes a trial and a moment in [0, 1), and returns what is wrong
