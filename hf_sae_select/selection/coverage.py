@@ -72,6 +72,7 @@ __all__ = [
     "Measure",
     "Objective",
     "Picks",
+    "Progress",
     "Search",
     "all_gains",
     "commit",
@@ -95,6 +96,7 @@ PATIENCE = 512  # rows that a scan refuses, one after another, before it asks a 
 SCANS_BEFORE_SCREEN = 4  # scans of all rows: making a screen takes about as long
 Picks = tuple[Int64s, NDArray[Any], Int64s]  # rows, gains, and the positions at which rounds began
 Parts = Sequence[tuple[int, int]]  # ranges of rows, one a thread
+Progress = Callable[[int], Any]  # is called with the number of picks so far
 
 # Rows are compacted, where that drops many ids, when this share of the ids was read since the last time. So
 # compactions read at most twice as many ids as lazy evaluation does.
@@ -143,7 +145,14 @@ def new_search(csr: Csr, objective: Objective, holders: Int64s, state: Constrain
     return Search(csr, objective, holders, state, np.empty(budget, np.int64), np.empty(budget), counters)
 
 
-def greedy_cover(search: Search, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s) -> Picks:
+def greedy_cover(
+    search: Search,
+    initial: Int64s,
+    initial_rounds: Int64s,
+    restart: bool,
+    last: Int64s,
+    progress: Progress = lambda picks: None,
+) -> Picks:
     """Pick the row with the largest score, again and again: exact greedy, by lazy evaluation (Leskovec et al. 2007).
 
     The rows `initial` are picked first; rounds begin at the positions `initial_rounds` among them. When no row adds
@@ -155,9 +164,11 @@ def greedy_cover(search: Search, initial: Int64s, initial_rounds: Int64s, restar
     spare = Csr(np.empty_like(starts), np.empty_like(ends), np.empty_like(ids), amounts)  # no memory until written
     begin_round(search)
     frontier = Frontier(search, all_gains(search, search.csr, parts))
-    return _pick_rounds(
-        search, lambda _: _greedy_round(search, frontier, spare, parts), initial, initial_rounds, restart, last
-    )
+
+    def pick_round(_: int) -> None:
+        _greedy_round(search, frontier, spare, parts, progress)
+
+    return _pick_rounds(search, pick_round, initial, initial_rounds, restart, last, progress)
 
 
 def scan(
@@ -169,6 +180,7 @@ def scan(
     order: Int64s,
     max_overlap: float,
     nearest: bool,
+    progress: Progress = lambda picks: None,
 ) -> Picks:
     """Go through the rows in `order` and pick each that has at most a share `max_overlap` of its features covered.
 
@@ -186,7 +198,7 @@ def scan(
         pick_round: Callable[[int], None] = partial(scan_nearest, search, order, totals, max_overlap)
     else:
         pick_round = _union_rounds(search, order, totals, max_overlap, parts)
-    return _pick_rounds(search, pick_round, initial, initial_rounds, restart, last)
+    return _pick_rounds(search, pick_round, initial, initial_rounds, restart, last, progress)
 
 
 def _union_rounds(
@@ -220,6 +232,7 @@ def _pick_rounds(
     initial_rounds: Int64s,
     restart: bool,
     last: Int64s,
+    progress: Progress,
 ) -> Picks:
     """Pick `initial`, finish their last round, begin new rounds until one adds nothing, and fill up with `last`.
 
@@ -233,6 +246,7 @@ def _pick_rounds(
         round_start = int(counters[PICKED])
         begin_round(search)
         pick_round(round_start)
+        progress(int(counters[PICKED]))
         if counters[PICKED] == round_start:
             # what the picks of the last round cover, again
             for row in search.indices[round_starts[-1] if round_starts else 0 : round_start]:
@@ -241,13 +255,14 @@ def _pick_rounds(
         round_starts.append(round_start)
     if counters[PICKED] < budget:
         fill(search, last)
+    progress(int(counters[PICKED]))
     picked, unit = counters[PICKED], search.objective.unit
     in_features = len(search.csr.amounts) == 0 and unit == 1
     gains = search.gains[:picked].astype(np.int64) if in_features else search.gains[:picked] * unit
     return search.indices[:picked], gains, np.array(round_starts or [0][:picked], np.int64)
 
 
-def _greedy_round(search: Search, frontier: Frontier, spare: Csr, parts: Parts) -> None:
+def _greedy_round(search: Search, frontier: Frontier, spare: Csr, parts: Parts, progress: Progress) -> None:
     """Pick greedily until the round is over.
 
         until no row adds anything:
@@ -263,6 +278,7 @@ def _greedy_round(search: Search, frontier: Frontier, spare: Csr, parts: Parts) 
         if not len(ranking.places):
             return
         frontier.ids_read += lazy_greedy(search, csr, ranking, frontier.bounds, frontier.rest)
+        progress(int(search.counters[PICKED]))
         has_read_enough = len(csr.amounts) == 0 and frontier.ids_read > most_read(csr, size)
         if has_read_enough and search.counters[LIVE_IDS] <= compaction_share * size:
             gains = compact(search, csr, spare, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from .coverage import ConstraintState, commit, take_in_order
 from .estimates import Estimates, Line
 from .herd import Herd
 from .herding import Herding, Vectors
+from .progress import progress_bar
 from .result import Selection
 from .sharded.features import has_vectors, new_features, pool_frequency
 from .targets import Target, sample_of
@@ -122,7 +124,8 @@ class Engine:
         self, measure: coverage.Measure, constraints: Constraints, rounds: Int64s, restart: bool, last: Int64s
     ) -> coverage.Picks:
         search = self.search(measure, constraints)
-        return coverage.greedy_cover(search, constraints.initial, rounds, restart, last)
+        with self._picking() as progress:
+            return coverage.greedy_cover(search, constraints.initial, rounds, restart, last, progress)
 
     def scan(
         self, measure: coverage.Measure, order: Int64s, max_overlap: float, nearest: bool, exhausted: str
@@ -141,7 +144,14 @@ class Engine:
         last: Int64s,
     ) -> coverage.Picks:
         search, initial, rounds = self.search(measure, self.constraints), *self._initial
-        return coverage.scan(search, initial, rounds, restart, last, order, max_overlap, nearest)
+        with self._picking() as progress:
+            return coverage.scan(search, initial, rounds, restart, last, order, max_overlap, nearest, progress)
+
+    @contextmanager
+    def _picking(self) -> Iterator[coverage.Progress]:
+        """Show in a bar how many rows were picked."""
+        with progress_bar(self.budget, "Selecting") as bar:
+            yield lambda picks: bar.update(picks - bar.n)
 
     @property
     def _initial(self) -> tuple[Int64s, Int64s]:
@@ -175,7 +185,7 @@ class Engine:
     def _blocks(self) -> Iterator[Int64s]:
         """Yield blocks of rows, with a progress bar where there are several."""
         n = len(self.features)
-        with _progress_bar(n, "Comparing", disable=n <= ROWS_AT_ONCE) as bar:
+        with progress_bar(n, "Comparing", disable=n <= ROWS_AT_ONCE) as bar:
             for start in range(0, n, ROWS_AT_ONCE):
                 rows = np.arange(start, min(start + ROWS_AT_ONCE, n))
                 yield rows
@@ -186,7 +196,7 @@ class Engine:
         herding, state, initial = self.kernel(width), self.constraints.state(self.order), self.constraints.initial
         closeness = self.closeness(herding) if candidates is None else None
         compared = self.compared(herding, redundancy, candidates, state, closeness)
-        with _progress_bar(self.budget, "Selecting") as bar:
+        with progress_bar(self.budget, "Selecting") as bar:
             herd = Herd(herding, self.aim, redundancy, state, compared, initial)
             indices, gains = herd.pick(self.budget, initial, bar.update)
         return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
@@ -261,7 +271,7 @@ class Engine:
         blank = state.available & ~self.has_vector
         blank[constraints.initial] = False
         state.available[blank] = False  # until the budget is filled: a blank row is far from every row
-        with _progress_bar(self.budget, "Selecting") as bar:
+        with progress_bar(self.budget, "Selecting") as bar:
             indices, gains = algorithm(self.unit_vectors(center), state, self.budget, constraints.initial, bar)
         state.available[blank] = True
         return self._filled(indices, gains, np.arange(len(indices))[:1], state, "never")
@@ -355,9 +365,3 @@ def drawn_order(engine: Engine, rng: np.random.Generator | None) -> Int64s:
         return order
     drawn = rng.exponential(size=len(order))
     return sorted_by(order, np.divide(drawn, quality, out=np.full(len(drawn), np.inf), where=quality > 0))
-
-
-def _progress_bar(rows: int, what: str, disable: bool = False) -> Any:
-    from datasets.utils import tqdm  # the bar that `datasets.disable_progress_bars` switches off
-
-    return tqdm(total=rows, desc=what, unit=" rows", disable=disable)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...features.kernels import Int64s
 from ..constraints import Constraints
-from ..coverage import Csr, Measure, Picks, commit, fits, new_search, take_in_order
+from ..coverage import Csr, Measure, Picks, Progress, commit, fits, new_search, take_in_order
 from ..coverage_kernels import begin_round, cover, row_gains
 from ..coverage_state import PICKED
 from .constraints import Picked, part_of, places_of
@@ -77,12 +77,14 @@ class Driver:
             tasks.append(Task(start, self._objective, measure.amounts, holders, part, places, overlap, nearest))
         self._features.call_each("begin_search", [(task,) for task in tasks])
 
-    def __call__(self, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s) -> Picks:
+    def __call__(
+        self, initial: Int64s, initial_rounds: Int64s, restart: bool, last: Int64s, progress: Progress
+    ) -> Picks:
         """Pick `initial`, finish their last round, begin new rounds until one adds nothing, and fill up with `last`.
 
         As `coverage.greedy_cover` and `coverage.scan` do.
         """
-        starts = initial_rounds.tolist()
+        self._progress, starts = progress, initial_rounds.tolist()
         for n, (row, entries) in enumerate(zip(initial.tolist(), self._fetched(initial), strict=True)):
             if n in starts:
                 self._begin_round()
@@ -99,6 +101,7 @@ class Driver:
                 break
             starts.append(start)
         self._fill(last)
+        self._progress(self._picked)
         self._features.call("end_search")
         return self._result(starts)
 
@@ -159,6 +162,7 @@ class Driver:
 
     def _trip(self) -> list[Offer]:
         """Tell the shards what was picked, and ask which rows may be next."""
+        self._progress(self._picked)
         picked = Picked.of(self.state, self._search.indices[self._sent : self._picked].copy())
         update = Update(picked, self._covering(), self._begins)
         self._sent, self._begins, self._unsent = self._picked, False, []

@@ -54,15 +54,19 @@ class ShardedEngine(Engine):
     def _cover(
         self, measure: coverage.Measure, constraints: Constraints, rounds: Int64s, restart: bool, last: Int64s
     ) -> coverage.Picks:
-        driver = Driver(self.features, measure, self.holders, constraints, self.order, self.order, self.budget)
-        return driver(constraints.initial, rounds, restart, last)
+        with self._picking() as progress:
+            driver = Driver(self.features, measure, self.holders, constraints, self.order, self.order, self.budget)
+            return driver(constraints.initial, rounds, restart, last, progress)
 
     def _scan(
         self, measure: coverage.Measure, order: Int64s, max_overlap: float, nearest: bool, restart: bool, last: Int64s
     ) -> coverage.Picks:
         scan = max_overlap, nearest
-        driver = Driver(self.features, measure, self.holders, self.constraints, order, self.order, self.budget, scan)
-        return driver(*self._initial, restart, last)
+        with self._picking() as progress:
+            driver = Driver(
+                self.features, measure, self.holders, self.constraints, order, self.order, self.budget, scan
+            )
+            return driver(*self._initial, restart, last, progress)
 
     def kernel(self, width: float) -> ShardedHerding:
         whole = super().kernel(width)
