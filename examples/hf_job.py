@@ -21,7 +21,8 @@ from pathlib import Path
 from hf_sae_select import Ray, select
 
 
-def main() -> None:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse the words of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", help="a file, a pattern, a folder, owner/name or hf://...")
     parser.add_argument("budget", help='such as 3000, "10%%" or "2M tokens"')
@@ -30,9 +31,14 @@ def main() -> None:
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each worker of Ray")
     parser.add_argument("--out", type=Path, help="Parquet file to write the rows to")
     parser.add_argument("--repo", help="Hub repo to publish the rows and their receipt to")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.out is None and args.repo is None:
         parser.error("the subset would be lost: pass --out or --repo")
+    return args
+
+
+def main() -> None:
+    args = arguments()
     budget = int(args.budget) if args.budget.isdigit() else args.budget
     engine = Ray(gpus=args.gpus) if args.engine else None
     subset = select(args.pool, budget, args.method, engine=engine)
