@@ -21,7 +21,7 @@ from hf_sae_select.selection.constraints import Constraints
 from hf_sae_select.selection.coverage_kernels import begin_round
 from hf_sae_select.selection.coverage_state import PICKED
 from hf_sae_select.selection.request import SelectionRequest
-from hf_sae_select.selection.sharded import codes, driver, pool, similarity
+from hf_sae_select.selection.sharded import codes, driver, messages, pool, similarity
 from hf_sae_select.selection.sharded import shards as shards_module
 from hf_sae_select.selection.sharded.compact import Gaps, narrowed
 from hf_sae_select.selection.sharded.constraints import Picked
@@ -193,6 +193,13 @@ def test_rows_are_whole_after_a_trip(rows, dtype):
     there = arrived(sent)
     assert (there.ids.tolist(), there.ids.dtype, there.counts.dtype) == (ids, dtype, np.int64)
     assert (there.counts.tolist(), there.amounts.tolist()) == (counts, [1, 1])
+
+
+def test_many_ids_go_as_they_are(monkeypatch):
+    monkeypatch.setattr(messages, "MOST_CODED", 2)
+    monkeypatch.setattr(Gaps, "of", lambda ids, counts: pytest.fail("coded"))
+    there = arrived(Rows(np.array([1, 2]), np.array([5, 1, 3], np.uint16), np.empty(0, np.float32)))
+    assert (there.counts.tolist(), there.ids.tolist()) == ([1, 2], [5, 1, 3])
 
 
 def test_sorted_ids_take_few_bits():

@@ -13,6 +13,8 @@ from ..herding import Vector
 from .compact import Gaps, narrowed
 from .constraints import Picked
 
+MOST_CODED = 2**20  # ids of rows that go as gaps: to code one takes about 40 bytes of memory for a while
+
 
 class Rows(NamedTuple):
     """Some rows: their features, and what each entry counts in a mass objective."""
@@ -23,7 +25,8 @@ class Rows(NamedTuple):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle fewer bytes."""
-        return _rows, (narrowed(self.counts), Gaps.of(self.ids, self.counts), self.amounts)
+        ids = Gaps.of(self.ids, self.counts) if len(self.ids) <= MOST_CODED else self.ids
+        return _rows, (narrowed(self.counts), ids, self.amounts)
 
     def parts(self) -> list[tuple[NDArray[Any], NDArray[np.float32]]]:
         """Return the features and the amounts of each row."""
@@ -39,9 +42,9 @@ class Rows(NamedTuple):
         return cls(np.array([len(ids) for ids, _ in parts], np.int64), np.concatenate(ids), np.concatenate(amounts))
 
 
-def _rows(counts: NDArray[Any], gaps: Gaps, amounts: NDArray[np.float32]) -> Rows:
+def _rows(counts: NDArray[Any], ids: Gaps | NDArray[Any], amounts: NDArray[np.float32]) -> Rows:
     counts = counts.astype(np.int64)
-    return Rows(counts, gaps.ids(counts), amounts)
+    return Rows(counts, ids.ids(counts) if isinstance(ids, Gaps) else ids, amounts)
 
 
 class Update(NamedTuple):
