@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
 def progress_bar(rows: int, what: str, disable: bool = False, leave: bool = True) -> Any:
-    """Return a bar of so many rows; with `leave`, it stays on the screen at its end."""
-    from datasets.utils import tqdm  # no import for a bar that is not shown
+    """Return a bar of so many rows; of several processes, the first shows it.
 
+    Args:
+        leave: whether it stays on the screen at its end.
+    """
+    from datasets.utils import tqdm  # takes a second to import
+
+    disable |= os.environ.get("LOCAL_RANK", "0") != "0"
     return tqdm(total=rows, desc=what, unit=" rows", disable=disable, leave=leave)

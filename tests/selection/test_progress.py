@@ -41,6 +41,12 @@ def test_a_bar_stays_below_its_end_where_no_more_rows_are_picked(shown):
     assert re.search(r"Selecting: +17%.*\| 1/6 \[", shown())
 
 
+def test_of_several_processes_the_first_shows_the_bar(shown, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run.run(SelectionRequest.parse(6, {}, 4, "greedy", {}), features_of(ROWS))
+    assert shown() == ""
+
+
 def told(select):
     """Return the numbers of picks that a search tells."""
     numbers = []
