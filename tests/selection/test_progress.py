@@ -8,10 +8,10 @@ import pytest
 from helpers.pools import coded, features_of
 
 from hf_sae_select import select
-from hf_sae_select.selection import coverage, run
+from hf_sae_select.selection import coverage, progress, run
 from hf_sae_select.selection.constraints import Constraints
 from hf_sae_select.selection.request import SelectionRequest
-from hf_sae_select.selection.sharded import codes, driver, pool
+from hf_sae_select.selection.sharded import driver, pool
 
 ROWS = [{0, 1}, {1, 2, 3}, {3}, {4, 5}, {0, 5}, {2, 4}]
 NOTHING = np.empty(0, np.int64)
@@ -76,15 +76,17 @@ def test_a_search_tells_how_many_rows_it_has_picked(monkeypatch):
     assert told(lambda progress: search(*rest, progress)) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_of_many_rows_one_bar_counts_those_whose_codes_were_read(shown, monkeypatch):
+@pytest.mark.parametrize(("method", "what"), [("greedy", "codes"), ("kcenter", "vectors")])
+def test_of_many_rows_one_bar_counts_those_that_were_read(method, what, shown, monkeypatch):
     monkeypatch.setattr(run, "MANY_ROWS", 1)
-    monkeypatch.setattr(codes, "LONG_ROWS", 1)
+    monkeypatch.setattr(progress, "LONG_ROWS", 1)
     monkeypatch.setattr(pool, "cores", lambda: 2)
     encoded = coded([dict.fromkeys(row, 1.0) for row in ROWS])
-    subset = select(encoded, 2, "greedy")
-    seen = shown()
-    assert len(subset) == 2
-    assert set(re.findall(r"Reading codes: .*?\| (\d/\d) \[", seen)) == {"0/3"}  # the first shard has half of the rows
-    monkeypatch.setattr(codes, "LONG_ROWS", 100)
-    select(encoded, 2, "greedy")
-    assert "Reading codes" not in shown()
+    options = {} if method == "greedy" else {"embedding": "vector"}
+    encoded = encoded.add_column("vector", [[float(i), 1.0] for i in range(6)])
+    assert len(select(encoded, 2, method, **options)) == 2
+    bars = re.findall(rf"Reading {what}: .*?\| (\d/\d) \[", shown())
+    assert set(bars) == {"0/3"}  # the first shard has half of the rows
+    monkeypatch.setattr(progress, "LONG_ROWS", 100)
+    select(encoded, 2, method, **options)
+    assert "Reading" not in shown()

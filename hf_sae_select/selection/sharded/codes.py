@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from ...features.kept import check_kept
 from ...features.kernels import Int64s
 from ...features.matrix import FeatureMatrix
-from ..progress import progress_bar
+from ..progress import reading_bar
 
 if TYPE_CHECKING:  # annotations only
     from datasets import Dataset
 
 BLOCK_ROWS = 2**12  # in memory together
-LONG_ROWS = 2**18  # that take seconds to read
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,9 @@ class Codes:
         return len(self.dataset)
 
     def blocks(self) -> Iterator[FeatureMatrix]:
-        """Yield the features of all rows, those of an empty dataset once.
-
-        Of many rows, a bar shows how many were read: that of the first shard, beside which the others read as many.
-        """
+        """Yield the features of all rows, those of an empty dataset once."""
         n = len(self)
-        with progress_bar(n, "Reading codes", disable=self.first > 0 or n < LONG_ROWS, leave=False) as bar:
+        with reading_bar(n, "codes", self.first) as bar:
             for start in range(0, max(n, 1), BLOCK_ROWS):
                 rows = self.dataset.select(range(start, min(start + BLOCK_ROWS, n)))
                 yield self._read(rows, self.first + start)

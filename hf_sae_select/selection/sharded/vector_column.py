@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..._datasets import range_to_send
 from ...features.columns import read_vectors
+from ..progress import reading_bar
 from ..similarity_pairs import Vectors
 from .codes import BLOCK_ROWS
 
@@ -22,15 +23,21 @@ class VectorColumn:
     dataset: Dataset
     """The column alone."""
     name: str
+    first: int = 0
+    """The number that the first row has in the pool."""
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def part(self, low: int, high: int) -> VectorColumn:
         """Return the vectors of the rows from `low` to `high`."""
-        return VectorColumn(range_to_send(self.dataset, low, high), self.name)
+        return VectorColumn(range_to_send(self.dataset, low, high), self.name, low)
 
     def blocks(self) -> Iterator[Vectors]:
         """Yield the vectors of all rows."""
-        for start in range(0, len(self), BLOCK_ROWS):
-            yield read_vectors(self.dataset.select(range(start, min(start + BLOCK_ROWS, len(self)))), self.name)
+        n = len(self)
+        with reading_bar(n, "vectors", self.first) as bar:
+            for start in range(0, n, BLOCK_ROWS):
+                rows = range(start, min(start + BLOCK_ROWS, n))
+                yield read_vectors(self.dataset.select(rows), self.name)
+                bar.update(len(rows))
