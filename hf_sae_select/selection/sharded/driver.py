@@ -130,16 +130,16 @@ class Driver:
 
     def _scan_round(self) -> None:
         """Pick, in the order of the scan, each row that overlaps little enough with the picks of the round."""
-        waiting: list[tuple[int, int, float, Entries]] = []
+        waiting: list[tuple[int, int, float, Entries, int]] = []
         while self._picked < self._budget:
-            offers = self._trip()
+            offers, known = self._trip(), len(self._round)
             next_place = min(offer.rest_place for offer in offers)
             for offer in offers:
                 for row, place, total, entries in _offered(offer):
-                    heappush(waiting, (place, row, total, Entries(*entries)))
+                    heappush(waiting, (place, row, total, Entries(*entries), known))
             while waiting and waiting[0][0] < next_place and self._picked < self._budget:
-                _, row, total, entries = heappop(waiting)
-                if fits(self.state, row) and self._passes(total, entries):
+                _, row, total, entries, compared = heappop(waiting)
+                if fits(self.state, row) and self._passes(total, entries, compared):
                     self._pick(row, entries)
             if next_place == np.iinfo(np.int64).max:
                 return
@@ -149,16 +149,18 @@ class Driver:
         """Whether a scan compares rows with single picks."""
         return self._scan is not None and self._scan[1]
 
-    def _passes(self, total: float, entries: Entries) -> bool:
-        """Tell whether a row overlaps little enough with the picks of the round."""
+    def _passes(self, total: float, entries: Entries, compared: int) -> bool:
+        """Tell whether a row overlaps little enough with the picks of the round; its shard knows of `compared`."""
         assert self._scan is not None
         max_overlap, against_nearest = self._scan
         if not against_nearest:
             gain = self._gain(entries)
             return gain > 0 and (total - gain) / total <= max_overlap
-        initial = self._objective.initial_value
-        shared = (np.intersect1d(entries.ids, pick.ids, assume_unique=True) for pick in self._round)
-        return all(int(initial[ids].sum(dtype=np.int64)) / total <= max_overlap for ids in shared)
+        picks = Rows.joined([(pick.ids, pick.amounts) for pick in self._round[compared:]])
+        value = np.zeros_like(self._objective.initial_value)
+        value[entries.ids] = self._objective.initial_value[entries.ids]
+        shared = np.bincount(np.repeat(np.arange(len(picks.counts)), picks.counts), value[picks.ids])  # whole numbers
+        return bool((shared / total <= max_overlap).all())
 
     def _trip(self) -> list[Offer]:
         """Tell the shards what was picked, and ask which rows may be next."""

@@ -130,7 +130,8 @@ class ScanSearch(_Search):
     def __init__(self, blocks: Iterable[FeatureMatrix], task: Task) -> None:
         super().__init__(blocks, task)
         self._totals = coverage.all_gains(self._search, self._search.csr, coverage.parts_of(self._search.csr))
-        self._next = 0
+        assert task.max_overlap is not None
+        self._next, self._most = 0, task.max_overlap
         self._nearest: NDArray[np.int64] = np.zeros(self._n, np.int64)  # what the pick nearest to a row shares with it
 
     def offer(self, update: Update, most: int) -> Offer:
@@ -162,23 +163,28 @@ class ScanSearch(_Search):
 
     def _passes(self, rows: Int64s) -> NDArray[np.bool_]:
         """Tell which rows may be picked now."""
-        totals, most = self._totals[rows], self._task.max_overlap
-        assert most is not None
+        if self._task.against_nearest:
+            return coverage.fitting(self._search.constraints, rows) & self._are_far(rows)
+        totals, gains = self._totals[rows], self._gains(rows)
         with np.errstate(divide="ignore", invalid="ignore"):  # of rows without features
-            if self._task.against_nearest:
-                fits = coverage.fitting(self._search.constraints, rows)
-                return np.asarray(fits & (totals > 0) & (self._nearest[rows] / totals <= most))
-            gains = self._gains(rows)
-            return np.asarray((gains > 0) & ((totals - gains) / totals <= most))
+            return np.asarray((gains > 0) & ((totals - gains) / totals <= self._most))
+
+    def _are_far(self, rows: Int64s) -> NDArray[np.bool_]:
+        """Tell which rows share little enough with the nearest pick of the round."""
+        totals = self._totals[rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((totals > 0) & (self._nearest[rows] / totals <= self._most))
 
     def _compare(self, picks: Rows) -> None:
-        """Compare all rows with new picks of the round."""
-        search, initial = self._search, self._search.objective.initial_value
-        everything, shared = np.ones(self._n, np.bool_), np.zeros(self._n)
+        """Compare the rows that may still be offered with new picks of the round."""
+        search, initial, shared = self._search, self._search.objective.initial_value, np.zeros(self._n)
+        rows = search.constraints.order[self._next :]
+        may_pass = np.zeros(self._n, np.bool_)
+        may_pass[rows[self._are_far(rows)]] = True
         for ids, _ in picks.parts():
             value = np.zeros_like(initial)
             value[ids] = initial[ids]
-            row_gains(0, self._n, search.csr, search.objective._replace(marginal_value=value), everything, shared)
+            row_gains(0, self._n, search.csr, search.objective._replace(marginal_value=value), may_pass, shared)
             np.maximum(self._nearest, shared.astype(np.int64), out=self._nearest)
 
 
