@@ -169,7 +169,7 @@ class Place:
             ValueError: If the file is damaged or of another type, or the dataset has several splits and none is named.
             OSError: If the Hub is out of reach, or has no such dataset.
         """
-        from datasets import DatasetDict, load_dataset, load_from_disk
+        from datasets import DatasetDict, load_dataset
 
         path = Path(self.name)
         if path.is_file():
@@ -177,17 +177,36 @@ class Place:
         if self.is_pattern:
             return _read_pattern(argument, self.name)
         if path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            rows = load_from_disk(str(path))
+            rows = self._saved(argument)
         elif path.is_dir():
-            with _reading(argument, self.name):
-                rows = load_dataset(str(path.resolve()))
-            _warn_of_other_types(argument, path, next(iter(rows.values())).info.builder_name)
+            rows = _read_folder(argument, path)
         else:
             is_folder = self.files is not None and not glob.has_magic(self.files) and not Path(self.files).suffix
             data = {} if self.files is None else {"data_dir" if is_folder else "data_files": self.files}
             with _reading(argument, self.name), hub_errors(self.name, self.revision):
                 rows = load_dataset(self.name, self.config_name, split=self.split, revision=self.revision, **data)
         return self._split_of(argument, rows) if isinstance(rows, DatasetDict) else rows
+
+    def _saved(self, argument: str) -> Any:
+        """Read a folder of `save_to_disk`.
+
+        Raises:
+            ValueError: It is damaged, or has no splits, and one is named.
+        """
+        from datasets import Dataset, load_from_disk
+
+        try:
+            rows = load_from_disk(self.name)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"`{argument}={self.name!r}` is a folder of `save_to_disk`, and cannot be read: "
+                f"{' '.join(str(error).split())}; save the rows again"
+            ) from error
+        if self.split is not None and isinstance(rows, Dataset):
+            raise ValueError(
+                f"`{argument}={self.name!r}` has no splits, and {self.split!r} is named; leave ':{self.split}' out"
+            )
+        return rows
 
     def _split_of(self, argument: str, splits: Any) -> Dataset:
         """Return the split that is named, or the only one."""
@@ -205,15 +224,37 @@ class Place:
 NO_ROWS = {"provenance.json", "sae_encoding.json", "dataset_infos.json"}  # what we and `datasets` write about rows
 
 
-def _warn_of_other_types(argument: str, folder: Path, kind: str | None) -> None:
-    """Warn of files of rows that `datasets` left out: of a folder it reads files of one type."""
-    kinds = {file: READERS.get(file.suffix.lower()) for file in folder.rglob("*") if file.name not in NO_ROWS}
-    if others := sorted(file for file, other in kinds.items() if other is not None and other != kind):
+def _read_folder(argument: str, folder: Path) -> Any:
+    """Read the files of a folder, and warn of those that `datasets` leaves out.
+
+    It reads files of one type, and of these some alone where a name says a split, such as `train.parquet`.
+    """
+    from datasets import load_dataset, load_dataset_builder
+
+    path = str(folder.resolve())
+    if glob.has_magic(path) or "::" in path:
+        raise ValueError(
+            f"`{argument}={str(folder)!r}`: datasets does not read a folder whose name has '*', '?', '[' or '::'; "
+            "rename it"
+        )
+    with _reading(argument, str(folder)):
+        rows = load_dataset(path)
+        taken = load_dataset_builder(path).config.data_files
+    own = {Path(str(file)) for files in taken.values() for file in files}
+    some = (file for file in Path(path).rglob("*") if file.suffix.lower() in READERS and file.name not in NO_ROWS)
+    if others := sorted(file.relative_to(path) for file in some if file not in own and not _is_hidden(file, path)):
         warnings.warn(
-            f"`{argument}={str(folder)!r}`: {len(others)} files that are not of the type {kind} were left out, such "
-            f"as {str(others[0].relative_to(folder))!r}; name the files by a pattern such as '{folder}/*.parquet'",
+            f"`{argument}={str(folder)!r}`: {len(others)} files were left out, such as {str(others[0])!r}: of a "
+            "folder, datasets reads files of one type, and by names such as train and test; name all files by a "
+            f"pattern such as '{folder}/*.parquet'",
             stacklevel=2,
         )
+    return rows
+
+
+def _is_hidden(file: Path, folder: str) -> bool:
+    """Tell whether a file is one that nobody expects to be read."""
+    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
 
 
 @contextmanager
@@ -230,6 +271,8 @@ def _reading(argument: str, name: str) -> Iterator[None]:
 
     try:
         yield
+    except StopIteration:
+        raise ValueError(f"`{argument}={name!r}` has no rows") from None
     except DatasetGenerationError as error:
         reason, file = " ".join(str(error.__cause__ or error).split()), _file_in(error.__cause__)
         if "Couldn't cast" in reason or "column names don't match" in reason:
@@ -249,6 +292,8 @@ def _reading(argument: str, name: str) -> Iterator[None]:
                 f"`{argument}={name!r}`: the bucket does not exist, or your token may not read it ({error}); log in "
                 "with one that may: `hf auth login`"
             ) from error
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"`{argument}={name!r}` has no rows") from error
         if isinstance(error, ArrowInvalid):
             raise ValueError(f"`{argument}={name!r}` cannot be read: {error}") from error
         raise

@@ -1,6 +1,7 @@
 """Where rows come from: files of every type, hostile names, folders, and datasets on the Hub."""
 
 import json
+import re
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -147,6 +148,51 @@ def test_of_many_files_the_damaged_one_is_named(tmp_path, suffix, content):
             load(place)
 
 
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [
+        ("train.parquet", "more.parquet"),
+        ("a.parquet", "sub/b.PARQUET"),
+        ("part_test_1.parquet", "part_2.parquet"),
+    ],
+)
+def test_files_of_a_folder_that_datasets_leaves_out_are_named(tmp_path, taken, left):
+    for name in (taken, left, ".hidden.parquet", "__pycache__/c.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Dataset.from_list(ROWS).to_parquet(tmp_path / name)
+    with pytest.warns(UserWarning, match=rf"1 files were left out, such as '{left}': .* by a pattern such as"):
+        assert load(tmp_path).num_rows == 2
+
+
+def test_a_saved_folder_that_is_damaged_or_lacks_the_split_is_named(tmp_path):
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    assert load(tmp_path / "saved").to_list() == ROWS
+    with pytest.raises(ValueError, match=r"`dataset=.*saved'` has no splits, and 'no' is named; leave ':no' out"):
+        load(f"{tmp_path / 'saved'}:no")
+    for name in ("data-00000-of-00001.arrow", "state.json"):
+        (tmp_path / "saved" / name).write_text("{")
+        with pytest.raises(ValueError, match=r"`dataset=.*saved'` is a folder of `save_to_disk`, and cannot be read"):
+            load(tmp_path / "saved")
+
+
+def test_files_and_folders_without_rows_are_named(tmp_path):
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "a.jsonl").write_text("\n")
+    (tmp_path / "blank").mkdir()
+    Dataset.from_list(ROWS).select([]).to_parquet(tmp_path / "blank" / "a.parquet")
+    for place in ("lines", "lines/*.jsonl", "blank", "blank/*.parquet"):
+        with pytest.raises(ValueError, match=rf"`dataset='.*{re.escape(place)}'` has no rows"):
+            load(tmp_path / place)
+
+
+@pytest.mark.parametrize("name", ["rows[1]", "a::b", "rows*"])
+def test_a_folder_that_datasets_cannot_read_by_its_name_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    Dataset.from_list(ROWS).to_parquet(tmp_path / name / "a.parquet")
+    with pytest.raises(ValueError, match=r"datasets does not read a folder whose name has .*; rename it"):
+        load(tmp_path / name)
+
+
 def test_the_root_of_the_disk_holds_no_rows():
     with pytest.raises(FileNotFoundError, match=r"`dataset='/'` is the root of the disk; pass a folder of rows in it"):
         load("/")
@@ -173,7 +219,7 @@ def test_files_that_a_folder_leaves_out_are_named(tmp_path, monkeypatch):
     (tmp_path / "b.jsonl").write_bytes(LINES)
     (tmp_path / "README.md").write_text("of no rows")
     (tmp_path / "sae_encoding.json").write_text("{}")
-    with pytest.warns(UserWarning, match=r"1 files that are not of the type parquet were left out, such as 'b.jsonl'"):
+    with pytest.warns(UserWarning, match=r"1 files were left out, such as 'b.jsonl': of a folder"):
         assert load(tmp_path).to_list() == ROWS
     (tmp_path / "b.jsonl").unlink()
     monkeypatch.chdir(tmp_path)

@@ -5,12 +5,14 @@ A file appears whole or not at all, and its name says which shard it is, so the 
 
 from __future__ import annotations
 
+import glob
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +98,11 @@ def encode_files(
     """
     check_text("out", out, (str, Path))
     check_int("shard_rows", shard_rows, optional=True)
+    if unknown := arguments.keys() - signature(EncodingArguments.parse).parameters.keys():
+        raise TypeError(f"`encode_files` has no argument `{min(unknown)}`; it takes those of `encode`")
     chosen, folder = engine_of(engine), OutputFolder(str(out))
     parsed = EncodingArguments.parse(of_workers=device_of(chosen), **arguments)
-    source = source_of(dataset)
+    source = source_of(dataset, folder.place)
     check_free_columns(source.head, parsed)
     encoder = Encoder(load_sae(sae, encoder_only=True), find_text(source.head, parsed.text), parsed)
     record = encoder.record()
@@ -106,10 +110,16 @@ def encode_files(
     shards = source.shards(rows)
     names = [f"rows-{i:06}-of-{len(shards):06}.parquet" for i in range(len(shards))]
     with opened(chosen) as running:
-        folder.begin({"encoding": record, "rows": source.identity(), "shard_rows": rows}, names)
-        make = MakeFileEncoder(MakeRowEncoder.of(encoder, record), resolved_record(encoder, record), str(out))
+        about = {"encoding": record, "rows": source.identity(), "shard_rows": rows}
+        is_new = folder.is_new(about, names)
+        if isinstance(running, Cluster) and folder.whole(names) < set(names):
+            running.workers  # noqa: B018, which refuses a cluster that is too small
+        if is_new:
+            folder.begin(about)
+        make = MakeFileEncoder(MakeRowEncoder.of(encoder, record), resolved_record(encoder, record), folder.place)
         with progress_bar(len(source), encoder, "Encoding", encoder.arguments.show_progress_bar) as bar:
             _encode_missing(dict(zip(names, shards, strict=True)), folder, make, running, bar)
+    folder.check_whole(names)
     return folder.pattern
 
 
@@ -146,9 +156,13 @@ class OutputFolder:
     """
 
     def __init__(self, out: str) -> None:
-        self._out = out.rstrip("/")
+        out = out.removeprefix("file://")
+        self.place = out.rstrip("/") if "://" in out else str(Path(out).expanduser().absolute())
+        """An absolute path, which is the same for all workers, or a URL."""
         try:
-            self._system, self._path = url_to_fs(self._out)
+            if "\0" in out:
+                raise ValueError("no name has a null byte")
+            self._system, self._path = url_to_fs(self.place)
         except (ValueError, ImportError) as error:
             raise ValueError(
                 f"`out={out!r}` is no place for files: {error}; pass a folder, or a URL such as "
@@ -157,7 +171,8 @@ class OutputFolder:
 
     @property
     def pattern(self) -> str:
-        return f"{self._out}/rows-*.parquet"
+        folder = self.place if "://" in self.place else glob.escape(self.place.rstrip("/"))
+        return f"{folder}/rows-*.parquet"
 
     def names(self) -> set[str]:
         """Return the names of the files."""
@@ -169,31 +184,53 @@ class OutputFolder:
     def whole(self, names: Iterable[str]) -> set[str]:
         """Return which files are there; one on this disk that was damaged meanwhile is not."""
         present = self.names() & set(names)
-        return present if "://" in self._out else {name for name in present if _has_footer(f"{self._path}/{name}")}
+        return present if "://" in self.place else {name for name in present if _has_footer(f"{self._path}/{name}")}
 
-    def begin(self, about: dict[str, Any], names: list[str]) -> None:
-        """Write what the files will hold, or compare it with what an earlier call has written.
+    def is_new(self, about: dict[str, Any], names: list[str]) -> bool:
+        """Tell whether no earlier call has written here; what one has written must be what this one would write.
+
+        Args:
+            about: what the files will hold.
+            names: their names.
 
         Raises:
             ValueError: Other files are there.
-            OSError: The folder cannot be written to.
         """
-        present, text = self.names(), json.dumps(about, indent=1, sort_keys=True)
-        own = set(names) if ABOUT in present else set()  # it is written before any other file
-        if foreign := sorted(name for name in present - own if name.endswith(".parquet")):
+        present = self.names()
+        if ABOUT in present:
+            earlier, own = self._about(), json.loads(_text(about))
+            if different := [name for name in about if earlier.get(name) != own[name]]:
+                raise ValueError(
+                    f"`out={self.place!r}` holds files of another call, with other {' and '.join(different)}: pass "
+                    "the same arguments to go on with it, or another folder"
+                )
+        known = set(names) if ABOUT in present else set()  # it is written before any other file
+        if foreign := sorted(name for name in present - known if name.endswith(".parquet")):
             raise ValueError(
-                f"`out={self._out!r}` holds Parquet files of somebody else, or of a call whose {ABOUT} is gone, such "
+                f"`out={self.place!r}` holds Parquet files of somebody else, or of a call whose {ABOUT} is gone, such "
                 f"as {foreign[0]!r}; pass another folder, or remove them"
             )
-        if ABOUT in present:
-            earlier = self._about()
-            if different := [name for name in about if earlier.get(name) != json.loads(text)[name]]:
-                raise ValueError(
-                    f"`out={self._out!r}` holds files of another call, with other {' and '.join(different)}: pass the "
-                    "same arguments to go on with it, or another folder"
-                )
-            return
-        self.write(ABOUT, lambda file: file.write_text(text, encoding="utf-8"))
+        return ABOUT not in present
+
+    def begin(self, about: dict[str, Any]) -> None:
+        """Write what the files will hold.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        self.write(ABOUT, lambda file: file.write_text(_text(about), encoding="utf-8"))
+
+    def check_whole(self, names: Iterable[str]) -> None:
+        """Check that all files are there.
+
+        Raises:
+            RuntimeError: Some are not: who wrote them sees another folder at this path.
+        """
+        if missing := sorted(set(names) - self.names()):
+            raise RuntimeError(
+                f"`out={self.place!r}`: {len(missing)} files are not there, such as {missing[0]}; workers and "
+                "processes have written them elsewhere: pass the same folder in all, one that all machines see"
+            )
 
     def _about(self) -> dict[str, Any]:
         """Return what an earlier call has written.
@@ -207,7 +244,7 @@ class OutputFolder:
             about: dict[str, Any] = dict(json.loads(text))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"`out={self._out!r}`: {ABOUT} is damaged ({error}), so nobody knows what the files hold; pass "
+                f"`out={self.place!r}`: {ABOUT} is damaged ({error}), so nobody knows what the files hold; pass "
                 "another folder, or remove them"
             ) from error
         return about
@@ -219,9 +256,9 @@ class OutputFolder:
             OSError: It cannot be written.
         """
         with self._using("written to"):
-            if "://" not in self._out:
-                Path(self._out).expanduser().mkdir(parents=True, exist_ok=True)
-                with whole_file(Path(self._out).expanduser() / name) as part:
+            if "://" not in self.place:
+                Path(self.place).expanduser().mkdir(parents=True, exist_ok=True)
+                with whole_file(Path(self.place).expanduser() / name) as part:
                     write(part)
                 return
             with tempfile.TemporaryDirectory() as scratch:
@@ -230,22 +267,26 @@ class OutputFolder:
                     self._system.put_file(str(Path(scratch) / name), f"{self._path}/{name}")
 
     def _hub_errors(self) -> AbstractContextManager[None]:
-        return hub_errors(self._out) if self._out.startswith("hf://") else nullcontext()
+        return hub_errors(self.place) if self.place.startswith("hf://") else nullcontext()
 
     @contextmanager
     def _using(self, verb: str) -> Iterator[None]:
         try:
             yield
         except (OSError, HfUriError) as error:
-            is_remote, reason = "://" in self._out, " ".join(str(error).split())
+            is_remote, reason = "://" in self.place, " ".join(str(error).split())
             remedy = (
                 "create it first, and log in with a token that may write there"
                 if is_remote
                 else ("free space there, or pass a folder that can be written to")
             )
             raise OSError(
-                f"`out={self._out!r}` cannot be {verb}: {reason}; {remedy}. Files that are there are kept"
+                f"`out={self.place!r}` cannot be {verb}: {reason}; {remedy}. Files that are there are kept"
             ) from error
+
+
+def _text(about: dict[str, Any]) -> str:
+    return json.dumps(about, indent=1, sort_keys=True)
 
 
 def _has_footer(file: str) -> bool:

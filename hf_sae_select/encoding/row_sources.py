@@ -74,7 +74,7 @@ class ParquetRows:
         files: their paths or URLs.
 
     Raises:
-        ValueError: A file is damaged, or has other columns than the first one.
+        ValueError: A file is damaged, or has other columns than the first one, or there are no rows.
     """
 
     def __init__(self, argument: str, files: Sequence[str]) -> None:
@@ -90,6 +90,8 @@ class ParquetRows:
                     f"`{argument}`: the files do not have one schema: {file} has {dict(schema)}, and {self._files[0]} "
                     f"{dict(schemas[0])}; name those of one schema"
                 )
+        if not sum(self._counts):
+            raise ValueError(f"`{argument}` has no rows: none are in {self._files[0]}, nor in other files")
         first = next((i for i, count in enumerate(self._counts) if count), 0)
         self.head = _read(argument, self._files[first], 0, min(self._counts[first], HEAD_ROWS))
 
@@ -111,10 +113,14 @@ class ParquetRows:
         return parts
 
 
-def source_of(dataset: Any) -> RowSource:
+def source_of(dataset: Any, out: str) -> RowSource:
     """Return the rows that the argument `dataset` holds or names. Parquet files of a pattern stay where they are.
 
+    Args:
+        out: the folder to write to, whose files are no rows to read.
+
     Raises:
+        ValueError: There are no rows.
         TypeError, ValueError, OSError: As `Place.parse`, `Place.load` and `ParquetRows`.
     """
     if isinstance(dataset, Dataset):
@@ -126,9 +132,17 @@ def source_of(dataset: Any) -> RowSource:
             "DatasetDict go into a folder each, and a stream is written to Parquet first"
         )
     place = dataset if isinstance(dataset, Place) else Place.parse("dataset", str(dataset)).resolved()
-    if files := place.parquet_files():
-        return ParquetRows("dataset", files)
+    files = [_absolute(file) for file in place.parquet_files()]
+    if others := [file for file in files if not file.startswith(f"{out}/")]:
+        return ParquetRows("dataset", others)
+    if files:
+        raise ValueError(f"`dataset={str(dataset)!r}` names files of `out={out!r}` alone; pass another folder")
     return DatasetRows(place.load("dataset"))
+
+
+def _absolute(file: str) -> str:
+    """Return a path that is the same for workers in another folder."""
+    return file if "://" in file else str(Path(file).absolute())
 
 
 def _itself(value: Any) -> Any:

@@ -73,11 +73,63 @@ def test_a_folder_of_other_files_is_refused_before_a_model_loads(sae, tmp_path, 
         encode_files(ROWS, tmp_path / "file", sae)
 
 
+def test_paths_are_those_of_the_process_that_asks(sae, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    ROWS.to_parquet("a.parquet")
+    write = files.FileEncoder.write
+
+    def elsewhere(self, name, shard):  # as a worker of Ray, which may be in another folder
+        monkeypatch.chdir(tmp_path / "other")
+        return write(self, name, shard)
+
+    monkeypatch.setattr(files.FileEncoder, "write", elsewhere)
+    place = encode_files("*.parquet", "codes", sae)
+    assert place == f"{tmp_path}/mine/codes/rows-*.parquet"
+    assert select(place, 1)["n"][:] and not list((tmp_path / "other").iterdir())
+
+
+def test_files_that_went_elsewhere_are_missed(sae, tmp_path, monkeypatch):
+    monkeypatch.setattr(files.FileEncoder, "write", lambda self, name, shard: shard.rows)
+    with pytest.raises(RuntimeError, match=r"3 files are not there, such as rows-000000-of-000003.parquet; workers"):
+        encode_files(ROWS, tmp_path / "out", sae, shard_rows=2)
+
+
+def test_the_name_of_the_folder_is_no_pattern(sae, tmp_path):
+    encode_files(ROWS.select([0, 1]), tmp_path / "run1", sae)
+    place = encode_files(ROWS.select([2, 3]), tmp_path / "run[1]", sae)
+    assert sorted(select(place, 2)["n"][:]) == [2, 3]
+
+
+def test_what_it_writes_is_not_read(sae, tmp_path):
+    ROWS.to_parquet(tmp_path / "a.parquet")
+    pattern = str(tmp_path / "**" / "*.parquet")
+    place = encode_files(pattern, tmp_path / "codes", sae)
+    assert encode_files(pattern, tmp_path / "codes", sae) == place
+    with pytest.raises(ValueError, match=r"`dataset=.*rows.*parquet'` names files of `out=.*codes'` alone; pass"):
+        encode_files(place, tmp_path / "codes", sae)
+
+
+def test_wrong_arguments_are_named_before_anything_is_written(sae, tmp_path):
+    with pytest.raises(TypeError, match="`encode_files` has no argument `bogus`; it takes those of `encode`"):
+        encode_files(ROWS, tmp_path / "out", sae, bogus=1)
+    ROWS.select([]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"`dataset` has no rows: none are in .*a.parquet"):
+        encode_files(str(tmp_path / "*.parquet"), tmp_path / "out", sae)
+    assert not (tmp_path / "out").exists()
+    encode_files(ROWS, tmp_path / "out", sae, shard_rows=2)
+    with pytest.raises(ValueError, match="holds files of another call, with other shard_rows: pass the same"):
+        encode_files(ROWS, tmp_path / "out", sae, shard_rows=3)
+
+
 def test_what_is_no_place_is_refused(sae):
     with pytest.raises(
         ValueError, match=r"`out='foo://x'` is no place for files: .*; pass a folder, or a URL such as"
     ):
         encode_files(ROWS, "foo://x")
+    with pytest.raises(ValueError, match=r"`out=.*` is no place for files: no name has a null byte"):
+        encode_files(ROWS, "a\0b")
     with pytest.raises(
         OSError, match=r"`out='hf://datasets/alice'` cannot be reached: Invalid HF URI .*namespace/name"
     ):

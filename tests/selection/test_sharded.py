@@ -209,7 +209,8 @@ def test_sorted_ids_take_few_bits():
     assert (len(gaps.low), len(gaps.high)) == (5 * 1000 // 8, 3 * 1000 // 8)
 
 
-@given(st.lists(st.integers(0, 2**40)), st.lists(st.floats(allow_nan=False)))
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.lists(st.floats(allow_nan=False)))
+@example([2**53 + 1], [])  # which a float rounds
 def test_offers_and_picks_are_exact_after_a_trip(numbers, amounts):
     numbers, amounts = np.array(numbers, np.int64), np.array(amounts, np.float64)
     no_rows = Rows(np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.float32))

@@ -13,7 +13,11 @@ NARROW = (np.uint8, np.uint16, np.uint32, np.float32)
 def narrowed(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array in the smallest type that has its numbers exactly."""
     with np.errstate(invalid="ignore", over="ignore"):  # of numbers that a type cannot have
-        return next((small for dtype in NARROW if ((small := array.astype(dtype)) == array).all()), array)
+        for dtype in NARROW:
+            small = array.astype(dtype)
+            if (small.astype(array.dtype) == array).all():
+                return small
+    return array
 
 
 class Gaps(NamedTuple):
