@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
 from fsspec.core import url_to_fs
-from huggingface_hub.errors import HfUriError
 from tqdm.auto import tqdm
 
 from .._datasets import in_memory
@@ -271,9 +270,10 @@ class OutputFolder:
 
     @contextmanager
     def _using(self, verb: str) -> Iterator[None]:
+        of_hub = (OSError, ValueError) if self.place.startswith("hf://") else OSError  # a ValueError of the URL
         try:
             yield
-        except (OSError, HfUriError) as error:
+        except of_hub as error:
             is_remote, reason = "://" in self.place, " ".join(str(error).split())
             remedy = (
                 "create it first, and log in with a token that may write there"
