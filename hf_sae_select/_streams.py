@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from ._arrow import open_file, write_tables
@@ -28,6 +29,8 @@ def stored_rows(
 
     At most `FILE_BYTES` and one batch are in memory. Files are named after their rows: the same rows are stored once.
 
+    Rows are read without the format of the stream: a row in a format is no dict of plain values.
+
     Args:
         argument: what an error calls the stream.
         check: is called with the first rows before any others are read, and may raise.
@@ -40,6 +43,7 @@ def stored_rows(
 
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_sae_select" / "streams"
     remove_leftovers(folder)
+    stream = stream.with_format(None)
     rows = iter(_with_progress(stream))
     first = list(islice(rows, BATCH_ROWS))
     schema = schema_of(stream, first, argument)
@@ -99,25 +103,93 @@ def table_of(rows: list[Any], schema: Features, argument: str, start: int) -> pa
         raise ValueError(f"{where} ({other_rows[0]!r:.50} is no row, which is a dict of columns); {remedy}")
     if foreign := {name for row in rows for name in row.keys() ^ schema.keys()}:
         raise ValueError(f"{where}: columns {sorted(foreign)} are not in all rows; {remedy}")
-    if other := [name for name, type in schema.items() for row in rows if not _is_text_where_text(row[name], type)]:
-        raise ValueError(f"{where} (column `{other[0]}` holds something else than text); {remedy}")
+    for name, type_ in schema.items():
+        if other := _mismatch((_without_tensor(row[name]) for row in rows), type_):
+            raise ValueError(f"{where} (column `{name}` holds {other}); {remedy}")
     try:
         return Dataset.from_list(rows, features=schema).data.table.combine_chunks()
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise ValueError(f"{where} ({error}); {remedy}") from error
 
 
-def _is_text_where_text(value: Any, type: Any) -> bool:
-    """Tell whether the texts of a type are texts: `datasets` would write any other value as one."""
-    if value is None:
-        return True
-    if getattr(type, "dtype", None) in ("string", "large_string"):
-        return isinstance(value, str)
-    if isinstance(type, Mapping) and isinstance(value, Mapping):
-        return all(_is_text_where_text(value.get(name), inner) for name, inner in type.items())
-    if hasattr(type, "feature") and isinstance(value, list | tuple):
-        return all(_is_text_where_text(item, type.feature) for item in value)
+def _mismatch(values: Iterable[Any], type_: Any) -> str | None:
+    """Return what one of many values is where its type needs something else; None where all have the type.
+
+    `datasets` would convert them without a word: 2.7 to 2, 3 to "3", and a dict to one that lacks keys.
+    """
+    from datasets import Value
+
+    if isinstance(type_, Mapping):
+        return _mismatch_of_dicts(values, type_)
+    if hasattr(type_, "feature"):
+        return _mismatch_of_lists(values, type_.feature)
+    if not isinstance(type_, Value):  # such as images, labels and JSON, which have several forms
+        return None
+    arrow_type = type_()
+    for kind in set(map(type, values)) - {type(None)}:  # a fast call for all numbers of a vector
+        if not _is_of(kind, arrow_type):
+            return f"{_named(kind)} where {type_.dtype} is expected"
+    return None
+
+
+def _mismatch_of_dicts(values: Iterable[Any], types: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with dicts: a missing key is None, but any other key would be lost."""
+    dicts = [value for value in values if value is not None]
+    for value in dicts:
+        if not isinstance(value, Mapping):
+            return f"{_named(type(value))} where a dict is expected"
+        if more := value.keys() - types.keys():
+            return f"a dict with the key {min(map(str, more))!r}, which the schema lacks"
+    for name, type_ in types.items():
+        if other := _mismatch((_without_tensor(value.get(name)) for value in dicts), type_):
+            return other
+    return None
+
+
+def _mismatch_of_lists(values: Iterable[Any], type_: Any) -> str | None:
+    """Return what is wrong with lists or arrays."""
+    lists: list[Any] = []
+    for value in values:
+        value = _without_tensor(value)
+        if isinstance(value, np.ndarray):
+            value = value if value.dtype == object else value[:1]  # one item tells the type of all
+        elif value is None:
+            continue
+        elif not isinstance(value, list | tuple):
+            return f"{_named(type(value))} where a list is expected"
+        lists.append(value)
+    return _mismatch(chain.from_iterable(lists), type_)
+
+
+def _without_tensor(value: Any) -> Any:
+    """Return a tensor or the like as `datasets` does: an array, or a number where it has no dimension."""
+    if not hasattr(value, "__array__") or isinstance(value, np.generic):
+        return value
+    from datasets.features.features import cast_to_python_objects
+
+    return cast_to_python_objects(value)
+
+
+def _is_of(kind: type, type_: pa.DataType) -> bool:
+    """Tell whether values of a class are of an Arrow type as they are; only of plain types, else `datasets` tells."""
+    is_bool = issubclass(kind, bool | np.bool_)
+    is_int = issubclass(kind, int | np.integer) and not is_bool and not issubclass(kind, np.timedelta64)
+    if pa.types.is_null(type_):
+        return False
+    if pa.types.is_boolean(type_):
+        return is_bool
+    if pa.types.is_integer(type_):
+        return is_int
+    if pa.types.is_floating(type_):
+        return is_int or issubclass(kind, float | np.floating)
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
+        return issubclass(kind, str)
     return True
+
+
+def _named(kind: type) -> str:
+    """Return the name of a class with its article."""
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
 def _blocks(batches: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:

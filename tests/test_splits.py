@@ -1,7 +1,7 @@
 """DatasetDict: each split alone, a budget each or one for every split."""
 
 import pytest
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from helpers.pools import coded
 
 from hf_sae_select import compare
@@ -49,6 +49,36 @@ def test_budgets_are_checked_for_all_splits_before_any_is_selected(splits, budge
     monkeypatch.setattr("hf_sae_select.selection.api.run_on_dataset", lambda *_: pytest.fail("it selected"))
     with pytest.raises(error, match=message):
         splits.sae_select(budget)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"exclude": {"test": [9]}}, "`exclude` has 9; it must be a row index from 0 to 1"),
+        ({"must_include": {"test": [2]}}, "`must_include` has 2"),
+        ({"must_include": {"test": [0]}, "exclude": {"test": [0]}}, "row 0 is in `exclude` and in `must_include`"),
+        ({"must_include": {"test": [0, 1]}}, "`must_include` and `extend` have 2 rows, but `budget=1`"),
+        ({"exclude": {"test": [0, 1]}}, "no row"),
+        ({"budget": 2, "exclude": {"test": [0]}}, "`budget=2` but the dataset has 1 rows"),
+        ({"quality": "n"}, r"no column 'n' \(from `quality`\)"),
+    ],
+)
+def test_constraints_are_checked_for_all_splits_before_any_is_selected(splits, arguments, message, monkeypatch):
+    monkeypatch.setattr("hf_sae_select.selection.api.run_on_dataset", lambda *_: pytest.fail("it selected"))
+    for act in (splits.sae_select, splits.sae_compare):
+        with pytest.raises(ValueError, match=message) as error:
+            act(**{"budget": 1} | arguments)
+        assert error.value.__notes__ == [f"in the split {'train' if 'quality' in arguments else 'test'!r}"]
+
+
+def test_what_needs_no_row_is_checked_for_all_streams_before_any_is_read(splits):
+    unread = IterableDataset.from_generator(lambda: pytest.fail("it was read"), features=splits["test"].features)
+    streams = IterableDatasetDict(train=unread, test=unread)
+    with pytest.raises(ValueError, match="`budget=0` must be 1 row or more") as error:
+        streams.sae_select({"train": 1, "test": 0})
+    assert error.value.__notes__ == ["in the split 'test'"]
+    with pytest.raises(ValueError, match="`exclude` has -1"):
+        streams.sae_select(1, exclude={"test": [-1]})
 
 
 def test_an_error_names_its_split(splits):

@@ -2,10 +2,15 @@
 
 import pickle
 import re
+from datetime import datetime
 
 import datasets
+import numpy as np
+import pandas
+import pyarrow as pa
 import pytest
-from datasets import Dataset, IterableDataset, Value
+import torch
+from datasets import Array2D, ClassLabel, Dataset, Features, IterableDataset, Json, LargeList, List, Value
 from helpers.pools import coded
 
 from hf_sae_select import _streams
@@ -122,13 +127,97 @@ def test_a_schema_that_changes_midway_is_named(monkeypatch):
     def no_row():
         yield from [{"n": 1}, {"n": 2}, 5]
 
-    problems = [(another_type, "three"), (another_column, r"columns \['m', 'n'\] are not in all rows")]
-    problems += [(no_text, "column `n` holds something else than text")]
+    problems = [(another_type, "a str where int64"), (another_column, r"columns \['m', 'n'\] are not in all rows")]
+    problems += [(no_text, "column `n` holds an int where string")]
     problems += [(a_column_less, r"columns \['m'\] are not in all rows"), (no_row, "5 is no row")]
     for source, problem in problems:
         message = rf"`dataset`: the schema of the stream changes in rows 2 to 2.*{problem}.*one schema"
         with pytest.raises(ValueError, match=message):
             _streams.stored_rows(IterableDataset.from_generator(source))
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "problem"),
+    [
+        (1, 2.7, "a float where int64"),
+        (1, True, "a bool where int64"),
+        (1, "12", "a str where int64"),
+        (1.5, "1", "a str where float64"),
+        (1.5, True, "a bool where float64"),
+        (True, 1, "an int where bool"),
+        (None, 1, "an int where null"),
+        ("x", b"x", "a bytes where string"),
+        ({"a": 1}, {"a": 1, "b": "lost?"}, "a dict with the key 'b'"),
+        ({"a": 1}, {"a": 2.7}, "a float where int64"),
+        ({"a": 1}, "x", "a str where a dict"),
+        ([1], [1, None, 2.7], "a float where int64"),
+        ([1], 1, "an int where a list"),
+        ([1], np.array([2.7]), "a float64 where int64"),
+        ([[1]], np.array([[2.7]]), "a float64 where int64"),
+        ([{"a": 1}], [{"a": 1, "b": 2}], "a dict with the key 'b'"),
+    ],
+)
+def test_a_late_value_of_another_type_is_named(first, late, problem, monkeypatch):
+    monkeypatch.setattr(_streams, "BATCH_ROWS", 2)
+    stream = IterableDataset.from_generator(lambda: iter([{"n": first}, {"n": first}, {"n": late}]))
+    with pytest.raises(ValueError, match=rf"changes in rows 2 to 2 \(column `n` holds {problem}.*one schema"):
+        _streams.stored_rows(stream)
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "stored"),
+    [
+        (1, np.int32(2), 2),
+        (1, None, None),
+        (1.5, 2, 2.0),
+        (1.5, np.float32(2), 2.0),
+        (True, np.bool_(False), False),
+        ("x", np.str_("y"), "y"),
+        ([1], np.array([2, 3]), [2, 3]),
+        ([1.5], (2, None), [2.0, None]),
+        ([[1.5]], np.ones((2, 1)), [[1.0], [1.0]]),
+        ([{"role": "user", "name": "x"}], [{"role": "user"}], [{"role": "user", "name": None}]),
+    ],
+)
+def test_a_late_value_of_the_same_type_is_stored(first, late, stored, monkeypatch):
+    monkeypatch.setattr(_streams, "BATCH_ROWS", 2)
+    stream = IterableDataset.from_generator(lambda: iter([{"n": first}, {"n": first}, {"n": late}]))
+    assert _streams.stored_rows(stream)[2]["n"] == stored
+
+
+def test_rows_of_known_types_are_stored_as_they_are(tmp_path):
+    types = Features(
+        {
+            "label": ClassLabel(names=["no", "yes"]),
+            "any": Json(),
+            "text": Value("large_string"),
+            "chats": List(List({"role": Value("string"), "name": Value("string")})),
+            "columns": {"a": List(Value("int8"))},
+            "vector": LargeList(Value("float16")),
+            "grid": Array2D((2, 1), "int32"),
+            "time": Value("timestamp[ms]"),
+            "bytes": Value("binary"),
+        }
+    )
+    row = {"label": 1, "any": {"x": [1, "a"]}, "text": "x", "chats": [[{"role": "user", "name": None}]]}
+    row |= {"columns": {"a": [1]}, "vector": [0.5], "grid": [[1], [2]], "time": datetime(2024, 1, 1), "bytes": b"x"}
+    rows = Dataset.from_list([row, dict.fromkeys(row)], features=types)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    for stream in (rows.to_iterable_dataset(), IterableDataset.from_parquet(str(tmp_path / "rows.parquet"))):
+        assert stream.features == types
+        stored = _streams.stored_rows(stream)
+        assert stored.features == types and stored.to_list() == rows.to_list()
+
+
+@pytest.mark.parametrize("form", ["numpy", "pandas", "arrow", "torch"])
+def test_a_stream_in_a_format_is_read_without_it(rows, sae, form):
+    stream = rows.to_iterable_dataset().with_format(form)
+    assert stream.sae_select(3, sae=sae).to_list() == rows.sae_select(3, sae=sae).to_list()
+    encoded = stream.sae_encode(sae)
+    assert list(encoded.with_format(None)) == rows.sae_encode(sae).to_list()
+    kinds = {"numpy": dict, "pandas": pandas.DataFrame, "arrow": pa.Table, "torch": dict}
+    assert type(next(iter(encoded))) is kinds[form]
+    assert form != "torch" or isinstance(next(iter(encoded))["n"], torch.Tensor)
 
 
 def test_a_schema_that_changes_while_a_stream_is_encoded_is_named(sae, monkeypatch):
@@ -151,6 +240,8 @@ def test_what_cannot_be_a_stream_to_select_from_is_refused_before_it_is_read(row
 
 BAD = [
     ({"budget": "many"}, "`budget='many'`"),
+    ({"budget": 0}, "`budget=0` must be 1 row or more"),
+    ({"budget": -1}, "`budget=-1` must be 1 row or more"),
     ({"seed": -1}, "`seed=-1`"),
     ({"threshold": -1}, "`threshold=-1`"),
     ({"embedding": "v"}, "`embedding='v'` is for the methods that compare vectors"),
@@ -171,7 +262,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [*BAD, ({"method": "none"}, "`method='none'`")])
+OF_SELECT = [({"method": "none"}, "`method='none'`"), ({"engine": "rai"}, "`engine='rai'`")]
+OF_SELECT += [({"engine": 3}, "`engine=3`"), ({"engine": "processes"}, "`engine='processes'` shares")]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [*BAD, *OF_SELECT])
 def test_arguments_of_select_are_checked_before_a_stream_is_read(rows, arguments, message):
     unread = IterableDataset.from_generator(lambda: pytest.fail("it was read"), features=rows.features)
     with pytest.raises((TypeError, ValueError, OSError), match=message):

@@ -29,7 +29,8 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
     """Return a stream with the code columns, which are computed while it is read; arguments as in `encode`.
 
     The first rows are read, and one of them encoded, at once: they tell how the text is found, and the types of the
-    columns. All codes go through the cache, so reading the stream again loads no model.
+    columns. All codes go through the cache, so reading the stream again loads no model. Rows are encoded without the
+    format of the stream, such as "torch", and returned in it.
 
     Raises:
         TypeError, ValueError: An argument is not allowed, the stream is empty or cannot be read twice, or a column is
@@ -47,6 +48,7 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
             "a stream is encoded in one process, and this job has several: each would wait for the rows of another; "
             "encode a Dataset, or start one process for each part of the stream"
         )
+    formatting, stream = stream._formatting, stream.with_format(None)
     head = list(stream.take(PEEK_ROWS))
     schema = schema_of(stream, head, "dataset")
     if taken := sorted(CODES.intersection(schema)):
@@ -61,13 +63,14 @@ def encode_stream(stream: IterableDataset, sae: SaeSource | None = None, **argum
     batches = BatchEncoder(sae, parsed, Dataset(table_of(head, schema, "dataset", 0)), schema)
     types = batches.codes(Dataset(table_of(head[:1], schema, "dataset", 0)), 0).features
     batches.types = types
-    return stream.map(
+    encoded = stream.map(
         batches,
         with_indices=True,
         batched=True,
         batch_size=STREAM_ROWS,
         features=Features({**schema, **types}),
     )
+    return encoded if formatting is None else encoded.with_format(formatting.format_type)
 
 
 def _digest(rows: list[Any], schema: Features) -> str:

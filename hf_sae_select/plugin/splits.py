@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from .._datasets import by_split, check_dataset, in_split
 
@@ -78,10 +78,8 @@ def _calls(splits: Splits, budget: Any, arguments: Mapping[str, Any]) -> dict[st
     """Return the budget and the arguments of each split, checked before any slow work.
 
     Raises:
-        TypeError, ValueError: A budget is not allowed, or an argument about rows is not by split.
+        TypeError, ValueError: A budget or a constraint is not allowed, or an argument about rows is not by split.
     """
-    from ..selection.budget import Budget
-
     if not splits:
         raise ValueError("the dict has no splits; there is no row to select")
     budgets = by_split("budget", budget, splits) if isinstance(budget, Mapping) else dict.fromkeys(splits, budget)
@@ -90,6 +88,21 @@ def _calls(splits: Splits, budget: Any, arguments: Mapping[str, Any]) -> dict[st
             f"`budget={budget!r}` has no budget for the split {missing[0]!r}; name all splits ({', '.join(splits)}), "
             f"or leave some out: DatasetDict({{split: splits[split] for split in {list(budgets)}}})"
         )
+    own = _by_split(splits, arguments)
+    for split, rows in splits.items():
+        with in_split(split):
+            if isinstance(rows, Dataset):
+                check_dataset(f"dataset[{split!r}]", rows, "select")
+            _check_constraints(rows, budgets[split], own[split])
+    return {split: (budgets[split], own[split]) for split in splits}
+
+
+def _by_split(splits: Splits, arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each split.
+
+    Raises:
+        TypeError, ValueError: An argument about rows is not by split, or names a split that there is not.
+    """
     own: dict[str, dict[str, Any]] = {split: dict(arguments) for split in splits}
     for name in OF_ROWS:
         value = arguments.get(name)
@@ -100,11 +113,25 @@ def _calls(splits: Splits, budget: Any, arguments: Mapping[str, Any]) -> dict[st
             del own[split][name]
             if split in values:
                 own[split][name] = values[split]
-    for split, rows in splits.items():
-        with in_split(split):
-            parsed = Budget.parse(budgets[split], arguments.get("cost"))
-            if isinstance(rows, Dataset):
-                check_dataset(f"dataset[{split!r}]", rows, "select")
-                if parsed.unit is None:
-                    parsed.rows(len(rows))
-    return {split: (budgets[split], own[split]) for split in splits}
+    return own
+
+
+def _check_constraints(rows: Dataset | IterableDataset, budget: Any, arguments: Mapping[str, Any]) -> None:
+    """Check the budget and the constraints of a split as `select` does; of a stream, what needs no row.
+
+    Raises:
+        TypeError, ValueError: One is not allowed, or they leave fewer rows than the budget.
+    """
+    from ..selection.budget import Budget
+    from ..selection.constraints import ConstraintArguments
+    from ..selection.early import CONSTRAINTS, check_budget
+    from ..selection.extension import earlier_selection
+
+    parsed = Budget.parse(budget, arguments.get("cost"))
+    constraints = {name: arguments[name] for name in CONSTRAINTS if name in arguments} | {"cost": parsed.unit}
+    if isinstance(rows, Dataset):
+        constraints["extend"] = earlier_selection(constraints.get("extend"), rows)
+        ConstraintArguments(**constraints).parse(len(rows), rows, parsed)
+    else:
+        check_budget(parsed)
+        ConstraintArguments(**constraints).check()

@@ -12,9 +12,12 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from .._validation import check_flag, check_int
+from ..engines.engine import engine_of
+from ..engines.session import opened
 from ..features.columns import is_encoded
 from ..features.matrix import FeatureMatrix
 from .api import available_codes, select
+from .budget import Budget
 from .comparison import DEFAULT_METHODS, compare
 from .concept_rules import ConceptArguments
 from .constraints import ConstraintArguments
@@ -58,6 +61,7 @@ class EarlyChecks:
         """
         values = _bound(select, arguments, named)
         check_flag("keep_codes", values["keep_codes"])
+        check_engine(values["engine"])
         shared = {name: values[name] for name in (*CONSTRAINTS, "seed", "embedding")}
         line = Line(values["method"], shared, values["options"], _concepts(values))
         return cls._of(schema, values, [line], is_aimed=lambda line: True)
@@ -87,6 +91,7 @@ class EarlyChecks:
                 values["budget"], line.method, line.options, seed=seed, cuts=cuts, has_target=own, **shared
             )
             method, arguments = checked[1], checked[4]
+            check_budget(checked[3])
             check_known(arguments.extend, None)
             arguments.check()
             constraints.append(arguments)
@@ -130,6 +135,28 @@ class EarlyChecks:
             from ..encoding.text import find_text
 
             find_text(head, self.arguments["text"])
+
+
+def check_engine(engine: Any) -> None:
+    """Check the argument `engine`; a cluster of Ray is left alone, since that would be started for nothing.
+
+    Raises:
+        TypeError, ValueError: There is no such engine, or one process only for "processes".
+        RuntimeError: The processes have different versions.
+    """
+    if (chosen := engine_of(engine)) == "processes":
+        with opened(chosen):
+            pass
+
+
+def check_budget(budget: Budget) -> None:
+    """Check that a budget in rows is positive.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if budget.unit is None and not budget.is_fraction and budget.amount < 1:
+        raise ValueError(f"`budget={budget.amount}` must be 1 row or more, or a fraction such as 0.1")
 
 
 def _bound(function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
