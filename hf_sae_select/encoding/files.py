@@ -155,7 +155,8 @@ class OutputFolder:
     """
 
     def __init__(self, out: str) -> None:
-        out = out.removeprefix("file://")
+        self.out = out = out.removeprefix("file://")
+        """The place as it was passed."""
         self.place = out.rstrip("/") if "://" in out else str(Path(out).expanduser().absolute())
         """An absolute path, which is the same for all workers, or a URL."""
         try:
@@ -170,7 +171,8 @@ class OutputFolder:
 
     @property
     def pattern(self) -> str:
-        folder = self.place if "://" in self.place else glob.escape(self.place.rstrip("/"))
+        folder = self.out.rstrip("/")
+        folder = folder if "://" in folder else glob.escape(folder)
         return f"{folder}/rows-*.parquet"
 
     def names(self) -> set[str]:
@@ -200,13 +202,13 @@ class OutputFolder:
             earlier, own = self._about(), json.loads(_text(about))
             if different := [name for name in about if earlier.get(name) != own[name]]:
                 raise ValueError(
-                    f"`out={self.place!r}` holds files of another call, with other {' and '.join(different)}: pass "
+                    f"`out={self.out!r}` holds files of another call, with other {' and '.join(different)}: pass "
                     "the same arguments to go on with it, or another folder"
                 )
         known = set(names) if ABOUT in present else set()  # it is written before any other file
         if foreign := sorted(name for name in present - known if name.endswith(".parquet")):
             raise ValueError(
-                f"`out={self.place!r}` holds Parquet files of somebody else, or of a call whose {ABOUT} is gone, such "
+                f"`out={self.out!r}` holds Parquet files of somebody else, or of a call whose {ABOUT} is gone, such "
                 f"as {foreign[0]!r}; pass another folder, or remove them"
             )
         return ABOUT not in present
@@ -227,7 +229,7 @@ class OutputFolder:
         """
         if missing := sorted(set(names) - self.names()):
             raise RuntimeError(
-                f"`out={self.place!r}`: {len(missing)} files are not there, such as {missing[0]}; workers and "
+                f"`out={self.out!r}`: {len(missing)} files are not there, such as {missing[0]}; workers and "
                 "processes have written them elsewhere: pass the same folder in all, one that all machines see"
             )
 
@@ -243,7 +245,7 @@ class OutputFolder:
             about: dict[str, Any] = dict(json.loads(text))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"`out={self.place!r}`: {ABOUT} is damaged ({error}), so nobody knows what the files hold; pass "
+                f"`out={self.out!r}`: {ABOUT} is damaged ({error}), so nobody knows what the files hold; pass "
                 "another folder, or remove them"
             ) from error
         return about
@@ -281,7 +283,7 @@ class OutputFolder:
                 else ("free space there, or pass a folder that can be written to")
             )
             raise OSError(
-                f"`out={self.place!r}` cannot be {verb}: {reason}; {remedy}. Files that are there are kept"
+                f"`out={self.out!r}` cannot be {verb}: {reason}; {remedy}. Files that are there are kept"
             ) from error
 
 

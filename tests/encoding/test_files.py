@@ -86,7 +86,8 @@ def test_paths_are_those_of_the_process_that_asks(sae, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.FileEncoder, "write", elsewhere)
     place = encode_files("*.parquet", "codes", sae)
-    assert place == f"{tmp_path}/mine/codes/rows-*.parquet"
+    monkeypatch.chdir(tmp_path / "mine")
+    assert place == "codes/rows-*.parquet"
     assert select(place, 1)["n"][:] and not list((tmp_path / "other").iterdir())
 
 
