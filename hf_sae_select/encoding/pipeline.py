@@ -48,7 +48,7 @@ from ..features.columns import (
 from ..sae.loading import SaeSource, load_sae
 from .arguments import EncodingArguments
 from .claims import Claims
-from .digests import digested, digests_of
+from .digests import agreed_digests, digested, digests_of
 from .distributed import shared_claims
 from .encoder import Encoder
 from .recorded import recorded_arguments, recorded_sae
@@ -254,7 +254,8 @@ def _encode_codes(
     versions = {name: version(name) for name in LIBRARIES}
     name = sha256(json.dumps([key, versions, purpose], sort_keys=True).encode()).hexdigest()[:32]
     store = CodeStore(_cache_folder(claims) / name, column_types(record, encoder.state_width, digested={}))
-    digests, rows = claims.first("plan", lambda: _planned(reader, encoder, store, claims))
+    digests = agreed_digests(reader, gather_object) if processes().num_processes > 1 else digests_of(reader)
+    rows = claims.first("plan", lambda: _planned(reader, digests, encoder, store, claims))
     if len(rows) and isinstance(running, Cluster):
         RemoteRun(store, encoder, record, dataset, digests, rows, running)()
     elif len(rows):
@@ -276,9 +277,11 @@ def _check_agreement(encoder: Encoder) -> None:
     """
     own = encoder.record()
     if callable(encoder.arguments.text):  # its hash may differ from process to process
-        del own["text"]
+        own["text"] = "a function"
+    own["keep"] = [own.get("keep"), encoder.arguments.keep_state]  # states decide which store the codes go to
     records = gather_object([own])
-    if different := [name for name in own if any(record.get(name) != own[name] for record in records)]:
+    names = dict.fromkeys(name for record in records for name in record)  # all of them, so that all processes raise
+    if different := [name for name in names if any(record.get(name) != own.get(name) for record in records)]:
         raise RuntimeError(
             f"the processes do not encode in the same way: {', '.join(different)} differ; pass the same arguments "
             "in all"
@@ -311,17 +314,15 @@ def resolved_record(
 
 
 def _planned(
-    reader: RowReader, encoder: Encoder, store: CodeStore, claims: Claims
-) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Return the digests of all rows, and the numbers of those to encode. One process decides for all.
+    reader: RowReader, digests: pa.Array, encoder: Encoder, store: CodeStore, claims: Claims
+) -> NDArray[np.int64]:
+    """Return the numbers of the rows to encode. One process decides for all.
 
     Rows of chats that are to be encoded are read once: one that cannot be read is an error before the slow work.
     """
     file = None if claims.folder is None else claims.folder / "plan.arrow"
     if file is not None and file.is_file():
-        plan = open_file(file).data
-        return plan.column("digest").combine_chunks(), np.flatnonzero(plan.column("is_missing"))
-    digests = digests_of(reader)
+        return np.flatnonzero(open_file(file).data.column("is_missing"))
     rows = store.missing(digests)
     if len(rows) and reader.rendering.chat:
         with progress_bar(len(rows), encoder, "Reading", encoder.arguments.show_progress_bar) as bar:
@@ -331,9 +332,9 @@ def _planned(
     if file is not None:
         is_missing = np.zeros(len(digests), bool)
         is_missing[rows] = True
-        plan = pa.table({"digest": digests, "is_missing": is_missing})
+        plan = pa.table({"is_missing": is_missing})
         write_tables(file, plan.schema, [plan], len(plan))
-    return digests, rows
+    return rows
 
 
 def _warn_of_unusual_rows(coded: Dataset, encoder: Encoder) -> None:

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
+from datasets import Dataset
 from helpers import tiny
+
+from hf_sae_select import SparseAutoencoder, encode
 
 SCRIPT = """
 import os, signal, sys, time
@@ -143,3 +147,66 @@ def test_a_run_whose_process_was_killed_goes_on_where_it_stopped(script, one, tm
 def test_processes_that_share_no_folder_are_told_before_a_model_is_loaded(script, tmp_path):
     for code, _, errors in run_two(script, tmp_path / "two", "apart"):
         assert code != 0 and "only 1 of 2 processes see the folder" in errors and "HF_DATASETS_CACHE" in errors
+
+
+ROWS_SCRIPT = """
+import datasets, os, sys
+from hf_sae_select import SparseAutoencoder, encode, select
+from hf_sae_select.encoding import claims
+claims.POLL_SECONDS = 0.05
+rank, sae = int(os.environ["RANK"]), SparseAutoencoder.from_pretrained("FOLDER")
+ds = datasets.Dataset.from_dict({"text": WORDS})
+def fail(row):
+    if rank and row["text"] == "a log":
+        raise OSError("a disk is gone")
+    return row["text"]
+answers = []
+for rows, options in (
+    (ds.select([0, 1, 2, 3 + rank]), {}),
+    (ds.select(range(3 * rank, 3 * rank + 3)), {}),
+    (ds.select(range(4 + rank)), {"engine": "processes"}),
+    (ds.select([0, 1]) if rank else ds.select([1, 0]), {"text": lambda row: row["text"]}),
+    (ds, {"text": fail}),
+    (ds, {"text": fail if rank else "text"}),
+    (ds, {"keep": "state"} if rank else {}),
+):
+    try:
+        encode(rows, sae, **options)
+    except (OSError, RuntimeError) as error:
+        answers.append(str(error).split(";")[0])
+try:
+    select(ds.select([0, 1, 2, 3 + rank]), 2, "greedy", sae=sae, engine=None)
+except RuntimeError as error:
+    answers.append(str(error).split(";")[0])
+same = encode(ds.select([0, 1]), sae)
+print("|".join([*answers, str(same["sae_ids"][:])]))
+"""
+WORDS = ["the cat", "a dog", "the moon", "it was red", "a log", "big"]
+
+
+@pytest.mark.slow
+def test_processes_that_encode_different_rows_are_refused_before_codes_are_written(bert, tmp_path, monkeypatch):
+    tiny.sae_on(bert).save_pretrained(tmp_path / "sae")
+    script = tmp_path / "script.py"
+    script.write_text(ROWS_SCRIPT.replace("FOLDER", str(tmp_path / "sae")).replace("WORDS", str(WORDS)))
+    outputs = run_two(script, tmp_path / "two")
+    assert [code for code, *_ in outputs] == [0, 0], outputs
+    (*first, codes), (*second, same) = (stdout.strip().split("|") for _, stdout, _ in outputs)
+    refused, options = "the processes do not encode the same rows", "the processes do not encode in the same way"
+    assert first == [
+        f"{refused}: row 3 differs in process 1",
+        f"{refused}: row 0 differs in process 1",
+        f"{refused}: process 0 has 4 rows, and process 1 has 5",
+        f"{refused}: row 0 differs in process 1",
+        "process 1 cannot read its rows: OSError: a disk is gone",
+        f"{options}: text differ",
+        f"{options}: keep differ",
+        f"{refused}: row 3 differs in process 1",
+    ]
+    assert second == [*first[:4], "a disk is gone", *first[5:]]
+    ds, sae, made = Dataset.from_dict({"text": WORDS}), SparseAutoencoder.from_pretrained(tmp_path / "sae"), []
+    for cache in ("two", "new"):
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / cache)
+        ranges = range(3), range(3, 6), range(2)
+        made.append([encode(ds.select(rows), sae)[:] for rows in ranges])
+    assert made[0] == made[1] and codes == same == str(made[1][2]["sae_ids"])
