@@ -32,7 +32,7 @@ def rows_at(argument: str, dataset: Any) -> Any:
     """
     if not isinstance(dataset, str | Path):
         return dataset
-    return Place.parse(argument, str(dataset)).resolved().load(argument)
+    return Place.parse(argument, str(dataset)).resolved(argument).load(argument)
 
 
 @dataclass(frozen=True)
@@ -132,15 +132,22 @@ class Place:
         """Tell whether the rows are in files of a pattern, on this disk or in a bucket."""
         return self.files == self.name
 
-    def resolved(self) -> Place:
+    def resolved(self, argument: str) -> Place:
         """Return the same place at the commit that its revision is now.
+
+        Args:
+            argument: what an error calls it.
 
         Raises:
             FileNotFoundError, PermissionError, OSError: As `Repo.at`.
         """
         if self.is_pattern or Path(self.name).exists():  # which have no commits
             return self
-        return replace(self, revision=Repo.at(self.name, self.revision, kind="dataset").revision)
+        try:
+            return replace(self, revision=Repo.at(self.name, self.revision, kind="dataset").revision)
+        except OSError as error:
+            notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+            raise type(error)(f"`{argument}={self.name!r}`: {error}{notes}") from error
 
     def parquet_files(self) -> list[str]:
         """Return the paths or URLs of the Parquet files that this place names by themselves, in order; else none."""

@@ -6,6 +6,7 @@ import re
 import pytest
 from datasets import Dataset, DatasetDict
 from helpers.pools import coded
+from huggingface_hub import constants
 
 import hf_sae_select
 from hf_sae_select._places import Place
@@ -16,7 +17,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
 def load(text, **hub):
-    return Place.parse("dataset", str(text), **hub).resolved().load("dataset")
+    return Place.parse("dataset", str(text), **hub).resolved("dataset").load("dataset")
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows.json", "rows.csv", "ROWS.JSONL"])
@@ -94,7 +95,7 @@ def test_the_hub(hub):
     first = hub.push("alice/rows", {"train.jsonl": LINES, "test.jsonl": LINES[: len(LINES) // 2]}, kind="dataset")
     assert load("alice/rows:train").to_list() == ROWS
     assert load("alice/rows", split="test").to_list() == ROWS[:1]
-    place = Place.parse("dataset", "alice/rows:train", revision="main").resolved()
+    place = Place.parse("dataset", "alice/rows:train", revision="main").resolved("dataset")
     assert place == Place("alice/rows", "train", None, first)
     with pytest.raises(ValueError, match="has several splits; name one of"):
         load("alice/rows")
@@ -193,6 +194,13 @@ def test_a_folder_that_datasets_cannot_read_by_its_name_is_refused(tmp_path, nam
         load(tmp_path / name)
 
 
+def test_a_name_that_is_neither_here_nor_on_the_hub_is_named(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name in ("nosuch", "alice/nosuch"):
+        with pytest.raises(OSError, match=rf"`dataset='{name}'`: .* not in the cache .*; there is no folder '{name}'"):
+            load(name)
+
+
 def test_the_root_of_the_disk_holds_no_rows():
     with pytest.raises(FileNotFoundError, match=r"`dataset='/'` is the root of the disk; pass a folder of rows in it"):
         load("/")
@@ -238,7 +246,9 @@ def test_urls_of_the_hub(hub):
     assert load("hf://datasets/alice/rows/data/*.jsonl").to_list() == ROWS * 2
     assert load("hf://datasets/alice/rows/data").to_list() == ROWS * 2
     assert load(f"hf://datasets/alice/rows@{first}/data/a.jsonl:train").to_list() == ROWS
-    assert Place.parse("dataset", "hf://datasets/alice/rows@main").resolved() == Place("alice/rows", revision=first)
+    assert Place.parse("dataset", "hf://datasets/alice/rows@main").resolved("dataset") == Place(
+        "alice/rows", revision=first
+    )
     for url in ("hf://datasets/alice", "hf://alice/rows", "hf://datasets/alice/rows/../../x.jsonl", "hf://models/a/b"):
         with pytest.raises(ValueError, match=rf"`dataset='{url}'` is no URL of rows"):
             load(url)

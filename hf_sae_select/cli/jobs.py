@@ -175,7 +175,7 @@ class Job:
                     stacklevel=2,
                 )
             hub = {option: self.words.get(option) for option in HUB_OPTIONS}
-            place = Place.parse(name, words, **hub).resolved()
+            place = Place.parse(name, words, **hub).resolved(name)
             if place.revision is not None:  # the run file names the commit
                 self.words["revision"] = place.revision
             return place if self.command.takes_place else place.load(name)

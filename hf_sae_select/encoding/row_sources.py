@@ -131,7 +131,7 @@ def source_of(dataset: Any, out: str) -> RowSource:
             f"`dataset` is a {type(dataset).__name__}; pass a Dataset, or the place of rows. The splits of a "
             "DatasetDict go into a folder each, and a stream is written to Parquet first"
         )
-    place = dataset if isinstance(dataset, Place) else Place.parse("dataset", str(dataset)).resolved()
+    place = dataset if isinstance(dataset, Place) else Place.parse("dataset", str(dataset)).resolved("dataset")
     files = [_absolute(file) for file in place.parquet_files()]
     if others := [file for file in files if not file.startswith(f"{out}/")]:
         return ParquetRows("dataset", others)
