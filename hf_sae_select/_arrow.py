@@ -47,7 +47,7 @@ def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows
             writer = pa.ipc.new_stream(sink, schema)
         for table in tables:
             with writing(file, rows * table.nbytes / max(len(table), 1)):
-                writer.write_table(table.select(schema.names).cast(schema))
+                writer.write_table(with_schema(table.select(schema.names), schema))
             rows -= len(table)
         with writing(file):
             writer.close()
@@ -173,3 +173,8 @@ def _gathered(batches: list[pa.RecordBatch], ends: NDArray[np.int64], rows: NDAr
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return pa.Table.from_batches(parts).combine_chunks().take(pa.array(places))
+
+
+def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table in a schema. Equal types need no cast, which fails at lists of structs with a key of no type."""
+    return table.replace_schema_metadata(schema.metadata) if table.schema.equals(schema) else table.cast(schema)

@@ -228,7 +228,8 @@ class Place:
         return splits[self.split]
 
 
-NO_ROWS = {"provenance.json", "sae_encoding.json", "dataset_infos.json"}  # what we and `datasets` write about rows
+# What we and others write about rows.
+NO_ROWS = {"provenance.json", "sae_encoding.json", "dataset_infos.json", "dataset_info.json", "config.json"}
 
 
 def _read_folder(argument: str, folder: Path) -> Any:
@@ -245,23 +246,30 @@ def _read_folder(argument: str, folder: Path) -> Any:
             "rename it"
         )
     with _reading(argument, str(folder)):
-        rows = load_dataset(path)
-        taken = load_dataset_builder(path).config.data_files
-    own = {Path(str(file)) for files in taken.values() for file in files}
-    some = (file for file in Path(path).rglob("*") if file.suffix.lower() in READERS and file.name not in NO_ROWS)
-    if others := sorted(file.relative_to(path) for file in some if file not in own and not _is_hidden(file, path)):
+        rows, config = load_dataset(path), load_dataset_builder(path).config
+    taken = {Path(str(file)) for files in config.data_files.values() for file in files}
+    # A card that names configs says which files are of others.
+    others = _left_out(Path(path), taken) if config.name.startswith("default") else []
+    if others:
         warnings.warn(
             f"`{argument}={str(folder)!r}`: {len(others)} files were left out, such as {str(others[0])!r}: of a "
             "folder, datasets reads files of one type, and by names such as train and test; name all files by a "
-            f"pattern such as '{folder}/*.parquet'",
+            f"pattern such as '{folder}/**/*{min(taken).suffix}'",
             stacklevel=2,
         )
     return rows
 
 
-def _is_hidden(file: Path, folder: str) -> bool:
-    """Tell whether a file is one that nobody expects to be read."""
-    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+def _left_out(folder: Path, taken: set[Path]) -> list[Path]:
+    """Return the files of a folder that may hold rows, beside those that were taken; hidden ones do not."""
+    others = []
+    for file in folder.rglob("*"):
+        name, kind = file.relative_to(folder), file.suffix.lower()
+        is_note = kind == ".txt" and min(taken).suffix.lower() != ".txt"  # such as a licence
+        is_hidden = any(part.startswith((".", "__")) for part in name.parts)
+        if kind in READERS and file.name not in NO_ROWS and file not in taken and not is_note and not is_hidden:
+            others += [name] if file.is_file() else []
+    return sorted(others)
 
 
 @contextmanager

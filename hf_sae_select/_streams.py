@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ._arrow import open_file, write_tables
+from ._arrow import open_file, with_schema, write_tables
 from ._datasets import set_fingerprint
 from ._files import remove_leftovers
 
@@ -127,7 +127,8 @@ def _mismatch(values: Iterable[Any], type_: Any) -> str | None:
         return None
     arrow_type = type_()
     for kind in set(map(type, values)) - {type(None)}:  # a fast call for all numbers of a vector
-        if not _is_of(kind, arrow_type):
+        is_tensor = hasattr(kind, "__array__") and not issubclass(kind, np.generic)  # of a list of them
+        if not is_tensor and not _is_of(kind, arrow_type):
             return f"{_named(kind)} where {type_.dtype} is expected"
     return None
 
@@ -231,7 +232,7 @@ def digest_of(block: Iterable[pa.Table], schema: Features) -> str:
     for table in block:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema.arrow_schema) as writer:
-            writer.write_table(table.cast(schema.arrow_schema))
+            writer.write_table(with_schema(table, schema.arrow_schema))
         digest.update(sink.getvalue())
     return digest.hexdigest()
 

@@ -44,3 +44,11 @@ def test_each_cut_is_noticed_but_that_of_the_checksum_alone(file):
 
 def test_other_readers_see_the_rows_alone(file):
     assert Dataset.from_file(str(file)).to_list() == ROWS
+
+
+def test_a_key_of_chats_may_always_be_none(tmp_path):
+    turns = [{"role": "user", "calls": None}, {"role": "assistant"}]
+    rows = Dataset.from_list([{"messages": turns}, {"messages": turns[1:]}])
+    table = Dataset.from_list([{"messages": turns}, {"messages": turns[1:]}], features=rows.features).data.table
+    write_tables(tmp_path / "rows.arrow", rows.features.arrow_schema, [table], 2)
+    assert open_file(tmp_path / "rows.arrow").to_list() == rows.to_list()

@@ -165,6 +165,23 @@ def test_files_of_a_folder_that_datasets_leaves_out_are_named(tmp_path, taken, l
         assert load(tmp_path).num_rows == 2
 
 
+def test_what_is_beside_the_rows_of_a_folder_is_no_loss(tmp_path):
+    Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    for name in ("LICENSE.txt", "README.md", "config.json", "dataset_info.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "gone.parquet").symlink_to(tmp_path / "none.parquet")
+    assert load(tmp_path).num_rows == 2
+
+
+def test_files_of_other_configs_are_no_loss(tmp_path):
+    for name in ("en", "fr"):
+        (tmp_path / name).mkdir()
+        Dataset.from_list(ROWS).to_parquet(tmp_path / name / "rows.parquet")
+    configs = [f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("en", "fr")]
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs[0]}  default: true\n{configs[1]}---\n")
+    assert load(tmp_path).num_rows == 2
+
+
 def test_a_saved_folder_that_is_damaged_or_lacks_the_split_is_named(tmp_path):
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     assert load(tmp_path / "saved").to_list() == ROWS

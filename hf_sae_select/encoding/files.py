@@ -172,7 +172,7 @@ class OutputFolder:
     @property
     def pattern(self) -> str:
         folder = self.out.rstrip("/")
-        folder = folder if "://" in folder else glob.escape(folder)
+        folder = folder if "://" in folder else glob.escape(str(Path(folder).expanduser()))
         return f"{folder}/rows-*.parquet"
 
     def names(self) -> set[str]:

@@ -103,6 +103,12 @@ def test_the_name_of_the_folder_is_no_pattern(sae, tmp_path):
     assert sorted(select(place, 2)["n"][:]) == [2, 3]
 
 
+def test_the_home_folder_is_written_out(sae, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = encode_files(ROWS, "~/codes", sae)
+    assert len(load_dataset("parquet", data_files=place, split="train")) == 5
+
+
 def test_what_it_writes_is_not_read(sae, tmp_path):
     ROWS.to_parquet(tmp_path / "a.parquet")
     pattern = str(tmp_path / "**" / "*.parquet")
