@@ -47,7 +47,7 @@ def write_tables(file: Path, schema: pa.Schema, tables: Iterable[pa.Table], rows
             writer = pa.ipc.new_stream(sink, schema)
         for table in tables:
             with writing(file, rows * table.nbytes / max(len(table), 1)):
-                writer.write_table(with_schema(table.select(schema.names), schema))
+                writer.write_table(with_schema(table, schema))
             rows -= len(table)
         with writing(file):
             writer.close()
@@ -176,5 +176,7 @@ def _gathered(batches: list[pa.RecordBatch], ends: NDArray[np.int64], rows: NDAr
 
 
 def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table in a schema. Equal types need no cast, which fails at lists of structs with a key of no type."""
-    return table.replace_schema_metadata(schema.metadata) if table.schema.equals(schema) else table.cast(schema)
+    """Return a table in a schema. Only columns of another type are cast: a struct with a key of no type cannot be."""
+    pairs = zip(table.select(schema.names).columns, schema, strict=True)
+    columns = [column if column.type.equals(field.type) else column.cast(field.type) for column, field in pairs]
+    return pa.Table.from_arrays(columns, schema=schema)

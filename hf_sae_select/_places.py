@@ -262,10 +262,10 @@ def _read_folder(argument: str, folder: Path) -> Any:
 
 def _left_out(folder: Path, taken: set[Path]) -> list[Path]:
     """Return the files of a folder that may hold rows, beside those that were taken; hidden ones do not."""
-    others = []
+    others, has_texts = [], min(taken).suffix.lower() == ".txt"
     for file in folder.rglob("*"):
         name, kind = file.relative_to(folder), file.suffix.lower()
-        is_note = kind == ".txt" and min(taken).suffix.lower() != ".txt"  # such as a licence
+        is_note = kind == ".txt" and not has_texts  # such as a licence
         is_hidden = any(part.startswith((".", "__")) for part in name.parts)
         if kind in READERS and file.name not in NO_ROWS and file not in taken and not is_note and not is_hidden:
             others += [name] if file.is_file() else []

@@ -104,7 +104,7 @@ def table_of(rows: list[Any], schema: Features, argument: str, start: int) -> pa
     if foreign := {name for row in rows for name in row.keys() ^ schema.keys()}:
         raise ValueError(f"{where}: columns {sorted(foreign)} are not in all rows; {remedy}")
     for name, type_ in schema.items():
-        if other := _mismatch((_without_tensor(row[name]) for row in rows), type_):
+        if other := _mismatch(_without_tensors([row[name] for row in rows]), type_):
             raise ValueError(f"{where} (column `{name}` holds {other}); {remedy}")
     try:
         return Dataset.from_list(rows, features=schema).data.table.combine_chunks()
@@ -127,8 +127,7 @@ def _mismatch(values: Iterable[Any], type_: Any) -> str | None:
         return None
     arrow_type = type_()
     for kind in set(map(type, values)) - {type(None)}:  # a fast call for all numbers of a vector
-        is_tensor = hasattr(kind, "__array__") and not issubclass(kind, np.generic)  # of a list of them
-        if not is_tensor and not _is_of(kind, arrow_type):
+        if not _is_of(kind, arrow_type):
             return f"{_named(kind)} where {type_.dtype} is expected"
     return None
 
@@ -142,7 +141,7 @@ def _mismatch_of_dicts(values: Iterable[Any], types: Mapping[str, Any]) -> str |
         if more := value.keys() - types.keys():
             return f"a dict with the key {min(map(str, more))!r}, which the schema lacks"
     for name, type_ in types.items():
-        if other := _mismatch((_without_tensor(value.get(name)) for value in dicts), type_):
+        if other := _mismatch(_without_tensors([value.get(name) for value in dicts]), type_):
             return other
     return None
 
@@ -151,7 +150,6 @@ def _mismatch_of_lists(values: Iterable[Any], type_: Any) -> str | None:
     """Return what is wrong with lists or arrays."""
     lists: list[Any] = []
     for value in values:
-        value = _without_tensor(value)
         if isinstance(value, np.ndarray):
             value = value if value.dtype == object else value[:1]  # one item tells the type of all
         elif value is None:
@@ -159,16 +157,19 @@ def _mismatch_of_lists(values: Iterable[Any], type_: Any) -> str | None:
         elif not isinstance(value, list | tuple):
             return f"{_named(type(value))} where a list is expected"
         lists.append(value)
-    return _mismatch(chain.from_iterable(lists), type_)
+    return _mismatch(_without_tensors(list(chain.from_iterable(lists))), type_)
 
 
-def _without_tensor(value: Any) -> Any:
-    """Return a tensor or the like as `datasets` does: an array, or a number where it has no dimension."""
-    if not hasattr(value, "__array__") or isinstance(value, np.generic):
-        return value
+def _without_tensors(values: list[Any]) -> list[Any]:
+    """Return tensors and the like as `datasets` does: as arrays, or as numbers where they have no dimension."""
+    kinds = {
+        kind for kind in set(map(type, values)) if hasattr(kind, "__array__") and not issubclass(kind, np.generic)
+    }
+    if not kinds:
+        return values
     from datasets.features.features import cast_to_python_objects
 
-    return cast_to_python_objects(value)
+    return [cast_to_python_objects(value) if type(value) in kinds else value for value in values]
 
 
 def _is_of(kind: type, type_: pa.DataType) -> bool:

@@ -46,9 +46,11 @@ def test_other_readers_see_the_rows_alone(file):
     assert Dataset.from_file(str(file)).to_list() == ROWS
 
 
-def test_a_key_of_chats_may_always_be_none(tmp_path):
+def test_a_key_of_chats_may_always_be_none_beside_a_column_of_another_type(tmp_path):
     turns = [{"role": "user", "calls": None}, {"role": "assistant"}]
-    rows = Dataset.from_list([{"messages": turns}, {"messages": turns[1:]}])
-    table = Dataset.from_list([{"messages": turns}, {"messages": turns[1:]}], features=rows.features).data.table
-    write_tables(tmp_path / "rows.arrow", rows.features.arrow_schema, [table], 2)
+    rows = Dataset.from_dict({"messages": [turns, turns[1:]], "n": [1, 2]})
+    types = Features({**rows.features, "n": Value("int8")})
+    table = Dataset.from_list([{"n": 1, "messages": turns}, {"n": 2, "messages": turns[1:]}]).data.table
+    write_tables(tmp_path / "rows.arrow", types.arrow_schema, [table], 2)
     assert open_file(tmp_path / "rows.arrow").to_list() == rows.to_list()
+    assert open_file(tmp_path / "rows.arrow").features == types

@@ -59,9 +59,12 @@ def test_every_command_that_names_the_job_is_one_that_it_takes():
 
 
 @pytest.mark.slow
-def test_the_job_selects_rows_of_a_file(tmp_path, pool):
+@pytest.mark.parametrize("engine", [[], pytest.param(["--engine", "ray"], marks=pytest.mark.ray)])
+def test_the_job_selects_rows_of_a_file(tmp_path, pool, engine):
+    if engine:
+        pytest.importorskip("ray", reason='needs Ray: pip install "hf-sae-select[ray]"')
     out = tmp_path / "subset.parquet"
-    command = [sys.executable, "-W", "error", EXAMPLES / "hf_job.py", pool, "2", "--out", out]
+    command = [sys.executable, "-W", "error", EXAMPLES / "hf_job.py", pool, "2", "--out", out, *engine]
     done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Selection(method='herding', rows=2 of 6")

@@ -393,3 +393,11 @@ def test_what_a_killed_process_left_of_a_file_is_removed(rows, cache):
     part.write_bytes(b"half of it")
     _streams.stored_rows(rows.to_iterable_dataset())
     assert not part.exists()
+
+
+def test_tensors_in_a_list_are_of_the_type_that_their_numbers_are():
+    types = Features({"n": List(Value("int64"))})
+    table = _streams.table_of([{"n": [torch.tensor(1), torch.tensor(2)]}], types, "dataset", 0)
+    assert table.to_pylist() == [{"n": [1, 2]}]
+    with pytest.raises(ValueError, match="column `n` holds a float32 where int64 is expected"):
+        _streams.table_of([{"n": [torch.tensor(2.7)]}], types, "dataset", 0)

@@ -258,8 +258,8 @@ class OutputFolder:
         """
         with self._using("written to"):
             if "://" not in self.place:
-                Path(self.place).expanduser().mkdir(parents=True, exist_ok=True)
-                with whole_file(Path(self.place).expanduser() / name) as part:
+                Path(self.place).mkdir(parents=True, exist_ok=True)
+                with whole_file(Path(self.place) / name) as part:
                     write(part)
                 return
             with tempfile.TemporaryDirectory() as scratch:

@@ -125,12 +125,12 @@ def _check_constraints(rows: Dataset | IterableDataset, budget: Any, arguments: 
     from ..selection.budget import Budget
     from ..selection.constraints import ConstraintArguments
     from ..selection.early import CONSTRAINTS, check_budget
-    from ..selection.extension import earlier_selection
+    from ..selection.extension import check_known
 
     parsed = Budget.parse(budget, arguments.get("cost"))
     constraints = {name: arguments[name] for name in CONSTRAINTS if name in arguments} | {"cost": parsed.unit}
     if isinstance(rows, Dataset):
-        constraints["extend"] = earlier_selection(constraints.get("extend"), rows)
+        check_known(constraints.pop("extend", None), rows)  # to find its rows takes long, and `select` does it
         ConstraintArguments(**constraints).parse(len(rows), rows, parsed)
     else:
         check_budget(parsed)
